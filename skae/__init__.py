@@ -1,0 +1,36 @@
+"""Gaussian, Laplace and variational autoencoders as scikit-learn estimators.
+
+The public names are loaded when they are first asked for, so that ``import skae``
+itself does not import PyTorch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skae._autoencoder import GaussianAutoencoder, LaplaceAutoencoder
+    from skae._variational import VariationalAutoencoder
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "GaussianAutoencoder",
+    "LaplaceAutoencoder",
+    "VariationalAutoencoder",
+]
+
+_HOME = {
+    "GaussianAutoencoder": "skae._autoencoder",
+    "LaplaceAutoencoder": "skae._autoencoder",
+    "VariationalAutoencoder": "skae._variational",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'skae' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,292 @@
+"""What the three estimators have in common."""
+
+import copy
+from abc import ABCMeta, abstractmethod
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from skae._fit import Settings, fit_module
+from skae._fitted import FLOATS, FittedAutoencoder, fitted_attributes
+from skae._module import AutoencoderModule, Spec
+from skae._random import local_random_state
+from skae._recorder import EpochCallbacks
+from skae._rows import select_rows, split_validation
+from skae._start import build_module, start
+from skae._units import measure
+from skae.likelihoods import Likelihood
+from skae.networks import ACTIVATIONS, NETWORKS, Network
+from skae.scales import SCALES, check_scale
+
+
+class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta):
+    """Parameters, their validation, and the fit.
+
+    A subclass says which likelihood and which objective it stands for.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "variance_mode": [StrOptions(set(SCALES))],
+        "covariance_type": [StrOptions({"spherical", "diag"})],
+        "scale": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "min_scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder"])],
+        "hidden_layer_sizes": [
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "init": [StrOptions({"pca", "random"})],
+        "batch_size": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "shuffle": ["boolean"],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "float64"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        variance_mode: str = "optimal",
+        covariance_type: str = "spherical",
+        scale: float | ArrayLike = 1.0,
+        min_scale: float | str = "auto",
+        network: str | Network = "mlp",
+        hidden_layer_sizes: int | ArrayLike = (64,),
+        activation: str = "relu",
+        init: str = "pca",
+        batch_size: int | str = "auto",
+        max_iter: int = 100,
+        learning_rate_init: float = 1e-3,
+        alpha: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        shuffle: bool = True,
+        warm_start: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.variance_mode = variance_mode
+        self.covariance_type = covariance_type
+        self.scale = scale
+        self.min_scale = min_scale
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.init = init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.learning_rate_init = learning_rate_init
+        self.alpha = alpha
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.shuffle = shuffle
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @abstractmethod
+    def _make_likelihood(self) -> Likelihood:
+        """The density of a feature given the decoder's output."""
+
+    @with_callbacks
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+    ) -> Self:
+        """Fit the model to data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data, float32 or float64 (anything else is converted to float64).
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights, none of them negative. An integer weight is the same as that
+            many copies of the sample. Only their ratios matter, but for ``alpha``.
+
+        X_val : array-like of shape (n_samples_val, n_features), default=None
+            Validation data. With ``early_stopping=True`` they take the place of a part of
+            X; else they are only scored after each epoch.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, if parameters contradict each other, or if X
+            has NaN, infinities, strings or no samples; before any training.
+        """
+        self._validate_params()
+        objective, likelihood = self._make_objective(), self._make_likelihood()
+        check_scale(self.variance_mode, self.covariance_type, likelihood)
+        device = self._resolve_device()
+        continued = self.warm_start and hasattr(self, "module_")
+        data: np.ndarray = validate_data(self, X, dtype=FLOATS, reset=not continued)
+        weight = _check_sample_weight(
+            sample_weight,
+            data,
+            dtype=np.float64,
+            ensure_non_negative=True,
+            allow_all_zero_weights=False,
+        )
+        spec = Spec(
+            n_features=data.shape[1],
+            n_components=int(self.n_components),
+            n_heads=objective.n_heads,
+            network=self._make_network(),
+            likelihood=copy.deepcopy(likelihood),
+            variance_mode=self.variance_mode,
+            covariance_type=self.covariance_type,
+        )
+        fixed_scale = self._check_fixed_scale(data.shape[1])
+        random_state = local_random_state(self.random_state)
+        rows = select_rows(data, weight, self.shuffle)
+        validation = None
+        if X_val is not None:
+            held_out: np.ndarray = validate_data(self, X_val, dtype=FLOATS, reset=False)
+            validation = select_rows(held_out, np.ones(len(held_out)), shuffle=False)
+        elif self.early_stopping:
+            rows, validation = split_validation(
+                rows, self.validation_fraction, random_state
+            )
+
+        units = self._units if continued else measure(rows, self.covariance_type)
+        module = build_module(
+            spec,
+            units,
+            self.min_scale,
+            torch.float64 if self.precision == "float64" else torch.float32,
+            seed=random_state.randint(np.iinfo(np.int32).max),
+        ).to(device)
+        if fixed_scale is not None:
+            fixed_scale = units.per_scale(fixed_scale, self.covariance_type)
+        if continued:
+            self._continue_from(module)
+        else:
+            start(module, objective, rows, units, init=self.init, fixed_scale=fixed_scale)
+
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        told = {"estimator": self, "X": data, "y": y, "metadata": metadata}
+        context.call_on_fit_task_begin(**told)
+        epochs = fit_module(
+            module,
+            objective,
+            rows,
+            validation,
+            units,
+            Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)}),
+            EpochCallbacks(
+                context, told, lambda: fitted_attributes(copy.deepcopy(module), units)
+            ),
+            random_state,
+        )
+        # Nothing of an earlier fit is touched before this one has succeeded.
+        history = _columns(epochs)
+        if continued:
+            history = {
+                name: np.concatenate([self.history_[name], values])
+                for name, values in history.items()
+                if name in self.history_
+            }
+        for name, value in fitted_attributes(module, units).items():
+            setattr(self, name, value)
+        self.history_ = history
+        self.loss_curve_ = history["objective"].tolist()
+        self.n_iter_ = len(self.loss_curve_)
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
+        return self
+
+    def _make_network(self) -> Network:
+        if isinstance(self.network, str):
+            return NETWORKS[self.network](
+                hidden_layer_sizes=self.hidden_layer_sizes, activation=self.activation
+            )
+        return clone(self.network, safe=False)
+
+    def _resolve_device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"device={self.device!r} cannot be used here: {error}"
+            ) from error
+        return device
+
+    def _check_fixed_scale(self, n_features: int) -> np.ndarray | None:
+        """The scale that the user gives, one per feature; None in other modes."""
+        if self.variance_mode != "fixed":
+            return None
+        scale = check_array(self.scale, ensure_2d=False, dtype=np.float64)
+        allowed = [()] if self.covariance_type == "spherical" else [(), (n_features,)]
+        if scale.shape not in allowed:
+            raise ValueError(
+                f"scale has shape {scale.shape}; with "
+                f"covariance_type={self.covariance_type!r} it must be a number"
+                + (f" or have shape ({n_features},)." if len(allowed) > 1 else ".")
+            )
+        if not (scale > 0).all():
+            raise ValueError("scale must be positive in every feature.")
+        return np.broadcast_to(scale, (n_features,)).astype(np.float64)
+
+    def _continue_from(self, module: AutoencoderModule) -> None:
+        """Take over the weights of the last fit."""
+        try:
+            module.load_state_dict(self.module_.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                "warm_start=True continues from the last fit, whose sizes or variance "
+                "mode do not agree with the parameters now. Set warm_start=False."
+            ) from error
+
+
+def _columns(epochs: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    """A list of records as one array per name."""
+    names = epochs[0] if epochs else {"objective": None, "log_likelihood": None}
+    return {name: np.array([epoch[name] for epoch in epochs]) for name in names}

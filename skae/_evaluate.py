@@ -1,0 +1,210 @@
+"""A model over the rows of an array, in chunks of bounded memory."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._module import AutoencoderModule
+from skae._rows import Rows
+from skae._units import Units
+from skae.objectives import Objective
+
+# (y, draws) -> a statistic of each row, 2-D.
+Statistic = Callable[[Tensor, Tensor], Tensor]
+
+# Numbers that the widest intermediate result of a chunk may hold.
+_CHUNK_NUMBERS = 2**21
+# Rows times draws that are enough for the mean of a statistic over the training set.
+_MEAN_EVALUATIONS = 2**17
+# Draws of the posterior that follow the validation score during training.
+_VALIDATION_DRAWS = 8
+
+
+def to_precision(module: AutoencoderModule, dtype: torch.dtype) -> AutoencoderModule:
+    """The module in a precision; a copy, unless it has it already.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The model.
+    dtype : torch.dtype
+        Precision wanted.
+
+    Returns
+    -------
+    AutoencoderModule
+        The model in that precision.
+    """
+    if module.ratio.dtype == dtype:
+        return module
+    return copy.deepcopy(module).to(dtype)
+
+
+def over_rows(
+    function: Callable[[Tensor], Tensor],
+    X: np.ndarray,
+    units: Units,
+    like: Tensor,
+    *,
+    n_draws: int = 1,
+    index: np.ndarray | None = None,
+) -> np.ndarray:
+    """Apply a function of standardised rows to an array, chunk by chunk.
+
+    Parameters
+    ----------
+    function : callable
+        From ``(n, n_features)`` to ``(n, ...)``.
+    X : ndarray of shape (n_samples, n_features)
+        Data; centred in float64, whatever the precision.
+    units : Units
+        Statistics of the training data.
+    like : Tensor
+        Its precision and device are those of the computation.
+    n_draws : int, default=1
+        How many times the function repeats each row inside.
+    index : ndarray of int, default=None
+        Rows of X to use; all by default.
+
+    Returns
+    -------
+    ndarray of shape (n, ...)
+        The results.
+    """
+    n = len(X) if index is None else len(index)
+    size = max(1, _CHUNK_NUMBERS // (n_draws * max(X.shape[1], 64)))
+    results = []
+    with torch.inference_mode():
+        for first in range(0, n, size):
+            part = slice(first, first + size)
+            block = X[part] if index is None else X[index[part]]
+            y = torch.from_numpy((block - units.mean) / units.std)
+            results.append(function(y.to(like)).cpu().numpy())
+    return np.concatenate(results)
+
+
+def mean_over_rows(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    units: Units,
+    statistic: Statistic,
+) -> Tensor:
+    """Weighted mean over rows, and over their posteriors, of a statistic.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The model.
+    objective : Objective
+        What a code is.
+    rows : Rows
+        Data.
+    units : Units
+        Statistics of the training data.
+    statistic : callable
+        Function of standardised rows ``(n, n_features)`` and of draws
+        ``(n_draws, n or 1, n_components)`` with a 2-D result.
+
+    Returns
+    -------
+    Tensor of shape (1, m)
+        The mean.
+    """
+    draws = objective.draws(module.spec.n_components).to(module.ratio.device)
+    # The draws are pairs, z and -z, half the set apart. Few rows take all of them; many
+    # rows take some each, in turn, so that together they use the whole set evenly.
+    half = len(draws) // 2
+    n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * len(rows))))
+    n_done = 0
+
+    def with_draws(y: Tensor) -> Tensor:
+        nonlocal n_done
+        if n_pairs == half:
+            used = draws[:, None]  # (n_draws, 1, k)
+        else:
+            turn = torch.arange(n_done, n_done + len(y), device=draws.device) * n_pairs
+            pair = (turn + torch.arange(n_pairs, device=draws.device)[:, None]) % half
+            used = torch.cat([draws[pair], draws[pair + half]])  # (2 n_pairs, n, k)
+            n_done += len(y)
+        return statistic(y, used)
+
+    values = over_rows(
+        with_draws,
+        rows.X,
+        units,
+        module.ratio,
+        n_draws=max(2 * n_pairs, 1),
+        index=rows.index,
+    )
+    mean = (values.astype(np.float64) * rows.weight[:, None]).mean(axis=0, keepdims=True)
+    return torch.as_tensor(mean).to(module.ratio)
+
+
+def training_objective(
+    module: AutoencoderModule, objective: Objective, rows: Rows, units: Units
+) -> float:
+    """What training minimises, over all rows and with the final weight of the KL.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The model.
+    objective : Objective
+        What training minimises.
+    rows : Rows
+        Training data.
+    units : Units
+        Their statistics.
+
+    Returns
+    -------
+    float
+        The objective, in nats, in the likelihood's units.
+    """
+    kl_weight = objective.kl_weight(1.0)
+
+    def statistic(y: Tensor, draws: Tensor) -> Tensor:
+        return objective.log_likelihood(module, y, draws, kl_weight)[:, None]
+
+    return -float(mean_over_rows(module, objective, rows, units, statistic))
+
+
+def validation_score(
+    module: AutoencoderModule, objective: Objective, rows: Rows, units: Units
+) -> float:
+    """Weighted mean score of some rows while training.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The model.
+    objective : Objective
+        What a score means.
+    rows : Rows
+        Validation data.
+    units : Units
+        Statistics of the training data.
+
+    Returns
+    -------
+    float
+        The score, in nats, in the units of X.
+    """
+    draws = objective.draws(module.spec.n_components)[:, None].to(module.ratio.device)
+    half = len(draws) // 2
+    if half > _VALIDATION_DRAWS // 2:
+        few = _VALIDATION_DRAWS // 2
+        draws = torch.cat([draws[:few], draws[half : half + few]])
+    scores = over_rows(
+        lambda y: objective.log_likelihood(module, y, draws),
+        rows.X,
+        units,
+        module.ratio,
+        n_draws=len(draws),
+        index=rows.index,
+    )
+    return float(np.mean(scores.astype(np.float64) * rows.weight)) - units.log_unit

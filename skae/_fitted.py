@@ -1,0 +1,250 @@
+"""What a fitted autoencoder can do: code, decode, score, and be pickled."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils import Tags, check_array
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+from torch import Tensor
+
+from skae._evaluate import over_rows, to_precision
+from skae._fit import shared_scale
+from skae._module import AutoencoderModule
+from skae._units import Units
+from skae.objectives import Objective
+
+FLOATS = (np.float64, np.float32)
+
+
+class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """The methods that need a fit, on the attributes that a fit leaves."""
+
+    module_: AutoencoderModule
+    _units: Units
+    n_components_: int
+    device_: str
+    history_: dict[str, np.ndarray]
+
+    @abstractmethod
+    def _make_objective(self) -> Objective:
+        """What training minimises and what a score means."""
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Code of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            Codes; the posterior mean where the code is random. The dtype is that of X.
+        """
+        data = self._validate(X)
+        objective = self._make_objective()
+        return self._over_rows(lambda module, y: objective.code(module, y), data)
+
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+        """Location that the decoder gives to codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        X_hat : ndarray of shape (n_samples, n_features)
+            Location of the likelihood, in the units of the training data. The dtype is
+            that of X.
+
+        Raises
+        ------
+        ValueError
+            If X does not have ``n_components`` columns.
+        """
+        check_is_fitted(self)
+        Z = check_array(X, dtype=FLOATS, input_name="X", estimator=self)
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(
+                f"X has {Z.shape[1]} columns, but {type(self).__name__} has "
+                f"n_components={self.n_components_}."
+            )
+        codes = Units.identity(self.n_components_)
+        return self._over_rows(self._location, Z, codes).astype(Z.dtype)
+
+    def reconstruct(self, X: ArrayLike) -> np.ndarray:
+        """``inverse_transform(transform(X))`` in one pass.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        X_hat : ndarray of shape (n_samples, n_features)
+            Location of the likelihood, in the units of the training data. The dtype is
+            that of X.
+        """
+        data = self._validate(X)
+        objective = self._make_objective()
+        return self._over_rows(
+            lambda module, y: self._location(module, objective.code(module, y)), data
+        ).astype(data.dtype)
+
+    def _location(self, module: AutoencoderModule, z: Tensor) -> Tensor:
+        """Location of codes in the units of X, in float64."""
+        loc, _ = module.decode(z)
+        unit = torch.as_tensor(self._units.unit, device=z.device)
+        return loc * unit + torch.as_tensor(self._units.mean, device=z.device)
+
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
+        """Log-likelihood of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,)
+            In nats, of data in the units of X. What it means is said by the class. A
+            sample's value depends on that sample alone.
+        """
+        data = self._validate(X)
+        objective = self._make_objective()
+        draws = objective.draws(self.n_components_)[:, None].to(self.device_)
+        scores = self._over_rows(
+            lambda module, y: objective.log_likelihood(module, y, draws),
+            data,
+            n_draws=len(draws),
+        )
+        return self._to_units(scores, data)
+
+    def score(
+        self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Mean log-likelihood of the samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights of the mean.
+
+        Returns
+        -------
+        score : float
+            (Weighted) mean of :meth:`score_samples`, in nats.
+        """
+        scores = self.score_samples(X).astype(np.float64)
+        weight: np.ndarray = _check_sample_weight(
+            sample_weight,
+            scores,
+            ensure_non_negative=True,
+            allow_all_zero_weights=False,
+        )
+        return float(np.average(scores, weights=weight))
+
+    def _validate(self, X: ArrayLike) -> np.ndarray:
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=FLOATS, reset=False)
+
+    def _over_rows(
+        self,
+        function: Callable[[AutoencoderModule, Tensor], Tensor],
+        X: np.ndarray,
+        units: Units | None = None,
+        n_draws: int = 1,
+    ) -> np.ndarray:
+        """A function of the module and standardised rows, in the precision of X."""
+        dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        module = to_precision(self.module_, dtype)
+        return over_rows(
+            lambda y: function(module, y),
+            X,
+            self._units if units is None else units,
+            module.ratio,
+            n_draws=n_draws,
+        )
+
+    def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:
+        return (log_density.astype(np.float64) - self._units.log_unit).astype(X.dtype)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State with numpy arrays in place of the module."""
+        state = dict(super().__getstate__())
+        module = state.pop("module_", None)
+        if module is not None:
+            state["_module_state"] = (module.spec, module.get_arrays())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the module; on the CPU where its device is not to be had."""
+        state = dict(state)
+        module_state = state.pop("_module_state", None)
+        super().__setstate__(state)
+        if module_state is not None:
+            device = torch.device(self.device_)
+            if device.type == "cuda" and not torch.cuda.is_available():
+                device = torch.device("cpu")
+            self.device_ = str(device)
+            self.module_ = AutoencoderModule.from_arrays(*module_state).to(device)
+
+
+def fitted_attributes(module: AutoencoderModule, units: Units) -> dict[str, Any]:
+    """What a fitted estimator has to know to code, decode and score.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The model.
+    units : Units
+        Statistics of the training data.
+
+    Returns
+    -------
+    dict of str to object
+        Attributes by name.
+    """
+    return {
+        "module_": module,
+        "_units": units,
+        "n_components_": module.spec.n_components,
+        "scale_": shared_scale(module, units),
+        "device_": str(module.ratio.device),
+    }

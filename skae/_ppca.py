@@ -1,0 +1,89 @@
+"""Probabilistic PCA in closed form."""
+
+import numpy as np
+import scipy.linalg
+from sklearn.utils.extmath import randomized_svd
+
+from skae._rows import Rows
+from skae._units import Units
+
+# Rows that are enough for a start.
+_START_ROWS = 10_000
+# Beyond this size of the smaller side, a randomised decomposition.
+_EXACT_SIZE = 2000
+
+
+def principal_components(
+    rows: Rows, units: Units, n_components: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Eigenvalues and eigenvectors of the covariance, in the likelihood's units.
+
+    Parameters
+    ----------
+    rows : Rows
+        Data; evenly spaced ones of them, if they are many.
+    units : Units
+        Statistics of the data.
+    n_components : int
+        Number of components wanted.
+
+    Returns
+    -------
+    components : ndarray of shape (n_features, q)
+        Eigenvectors; q is ``min(n_components, n_features, n)`` at most.
+    eigenvalues : ndarray of shape (q,)
+        Their eigenvalues, falling.
+    total : float
+        Sum of all eigenvalues.
+    """
+    rows = rows.thin(_START_ROWS)
+    A = (rows.X[rows.index] - units.mean) / units.unit
+    A *= np.sqrt(rows.weight / len(rows))[:, None]
+    n, d = A.shape
+    q = min(n_components, n, d)
+    if min(n, d) > _EXACT_SIZE:
+        _, singular, Vt = randomized_svd(A, q, random_state=0)
+        return Vt.T, np.square(singular), float(np.square(A).sum())
+    gram = A.T @ A if d <= n else A @ A.T
+    size = len(gram)
+    eigenvalues, vectors = scipy.linalg.eigh(gram, subset_by_index=[size - q, size - 1])
+    eigenvalues = np.maximum(eigenvalues[::-1], 0.0)
+    vectors = vectors[:, ::-1]
+    if d > n:
+        norms = np.sqrt(np.maximum(eigenvalues, np.finfo(float).tiny))
+        vectors = (A.T @ vectors) / norms
+    return vectors, eigenvalues, float(np.trace(gram))
+
+
+def noise_variance(
+    eigenvalues: np.ndarray, total: float, n_features: int, beta: float
+) -> float:
+    """Noise variance of linear beta-VAE with a free scale, in closed form.
+
+    The q components with ``eigenvalue > beta * noise`` are kept, and
+    ``noise = (sum of the others) / (n_features - q * beta)``. For beta = 1 it is
+    probabilistic PCA (Tipping and Bishop 1999, eq. 8).
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of shape (q_max,)
+        Leading eigenvalues of the covariance, falling.
+    total : float
+        Sum of all eigenvalues.
+    n_features : int
+        Number of all eigenvalues.
+    beta : float
+        Weight of the KL term.
+
+    Returns
+    -------
+    float
+        The variance.
+    """
+    for q in range(len(eigenvalues), 0, -1):
+        rest = max(total - eigenvalues[:q].sum(), 0.0)
+        if n_features > q * beta:
+            noise = rest / (n_features - q * beta)
+            if eigenvalues[q - 1] > beta * noise:
+                return noise
+    return total / n_features

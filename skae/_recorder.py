@@ -1,0 +1,181 @@
+"""Following a training: history, stopping, callbacks, and a way back from divergence."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.callback import CallbackContext
+from sklearn.exceptions import ConvergenceWarning
+
+from skae.objectives import Objective
+from skae.training import Annealing, FlatParameters, Plateau
+
+
+class EpochCallbacks:
+    """Tells scikit-learn's callbacks of each epoch.
+
+    Parameters
+    ----------
+    context : CallbackContext
+        The context of the fit.
+    told : dict
+        What callbacks may ask for: estimator, X, y and metadata.
+    fitted_attributes : callable
+        Returns the attributes of an estimator fitted up to now.
+    """
+
+    def __init__(
+        self,
+        context: CallbackContext,
+        told: dict[str, Any],
+        fitted_attributes: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.context = context
+        self.told = told
+        self.fitted_attributes = fitted_attributes
+
+    def begin(self) -> None:
+        """Called before each epoch."""
+        self.epoch = self.context.subcontext(task_name="epoch")
+        self.epoch.call_on_fit_task_begin(**self.told)
+
+    def end(self) -> bool:
+        """Called after each epoch.
+
+        Returns
+        -------
+        bool
+            Whether a callback asks to stop.
+        """
+        return self.epoch.call_on_fit_task_end(
+            **self.told, reconstruction_attributes=self.fitted_attributes
+        )
+
+
+class Recorder:
+    """The hooks of a training.
+
+    Parameters
+    ----------
+    parameters : FlatParameters
+        What is being trained.
+    objective : Objective
+        Names the metrics.
+    annealing : Annealing
+        Cools down when nothing improves any more.
+    plateau : Plateau
+        Tells when nothing improves.
+    callbacks : EpochCallbacks
+        Who else wants to know.
+    log_unit : float
+        What a log-density loses on the way to the units of X.
+    scale : callable
+        Returns the model's scale in the units of X, or None.
+    validate : callable or None
+        Returns the validation score.
+    early_stopping : bool
+        Whether the validation score, and not the objective, is watched; then the best
+        parameters are kept.
+    verbose : int
+        Whether to print a line for each epoch.
+    """
+
+    def __init__(
+        self,
+        parameters: FlatParameters,
+        objective: Objective,
+        annealing: Annealing,
+        plateau: Plateau,
+        callbacks: EpochCallbacks,
+        *,
+        log_unit: float,
+        scale: Callable[[], Any],
+        validate: Callable[[], float] | None,
+        early_stopping: bool,
+        verbose: int,
+    ) -> None:
+        self.parameters = parameters
+        self.objective = objective
+        self.annealing = annealing
+        self.plateau = plateau
+        self.callbacks = callbacks
+        self.log_unit = log_unit
+        self.scale = scale
+        self.validate = validate
+        self.early_stopping = early_stopping
+        self.verbose = verbose
+        self.epochs: list[dict[str, float]] = []
+        self._last_good = parameters.values.clone()
+        self._best: torch.Tensor | None = None
+
+    def on_epoch_begin(self) -> None:
+        """Called before each epoch."""
+        self.callbacks.begin()
+
+    def on_epoch_end(self, metrics: np.ndarray, progress: float) -> bool:
+        """Called after each epoch with the means of its metrics.
+
+        Parameters
+        ----------
+        metrics : ndarray
+            Means of the loss's metrics.
+        progress : float
+            Share of the training that is done.
+
+        Returns
+        -------
+        bool
+            Whether to stop.
+        """
+        values = self.parameters.values
+        if not (np.isfinite(metrics).all() and torch.isfinite(values).all()):
+            warnings.warn(
+                f"Training diverged in epoch {len(self.epochs) + 1}; the parameters from "
+                "before that epoch are kept. Lower learning_rate_init.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+            self.restore()
+            self.callbacks.end()
+            return True
+        self._last_good.copy_(values)
+        epoch = self._record(metrics, progress)
+        if self.verbose:
+            print(f"Iteration {len(self.epochs)}, loss = {epoch['objective']:.8f}")
+        stop = self.callbacks.end()
+        # While the weight of the KL still grows, no two epochs can be compared.
+        if self.objective.kl_weight(progress) != self.objective.kl_weight(1.0):
+            return stop
+        watched = epoch["objective"]
+        if self.early_stopping:
+            watched = -epoch["validation_score"]
+        if self.plateau.update(watched) and self.early_stopping:
+            self._best = values.clone()
+        if self.plateau.reached and not self.annealing.is_cooling:
+            self.restore_best()
+            self.annealing.cool_down(len(self.epochs), self.plateau.patience)
+        return stop
+
+    def _record(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
+        epoch = self.objective.history(metrics, progress)
+        # Everything that users see is in the units of X.
+        epoch["objective"] += self.log_unit
+        epoch["log_likelihood"] -= self.log_unit
+        if (scale := self.scale()) is not None:
+            epoch["scale"] = math.exp(np.log(scale).mean())
+        if self.validate is not None:
+            epoch["validation_score"] = self.validate()
+        self.epochs.append(epoch)
+        return epoch
+
+    def restore(self) -> None:
+        """Go back to the parameters of the last whole epoch, which were finite."""
+        self.parameters.values.copy_(self._last_good)
+
+    def restore_best(self) -> None:
+        """Go back to the parameters of the best validation score, if that was watched."""
+        if self._best is not None:
+            self.parameters.values.copy_(self._best)

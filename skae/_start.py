@@ -1,0 +1,166 @@
+"""A module and its first weights."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._evaluate import mean_over_rows
+from skae._module import AutoencoderModule, Spec
+from skae._ppca import noise_variance, principal_components
+from skae._random import seeded
+from skae._rows import Rows
+from skae._units import Units
+from skae.objectives import Objective
+
+# Rows that are enough to guess a scale.
+_SCALE_ROWS = 4096
+# Smallest gain, and smallest posterior deviation to start from, relative to 1.
+_SMALLEST_GAIN = 1e-4
+
+
+def build_module(
+    spec: Spec, units: Units, min_scale: float | str, dtype: torch.dtype, seed: int
+) -> AutoencoderModule:
+    """A module with first weights drawn from a seed.
+
+    Parameters
+    ----------
+    spec : Spec
+        What to build.
+    units : Units
+        Statistics of the training data.
+    min_scale : float or "auto"
+        Smallest scale, in the units of X.
+    dtype : torch.dtype
+        Precision.
+    seed : int
+        Seed of the first weights.
+
+    Returns
+    -------
+    AutoencoderModule
+        The module, on the CPU.
+    """
+    floor = units.floor(min_scale, spec.covariance_type)
+    with seeded(seed):
+        module = AutoencoderModule(spec, torch.tensor(units.ratio), torch.tensor(floor))
+    return module.to(dtype)
+
+
+def start(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    units: Units,
+    *,
+    init: str,
+    fixed_scale: np.ndarray | None,
+) -> None:
+    """Give the linear path and the scale their first values.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The model.
+    objective : Objective
+        What it will be trained for.
+    rows : Rows
+        Training data.
+    units : Units
+        Their statistics.
+    init : {"pca", "random"}
+        Whether the linear path starts from the closed form.
+    fixed_scale : ndarray of shape (1, 1) or (1, n_features), or None
+        The scale in the likelihood's units, where it is given.
+    """
+    spec = module.spec
+    if init == "pca":
+        components, eigenvalues, total = principal_components(
+            rows, units, spec.n_components
+        )
+        beta = objective.kl_weight(1.0)
+        if fixed_scale is None:
+            noise = noise_variance(eigenvalues, total, spec.n_features, beta)
+        else:
+            noise = float(np.mean(np.square(fixed_scale * spec.likelihood.unit_stddev)))
+        start_at_pca(module, components, eigenvalues, noise, beta)
+    if fixed_scale is None:
+        some = rows.thin(_SCALE_ROWS)
+
+        def squared_error(y: Tensor, draws: Tensor) -> Tensor:
+            return objective.expectation(
+                module,
+                y,
+                draws,
+                lambda x, loc, _: module.scale.pool((x - loc).square()),
+            )[0]
+
+        error = mean_over_rows(module, objective, some, units, squared_error)
+        scale = error.sqrt() / spec.likelihood.unit_stddev
+    else:
+        scale = torch.tensor(fixed_scale).to(module.ratio)
+    outputs = module.scale.start(scale)
+    decoder, d = module.linear_decoder, spec.n_features
+    with torch.no_grad():
+        # A predicted scale begins as a constant.
+        decoder.weight[d:] = 0
+        decoder.bias[d:] = outputs
+
+
+def start_at_pca(
+    module: AutoencoderModule,
+    components: np.ndarray,
+    eigenvalues: np.ndarray,
+    noise: float,
+    beta: float,
+) -> None:
+    """Set the linear path to probabilistic PCA, and the gains to what it leaves over.
+
+    With loadings W = V (L - v)^(1/2), M = W'W + v and v the noise variance times beta, the
+    posterior of the linear model has mean M^-1 W' x and variance v M^-1 (Tipping and
+    Bishop 1999, eq. 6 to 9). A deterministic autoencoder is the case v = 0: whitened
+    principal components.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        Its linear path and gains are overwritten.
+    components : ndarray of shape (n_features, q)
+        Eigenvectors of the covariance in the likelihood's units.
+    eigenvalues : ndarray of shape (q,)
+        Eigenvalues.
+    noise : float
+        Noise variance in the likelihood's units.
+    beta : float
+        Weight of the KL term; 0 without one.
+    """
+    k, (d, q) = module.spec.n_components, components.shape
+    ratio = module.ratio.double().cpu().numpy()
+    tiny = np.finfo(np.float32).tiny
+    v = beta * noise
+    # A component that the noise drowns keeps a small weight: at exactly 0 it would have
+    # no gradient to wake it.
+    squared = np.maximum(eigenvalues - v, 1e-4 * eigenvalues)
+    M = np.maximum(squared + v, tiny)
+    W = components * np.sqrt(squared)  # (d, q)
+    E = (W / M).T * ratio  # (q, d)
+
+    # What the components leave of a feature, and the precision they leave to a code.
+    left = np.square(ratio) - (np.square(components) * eigenvalues).sum(axis=1)
+    loc_gain = np.sqrt(np.maximum(left, np.square(_SMALLEST_GAIN * ratio)))
+    code_gain = np.ones(k)
+    code_gain[:q] = np.sqrt(noise / np.maximum(squared + noise, tiny))
+    code_gain = np.clip(code_gain, _SMALLEST_GAIN, 1.0)
+
+    encoder, decoder = module.linear_encoder, module.linear_decoder
+    with torch.no_grad():
+        for layer in (encoder, decoder):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        module.loc_gain.copy_(torch.as_tensor(loc_gain))
+        module.code_gain[:k] = torch.as_tensor(code_gain)
+        encoder.weight[:q] = torch.as_tensor(E / code_gain[:q, None]).to(encoder.weight)
+        decoder.weight[:d, :q] = torch.as_tensor(W / loc_gain[:, None]).to(decoder.weight)
+        if module.spec.n_heads == 2:
+            std = np.sqrt(np.maximum(v / M, _SMALLEST_GAIN**2))
+            encoder.bias[k : k + q] = torch.as_tensor(np.log(std)).to(encoder.bias)

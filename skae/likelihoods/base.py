@@ -1,0 +1,91 @@
+"""The contract of a likelihood: what a new one has to say about itself."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+class Likelihood(ABC):
+    """A location-scale density of one feature, given the decoder's output.
+
+    A likelihood knows nothing of where its location and scale come from. All tensors
+    broadcast against each other; ``log_scale`` is the natural logarithm of ``scale``,
+    which means what it means in :mod:`scipy.stats` and :mod:`torch.distributions`.
+
+    Attributes
+    ----------
+    unit_stddev : float
+        Standard deviation of the density whose scale is 1.
+
+    has_optimal_scale : bool
+        Whether the maximum-likelihood scale of given residuals has a closed form.
+        Then :meth:`deviation` and :meth:`optimal_scale` must be defined, and the
+        variance modes ``"optimal"`` and ``"profile"`` are open.
+    """
+
+    unit_stddev: ClassVar[float]
+    has_optimal_scale: ClassVar[bool] = False
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
+        """Normalised log-density of each element.
+
+        Parameters
+        ----------
+        x, loc, log_scale : Tensor
+            Data, location and log-scale; they broadcast.
+
+        Returns
+        -------
+        Tensor
+            Elementwise log-density, in nats.
+        """
+
+    @abstractmethod
+    def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw for each element.
+
+        Parameters
+        ----------
+        loc, log_scale : Tensor
+            Location, of the shape of the result, and log-scale.
+        generator : torch.Generator
+            The source of randomness; no other may be used.
+
+        Returns
+        -------
+        Tensor
+            Draws of the shape of ``loc``.
+        """
+
+    def deviation(self, residual: Tensor) -> Tensor:
+        """Elementwise statistic whose mean determines the best scale.
+
+        Parameters
+        ----------
+        residual : Tensor
+            ``x - loc``.
+
+        Returns
+        -------
+        Tensor
+            The statistic, of the shape of ``residual``.
+        """
+        raise TypeError(f"{type(self).__name__} has no closed-form scale.")
+
+    def optimal_scale(self, mean_deviation: Tensor) -> Tensor:
+        """Maximum-likelihood scale of residuals with this mean deviation.
+
+        Parameters
+        ----------
+        mean_deviation : Tensor
+            (Weighted) mean of :meth:`deviation` over all that share one scale.
+
+        Returns
+        -------
+        Tensor
+            The scale, of the shape of ``mean_deviation``.
+        """
+        raise TypeError(f"{type(self).__name__} has no closed-form scale.")

@@ -1,0 +1,37 @@
+"""The Laplace density: absolute errors, and the median as location."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from skae.likelihoods.base import Likelihood
+
+
+class LaplaceLikelihood(Likelihood):
+    r"""Laplace (double exponential) density.
+
+    .. math:: \log p(x) = -\log 2b - \frac{|x-\mu|}{b}
+
+    With the scale at its optimum :math:`b = \mathrm{mean}\,|x-\mu|` a vector of
+    d features reaches :math:`-d (\log 2\,\mathrm{MAE} + 1)`.
+    """
+
+    unit_stddev = math.sqrt(2.0)
+    has_optimal_scale = True
+
+    def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
+        standardized = (x - loc) * torch.exp(-log_scale)
+        return -standardized.abs() - (log_scale + math.log(2.0))
+
+    def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
+        # The difference of two standard exponentials is a standard Laplace variate.
+        positive = torch.empty_like(loc).exponential_(generator=generator)
+        negative = torch.empty_like(loc).exponential_(generator=generator)
+        return loc + torch.exp(log_scale) * (positive - negative)
+
+    def deviation(self, residual: Tensor) -> Tensor:
+        return residual.abs()
+
+    def optimal_scale(self, mean_deviation: Tensor) -> Tensor:
+        return mean_deviation

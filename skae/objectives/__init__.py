@@ -1,0 +1,9 @@
+"""Axis 4: what training minimises, and what a score means."""
+
+from skae.objectives.base import Objective
+from skae.objectives.draws import sobol_normal
+from skae.objectives.elbo import ELBO
+from skae.objectives.nll import NegativeLogLikelihood
+from skae.objectives.schedules import KL_SCHEDULES
+
+__all__ = ["ELBO", "KL_SCHEDULES", "NegativeLogLikelihood", "Objective", "sobol_normal"]

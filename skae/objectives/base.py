@@ -1,0 +1,243 @@
+"""The contract of an objective: what training minimises and what a score means."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._module import AutoencoderModule
+
+
+class Objective(ABC):
+    """What training minimises, and the log-likelihood that a score reports.
+
+    Sums over features, means over samples: everything is in nats per sample, of data in
+    the likelihood's units.
+
+    Attributes
+    ----------
+    n_heads : int
+        Numbers that the encoder must give for each component.
+    """
+
+    n_heads: ClassVar[int]
+
+    @abstractmethod
+    def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
+        """The code of each row.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features)
+            Standardised data.
+
+        Returns
+        -------
+        Tensor of shape (n, n_components)
+            Codes.
+        """
+
+    @abstractmethod
+    def draws(self, n_components: int) -> Tensor:
+        """The standard normal draws, common to all rows, that scores are computed with.
+
+        Parameters
+        ----------
+        n_components : int
+            Dimension of a draw.
+
+        Returns
+        -------
+        Tensor of shape (n_draws, n_components)
+            Draws, float64.
+        """
+
+    @abstractmethod
+    def training_draws(
+        self, y: Tensor, n_components: int, generator: torch.Generator
+    ) -> Tensor:
+        """Fresh draws for one step of training.
+
+        Parameters
+        ----------
+        y : Tensor of shape (n, n_features)
+            The batch, for its number of rows, dtype and device.
+        n_components : int
+            Dimension of a draw.
+        generator : torch.Generator
+            Source of the randomness.
+
+        Returns
+        -------
+        Tensor of shape (n_draws, n or 1, n_components)
+            Draws.
+        """
+
+    @abstractmethod
+    def latents(
+        self, module: AutoencoderModule, y: Tensor, draws: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Codes to decode, and what they cost.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features)
+            Standardised data.
+        draws : Tensor of shape (n_draws, n or 1, n_components)
+            Standard normal draws.
+
+        Returns
+        -------
+        z : Tensor of shape (n_draws * n, n_components)
+            A code for each draw and row.
+        kl : Tensor of shape (n, n_components or 0)
+            Cost of each row and component, in nats.
+        """
+
+    @abstractmethod
+    def kl_weight(self, progress: float) -> float:
+        """Weight of the cost of the codes, beta included.
+
+        Parameters
+        ----------
+        progress : float
+            Share of the training that is done; 1 at the last step.
+
+        Returns
+        -------
+        float
+            The weight.
+        """
+
+    def loss(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        weight: Tensor,
+        generator: torch.Generator,
+        progress: float,
+    ) -> tuple[Tensor, Tensor]:
+        """What one step of training minimises.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features)
+            Standardised batch.
+        weight : Tensor of shape (n, 1)
+            Sample weights, of mean 1 over the training set.
+        generator : torch.Generator
+            Source of the randomness.
+        progress : float
+            Share of the training that is done; 1 at the last step.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            Mean over the batch of KL weight times KL, less the log-likelihood.
+        metrics : Tensor of shape (2 + n_components or 2,)
+            Loss, log-likelihood and the KL of each component, means over the batch.
+        """
+        draws = self.training_draws(y, module.spec.n_components, generator)
+        z, kl = self.latents(module, y, draws)
+        loc, outputs = module.decode(z)
+        x = module.target(y).repeat(draws.shape[0], 1)
+        log_scale = module.scale.training_log_scale(x, loc, outputs, weight)
+        log_prob = module.spec.likelihood.log_prob(x, loc, log_scale).sum(dim=1)
+        log_likelihood = (log_prob.view(-1, y.shape[0]) * weight.T).mean()
+        kl = (weight * kl).mean(dim=0)  # (n_components or 0,)
+        loss = self.kl_weight(progress) * kl.sum() - log_likelihood
+        with torch.no_grad():
+            metrics = torch.cat([torch.stack([loss, log_likelihood]), kl])
+        return loss, metrics
+
+    def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
+        """Named means over an epoch.
+
+        Parameters
+        ----------
+        metrics : ndarray of shape (2 + n_components or 2,)
+            Means of the second value of :meth:`loss`.
+        progress : float
+            Share of the training that is done.
+
+        Returns
+        -------
+        dict of str to float
+            ``objective`` and ``log_likelihood``, in nats per sample.
+        """
+        return {"objective": metrics[0], "log_likelihood": metrics[1]}
+
+    def log_likelihood(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        draws: Tensor,
+        kl_weight: float = 1.0,
+    ) -> Tensor:
+        """The score of each row: the expected log-likelihood less the KL.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features)
+            Standardised data.
+        draws : Tensor of shape (n_draws, n or 1, n_components)
+            Standard normal draws.
+        kl_weight : float, default=1.0
+            Weight of the KL; a score leaves it at 1.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+            Scores in nats.
+        """
+
+        def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
+            log_scale = module.scale.log_scale(outputs)
+            return module.spec.likelihood.log_prob(x, loc, log_scale).sum(1, keepdim=True)
+
+        expected, kl = self.expectation(module, y, draws, log_prob)
+        return expected[:, 0] - kl_weight * kl.sum(dim=1)
+
+    def expectation(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        draws: Tensor,
+        statistic: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Mean over the draws of a statistic of the data and the decoder's output.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features)
+            Standardised data.
+        draws : Tensor of shape (n_draws, n or 1, n_components)
+            Standard normal draws.
+        statistic : callable
+            Function of (x, loc, outputs), each ``(n_draws * n, ...)``; 2-D result.
+
+        Returns
+        -------
+        mean : Tensor of shape (n, m)
+            The mean for each row.
+        kl : Tensor of shape (n, n_components or 0)
+            Cost of each row and component, in nats.
+        """
+        z, kl = self.latents(module, y, draws)
+        loc, outputs = module.decode(z)
+        x = module.target(y).repeat(draws.shape[0], 1)
+        values = statistic(x, loc, outputs)
+        return values.view(draws.shape[0], y.shape[0], -1).mean(dim=0), kl

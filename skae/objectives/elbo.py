@@ -1,0 +1,143 @@
+"""The evidence lower bound, and the importance-weighted bound."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._module import AutoencoderModule
+from skae.objectives.base import Objective
+from skae.objectives.draws import matched_normal
+from skae.objectives.schedules import KL_SCHEDULES
+
+# A latent whose KL is above this many nats is said to be active.
+_ACTIVE_KL = 0.01
+
+
+class ELBO(Objective):
+    r"""Minus the beta-weighted evidence lower bound.
+
+    .. math:: -E_{q(z|x)} \log p(x|z) + \beta\, KL(q(z|x) \,\|\, N(0, I))
+
+    with a Gaussian posterior of diagonal covariance (Kingma and Welling 2014, eq. 10 and
+    appendix B; Higgins et al. 2017 for beta). Scores leave beta out.
+
+    Parameters
+    ----------
+    beta : float
+        Weight of the KL term in training.
+    schedule : str
+        A key of ``KL_SCHEDULES``.
+    n_mc_samples : int
+        Draws of the code for each row and step of training.
+    """
+
+    n_heads = 2
+
+    def __init__(self, beta: float, schedule: str, n_mc_samples: int) -> None:
+        self.beta = beta
+        self.schedule = KL_SCHEDULES[schedule]
+        self.n_mc_samples = n_mc_samples
+
+    def posterior(self, module: AutoencoderModule, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of q(z|x).
+
+        The standard deviation is exp(h) of the encoder's second head h, made linear above
+        h = 0: no input, however far out, can overflow it.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features)
+            Standardised data.
+
+        Returns
+        -------
+        mean, log_std : Tensor of shape (n, n_components)
+            The posterior.
+        """
+        mean, h = module.encode(y).chunk(2, dim=1)
+        return mean, h.clamp(max=0) + torch.log1p(h.clamp(min=0))
+
+    def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
+        return self.posterior(module, y)[0]
+
+    def draws(self, n_components: int) -> Tensor:
+        return matched_normal(n_components)
+
+    def training_draws(
+        self, y: Tensor, n_components: int, generator: torch.Generator
+    ) -> Tensor:
+        shape = (self.n_mc_samples, y.shape[0], n_components)
+        return y.new_empty(shape).normal_(generator=generator)
+
+    def latents(
+        self, module: AutoencoderModule, y: Tensor, draws: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.posterior(module, y)
+        std = log_std.exp()
+        z = mean + std * draws.to(std.dtype)  # (n_draws, n, n_components)
+        kl = 0.5 * (std.square() + mean.square() - 1) - log_std
+        return z.view(-1, mean.shape[1]), kl
+
+    def kl_weight(self, progress: float) -> float:
+        return self.beta * self.schedule(progress)
+
+    def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
+        kl = metrics[2:]
+        return {
+            **super().history(metrics, progress),
+            "kl": kl.sum(),
+            "beta": self.kl_weight(progress),
+            "active_units": int((kl > _ACTIVE_KL).sum()),
+        }
+
+    def log_weights(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
+        """Logarithm of p(x, z) / q(z|x) for each draw.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features)
+            Standardised data.
+        draws : Tensor of shape (n_draws, 1, n_components)
+            Standard normal draws.
+
+        Returns
+        -------
+        Tensor of shape (n_draws, n)
+            Log importance weights (Burda, Grosse and Salakhutdinov 2016, eq. 8).
+        """
+        mean, log_std = self.posterior(module, y)
+        draws = draws.to(mean.dtype)
+        z = mean + log_std.exp() * draws
+        # log p(z) - log q(z|x): their constants -log(2 pi)/2 cancel.
+        log_ratio = (0.5 * (draws.square() - z.square()) + log_std).sum(dim=2)
+        loc, outputs = module.decode(z.view(-1, mean.shape[1]))
+        x = module.target(y).repeat(draws.shape[0], 1)
+        log_scale = module.scale.log_scale(outputs)
+        log_prob = module.spec.likelihood.log_prob(x, loc, log_scale).sum(dim=1)
+        return log_prob.view(draws.shape[0], -1) + log_ratio
+
+    def log_marginal(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
+        """The importance-weighted bound of log p(x).
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features)
+            Standardised data.
+        draws : Tensor of shape (n_draws, 1, n_components)
+            Standard normal draws.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+            The bound, in nats.
+        """
+        log_weights = self.log_weights(module, y, draws)
+        return torch.logsumexp(log_weights, dim=0) - math.log(draws.shape[0])

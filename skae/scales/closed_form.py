@@ -1,0 +1,93 @@
+"""Scales that are computed from the residuals, not trained: optimal and profile."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from skae.likelihoods import Likelihood
+from skae.scales.base import Scale
+
+# Weight of the newest batch in the running log-scale that is used between the steps.
+_MOMENTUM = 0.1
+
+
+class ClosedFormScale(Scale):
+    """The maximum-likelihood scale of residuals, by the likelihood's own formula.
+
+    By the envelope theorem the gradient through the optimal scale is zero, so it is held
+    constant in the backward pass: the gradient is that of the log of the mean error.
+    Between steps a running mean stands for the scale; :meth:`finalize` replaces it by
+    the closed form over the whole training set.
+    """
+
+    needs_optimal_scale = True
+
+    value: Tensor
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        covariance_type: str,
+        n_features: int,
+        floor: Tensor,
+    ) -> None:
+        super().__init__(likelihood, covariance_type, n_features, floor)
+        self.register_buffer("value", torch.zeros(1, self.n_scales))
+
+    def _log_optimum(self, mean_deviation: Tensor) -> Tensor:
+        scale = self.likelihood.optimal_scale(mean_deviation)
+        return torch.maximum(scale, self.floor).log()
+
+    def start(self, scale: Tensor) -> Tensor:
+        self.value.copy_(torch.maximum(scale, self.floor).log())
+        return self.value.new_empty(0)
+
+    def log_scale(self, outputs: Tensor) -> Tensor:
+        return self.value
+
+    def finalize(self, mean_deviation: Tensor) -> None:
+        self.value.copy_(self._log_optimum(mean_deviation))
+
+    def _batch_optimum(self, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled deviations of the rows, and the log-scale that is best for all."""
+        deviation = self.pool(self.likelihood.deviation(residual))
+        # The scale is best for the expectation over the draws, so they are averaged.
+        n = weight.shape[0]
+        deviation = deviation.view(-1, n, deviation.shape[1]).mean(dim=0)  # (n, 1 or d)
+        mean = (weight * deviation).sum(dim=0, keepdim=True) / weight.sum()
+        optimum = self._log_optimum(mean)
+        self.value.lerp_(optimum, _MOMENTUM)
+        return deviation, optimum
+
+
+class OptimalScale(ClosedFormScale):
+    """The best scale for the batch at each step; for the training set at the end.
+
+    Training minimises the log of the batch's mean error, as the sigma-VAE does (Rybkin,
+    Daniilidis and Levine 2021, eq. 6).
+    """
+
+    def training_log_scale(
+        self, x: Tensor, loc: Tensor, outputs: Tensor, weight: Tensor
+    ) -> Tensor:
+        with torch.no_grad():
+            return self._batch_optimum(x - loc, weight)[1]
+
+
+class ProfileScale(ClosedFormScale):
+    """The best scale for each sample on its own while training.
+
+    Training minimises the mean over samples of the log of a sample's mean error. The
+    stored scale is the training set's: one that depends on x would be no density.
+    """
+
+    covariance_types: ClassVar[tuple[str, ...]] = ("spherical",)
+
+    def training_log_scale(
+        self, x: Tensor, loc: Tensor, outputs: Tensor, weight: Tensor
+    ) -> Tensor:
+        with torch.no_grad():
+            deviation, _ = self._batch_optimum(x - loc, weight)
+            n_draws = x.shape[0] // weight.shape[0]
+            return self._log_optimum(deviation).repeat(n_draws, 1)

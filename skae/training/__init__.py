@@ -1,0 +1,17 @@
+"""Axis 5: how a loss is minimised. Nothing here knows a model or a likelihood."""
+
+from skae.training.annealing import Annealing
+from skae.training.data import Batches, distinct_rows
+from skae.training.loop import train
+from skae.training.parameters import Adam, FlatParameters
+from skae.training.stopping import Plateau
+
+__all__ = [
+    "Adam",
+    "Annealing",
+    "Batches",
+    "FlatParameters",
+    "Plateau",
+    "distinct_rows",
+    "train",
+]
