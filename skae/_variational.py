@@ -18,9 +18,214 @@ from skae.objectives import ELBO, KL_SCHEDULES, sobol_normal
 
 
 class VariationalAutoencoder(BaseAutoencoder):
-    """Variational autoencoder.
+    r"""Variational autoencoder.
 
-    @@SHARED@@
+    The model draws a code z ~ N(0, I) of `n_components` numbers and x from a likelihood
+    whose location, and perhaps scale, a decoder computes from z. An encoder gives a normal
+    posterior q(z|x). Training minimises
+
+    .. math:: -E_{q(z|x)} \log p(x|z) + \beta\, KL(q(z|x) \,\|\, N(0, I))
+
+    summed over features and components, averaged over samples. Scores are always the
+    unweighted evidence lower bound (beta = 1) in nats, of data in the units of X: a lower
+    bound of log p(x), which may be compared with ``PCA.score``, ``FactorAnalysis.score``
+    and ``GaussianMixture.score``.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of components of the code.
+
+    likelihood : {"gaussian", "laplace", "logistic"} or Likelihood, default="gaussian"
+        Density of a feature given the decoder's output. "logistic" has no closed-form
+        scale: it goes with the modes "fixed", "learned" and "predicted".
+
+    beta : float, default=1.0
+        Weight of the KL term in training. Larger values use fewer components, smaller
+        ones reconstruct better.
+
+    kl_schedule : {"constant", "linear"}, default="constant"
+        How the weight of the KL term grows to `beta`: at once, or in a straight line over
+        the first quarter of `max_iter`.
+
+    n_mc_samples : int, default=1
+        Draws of the code for each sample and step of training.
+
+    variance_mode : {"fixed", "optimal", "profile", "learned", "predicted"}, \
+            default="optimal"
+        Where the scale of the likelihood comes from:
+
+        - "fixed": the constant `scale`;
+        - "optimal": the closed form, from the batch at each step and from the whole
+          training set at the end;
+        - "profile": the closed form for each sample on its own while training, and for
+          the whole training set at the end; spherical only;
+        - "learned": a free parameter trained with the weights;
+        - "predicted": an output of the decoder, a function of the code.
+
+    covariance_type : {"spherical", "diag"}, default="spherical"
+        One scale for all features, or one for each.
+
+    scale : float or array-like of shape (n_features,), default=1.0
+        The scale in the units of X, for `variance_mode="fixed"` only; an array goes with
+        `covariance_type="diag"`.
+
+    min_scale : float or "auto", default="auto"
+        Smallest scale that can be fitted, in the units of X. The likelihood is unbounded
+        as the scale goes to 0, so there has to be one. "auto" is the resolution of the
+        data: the smallest difference between two values of a feature, over the square
+        root of 12 (the standard deviation of rounding to it). A fit that ends there
+        warns. Not used by `variance_mode="fixed"`.
+
+    network : "mlp" or object, default="mlp"
+        The nonlinear encoder and decoder, which are added to a linear path. "mlp" is
+        :class:`skae.networks.MLP` with the next two parameters; or an object with methods
+        ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)`` that
+        return torch modules.
+
+    hidden_layer_sizes : int or array-like of int, default=(64,)
+        Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` makes the
+        model linear. For `network="mlp"`.
+
+    activation : {"identity", "logistic", "relu", "tanh"}, default="relu"
+        Activation of the hidden layers. For `network="mlp"`.
+
+    init : {"pca", "random"}, default="pca"
+        Where the linear path starts: at probabilistic PCA in closed form, or at random.
+        From "pca" the fit is never worse on its training data than where it started.
+
+    batch_size : int or "auto", default="auto"
+        Size of the minibatches. "auto" is a sixteenth of the samples, as a power of 2
+        between 32 and 512.
+
+    max_iter : int, default=100
+        Number of epochs (passes over the data). The learning rate falls to 0 over them
+        along half a cosine.
+
+    learning_rate_init : float, default=5e-3
+        Learning rate of Adam at the start.
+
+    alpha : float, default=0.0
+        Strength of the L2 penalty on the weights of the networks: half the sum of their
+        squares, over the number of samples, is added to the objective. It pulls the
+        model towards its linear path.
+
+    early_stopping : bool, default=False
+        Whether to set part of the data aside, and to keep the parameters that score best
+        on it.
+
+    validation_fraction : float, default=0.1
+        Share of the data to set aside if `early_stopping=True` and `fit` gets no `X_val`.
+
+    n_iter_no_change : int, default=10
+        If the objective (or the validation score, with `early_stopping=True`) has not
+        improved by `tol` for that many epochs in a row, the learning rate is brought to 0
+        within as many epochs, and training ends.
+
+    tol : float, default=1e-4
+        Improvement that counts, in nats per sample.
+
+    shuffle : bool, default=True
+        Whether to shuffle the samples in each epoch. Then their order in X does not
+        matter at all, and equal samples are merged into one with their total weight. If
+        False, they are taken in the order given.
+
+    warm_start : bool, default=False
+        Whether a call of `fit` goes on from the last one, with its standardisation.
+
+    device : str, default="auto"
+        Torch's name of the device to train on; "auto" is "cuda" where there is one, else
+        "cpu".
+
+    precision : {"auto", "float32", "float64"}, default="auto"
+        Precision of the training; "auto" is float32. Codes and scores are computed in the
+        precision of the X that they are asked for.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the first weights, the order of the samples, the validation split and
+        the noise. An int gives the same fit, to the bit, at each call. No global random
+        state is read or moved, not even with None.
+
+    verbose : bool or int, default=0
+        Whether to print the loss of each epoch.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of components.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had such.
+
+    scale_ : float, ndarray of shape (n_features_in_,) or None
+        Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
+        the b of a Laplace); None for `variance_mode="predicted"`.
+
+    n_iter_ : int
+        Number of epochs.
+
+    loss_curve_ : list of float
+        Objective of each epoch, in nats per sample, `alpha`'s penalty left out.
+
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        Of each epoch: ``objective`` and ``log_likelihood`` in nats per sample,
+        ``kl`` (unweighted), ``beta`` (the weight at the end of the epoch),
+        ``active_units`` (components whose KL is above 0.01 nats),
+        ``scale`` (the geometric mean, where it does not depend on the code) and
+        ``validation_score``, where there is one. Means over the batches as they were
+        trained on.
+
+    module_ : AutoencoderModule
+        The torch module, without gradients.
+
+    device_ : str
+        Device of the module.
+
+    See Also
+    --------
+    GaussianAutoencoder, LaplaceAutoencoder : Without a posterior, a prior and sampling.
+    sklearn.decomposition.PCA : The linear model with one Gaussian scale.
+    sklearn.decomposition.FactorAnalysis : The linear model with a scale per feature.
+
+    Notes
+    -----
+    For the default closed-form scale, the optimum is the expectation of the squared (or
+    absolute) error under the posterior: the decoder's own variance is included.
+
+    Scores take the expectation over q(z|x) with a fixed set of draws, the same for every
+    row, whose mean is 0 and whose covariance is I exactly. So a row's score depends on
+    that row alone, and the ELBO of a linear model with a Gaussian likelihood has no
+    sampling error.
+
+    References
+    ----------
+    D. P. Kingma and M. Welling (2014). "Auto-encoding variational Bayes". ICLR.
+
+    I. Higgins et al. (2017). "beta-VAE: learning basic visual concepts with a constrained
+    variational framework". ICLR.
+
+    Y. Burda, R. Grosse and R. Salakhutdinov (2016). "Importance weighted autoencoders".
+    ICLR.
+
+    M. E. Tipping and C. M. Bishop (1999). "Probabilistic principal component analysis".
+    JRSS B 61(3).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from skae import VariationalAutoencoder
+    >>> X = load_iris().data
+    >>> vae = VariationalAutoencoder(n_components=2, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (150, 2)
+    >>> vae.score(X) > PCA(n_components=2).fit(X).score(X)
+    True
+    >>> vae.sample(3, random_state=0).shape
+    (3, 4)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -49,7 +254,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         init: str = "pca",
         batch_size: int | str = "auto",
         max_iter: int = 100,
-        learning_rate_init: float = 1e-3,
+        learning_rate_init: float = 5e-3,
         alpha: float = 0.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
