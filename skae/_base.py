@@ -22,6 +22,7 @@ from skae._random import local_random_state
 from skae._recorder import EpochCallbacks
 from skae._rows import select_rows, split_validation
 from skae._start import build_module, start
+from skae._threads import suitable_threads
 from skae._units import measure
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
@@ -203,27 +204,33 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         ).to(device)
         if fixed_scale is not None:
             fixed_scale = units.per_scale(fixed_scale, self.covariance_type)
-        if continued:
-            self._continue_from(module)
-        else:
-            start(module, objective, rows, units, init=self.init, fixed_scale=fixed_scale)
-
         context = self._init_callback_context(max_subtasks=self.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": data, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**told)
-        epochs = fit_module(
-            module,
-            objective,
-            rows,
-            validation,
-            units,
-            Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)}),
-            EpochCallbacks(
-                context, told, lambda: fitted_attributes(copy.deepcopy(module), units)
-            ),
-            random_state,
+        settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
+        callbacks = EpochCallbacks(
+            context, told, lambda: fitted_attributes(copy.deepcopy(module), units)
         )
+        # A step goes over the weights three times: forwards, and backwards for two.
+        step = 3 * settings.rows_per_batch(len(rows)) * module.n_weights
+        with suitable_threads(step):
+            if continued:
+                self._continue_from(module)
+            else:
+                start(
+                    module, objective, rows, units, init=self.init, fixed_scale=fixed_scale
+                )
+            epochs = fit_module(
+                module,
+                objective,
+                rows,
+                validation,
+                units,
+                settings,
+                callbacks,
+                random_state,
+            )
         # Nothing of an earlier fit is touched before this one has succeeded.
         history = _columns(epochs)
         if continued:
@@ -263,13 +270,15 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         """The scale that the user gives, one per feature; None in other modes."""
         if self.variance_mode != "fixed":
             return None
-        scale = check_array(self.scale, ensure_2d=False, dtype=np.float64)
-        allowed = [()] if self.covariance_type == "spherical" else [(), (n_features,)]
-        if scale.shape not in allowed:
+        scale = check_array(
+            np.atleast_1d(self.scale), ensure_2d=False, dtype=np.float64, input_name="scale"
+        )
+        sizes = {1} if self.covariance_type == "spherical" else {1, n_features}
+        if scale.ndim > 1 or len(scale) not in sizes:
             raise ValueError(
-                f"scale has shape {scale.shape}; with "
+                f"scale has shape {np.shape(self.scale)}; with "
                 f"covariance_type={self.covariance_type!r} it must be a number"
-                + (f" or have shape ({n_features},)." if len(allowed) > 1 else ".")
+                + (f" or have shape ({n_features},)." if len(sizes) > 1 else ".")
             )
         if not (scale > 0).all():
             raise ValueError("scale must be positive in every feature.")

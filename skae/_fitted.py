@@ -23,6 +23,7 @@ from torch import Tensor
 from skae._evaluate import over_rows, to_precision
 from skae._fit import shared_scale
 from skae._module import AutoencoderModule
+from skae._threads import suitable_threads
 from skae._units import Units
 from skae.objectives import Objective
 
@@ -182,13 +183,14 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         """A function of the module and standardised rows, in the precision of X."""
         dtype = torch.float64 if X.dtype == np.float64 else torch.float32
         module = to_precision(self.module_, dtype)
-        return over_rows(
-            lambda y: function(module, y),
-            X,
-            self._units if units is None else units,
-            module.ratio,
-            n_draws=n_draws,
-        )
+        with suitable_threads(len(X) * n_draws * module.n_weights):
+            return over_rows(
+                lambda y: function(module, y),
+                X,
+                self._units if units is None else units,
+                module.ratio,
+                n_draws=n_draws,
+            )
 
     def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:
         return (log_density.astype(np.float64) - self._units.log_unit).astype(X.dtype)

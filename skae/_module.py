@@ -84,6 +84,11 @@ class AutoencoderModule(nn.Module):
         self.encoder = spec.network.encoder(d, n_codes)
         self.decoder = spec.network.decoder(k, n_outputs)
 
+    @property
+    def n_weights(self) -> int:
+        """Number of all parameters: about the multiply-adds that a row costs."""
+        return sum(p.numel() for p in self.parameters())
+
     def target(self, y: Tensor) -> Tensor:
         """Standardised data in the likelihood's units.
 
