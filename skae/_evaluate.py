@@ -18,7 +18,7 @@ Statistic = Callable[[Tensor, Tensor], Tensor]
 # Numbers that the widest intermediate result of a chunk may hold.
 _CHUNK_NUMBERS = 2**21
 # Rows times draws that are enough for the mean of a statistic over the training set.
-_MEAN_EVALUATIONS = 2**15
+_MEAN_EVALUATIONS = 2**14
 # Draws of the posterior that follow the validation score during training.
 _VALIDATION_DRAWS = 8
 

@@ -19,7 +19,7 @@ from skae.objectives import Objective
 from skae.training import Adam, Annealing, Batches, FlatParameters, Plateau, train
 
 # Rows that are enough to see whether a scale lies at its floor.
-_FLOOR_ROWS = 4096
+_FLOOR_ROWS = 1024
 
 
 @dataclass(frozen=True)

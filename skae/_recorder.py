@@ -110,6 +110,10 @@ class Recorder:
         self.epochs: list[dict[str, float]] = []
         self._last_good = parameters.values.clone()
         self._best: torch.Tensor | None = None
+        if early_stopping and validate is not None:
+            # The start, too, may turn out to be the best.
+            plateau.update(-validate())
+            self._best = self._last_good.clone()
 
     def on_epoch_begin(self) -> None:
         """Called before each epoch."""

@@ -13,7 +13,7 @@ from skae._units import Units
 from skae.objectives import Objective
 
 # Rows that are enough to guess a scale.
-_SCALE_ROWS = 4096
+_SCALE_ROWS = 1024
 # Smallest gain, and smallest posterior deviation to start from, relative to 1.
 _SMALLEST_GAIN = 1e-4
 
