@@ -82,10 +82,10 @@ class GaussianAutoencoder(BaseAutoencoder):
     learning_rate_init : float, default=5e-3
         Learning rate of Adam at the start.
 
-    alpha : float, default=0.0
+    alpha : float, default=1.0
         Strength of the L2 penalty on the weights of the networks: half the sum of their
-        squares, over the number of samples, is added to the objective. It pulls the
-        model towards its linear path.
+        squares, over the number of (different) samples, is added to the objective. It
+        pulls the model towards its linear path; 1 is a standard normal prior.
 
     early_stopping : bool, default=False
         Whether to set part of the data aside, and to keep the parameters that score best
@@ -266,10 +266,10 @@ class LaplaceAutoencoder(BaseAutoencoder):
     learning_rate_init : float, default=5e-3
         Learning rate of Adam at the start.
 
-    alpha : float, default=0.0
+    alpha : float, default=1.0
         Strength of the L2 penalty on the weights of the networks: half the sum of their
-        squares, over the number of samples, is added to the objective. It pulls the
-        model towards its linear path.
+        squares, over the number of (different) samples, is added to the objective. It
+        pulls the model towards its linear path; 1 is a standard normal prior.
 
     early_stopping : bool, default=False
         Whether to set part of the data aside, and to keep the parameters that score best

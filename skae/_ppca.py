@@ -1,4 +1,4 @@
-"""Probabilistic PCA in closed form."""
+"""Probabilistic PCA in closed form, and factor analysis in a few steps from it."""
 
 import numpy as np
 import scipy.linalg
@@ -11,6 +11,9 @@ from skae._units import Units
 _START_ROWS = 10_000
 # Beyond this size of the smaller side, a randomised decomposition.
 _EXACT_SIZE = 2000
+# Factor analysis is worth its steps up to this number of features.
+_FACTOR_FEATURES = 1000
+_FACTOR_STEPS = 30
 
 
 def principal_components(
@@ -36,9 +39,7 @@ def principal_components(
     total : float
         Sum of all eigenvalues.
     """
-    rows = rows.thin(_START_ROWS)
-    A = (rows.X[rows.index] - units.mean) / units.unit
-    A *= np.sqrt(rows.weight / len(rows))[:, None]
+    A = _scaled(rows.thin(_START_ROWS), units)
     n, d = A.shape
     q = min(n_components, n, d)
     if min(n, d) > _EXACT_SIZE:
@@ -87,3 +88,53 @@ def noise_variance(
             if eigenvalues[q - 1] > beta * noise:
                 return noise
     return total / n_features
+
+
+def factor_noise(
+    rows: Rows, units: Units, n_components: int, beta: float, smallest: np.ndarray
+) -> np.ndarray:
+    """Noise variance of each feature of a linear beta-VAE with a scale per feature.
+
+    Fixed-point steps of maximum-likelihood factor analysis: PCA of the data in units of
+    their noise, then the noise that the kept components leave (Barber 2012, section
+    21.2.2). A start for training, not the optimum to the last digit.
+
+    Parameters
+    ----------
+    rows : Rows
+        Data; evenly spaced ones of them, if they are many.
+    units : Units
+        Statistics of the data.
+    n_components : int
+        Number of components.
+    beta : float
+        Weight of the KL term.
+    smallest : ndarray of shape (1, n_features)
+        Smallest variance.
+
+    Returns
+    -------
+    ndarray of shape (n_features,)
+        Variances in the likelihood's units.
+    """
+    A = _scaled(rows.thin(_START_ROWS), units)
+    covariance = A.T @ A
+    variance = np.diagonal(covariance)
+    d = len(variance)
+    q = min(n_components, d)
+    smallest = smallest[0]
+    noise = np.maximum(0.5 * variance, smallest)
+    for _ in range(_FACTOR_STEPS if d <= _FACTOR_FEATURES else 0):
+        deviation = np.sqrt(noise)
+        whitened = covariance / deviation / deviation[:, None]
+        eigenvalues, vectors = scipy.linalg.eigh(whitened, subset_by_index=[d - q, d - 1])
+        kept = np.square(vectors) @ np.maximum(eigenvalues - beta, 0.0)
+        noise = np.maximum(variance - noise * kept, smallest)
+    return noise
+
+
+def _scaled(rows: Rows, units: Units) -> np.ndarray:
+    """Centred rows in the likelihood's units, of which A'A is the covariance."""
+    A = (rows.X[rows.index] - units.mean) / units.unit
+    A *= np.sqrt(rows.weight / len(rows))[:, None]
+    return A

@@ -1,12 +1,14 @@
 """A module and its first weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from skae._evaluate import mean_over_rows
 from skae._module import AutoencoderModule, Spec
-from skae._ppca import noise_variance, principal_components
+from skae._ppca import factor_noise, noise_variance, principal_components
 from skae._random import seeded
 from skae._rows import Rows
 from skae._units import Units
@@ -75,14 +77,10 @@ def start(
     """
     spec = module.spec
     if init == "pca":
-        components, eigenvalues, total = principal_components(
-            rows, units, spec.n_components
-        )
         beta = objective.kl_weight(1.0)
-        if fixed_scale is None:
-            noise = noise_variance(eigenvalues, total, spec.n_features, beta)
-        else:
-            noise = float(np.mean(np.square(fixed_scale * spec.likelihood.unit_stddev)))
+        noise = _linear_noise(module, rows, units, beta, fixed_scale)
+        whitened = replace(units, unit=units.unit * np.sqrt(noise))
+        components, eigenvalues, _ = principal_components(rows, whitened, spec.n_components)
         start_at_pca(module, components, eigenvalues, noise, beta)
     if fixed_scale is None:
         some = rows.thin(_SCALE_ROWS)
@@ -107,50 +105,71 @@ def start(
         decoder.bias[d:] = outputs
 
 
+def _linear_noise(
+    module: AutoencoderModule,
+    rows: Rows,
+    units: Units,
+    beta: float,
+    fixed_scale: np.ndarray | None,
+) -> np.ndarray:
+    """Noise variance of each feature in the linear model, in the likelihood's units."""
+    spec = module.spec
+    d, k = spec.n_features, spec.n_components
+    if fixed_scale is not None:
+        variance = np.square(fixed_scale * spec.likelihood.unit_stddev)
+        return np.broadcast_to(variance, (1, d))[0]
+    smallest = np.square(module.scale.floor.double().cpu().numpy())
+    if spec.covariance_type == "diag":
+        return factor_noise(rows, units, k, beta, smallest)
+    _, eigenvalues, total = principal_components(rows, units, k)
+    noise = noise_variance(eigenvalues, total, d, beta)
+    return np.full(d, max(noise, smallest[0, 0]))
+
+
 def start_at_pca(
     module: AutoencoderModule,
     components: np.ndarray,
     eigenvalues: np.ndarray,
-    noise: float,
+    noise: np.ndarray,
     beta: float,
 ) -> None:
     """Set the linear path to probabilistic PCA, and the gains to what it leaves over.
 
-    With loadings W = V (L - v)^(1/2), M = W'W + v and v the noise variance times beta, the
-    posterior of the linear model has mean M^-1 W' x and variance v M^-1 (Tipping and
-    Bishop 1999, eq. 6 to 9). A deterministic autoencoder is the case v = 0: whitened
-    principal components.
+    In units of the noise, with loadings W = V (L - beta)^(1/2) and M = W'W + beta, the
+    posterior of the linear model has mean M^-1 W' x and variance beta M^-1 (Tipping and
+    Bishop 1999, eq. 6 to 9, for beta = 1). A deterministic autoencoder is the case
+    beta = 0: whitened principal components.
 
     Parameters
     ----------
     module : AutoencoderModule
         Its linear path and gains are overwritten.
     components : ndarray of shape (n_features, q)
-        Eigenvectors of the covariance in the likelihood's units.
+        Eigenvectors of the covariance in units of the noise.
     eigenvalues : ndarray of shape (q,)
         Eigenvalues.
-    noise : float
-        Noise variance in the likelihood's units.
+    noise : ndarray of shape (n_features,)
+        Noise variance of each feature in the likelihood's units.
     beta : float
         Weight of the KL term; 0 without one.
     """
     k, (d, q) = module.spec.n_components, components.shape
+    deviation = np.sqrt(noise)
     ratio = module.ratio.double().cpu().numpy()
     tiny = np.finfo(np.float32).tiny
-    v = beta * noise
     # A component that the noise drowns keeps a small weight: at exactly 0 it would have
     # no gradient to wake it.
-    squared = np.maximum(eigenvalues - v, 1e-4 * eigenvalues)
-    M = np.maximum(squared + v, tiny)
-    W = components * np.sqrt(squared)  # (d, q)
-    E = (W / M).T * ratio  # (q, d)
+    squared = np.maximum(eigenvalues - beta, 1e-4 * eigenvalues)
+    M = np.maximum(squared + beta, tiny)
+    loadings = components * np.sqrt(squared)  # (d, q)
+    E = (loadings / M).T * (ratio / deviation)  # (q, d), from standardised features
+    W = loadings * deviation[:, None]
 
     # What the components leave of a feature, and the precision they leave to a code.
-    left = np.square(ratio) - (np.square(components) * eigenvalues).sum(axis=1)
+    left = np.square(ratio) - noise * (np.square(components) @ eigenvalues)
     loc_gain = np.sqrt(np.maximum(left, np.square(_SMALLEST_GAIN * ratio)))
     code_gain = np.ones(k)
-    code_gain[:q] = np.sqrt(noise / np.maximum(squared + noise, tiny))
-    code_gain = np.clip(code_gain, _SMALLEST_GAIN, 1.0)
+    code_gain[:q] = np.maximum(1 / np.sqrt(squared + 1), _SMALLEST_GAIN)
 
     encoder, decoder = module.linear_encoder, module.linear_decoder
     with torch.no_grad():
@@ -162,5 +181,5 @@ def start_at_pca(
         encoder.weight[:q] = torch.as_tensor(E / code_gain[:q, None]).to(encoder.weight)
         decoder.weight[:d, :q] = torch.as_tensor(W / loc_gain[:, None]).to(decoder.weight)
         if module.spec.n_heads == 2:
-            std = np.sqrt(np.maximum(v / M, _SMALLEST_GAIN**2))
+            std = np.sqrt(np.maximum(beta / M, _SMALLEST_GAIN**2))
             encoder.bias[k : k + q] = torch.as_tensor(np.log(std)).to(encoder.bias)

@@ -105,10 +105,10 @@ class VariationalAutoencoder(BaseAutoencoder):
     learning_rate_init : float, default=5e-3
         Learning rate of Adam at the start.
 
-    alpha : float, default=0.0
+    alpha : float, default=1.0
         Strength of the L2 penalty on the weights of the networks: half the sum of their
-        squares, over the number of samples, is added to the objective. It pulls the
-        model towards its linear path.
+        squares, over the number of (different) samples, is added to the objective. It
+        pulls the model towards its linear path; 1 is a standard normal prior.
 
     early_stopping : bool, default=False
         Whether to set part of the data aside, and to keep the parameters that score best
@@ -255,7 +255,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         batch_size: int | str = "auto",
         max_iter: int = 100,
         learning_rate_init: float = 5e-3,
-        alpha: float = 0.0,
+        alpha: float = 1.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
