@@ -119,11 +119,12 @@ def _linear_noise(
         variance = np.square(fixed_scale * spec.likelihood.unit_stddev)
         return np.broadcast_to(variance, (1, d))[0]
     smallest = np.square(module.scale.floor.double().cpu().numpy())
-    if spec.covariance_type == "diag":
+    # Without a KL, factor analysis would copy single features, at no noise, into the code.
+    if spec.covariance_type == "diag" and beta > 0:
         return factor_noise(rows, units, k, beta, smallest)
     _, eigenvalues, total = principal_components(rows, units, k)
     noise = noise_variance(eigenvalues, total, d, beta)
-    return np.full(d, max(noise, smallest[0, 0]))
+    return np.full(d, max(noise, smallest.min()))
 
 
 def start_at_pca(
