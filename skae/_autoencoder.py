@@ -28,8 +28,7 @@ class GaussianAutoencoder(BaseAutoencoder):
     n_components : int, default=2
         Number of components of the code.
 
-    variance_mode : {"fixed", "optimal", "profile", "learned", "predicted"}, \
-            default="optimal"
+    variance_mode : str, default="optimal"
         Where the scale of the likelihood comes from:
 
         - "fixed": the constant `scale`;
@@ -212,8 +211,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
     n_components : int, default=2
         Number of components of the code.
 
-    variance_mode : {"fixed", "optimal", "profile", "learned", "predicted"}, \
-            default="optimal"
+    variance_mode : str, default="optimal"
         Where the scale of the likelihood comes from:
 
         - "fixed": the constant `scale`;

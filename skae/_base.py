@@ -33,6 +33,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
     """Parameters, their validation, and the fit.
 
     A subclass says which likelihood and which objective it stands for.
+    See `GaussianAutoencoder`.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -51,8 +51,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     n_mc_samples : int, default=1
         Draws of the code for each sample and step of training.
 
-    variance_mode : {"fixed", "optimal", "profile", "learned", "predicted"}, \
-            default="optimal"
+    variance_mode : str, default="optimal"
         Where the scale of the likelihood comes from:
 
         - "fixed": the constant `scale`;

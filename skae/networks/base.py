@@ -17,7 +17,33 @@ class Network(Protocol):
     """
 
     def encoder(self, n_features: int, n_outputs: int) -> nn.Module:
-        """Module from ``(n, n_features)`` to ``(n, n_outputs)``."""
+        """The network that is added to the linear path from data to codes.
+
+        Parameters
+        ----------
+        n_features : int
+            Width of its input, standardised data.
+        n_outputs : int
+            Width of its output: the components, twice for a posterior.
+
+        Returns
+        -------
+        torch.nn.Module
+            From ``(n, n_features)`` to ``(n, n_outputs)``.
+        """
 
     def decoder(self, n_components: int, n_outputs: int) -> nn.Module:
-        """Module from ``(n, n_components)`` to ``(n, n_outputs)``."""
+        """The network that is added to the linear path from codes to locations.
+
+        Parameters
+        ----------
+        n_components : int
+            Width of its input, codes.
+        n_outputs : int
+            Width of its output: the features, and what the scale asks for.
+
+        Returns
+        -------
+        torch.nn.Module
+            From ``(n, n_components)`` to ``(n, n_outputs)``.
+        """

@@ -17,14 +17,20 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class NoCorrection(nn.Module):
-    """Zeros: what a network without hidden layers adds to the linear path."""
+    """Zeros: what a network without hidden layers adds to the linear path.
+
+    Parameters
+    ----------
+    n_outputs : int
+        Width of the zeros.
+    """
 
     def __init__(self, n_outputs: int) -> None:
         super().__init__()
         self.n_outputs = n_outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(1, self.n_outputs)
+        return x.new_zeros(1, self.n_outputs).expand(len(x), -1)
 
 
 class MLP(BaseEstimator):
@@ -53,11 +59,11 @@ class MLP(BaseEstimator):
         self.activation = activation
 
     def encoder(self, n_features: int, n_outputs: int) -> nn.Module:
-        """Module from ``(n, n_features)`` to ``(n, n_outputs)``."""
+        """Module from ``(n, n_features)`` to ``(n, n_outputs)``. See `Network.encoder`."""
         return self._layers([n_features, *self._widths()], n_outputs)
 
     def decoder(self, n_components: int, n_outputs: int) -> nn.Module:
-        """Module from ``(n, n_components)`` to ``(n, n_outputs)``."""
+        """Module from ``(n, n_components)`` to ``(n, n_outputs)``. See `Network.decoder`."""
         return self._layers([n_components, *reversed(self._widths())], n_outputs)
 
     def _widths(self) -> list[int]:

@@ -59,7 +59,8 @@ class ELBO(Objective):
             The posterior.
         """
         mean, h = module.encode(y).chunk(2, dim=1)
-        return mean, h.clamp(max=0) + torch.log1p(h.clamp(min=0))
+        # The slope of relu at 0 is 0, that of clamp 1: so their sum has the slope 1 there.
+        return mean, h.clamp(max=0) + torch.log1p(torch.relu(h))
 
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
         return self.posterior(module, y)[0]

@@ -150,7 +150,8 @@ def log_floored_exp(h: Tensor, floor: Tensor) -> Tensor:
     Tensor
         Log-scale.
     """
-    return torch.log(floor + torch.exp(h.clamp(max=0)) + h.clamp(min=0))
+    # The slope of relu at 0 is 0, that of clamp 1: so their sum has the slope 1 there.
+    return torch.log(floor + torch.exp(h.clamp(max=0)) + torch.relu(h))
 
 
 def inverse_floored_exp(scale: Tensor, floor: Tensor) -> Tensor:

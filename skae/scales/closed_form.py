@@ -18,7 +18,7 @@ class ClosedFormScale(Scale):
     By the envelope theorem the gradient through the optimal scale is zero, so it is held
     constant in the backward pass: the gradient is that of the log of the mean error.
     Between steps a running mean stands for the scale; :meth:`finalize` replaces it by
-    the closed form over the whole training set.
+    the closed form over the whole training set. See `Scale`.
     """
 
     needs_optimal_scale = True

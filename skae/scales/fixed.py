@@ -8,7 +8,7 @@ from skae.scales.base import Scale
 
 
 class FixedScale(Scale):
-    """The constant that :meth:`start` was called with."""
+    """The constant that :meth:`start` was called with. See `Scale`."""
 
     value: Tensor
 

@@ -8,7 +8,7 @@ from skae.scales.base import Scale, inverse_floored_exp, log_floored_exp
 
 
 class LearnedScale(Scale):
-    """A free parameter, trained with the weights."""
+    """A free parameter, trained with the weights. See `Scale`."""
 
     def __init__(
         self,

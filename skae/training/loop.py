@@ -22,7 +22,20 @@ class EpochHooks(Protocol):
         """Called before each epoch."""
 
     def on_epoch_end(self, metrics: np.ndarray, progress: float) -> bool:
-        """Called after each epoch with the means of its metrics; True stops."""
+        """Called after each epoch.
+
+        Parameters
+        ----------
+        metrics : ndarray
+            Means of the loss's metrics.
+        progress : float
+            Share of the training that is done.
+
+        Returns
+        -------
+        bool
+            Whether to stop.
+        """
 
 
 def train(
