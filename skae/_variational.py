@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from sklearn.utils import Bunch, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,7 +15,10 @@ from skae._evaluate import to_precision
 from skae._random import local_random_state, torch_generator
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
-from skae.objectives import ELBO, KL_SCHEDULES, sobol_normal
+from skae.objectives import DRAWS_AT_ONCE, ELBO, KL_SCHEDULES, sobol_normal
+
+# Draws of an importance-weighted bound that no tolerance asks more of.
+_MOST_DRAWS = 16384
 
 
 class VariationalAutoencoder(BaseAutoencoder):
@@ -340,16 +344,22 @@ class VariationalAutoencoder(BaseAutoencoder):
         return self.score_samples(X)
 
     def log_marginal(
-        self, X: ArrayLike, n_samples: int = 128, *, random_state: int = 0
-    ) -> np.ndarray:
+        self,
+        X: ArrayLike,
+        n_samples: int = 128,
+        *,
+        tol: float | None = None,
+        random_state: int = 0,
+        return_diagnostics: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, Bunch]:
         r"""Importance-weighted lower bound of log p(x) of each sample.
 
         .. math:: \log \frac1K \sum_{k=1}^K \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)},
             \quad z_k \sim q(z|x)
 
-        with K = ``n_samples`` (Burda, Grosse and Salakhutdinov 2016, eq. 8). It grows in
+        with K = `n_samples` (Burda, Grosse and Salakhutdinov 2016, eq. 8). It grows in
         expectation with K, from the ELBO at K = 1 towards log p(x). The draws, a
-        scrambled Sobol sequence, are the same for all rows.
+        scrambled Sobol sequence, are the same for all rows. Memory does not grow with K.
 
         Parameters
         ----------
@@ -359,24 +369,61 @@ class VariationalAutoencoder(BaseAutoencoder):
         n_samples : int, default=128
             Draws of the code for each row, K.
 
+        tol : float, default=None
+            If given, rows whose estimated `gap` is above it, in nats, are computed again
+            with twice the draws, until none is left or 16384 draws are taken.
+
         random_state : int, default=0
             Seed of the draws.
+
+        return_diagnostics : bool, default=False
+            Whether to say how tight the bounds are.
 
         Returns
         -------
         log_marginal : ndarray of shape (n_samples,)
             In nats, of data in the units of X.
+
+        diagnostics : Bunch
+            Only with `return_diagnostics=True`; arrays of shape (n_samples,):
+
+            - ``gap``: estimate of log p(x) minus the bound, in nats: half the relative
+              variance of the mean weight, (1/ESS - 1/K) / 2, ESS being the effective
+              number of draws. Above 0.1 it says little more than that K is too small.
+            - ``n_samples``: draws that the row took.
         """
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        if tol is not None:
+            check_scalar(tol, "tol", Real, min_val=0, include_boundaries="neither")
         data = self._validate(X)
+        bound, gap = self._importance_bound(data, n_samples, random_state)
+        taken = np.full(len(data), n_samples)
+        while tol is not None and n_samples < _MOST_DRAWS:
+            open_rows = np.flatnonzero(gap > tol)
+            if len(open_rows) == 0:
+                break
+            n_samples = min(2 * n_samples, _MOST_DRAWS)
+            bound[open_rows], gap[open_rows] = self._importance_bound(
+                data[open_rows], n_samples, random_state
+            )
+            taken[open_rows] = n_samples
+        if return_diagnostics:
+            return bound, Bunch(gap=gap, n_samples=taken)
+        return bound
+
+    def _importance_bound(
+        self, data: np.ndarray, n_samples: int, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The bound with a number of draws, and the estimate of its gap."""
         objective = self._make_objective()
-        draws = sobol_normal(n_samples, self.n_components_, seed=random_state)
-        draws = draws[:, None].to(self.device_)
-        bounds = self._over_rows(
+        draws = sobol_normal(n_samples, self.n_components_, seed)[:, None]
+        draws = draws.to(self.device_)
+        both = self._over_rows(
             lambda module, y: objective.log_marginal(module, y, draws),
             data,
-            n_draws=n_samples,
+            n_draws=min(n_samples, DRAWS_AT_ONCE),
         )
-        return self._to_units(bounds, data)
+        return self._to_units(both[:, 0], data), 0.5 * (1 / both[:, 1] - 1 / n_samples)
 
     def sample(
         self,
@@ -404,6 +451,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             Draws in the units of the training data, float64.
         """
         check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         module = to_precision(self.module_, torch.float64)
         device = module.ratio.device
         generator = torch_generator(local_random_state(random_state), device)

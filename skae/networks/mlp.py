@@ -59,11 +59,11 @@ class MLP(BaseEstimator):
         self.activation = activation
 
     def encoder(self, n_features: int, n_outputs: int) -> nn.Module:
-        """Module from ``(n, n_features)`` to ``(n, n_outputs)``. See `Network.encoder`."""
+        """From ``(n, n_features)`` to ``(n, n_outputs)``. See `Network.encoder`."""
         return self._layers([n_features, *self._widths()], n_outputs)
 
     def decoder(self, n_components: int, n_outputs: int) -> nn.Module:
-        """Module from ``(n, n_components)`` to ``(n, n_outputs)``. See `Network.decoder`."""
+        """From ``(n, n_components)`` to ``(n, n_outputs)``. See `Network.decoder`."""
         return self._layers([n_components, *reversed(self._widths())], n_outputs)
 
     def _widths(self) -> list[int]:

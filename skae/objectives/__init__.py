@@ -2,8 +2,15 @@
 
 from skae.objectives.base import Objective
 from skae.objectives.draws import sobol_normal
-from skae.objectives.elbo import ELBO
+from skae.objectives.elbo import DRAWS_AT_ONCE, ELBO
 from skae.objectives.nll import NegativeLogLikelihood
 from skae.objectives.schedules import KL_SCHEDULES
 
-__all__ = ["ELBO", "KL_SCHEDULES", "NegativeLogLikelihood", "Objective", "sobol_normal"]
+__all__ = [
+    "DRAWS_AT_ONCE",
+    "ELBO",
+    "KL_SCHEDULES",
+    "NegativeLogLikelihood",
+    "Objective",
+    "sobol_normal",
+]

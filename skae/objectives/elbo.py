@@ -11,6 +11,8 @@ from skae.objectives.base import Objective
 from skae.objectives.draws import matched_normal
 from skae.objectives.schedules import KL_SCHEDULES
 
+# Draws of an importance-weighted bound that are in memory together.
+DRAWS_AT_ONCE = 128
 # A latent whose KL is above this many nats is said to be active.
 _ACTIVE_KL = 0.01
 
@@ -124,7 +126,7 @@ class ELBO(Objective):
         return log_prob.view(draws.shape[0], -1) + log_ratio
 
     def log_marginal(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
-        """The importance-weighted bound of log p(x).
+        """The importance-weighted bound of log p(x), and how far to trust it.
 
         Parameters
         ----------
@@ -133,12 +135,21 @@ class ELBO(Objective):
         y : Tensor of shape (n, n_features)
             Standardised data.
         draws : Tensor of shape (n_draws, 1, n_components)
-            Standard normal draws.
+            Standard normal draws; taken a few at a time, so they may be many.
 
         Returns
         -------
-        Tensor of shape (n,)
-            The bound, in nats.
+        Tensor of shape (n, 2)
+            The bound in nats, and the effective number of draws: the square of the sum
+            of the weights over the sum of their squares.
         """
-        log_weights = self.log_weights(module, y, draws)
-        return torch.logsumexp(log_weights, dim=0) - math.log(draws.shape[0])
+        log_sum = y.new_full((len(y),), -math.inf)
+        log_sum_squares = log_sum
+        for some in draws.split(DRAWS_AT_ONCE):
+            log_weights = self.log_weights(module, y, some)
+            log_sum = torch.logaddexp(log_sum, torch.logsumexp(log_weights, dim=0))
+            log_sum_squares = torch.logaddexp(
+                log_sum_squares, torch.logsumexp(2 * log_weights, dim=0)
+            )
+        effective = torch.exp(2 * log_sum - log_sum_squares)
+        return torch.stack([log_sum - math.log(len(draws)), effective], dim=1)
