@@ -19,9 +19,10 @@ class GaussianAutoencoder(BaseAutoencoder):
     closed-form scale, the default, that is the logarithm of the mean
     squared error: :math:`-\tfrac d2 (\log 2\pi\,\mathrm{MSE} + 1)`.
 
-    The score is log p(x | z(x)). It is *not* a density of x (its integral over x
-    diverges), so it may be compared between deterministic autoencoders, but never with
-    ``PCA.score`` or the score of :class:`VariationalAutoencoder`.
+    The score is log p(x | z(x)). It is *not* a density of x (its integral over x is not 1,
+    and infinite for the linear model), so it may be compared between deterministic
+    autoencoders, but never with ``PCA.score`` or the score of
+    :class:`VariationalAutoencoder`.
 
     Parameters
     ----------
@@ -202,9 +203,10 @@ class LaplaceAutoencoder(BaseAutoencoder):
     closed-form scale, the default, that is the logarithm of the mean
     absolute error: :math:`-d (\log 2\,\mathrm{MAE} + 1)`.
 
-    The score is log p(x | z(x)). It is *not* a density of x (its integral over x
-    diverges), so it may be compared between deterministic autoencoders, but never with
-    ``PCA.score`` or the score of :class:`VariationalAutoencoder`.
+    The score is log p(x | z(x)). It is *not* a density of x (its integral over x is not 1,
+    and infinite for the linear model), so it may be compared between deterministic
+    autoencoders, but never with ``PCA.score`` or the score of
+    :class:`VariationalAutoencoder`.
 
     Parameters
     ----------

@@ -1,5 +1,7 @@
 """Probabilistic PCA in closed form, and factor analysis in a few steps from it."""
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.linalg
 from sklearn.utils.extmath import randomized_svd
@@ -131,6 +133,31 @@ def factor_noise(
         kept = np.square(vectors) @ np.maximum(eigenvalues - beta, 0.0)
         noise = np.maximum(variance - noise * kept, smallest)
     return noise
+
+
+def winsorized(rows: Rows, units: Units) -> Rows:
+    """Rows with less weight the further out they are, for a start that outliers spare.
+
+    A row beyond the median distance from the mean counts as if it were pulled in to it:
+    principal components of such rows are spherical PCA (Locantore et al. 1999), but for
+    the inner half.
+
+    Parameters
+    ----------
+    rows : Rows
+        Data.
+    units : Units
+        Statistics of the data.
+
+    Returns
+    -------
+    Rows
+        Evenly spaced ones of them, if they are many, with new weights.
+    """
+    rows = rows.thin(_START_ROWS)
+    squared = np.square((rows.X[rows.index] - units.mean) / units.unit).sum(axis=1)
+    factor = np.median(squared) / np.maximum(squared, np.finfo(float).tiny)
+    return replace(rows, weight=rows.weight * np.minimum(factor, 1.0))
 
 
 def _scaled(rows: Rows, units: Units) -> np.ndarray:

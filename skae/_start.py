@@ -1,14 +1,15 @@
 """A module and its first weights."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skae._evaluate import mean_over_rows
+from skae._evaluate import mean_over_rows, training_objective
 from skae._module import AutoencoderModule, Spec
-from skae._ppca import factor_noise, noise_variance, principal_components
+from skae._ppca import factor_noise, noise_variance, principal_components, winsorized
 from skae._random import seeded
 from skae._rows import Rows
 from skae._units import Units
@@ -75,34 +76,68 @@ def start(
     fixed_scale : ndarray of shape (1, 1) or (1, n_features), or None
         The scale in the likelihood's units, where it is given.
     """
-    spec = module.spec
-    if init == "pca":
-        beta = objective.kl_weight(1.0)
-        noise = _linear_noise(module, rows, units, beta, fixed_scale)
-        whitened = replace(units, unit=units.unit * np.sqrt(noise))
-        components, eigenvalues, _ = principal_components(rows, whitened, spec.n_components)
-        start_at_pca(module, components, eigenvalues, noise, beta)
-    if fixed_scale is None:
+    if init == "random":
+        _start_scale(module, objective, rows, units, fixed_scale)
+        return
+    starts = [rows]
+    if module.spec.likelihood.heavy_tailed:
+        starts.append(winsorized(rows, units))
+    found = []
+    for weighted in starts:
+        _start_linear_path(module, objective, weighted, units, fixed_scale)
+        _start_scale(module, objective, rows, units, fixed_scale)
         some = rows.thin(_SCALE_ROWS)
+        value = training_objective(module, objective, some, units)
+        found.append((value, {k: v.clone() for k, v in module.state_dict().items()}))
+    module.load_state_dict(min(found, key=lambda start: start[0])[1])
 
-        def squared_error(y: Tensor, draws: Tensor) -> Tensor:
+
+def _start_scale(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    units: Units,
+    fixed_scale: np.ndarray | None,
+) -> None:
+    """Start the scale from the residuals that the linear path leaves."""
+    likelihood, pool = module.spec.likelihood, module.scale.pool
+
+    def mean_of(statistic: Callable[[Tensor], Tensor]) -> Tensor:
+        def pooled(y: Tensor, draws: Tensor) -> Tensor:
             return objective.expectation(
-                module,
-                y,
-                draws,
-                lambda x, loc, _: module.scale.pool((x - loc).square()),
+                module, y, draws, lambda x, loc, _: pool(statistic(x - loc))
             )[0]
 
-        error = mean_over_rows(module, objective, some, units, squared_error)
-        scale = error.sqrt() / spec.likelihood.unit_stddev
-    else:
+        return mean_over_rows(module, objective, rows.thin(_SCALE_ROWS), units, pooled)
+
+    if fixed_scale is not None:
         scale = torch.tensor(fixed_scale).to(module.ratio)
+    elif likelihood.has_optimal_scale:
+        scale = likelihood.optimal_scale(mean_of(likelihood.deviation))
+    else:
+        scale = mean_of(torch.square).sqrt() / likelihood.unit_stddev
     outputs = module.scale.start(scale)
-    decoder, d = module.linear_decoder, spec.n_features
+    decoder, d = module.linear_decoder, module.spec.n_features
     with torch.no_grad():
         # A predicted scale begins as a constant.
         decoder.weight[d:] = 0
         decoder.bias[d:] = outputs
+
+
+def _start_linear_path(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    units: Units,
+    fixed_scale: np.ndarray | None,
+) -> None:
+    """Start the linear path from the closed form for these rows."""
+    beta = objective.kl_weight(1.0)
+    noise = _linear_noise(module, rows, units, beta, fixed_scale)
+    whitened = replace(units, unit=units.unit * np.sqrt(noise))
+    k = module.spec.n_components
+    components, eigenvalues, _ = principal_components(rows, whitened, k)
+    start_at_pca(module, components, eigenvalues, noise, beta)
 
 
 def _linear_noise(
@@ -170,7 +205,8 @@ def start_at_pca(
     left = np.square(ratio) - noise * (np.square(components) @ eigenvalues)
     loc_gain = np.sqrt(np.maximum(left, np.square(_SMALLEST_GAIN * ratio)))
     code_gain = np.ones(k)
-    code_gain[:q] = np.maximum(1 / np.sqrt(squared + 1), _SMALLEST_GAIN)
+    width = beta if beta > 0 else 1.0
+    code_gain[:q] = np.maximum(np.sqrt(width / (squared + width)), _SMALLEST_GAIN)
 
     encoder, decoder = module.linear_encoder, module.linear_decoder
     with torch.no_grad():

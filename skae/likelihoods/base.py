@@ -23,10 +23,15 @@ class Likelihood(ABC):
         Whether the maximum-likelihood scale of given residuals has a closed form.
         Then :meth:`deviation` and :meth:`optimal_scale` must be defined, and the
         variance modes ``"optimal"`` and ``"profile"`` are open.
+
+    heavy_tailed : bool
+        Whether an outlier costs less than its square, so that a fit may ignore it: then
+        training also considers a start that does.
     """
 
     unit_stddev: ClassVar[float]
     has_optimal_scale: ClassVar[bool] = False
+    heavy_tailed: ClassVar[bool] = True
 
     @abstractmethod
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:

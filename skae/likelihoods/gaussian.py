@@ -19,6 +19,7 @@ class GaussianLikelihood(Likelihood):
 
     unit_stddev = 1.0
     has_optimal_scale = True
+    heavy_tailed = False
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         standardized = (x - loc) * torch.exp(-log_scale)
