@@ -95,9 +95,9 @@ class GaussianAutoencoder(BaseAutoencoder):
         Share of the data to set aside if `early_stopping=True` and `fit` gets no `X_val`.
 
     n_iter_no_change : int, default=10
-        If the objective (or the validation score, with `early_stopping=True`) has not
-        improved by `tol` for that many epochs in a row, the learning rate is brought to 0
-        within as many epochs, and training ends.
+        If the objective (or the validation score, with `early_stopping=True`), as an
+        exponential mean over so many epochs, has not improved by `tol` for that many epochs
+        in a row, the learning rate is brought to 0 within as many, and training ends.
 
     tol : float, default=1e-4
         Improvement that counts, in nats per sample.
@@ -279,9 +279,9 @@ class LaplaceAutoencoder(BaseAutoencoder):
         Share of the data to set aside if `early_stopping=True` and `fit` gets no `X_val`.
 
     n_iter_no_change : int, default=10
-        If the objective (or the validation score, with `early_stopping=True`) has not
-        improved by `tol` for that many epochs in a row, the learning rate is brought to 0
-        within as many epochs, and training ends.
+        If the objective (or the validation score, with `early_stopping=True`), as an
+        exponential mean over so many epochs, has not improved by `tol` for that many epochs
+        in a row, the learning rate is brought to 0 within as many, and training ends.
 
     tol : float, default=1e-4
         Improvement that counts, in nats per sample.

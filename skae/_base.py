@@ -23,10 +23,13 @@ from skae._recorder import EpochCallbacks
 from skae._rows import select_rows, split_validation
 from skae._start import build_module, start
 from skae._threads import suitable_threads
-from skae._units import measure
+from skae._units import Units, measure
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
 from skae.scales import SCALES, check_scale
+
+# What scikit-learn's validation remembers of the data.
+_SEEN = ("n_features_in_", "feature_names_in_")
 
 
 class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta):
@@ -162,6 +165,25 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             has NaN, infinities, strings or no samples; before any training.
         """
         self._validate_params()
+        seen = {name: self.__dict__[name] for name in _SEEN if name in self.__dict__}
+        try:
+            # Gradients are wanted wherever in the user's torch code this call stands.
+            with torch.inference_mode(False), torch.enable_grad():
+                return self._fit(X, y, sample_weight, X_val)
+        except BaseException:
+            # An earlier fit, if there is one, stays usable.
+            for name in _SEEN:
+                self.__dict__.pop(name, None)
+            self.__dict__.update(seen)
+            raise
+
+    def _fit(
+        self,
+        X: ArrayLike,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        X_val: ArrayLike | None,
+    ) -> Self:
         objective, likelihood = self._make_objective(), self._make_likelihood()
         check_scale(self.variance_mode, self.covariance_type, likelihood)
         device = self._resolve_device()
@@ -233,20 +255,34 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 random_state,
             )
         # Nothing of an earlier fit is touched before this one has succeeded.
-        history = _columns(epochs)
-        if continued:
+        self._store(module, units, epochs, continued)
+        context.call_on_fit_task_end(**told, reconstruction_attributes={})
+        return self
+
+    def _store(
+        self,
+        module: AutoencoderModule,
+        units: Units,
+        epochs: list[dict[str, float]],
+        continued: bool,
+    ) -> None:
+        """Set the fitted attributes."""
+        # Without a whole epoch there is nothing to tell.
+        names = list(epochs[0]) if epochs else ["objective", "log_likelihood"]
+        history = {name: np.array([e[name] for e in epochs]) for name in names}
+        if continued and epochs:
             history = {
                 name: np.concatenate([self.history_[name], values])
                 for name, values in history.items()
                 if name in self.history_
             }
+        elif continued:
+            history = self.history_
         for name, value in fitted_attributes(module, units).items():
             setattr(self, name, value)
         self.history_ = history
         self.loss_curve_ = history["objective"].tolist()
         self.n_iter_ = len(self.loss_curve_)
-        context.call_on_fit_task_end(**told, reconstruction_attributes={})
-        return self
 
     def _make_network(self) -> Network:
         if isinstance(self.network, str):
@@ -260,8 +296,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
+            torch.zeros(1, device=device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise ValueError(
                 f"device={self.device!r} cannot be used here: {error}"
             ) from error
@@ -271,16 +307,17 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         """The scale that the user gives, one per feature; None in other modes."""
         if self.variance_mode != "fixed":
             return None
+        shape = np.shape(self.scale)
+        allowed = [()] if self.covariance_type == "spherical" else [(), (n_features,)]
+        if shape not in allowed:
+            raise ValueError(
+                f"scale has shape {shape}; with "
+                f"covariance_type={self.covariance_type!r} it must be a number"
+                + (f" or have shape ({n_features},)." if len(allowed) > 1 else ".")
+            )
         scale = check_array(
             np.atleast_1d(self.scale), ensure_2d=False, dtype=np.float64, input_name="scale"
         )
-        sizes = {1} if self.covariance_type == "spherical" else {1, n_features}
-        if scale.ndim > 1 or len(scale) not in sizes:
-            raise ValueError(
-                f"scale has shape {np.shape(self.scale)}; with "
-                f"covariance_type={self.covariance_type!r} it must be a number"
-                + (f" or have shape ({n_features},)." if len(sizes) > 1 else ".")
-            )
         if not (scale > 0).all():
             raise ValueError("scale must be positive in every feature.")
         return np.broadcast_to(scale, (n_features,)).astype(np.float64)
@@ -294,9 +331,3 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 "warm_start=True continues from the last fit, whose sizes or variance "
                 "mode do not agree with the parameters now. Set warm_start=False."
             ) from error
-
-
-def _columns(epochs: list[dict[str, float]]) -> dict[str, np.ndarray]:
-    """A list of records as one array per name."""
-    names = epochs[0] if epochs else {"objective": None, "log_likelihood": None}
-    return {name: np.array([epoch[name] for epoch in epochs]) for name in names}

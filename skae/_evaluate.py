@@ -194,11 +194,8 @@ def validation_score(
     float
         The score, in nats, in the units of X.
     """
-    draws = objective.draws(module.spec.n_components)[:, None].to(module.ratio.device)
-    half = len(draws) // 2
-    if half > _VALIDATION_DRAWS // 2:
-        few = _VALIDATION_DRAWS // 2
-        draws = torch.cat([draws[:few], draws[half : half + few]])
+    draws = objective.draws(module.spec.n_components, _VALIDATION_DRAWS)[:, None]
+    draws = draws.to(module.ratio.device)
     scores = over_rows(
         lambda y: objective.log_likelihood(module, y, draws),
         rows.X,

@@ -1,5 +1,6 @@
 """Training a module that has been started, and finishing it."""
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -164,9 +165,11 @@ def fit_module(
         warnings.warn("Training interrupted by user.", stacklevel=2)
     recorder.restore_best()
     module.requires_grad_(False).eval()
-    # Training may overfit its validation data or its draws, but what it returns is never
-    # worse on the training data than what it started from.
-    if finalized_objective() > first_objective and not settings.early_stopping:
+    # What a fit returns is finite, and no worse than what it started from: on the training
+    # data, or else on the validation data, where the start took part in the comparison.
+    last_objective = finalized_objective()
+    worse = last_objective > first_objective and not settings.early_stopping
+    if worse or not math.isfinite(last_objective):
         parameters.values.copy_(first)
         _finalize_scale(module, objective, rows, units)
     _warn_of_floor(module, objective, rows, units)

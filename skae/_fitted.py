@@ -112,8 +112,8 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     def _location(self, module: AutoencoderModule, z: Tensor) -> Tensor:
         """Location of codes in the units of X, in float64."""
         loc, _ = module.decode(z)
-        unit = torch.as_tensor(self._units.unit, device=z.device)
-        return loc * unit + torch.as_tensor(self._units.mean, device=z.device)
+        unit = torch.tensor(self._units.unit, device=z.device)
+        return loc * unit + torch.tensor(self._units.mean, device=z.device)
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Log-likelihood of each sample.

@@ -55,8 +55,8 @@ def torch_generator(random_state: RandomState, device: torch.device) -> torch.Ge
 def seeded(seed: int) -> Iterator[None]:
     """Let torch's default CPU generator start from a seed, and put it back after.
 
-    Modules draw their first weights from that generator and offer no other way. Fits in
-    several threads take turns.
+    Modules draw their first weights from that generator, in torch's default precision,
+    and offer no other way. Fits in several threads take turns.
 
     Parameters
     ----------
@@ -68,9 +68,11 @@ def seeded(seed: int) -> Iterator[None]:
     None
     """
     with _default_generator_lock:
-        state = torch.get_rng_state()
+        state, dtype = torch.get_rng_state(), torch.get_default_dtype()
         try:
             torch.default_generator.manual_seed(seed)
+            torch.set_default_dtype(torch.float32)
             yield
         finally:
+            torch.set_default_dtype(dtype)
             torch.set_rng_state(state)

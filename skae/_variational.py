@@ -121,9 +121,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         Share of the data to set aside if `early_stopping=True` and `fit` gets no `X_val`.
 
     n_iter_no_change : int, default=10
-        If the objective (or the validation score, with `early_stopping=True`) has not
-        improved by `tol` for that many epochs in a row, the learning rate is brought to 0
-        within as many epochs, and training ends.
+        If the objective (or the validation score, with `early_stopping=True`), as an
+        exponential mean over so many epochs, has not improved by `tol` for that many epochs
+        in a row, the learning rate is brought to 0 within as many, and training ends.
 
     tol : float, default=1e-4
         Improvement that counts, in nats per sample.
@@ -349,7 +349,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         n_samples: int = 128,
         *,
         tol: float | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         return_diagnostics: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, Bunch]:
         r"""Importance-weighted lower bound of log p(x) of each sample.
@@ -373,8 +373,8 @@ class VariationalAutoencoder(BaseAutoencoder):
             If given, rows whose estimated `gap` is above it, in nats, are computed again
             with twice the draws, until none is left or 16384 draws are taken.
 
-        random_state : int, default=0
-            Seed of the draws.
+        random_state : int, RandomState instance or None, default=0
+            Source of the draws; None takes others at each call.
 
         return_diagnostics : bool, default=False
             Whether to say how tight the bounds are.
@@ -396,7 +396,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         if tol is not None:
             check_scalar(tol, "tol", Real, min_val=0, include_boundaries="neither")
         data = self._validate(X)
-        bound, gap = self._importance_bound(data, n_samples, random_state)
+        seed = local_random_state(random_state).randint(np.iinfo(np.int32).max)
+        bound, gap = self._importance_bound(data, n_samples, seed)
         taken = np.full(len(data), n_samples)
         while tol is not None and n_samples < _MOST_DRAWS:
             open_rows = np.flatnonzero(gap > tol)
@@ -404,7 +405,7 @@ class VariationalAutoencoder(BaseAutoencoder):
                 break
             n_samples = min(2 * n_samples, _MOST_DRAWS)
             bound[open_rows], gap[open_rows] = self._importance_bound(
-                data[open_rows], n_samples, random_state
+                data[open_rows], n_samples, seed
             )
             taken[open_rows] = n_samples
         if return_diagnostics:

@@ -43,13 +43,15 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def draws(self, n_components: int) -> Tensor:
+    def draws(self, n_components: int, min_draws: int = 32) -> Tensor:
         """The standard normal draws, common to all rows, that scores are computed with.
 
         Parameters
         ----------
         n_components : int
             Dimension of a draw.
+        min_draws : int, default=32
+            Smallest number of draws.
 
         Returns
         -------

@@ -67,8 +67,8 @@ class ELBO(Objective):
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
         return self.posterior(module, y)[0]
 
-    def draws(self, n_components: int) -> Tensor:
-        return matched_normal(n_components)
+    def draws(self, n_components: int, min_draws: int = 32) -> Tensor:
+        return matched_normal(n_components, min_draws)
 
     def training_draws(
         self, y: Tensor, n_components: int, generator: torch.Generator

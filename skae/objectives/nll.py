@@ -15,7 +15,7 @@ class NegativeLogLikelihood(Objective):
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
         return module.encode(y)
 
-    def draws(self, n_components: int) -> Tensor:
+    def draws(self, n_components: int, min_draws: int = 32) -> Tensor:
         return torch.zeros(1, n_components, dtype=torch.float64)
 
     def training_draws(
