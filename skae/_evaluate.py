@@ -23,13 +23,17 @@ _MEAN_EVALUATIONS = 2**14
 _VALIDATION_DRAWS = 8
 
 
-def to_precision(module: AutoencoderModule, dtype: torch.dtype) -> AutoencoderModule:
+def to_precision(
+    module: AutoencoderModule, units: Units, dtype: torch.dtype
+) -> AutoencoderModule:
     """The module in a precision; a copy, unless it has it already.
 
     Parameters
     ----------
     module : AutoencoderModule
         The model.
+    units : Units
+        Statistics of the training data, to all digits.
     dtype : torch.dtype
         Precision wanted.
 
@@ -40,7 +44,9 @@ def to_precision(module: AutoencoderModule, dtype: torch.dtype) -> AutoencoderMo
     """
     if module.ratio.dtype == dtype:
         return module
-    return copy.deepcopy(module).to(dtype)
+    module = copy.deepcopy(module).to(dtype)
+    module.ratio.copy_(torch.tensor(units.ratio))
+    return module
 
 
 def over_rows(

@@ -182,7 +182,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     ) -> np.ndarray:
         """A function of the module and standardised rows, in the precision of X."""
         dtype = torch.float64 if X.dtype == np.float64 else torch.float32
-        module = to_precision(self.module_, dtype)
+        module = to_precision(self.module_, self._units, dtype)
         with suitable_threads(len(X) * n_draws * module.n_weights):
             return over_rows(
                 lambda y: function(module, y),

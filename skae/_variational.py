@@ -453,7 +453,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        module = to_precision(self.module_, torch.float64)
+        module = to_precision(self.module_, self._units, torch.float64)
         device = module.ratio.device
         generator = torch_generator(local_random_state(random_state), device)
         z = torch.empty(

@@ -1,0 +1,36 @@
+"""What all tests share: settings of torch and SciPy, and small data."""
+
+import os
+
+# SciPy reads this once, when it is first imported; without it scikit-learn's array-API
+# checks skip themselves.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_limits
+
+
+@pytest.fixture(scope="session", autouse=True)
+def torch_settings():
+    """One thread, since pytest-xdist uses the cores; and each warning each time.
+
+    Torch says some of its warnings once in a process only: which test fails would depend
+    on the order of the tests.
+    """
+    torch.set_num_threads(1)
+    torch.set_warn_always(True)
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(name="X")
+def small_data():
+    """120 rows near a curved surface of two dimensions in six, in uneven units."""
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(120, 2))
+    curved = np.column_stack([Z, Z[:, 0] ** 2, np.sin(2 * Z[:, 1])])
+    noise = 0.2 * rng.normal(size=(120, 6))
+    units = np.array([1.0, 2.0, 0.5, 3.0, 1.0, 1.5])
+    return (curved @ rng.normal(size=(4, 6)) + noise) * units + np.arange(6.0)

@@ -1,0 +1,100 @@
+"""The standard normal draws that expectations are computed with."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from skae.objectives.draws import matched_normal, sobol_normal
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 8, 16, 17, 64])
+def test_matched_draws_have_exact_moments(k):
+    draws = matched_normal(k).numpy()
+    assert draws.dtype == np.float64
+    assert draws.shape == (max(32, 2 * k), k)
+    # Antithetic: each draw has its mirror image, so every odd moment vanishes.
+    half = len(draws) // 2
+    np.testing.assert_array_equal(draws[:half], -draws[half:])
+    assert np.abs(draws.mean(axis=0)).max() < 1e-15
+    np.testing.assert_allclose(draws.T @ draws / len(draws), np.eye(k), atol=1e-13)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("min_draws", [2, 7, 33, 500])
+def test_number_of_matched_draws(k, min_draws):
+    draws = matched_normal(k, min_draws).numpy()
+    assert len(draws) in {2 * k, min_draws, min_draws - 1} or len(draws) == 2 * k
+    assert len(draws) >= 2 * k
+    np.testing.assert_allclose(draws.T @ draws / len(draws), np.eye(k), atol=1e-13)
+
+
+def test_matched_draws_integrate_quadratics_exactly():
+    rng = np.random.default_rng(0)
+    A, b = rng.normal(size=(6, 6)), rng.normal(size=6)
+    draws = matched_normal(6).numpy()
+    values = np.einsum("ni,ij,nj->n", draws, A, draws) + draws @ b + 3
+    assert values.mean() == pytest.approx(np.trace(A) + 3, rel=1e-12)
+
+
+def test_matched_draws_are_close_to_normal():
+    for column in matched_normal(3, 512).numpy().T:
+        assert scipy.stats.kstest(column, scipy.stats.norm.cdf).statistic < 0.02
+
+
+def test_matched_draws_are_the_same_each_time():
+    before = torch.get_rng_state()
+    first = matched_normal(4)
+    torch.rand(5)
+    assert torch.equal(matched_normal(4), first)
+    torch.set_rng_state(before)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_sobol_draws_are_standard_normal(seed):
+    draws = sobol_normal(4096, 4, seed).numpy()
+    assert draws.dtype == np.float64
+    assert draws.shape == (4096, 4)
+    for column in draws.T:
+        result = scipy.stats.kstest(column, scipy.stats.norm.cdf)
+        assert result.pvalue > 1e-3
+        # More even than independent draws, whose statistic would be about 0.013.
+        assert result.statistic < 0.005
+    np.testing.assert_allclose(np.cov(draws.T), np.eye(4), atol=0.02)
+
+
+def test_each_sobol_point_alone_is_standard_normal_over_seeds():
+    points = np.stack([sobol_normal(6, 2, seed).numpy() for seed in range(1500)])
+    for index in (0, 1, 5):
+        for column in (0, 1):
+            values = points[:, index, column]
+            assert scipy.stats.kstest(values, scipy.stats.norm.cdf).pvalue > 1e-3
+    assert not np.allclose(points[0], points[1])
+
+
+@pytest.mark.parametrize(
+    ("function", "exact"),
+    [
+        (lambda z: z[:, 0], 0.0),
+        (lambda z: z[:, 0] ** 2, 1.0),
+        (lambda z: z[:, 0] * z[:, 1], 0.0),
+        (lambda z: np.exp(z[:, 0] / 2 - z[:, 1]), math.exp(1 / 8 + 1 / 2)),
+        (lambda z: np.abs(z[:, 2]), math.sqrt(2 / math.pi)),
+        (lambda z: (z[:, 2] > 1.5).astype(float), scipy.stats.norm.sf(1.5)),
+    ],
+)
+def test_sobol_means_are_unbiased(function, exact):
+    means = np.array([function(sobol_normal(8, 3, s).numpy()).mean() for s in range(800)])
+    error = means.std(ddof=1) / math.sqrt(len(means))
+    assert abs(means.mean() - exact) < 4 * error
+
+
+def test_sobol_draws_are_finite_and_reproducible():
+    before = torch.get_rng_state()
+    first = sobol_normal(2**15, 2, seed=3)
+    assert torch.isfinite(first).all()
+    assert torch.equal(sobol_normal(2**15, 2, seed=3), first)
+    assert not torch.equal(sobol_normal(2**15, 2, seed=4), first)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,603 @@
+"""Scores, recomputed from what a fitted estimator shows, and against exact PPCA."""
+
+import copy
+import functools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_linnerud,
+    load_wine,
+)
+from sklearn.decomposition import PCA
+
+from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae.objectives import ELBO
+from skae.scales import legal_combinations
+
+SCIPY = {
+    "gaussian": scipy.stats.norm,
+    "laplace": scipy.stats.laplace,
+    "logistic": scipy.stats.logistic,
+}
+DETERMINISTIC = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
+COMBINATIONS = legal_combinations()
+
+# In raw units, with what they are and constant columns as they come.
+RAW = {
+    "breast_cancer": load_breast_cancer().data,
+    "digits": load_digits().data,
+    "iris": load_iris().data,
+}
+BUNDLED = {
+    **RAW,
+    "diabetes": load_diabetes().data,
+    "linnerud": load_linnerud().data,
+    "wine": load_wine().data,
+}
+every_bundled_set = pytest.mark.parametrize("name", sorted(BUNDLED))
+
+# Constant columns, of which digits has three, end at the floor of their own scale.
+floor_is_expected = pytest.mark.filterwarnings(
+    "ignore:The scale of .* is at its floor:sklearn.exceptions.ConvergenceWarning"
+)
+
+
+def low_rank(n=300, d=10, k=3, noise=0.5):
+    rng = np.random.default_rng(0)
+    codes, loadings = rng.normal(size=(n, k)), 2 * rng.normal(size=(k, d))
+    return codes @ loadings + noise * rng.normal(size=(n, d)) + rng.normal(size=d)
+
+
+def given_scale(X, covariance_type):
+    """Something for variance_mode="fixed" that suits the data."""
+    typical = 0.3 * math.sqrt(X.var(axis=0).mean())
+    return (
+        typical if covariance_type == "spherical" else 0.3 * X.std(axis=0) + 0.1 * typical
+    )
+
+
+def fit(Model, X, combination, **settings):
+    name, mode, covariance_type = combination
+    if Model is VariationalAutoencoder:
+        settings["likelihood"] = name
+    return Model(
+        3,
+        variance_mode=mode,
+        covariance_type=covariance_type,
+        scale=given_scale(X, covariance_type) if mode == "fixed" else 1.0,
+        max_iter=3,
+        random_state=0,
+        **settings,
+    ).fit(X)
+
+
+def scale_of(model, Z, X):
+    """The scale in the units of X, for each code and feature."""
+    if model.variance_mode != "predicted":
+        assert np.all(np.asarray(model.scale_) > 0)
+        return np.broadcast_to(model.scale_, (len(Z), X.shape[1]))
+    assert model.scale_ is None
+    module = copy.deepcopy(model.module_).double()
+    with torch.no_grad():
+        _, outputs = module.decode(torch.tensor(Z))
+        scale = module.scale.log_scale(outputs).exp().numpy()
+    # The module's own units: one for all, or the deviation of each feature.
+    std = X.std(axis=0)
+    typical = math.sqrt(np.mean(std[std > 0] ** 2))
+    unit = typical if model.covariance_type == "spherical" else np.where(std, std, typical)
+    return np.broadcast_to(scale * unit, (len(Z), X.shape[1]))
+
+
+# --------------------------------------------------------- densities, recomputed
+
+
+@floor_is_expected
+@pytest.mark.parametrize("data", sorted(RAW))
+@pytest.mark.parametrize(
+    "combination", [c for c in COMBINATIONS if c[0] in DETERMINISTIC], ids="-".join
+)
+def test_score_of_a_deterministic_autoencoder(combination, data):
+    X, distribution = RAW[data], SCIPY[combination[0]]
+    model = fit(DETERMINISTIC[combination[0]], X, combination)
+    Z = model.transform(X)
+    X_hat = model.inverse_transform(Z)
+    expected = distribution.logpdf(X, X_hat, scale_of(model, Z, X)).sum(axis=1)
+    actual = model.score_samples(X)
+    assert actual.dtype == np.float64
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    assert model.score(X) == pytest.approx(expected.mean(), rel=1e-6)
+    weight = np.random.default_rng(0).uniform(size=len(X))
+    assert model.score(X, sample_weight=weight) == pytest.approx(
+        np.average(expected, weights=weight), rel=1e-6
+    )
+    np.testing.assert_allclose(model.reconstruct(X), X_hat, rtol=1e-9, atol=1e-9)
+
+
+def score_draws(k):
+    """The draws that scores are documented to take, the same for all rows."""
+    return ELBO(beta=1.0, schedule="constant", n_mc_samples=1).draws(k)[:, None].numpy()
+
+
+def elbo_by_draws(model, X, draws, X_train):
+    """ELBO of each row and draw: public attributes, scipy, and the KL in closed form."""
+    mean, std = model.posterior(X)
+    np.testing.assert_array_equal(mean, model.transform(X))
+    kl = 0.5 * (std**2 + mean**2 - 1 - np.log(std**2)).sum(axis=1)
+    Z = (mean + std * draws).reshape(-1, mean.shape[1])
+    X_hat, scale = model.inverse_transform(Z), scale_of(model, Z, X_train)
+    shape = (len(draws), *X.shape)
+    log_prob = SCIPY[model.likelihood].logpdf(X, X_hat.reshape(shape), scale.reshape(shape))
+    return log_prob.sum(axis=2) - kl
+
+
+@floor_is_expected
+@pytest.mark.parametrize("data", sorted(RAW))
+@pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
+def test_score_of_a_variational_autoencoder(combination, data):
+    """With the draws that a score takes itself, to its digits."""
+    X = RAW[data]
+    model = fit(VariationalAutoencoder, X, combination, activation="tanh")
+    some = X[::11]
+    draws = score_draws(3)
+    expected = elbo_by_draws(model, some, draws, X).mean(axis=0)
+    actual = model.score_samples(some)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(model.elbo(some), actual)
+    assert model.score(some) == pytest.approx(expected.mean(), rel=1e-6)
+
+
+def even_draws(k, n=2048):
+    """Nearly exact for an expectation over a posterior of few dimensions."""
+    uniform = scipy.stats.qmc.Sobol(k, rng=0).random(n)
+    return scipy.stats.norm.ppf(uniform)[:, None]
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
+@pytest.mark.parametrize("hidden", [(), (64,)], ids=["linear", "network"])
+def test_elbo_is_the_expectation_over_the_posterior(combination, hidden):
+    """With draws of our own, many more than a score takes."""
+    X = RAW["iris"]
+    model = fit(VariationalAutoencoder, X, combination, hidden_layer_sizes=hidden)
+    exact = elbo_by_draws(model, X[::3], even_draws(3), X).mean(axis=0)
+    gap = model.elbo(X[::3]) - exact
+    name, mode, _ = combination
+    if hidden == () and name == "gaussian" and mode != "predicted":
+        # What is quadratic in z a score has exactly.
+        assert np.abs(gap).max() < 0.01
+    else:
+        assert np.abs(gap).max() < 0.25
+        assert abs(gap.mean()) < 0.08
+
+
+@pytest.mark.parametrize("likelihood", sorted(SCIPY))
+@pytest.mark.parametrize("kind", ["spherical", "diag"])
+def test_elbo_of_many_components_is_accurate(likelihood, kind):
+    """The draws are the same for all rows, so that their error does not average out."""
+    X = RAW["breast_cancer"]
+    model = VariationalAutoencoder(
+        8,
+        likelihood=likelihood,
+        variance_mode="learned",
+        covariance_type=kind,
+        max_iter=20,
+        random_state=0,
+    ).fit(X)
+    some = X[::7]
+    exact = elbo_by_draws(model, some, even_draws(8), X).mean(axis=0)
+    assert model.score(some) == pytest.approx(exact.mean(), abs=0.2)
+
+
+@pytest.mark.parametrize("beta", [0.2, 1.0, 5.0])
+def test_a_score_never_weights_the_kl(beta):
+    X = RAW["iris"]
+    model = VariationalAutoencoder(2, beta=beta, max_iter=5, random_state=0).fit(X)
+    draws = score_draws(2)
+    expected = elbo_by_draws(model, X, draws, X).mean(axis=0)
+    np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
+def test_training_in_double_precision_scores_to_more_digits(Model):
+    X = RAW["breast_cancer"]
+    combination = ("gaussian", "optimal", "spherical")
+    model = fit(Model, X, combination, precision="float64")
+    if Model is VariationalAutoencoder:
+        expected = elbo_by_draws(model, X, score_draws(3), X).mean(axis=0)
+    else:
+        X_hat = model.reconstruct(X)
+        expected = scipy.stats.norm.logpdf(X, X_hat, model.scale_).sum(axis=1)
+    np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("Model", [GaussianAutoencoder, LaplaceAutoencoder])
+@pytest.mark.parametrize("kind", ["spherical", "diag"])
+@pytest.mark.parametrize("mode", ["optimal", "profile"])
+def test_closed_form_scale_is_of_the_whole_training_set(Model, kind, mode):
+    if (mode, kind) == ("profile", "diag"):
+        kind = "spherical"
+    X = RAW["iris"]
+    weight = np.random.default_rng(0).uniform(0.1, 2, size=len(X))
+    model = Model(
+        1,
+        variance_mode=mode,
+        covariance_type=kind,
+        min_scale=1e-6,
+        max_iter=10,
+        random_state=0,
+    ).fit(X, sample_weight=weight)
+    residual = np.abs(X - model.reconstruct(X))
+    power = 2 if Model is GaussianAutoencoder else 1
+    mean = np.average(residual**power, axis=0, weights=weight)
+    if kind == "spherical":
+        mean = mean.mean()
+    np.testing.assert_allclose(model.scale_, mean ** (1 / power), rtol=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
+@pytest.mark.parametrize("kind", ["spherical", "diag"])
+def test_closed_form_scale_of_a_vae_has_the_decoders_spread_in_it(likelihood, kind):
+    X = RAW["iris"]
+    model = VariationalAutoencoder(
+        2, likelihood=likelihood, covariance_type=kind, max_iter=10, random_state=0
+    ).fit(X)
+    mean, std = model.posterior(X)
+    power = {"gaussian": 2, "laplace": 1}[likelihood]
+    Z = (mean + std * even_draws(2)).reshape(-1, 2)
+    error = np.abs(X - model.inverse_transform(Z).reshape(-1, *X.shape)) ** power
+    error = error.mean() if kind == "spherical" else error.mean(axis=(0, 1))
+    # What is quadratic in the draws is exact; an absolute value is not.
+    rtol = {"gaussian": 0.02, "laplace": 0.06}[likelihood]
+    np.testing.assert_allclose(model.scale_, error ** (1 / power), rtol=rtol)
+    without = np.mean(np.abs(X - model.reconstruct(X)) ** power) ** (1 / power)
+    assert np.mean(np.asarray(model.scale_) ** power) ** (1 / power) > 1.05 * without
+
+
+# ------------------------------------------------------------------- against PPCA
+
+
+def exact_ppca(X, k):
+    """Maximum log-likelihood of probabilistic PCA, and its noise variance (1/N)."""
+    n, d = X.shape
+    values = np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2 / n
+    values = np.append(values, np.zeros(max(d - n, 0)))
+    noise = values[k:].mean()
+    log_det = np.log(values[:k]).sum() + (d - k) * math.log(noise)
+    return -0.5 * (d * math.log(2 * math.pi) + log_det + d), noise
+
+
+PPCA = {
+    "breast_cancer-2": (RAW["breast_cancer"], 2),
+    "breast_cancer-5": (RAW["breast_cancer"], 5),
+    "digits/16-8": (RAW["digits"] / 16, 8),
+    "iris-1": (RAW["iris"], 1),
+    "iris-2": (RAW["iris"], 2),
+    "wine-3": (BUNDLED["wine"], 3),
+    "low_rank-3": (low_rank(), 3),
+    "low_rank-5": (low_rank(), 5),
+}
+
+
+@functools.cache
+def linear_vae(name, mode):
+    X, k = PPCA[name]
+    return VariationalAutoencoder(
+        k, hidden_layer_sizes=(), variance_mode=mode, random_state=0
+    ).fit(X)
+
+
+@pytest.mark.parametrize("name", sorted(PPCA))
+@pytest.mark.parametrize("mode", ["optimal", "learned"])
+def test_a_linear_vae_is_ppca(name, mode):
+    (X, k), model = PPCA[name], linear_vae(name, mode)
+    n = len(X)
+    exact, noise = exact_ppca(X, k)
+    pca = PCA(k, svd_solver="full").fit(X)
+    # scikit-learn divides by N - 1, which costs it a little of the likelihood.
+    assert noise == pytest.approx(pca.noise_variance_ * (n - 1) / n, rel=1e-6)
+    assert exact - 0.01 < pca.score(X) <= exact
+    score = model.score(X)
+    assert exact - 0.02 < score <= exact + 1e-6 * abs(exact)
+    assert model.scale_**2 == pytest.approx(noise, rel=0.02)
+
+
+@pytest.mark.parametrize("name", sorted(PPCA))
+def test_a_linear_vae_knows_the_density_of_new_rows(name):
+    """Not only the mean over the training set: between its rows, and far from them."""
+    (X, k), model = PPCA[name], linear_vae(name, "optimal")
+    pca = PCA(k, svd_solver="full").fit(X)
+    pca.explained_variance_ *= (len(X) - 1) / len(X)
+    pca.noise_variance_ *= (len(X) - 1) / len(X)
+    rng = np.random.default_rng(0)
+    new = np.vstack(
+        [
+            X[:20],
+            (X[:20] + X[20:40]) / 2,
+            pca.inverse_transform(
+                3 * rng.normal(size=(20, k)) * np.sqrt(pca.explained_variance_)
+            ),
+        ]
+    )
+    expected = pca.score_samples(new)
+    assert np.abs(model.score_samples(new) - expected).max() < 0.1 + 0.01 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("name", ["low_rank-3", "iris-2", "wine-3"])
+def test_a_linear_vae_gets_to_ppca_from_a_random_start(name):
+    """So training itself leads there, and not only the start."""
+    X, k = PPCA[name]
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    model = VariationalAutoencoder(
+        k,
+        hidden_layer_sizes=(),
+        init="random",
+        max_iter=300,
+        learning_rate_init=0.02,
+        random_state=0,
+        n_iter_no_change=300,
+    ).fit(X)
+    exact, noise = exact_ppca(X, k)
+    assert exact - 0.1 < model.score(X) <= exact + 1e-6 * abs(exact)
+    assert model.scale_**2 == pytest.approx(noise, rel=0.1)
+
+
+@functools.cache
+def default_fit(Model, name):
+    return Model(random_state=0).fit(BUNDLED[name])
+
+
+@every_bundled_set
+def test_a_vae_is_never_worse_than_ppca_on_its_training_data(name):
+    X = BUNDLED[name]
+    exact, _ = exact_ppca(X, 2)
+    assert default_fit(VariationalAutoencoder, name).score(X) >= exact - 1e-6 * abs(exact)
+
+
+@every_bundled_set
+def test_a_gaussian_autoencoder_is_never_worse_than_pca(name):
+    X = BUNDLED[name]
+    pca = PCA(2, svd_solver="full").fit(X)
+    best = np.mean((X - pca.inverse_transform(pca.transform(X))) ** 2)
+    model = default_fit(GaussianAutoencoder, name)
+    mse = np.mean((X - model.reconstruct(X)) ** 2)
+    assert mse <= best * (1 + 1e-6)
+    assert model.scale_ == pytest.approx(math.sqrt(mse), rel=1e-5)
+
+
+@every_bundled_set
+def test_a_laplace_autoencoder_is_never_worse_than_pca(name):
+    X = BUNDLED[name]
+    pca = PCA(2, svd_solver="full").fit(X)
+    best = np.mean(np.abs(X - pca.inverse_transform(pca.transform(X))))
+    model = default_fit(LaplaceAutoencoder, name)
+    mae = np.mean(np.abs(X - model.reconstruct(X)))
+    assert mae <= best * (1 + 1e-6)
+    assert model.scale_ == pytest.approx(mae, rel=1e-5)
+
+
+def test_networks_beat_the_linear_model_where_data_are_curved():
+    rng = np.random.default_rng(0)
+    t = rng.uniform(-2, 2, size=(400, 1))
+    X = np.hstack([3 * t, t**2, np.sin(2 * t)]) + 0.1 * rng.normal(size=(400, 3))
+    exact, noise = exact_ppca(X, 1)
+    model = VariationalAutoencoder(1, random_state=0).fit(X)
+    assert model.score(X) > exact + 0.5
+    assert model.scale_**2 < 0.3 * noise
+
+
+# ------------------------------------------------------------------- equivariance
+
+FACTORS = [1e-6, 1e-3, 1e3, 1e6]
+OFFSETS = [0.0, 1e6]  # in units of the data
+
+
+@functools.cache
+def score_of(name, Model, factor, offset, **settings):
+    X = factor * BUNDLED[name] + factor * offset
+    return Model(2, random_state=0, **settings).fit(X).score(X)
+
+
+def shift(name, Model, factor, offset, **settings):
+    """How far a score is from where the change of units should put it."""
+    before = score_of(name, Model, 1.0, 0.0, **settings)
+    after = score_of(name, Model, factor, offset, **settings)
+    return after + BUNDLED[name].shape[1] * math.log(factor) - before
+
+
+over_units = [
+    pytest.mark.parametrize("name", ["breast_cancer", "iris", "wine"]),
+    pytest.mark.parametrize("factor", FACTORS),
+    pytest.mark.parametrize("offset", OFFSETS),
+]
+
+
+def every_unit(test):
+    for mark in over_units:
+        test = mark(test)
+    return test
+
+
+@every_unit
+@pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
+def test_linear_models_do_not_depend_on_units(Model, name, factor, offset):
+    assert abs(shift(name, Model, factor, offset, hidden_layer_sizes=())) < 1e-3
+
+
+@every_unit
+@pytest.mark.parametrize(
+    "Model", [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
+)
+@pytest.mark.parametrize("init", ["pca", "random"])
+def test_short_fits_do_not_depend_on_units(Model, init, name, factor, offset):
+    """Rounding grows exponentially with the steps, so only a few of them are taken."""
+    settings = {"max_iter": 4, "precision": "float64", "init": init}
+    assert abs(shift(name, Model, factor, offset, **settings)) < 1e-3
+
+
+@every_unit
+@pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
+def test_default_fits_hardly_depend_on_units(Model, name, factor, offset):
+    assert abs(shift(name, Model, factor, offset)) < 0.1
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("mode", ["fixed", "learned", "predicted"])
+@pytest.mark.parametrize("kind", ["spherical", "diag"])
+def test_other_variance_modes_do_not_depend_on_units(mode, kind, factor):
+    X = RAW["iris"]
+
+    def score(Y, unit):
+        model = VariationalAutoencoder(
+            variance_mode=mode,
+            covariance_type=kind,
+            scale=0.3 * unit,
+            max_iter=4,
+            precision="float64",
+            random_state=0,
+        )
+        return model.fit(Y).score(Y)
+
+    expected = score(X, 1.0) - 4 * math.log(factor)
+    assert score(factor * (X + 7), factor) == pytest.approx(expected, abs=1e-3)
+
+
+def test_codes_and_reconstructions_follow_the_units():
+    X = RAW["iris"]
+    settings = {"max_iter": 4, "precision": "float64", "random_state": 0}
+    before = GaussianAutoencoder(**settings).fit(X)
+    after = GaussianAutoencoder(**settings).fit(1e3 * X - 5e4)
+    Z = before.transform(X)
+    np.testing.assert_allclose(after.transform(1e3 * X - 5e4), Z, atol=1e-6)
+    np.testing.assert_allclose(
+        after.inverse_transform(Z), 1e3 * before.inverse_transform(Z) - 5e4, rtol=1e-6
+    )
+    assert after.scale_ == pytest.approx(1e3 * before.scale_, rel=1e-6)
+
+
+# ----------------------------------------------------------------------- sampling
+
+
+def linear_map(model, k):
+    """Location = W z + m of a linear decoder."""
+    m = model.inverse_transform(np.zeros((1, k)))[0]
+    return (model.inverse_transform(np.eye(k)) - m).T, m
+
+
+@pytest.mark.parametrize("likelihood", sorted(SCIPY))
+@pytest.mark.parametrize("kind", ["spherical", "diag"])
+def test_samples_of_a_linear_model_have_its_mean_and_covariance(likelihood, kind):
+    X, n = 1e3 * low_rank() + 1e5, 100_000
+    model = VariationalAutoencoder(
+        3,
+        likelihood=likelihood,
+        variance_mode="learned",
+        covariance_type=kind,
+        hidden_layer_sizes=(),
+        max_iter=3,
+        random_state=0,
+    ).fit(X)
+    W, m = linear_map(model, 3)
+    noise = np.broadcast_to(SCIPY[likelihood](scale=model.scale_).var(), 10)
+    expected = W @ W.T + np.diag(noise)
+    draws = model.sample(n, random_state=1)
+    assert draws.shape == (n, 10)
+    centered = draws - m
+    variance = np.diag(expected)
+    assert np.all(np.abs(centered.mean(axis=0)) < 4.5 * np.sqrt(variance / n))
+    products = np.einsum("ni,nj->nij", centered[:20_000], centered[:20_000])
+    error = products.std(axis=0) / math.sqrt(n)
+    actual = centered.T @ centered / n
+    assert np.all(np.abs(actual - expected) < 4.5 * error)
+
+
+def test_samples_of_a_linear_gaussian_model_are_normal():
+    model, n = linear_vae("low_rank-3", "optimal"), 20_000
+    W, m = linear_map(model, 3)
+    whitened = np.linalg.solve(
+        np.linalg.cholesky(W @ W.T + model.scale_**2 * np.eye(10)),
+        (model.sample(n, random_state=1) - m).T,
+    )
+    for values in whitened:
+        assert scipy.stats.kstest(values, scipy.stats.norm.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("likelihood", sorted(SCIPY))
+def test_noise_has_the_likelihoods_distribution(likelihood):
+    """Where the decoder hardly moves, a sample is noise alone."""
+    X = np.random.default_rng(0).normal(size=(300, 4)) * [1, 1, 1, 1e-3] + 3
+    model = VariationalAutoencoder(
+        1,
+        likelihood=likelihood,
+        variance_mode="fixed",
+        scale=50.0,
+        hidden_layer_sizes=(),
+        max_iter=2,
+        random_state=0,
+    ).fit(X)
+    W, m = linear_map(model, 1)
+    assert np.abs(W).max() < 0.3
+    draws = model.sample(20_000, random_state=0)
+    for column in range(4):
+        expected = SCIPY[likelihood](m[column], 50)
+        assert scipy.stats.kstest(draws[:, column], expected.cdf).pvalue > 1e-3
+
+
+def test_samples_with_a_predicted_scale_have_its_mean_and_variance():
+    X, n = RAW["iris"], 100_000
+    combination = ("gaussian", "predicted", "diag")
+    model = fit(VariationalAutoencoder, X, combination)
+    draws = model.sample(n, random_state=3)
+    Z = np.random.default_rng(0).normal(size=(n, 3))
+    loc, scale = model.inverse_transform(Z), scale_of(model, Z, X)
+    variance = loc.var(axis=0) + (scale**2).mean(axis=0)
+    error = np.sqrt(2 * variance / n)
+    assert np.all(np.abs(draws.mean(axis=0) - loc.mean(axis=0)) < 4.5 * error)
+    np.testing.assert_allclose(draws.var(axis=0), variance, rtol=0.05)
+
+
+def test_without_noise_samples_lie_in_the_decoders_range():
+    model = linear_vae("low_rank-3", "optimal")
+    W, m = linear_map(model, 3)
+    draws = model.sample(5000, random_state=0, noise=False) - m
+    z, *_ = np.linalg.lstsq(W, draws.T)
+    np.testing.assert_allclose(W @ z, draws.T, atol=1e-5)
+    for values in z:
+        assert scipy.stats.kstest(values, scipy.stats.norm.cdf).pvalue > 1e-3
+
+
+def test_without_noise_samples_lie_on_the_decoders_curve():
+    X = RAW["iris"]
+    model = VariationalAutoencoder(1, max_iter=20, random_state=0).fit(X)
+    grid = model.inverse_transform(np.linspace(-5, 5, 20_001)[:, None])
+    draws = model.sample(200, random_state=0, noise=False)
+    away = np.sqrt(((draws[:, None] - grid) ** 2).sum(axis=2)).min(axis=1)
+    assert away.max() < 1e-3
+    noisy = model.sample(200, random_state=0)
+    away = np.sqrt(((noisy[:, None] - grid) ** 2).sum(axis=2)).min(axis=1)
+    assert np.median(away) > model.scale_ / 2
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_sampling_is_reproducible(noise):
+    model = linear_vae("iris-2", "optimal")
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first = model.sample(50, random_state=5, noise=noise)
+    np.testing.assert_array_equal(model.sample(50, random_state=5, noise=noise), first)
+    assert not np.isclose(model.sample(50, random_state=6, noise=noise), first).any()
+    anew = [model.sample(50, noise=noise) for _ in range(2)]
+    assert not np.isclose(*anew).any()
+    state = np.random.RandomState(5)
+    moving = [model.sample(50, random_state=state, noise=noise) for _ in range(2)]
+    assert not np.isclose(*moving).any()
+    again = model.sample(50, random_state=np.random.RandomState(5), noise=noise)
+    np.testing.assert_array_equal(again, moving[0])
+    assert model.sample(random_state=0, noise=noise).shape == (1, 4)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002

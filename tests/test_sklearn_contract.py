@@ -1,0 +1,297 @@
+"""scikit-learn's own checks, with no failure expected and none skipped, and stricter ones.
+
+An estimator can talk itself out of checks through its tags, and a check can skip itself
+where a library is missing. Both count as failures here.
+"""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+import scipy
+from sklearn.utils import estimator_checks, get_tags
+from sklearn.utils._testing import SkipTest
+from sklearn.utils.estimator_checks import (
+    estimator_checks_generator,
+    parametrize_with_checks,
+)
+
+from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae.networks import MLP
+from skae.scales import legal_combinations
+
+# The deterministic estimator of a likelihood, where there is one.
+DETERMINISTIC = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
+DEFAULTS = [GaussianAutoencoder(), LaplaceAutoencoder(), VariationalAutoencoder()]
+
+# The checks that scikit-learn publishes but its generator leaves out.
+EXTRA_CHECKS = [
+    estimator_checks.check_set_output_transform,
+    estimator_checks.check_set_output_transform_pandas,
+    estimator_checks.check_global_output_transform_pandas,
+    estimator_checks.check_set_output_transform_polars,
+    estimator_checks.check_global_set_output_transform_polars,
+    estimator_checks.check_transformer_get_feature_names_out,
+    estimator_checks.check_transformer_get_feature_names_out_pandas,
+    estimator_checks.check_dataframe_column_names_consistency,
+    estimator_checks.check_param_validation,
+    estimator_checks.check_inplace_ensure_writeable,
+]
+
+# Some checks fit one sample or constant columns, and are told so.
+ignore_floor = pytest.mark.filterwarnings(
+    "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
+)
+
+
+def every_model(**parameters):
+    """One estimator for each legal likelihood, variance mode and covariance type."""
+    models = []
+    for likelihood, mode, covariance_type in legal_combinations():
+        chosen = {"variance_mode": mode, "covariance_type": covariance_type, **parameters}
+        models.append(VariationalAutoencoder(likelihood=likelihood, **chosen))
+        if likelihood in DETERMINISTIC:
+            models.append(DETERMINISTIC[likelihood](**chosen))
+    return models
+
+
+def variants(**parameters):
+    """Models with each of the other parameters that change a fit's path."""
+    changes = [
+        {"early_stopping": True},
+        {"init": "random"},
+        {"precision": "float64"},
+        {"hidden_layer_sizes": ()},
+        {"network": MLP((5, 3), activation="tanh")},
+        {"alpha": 0.1, "batch_size": 5, "n_components": 1},
+        {"kl_schedule": "linear", "n_mc_samples": 3, "beta": 4.0},
+    ]
+    models = [VariationalAutoencoder(**{**parameters, **c}) for c in changes]
+    models += [kind(early_stopping=True, **parameters) for kind in DETERMINISTIC.values()]
+    return models
+
+
+def name_of(model):
+    """A readable test id: what differs from the defaults."""
+    return re.sub(r"\s+", " ", repr(model))
+
+
+def class_of(model):
+    """A test id where all parameters are the defaults."""
+    return type(model).__name__
+
+
+def run_unskipped(check, *arguments):
+    """Run a check; one that skips itself fails."""
+    try:
+        check(*arguments)
+    except SkipTest as skip:
+        pytest.fail(f"the check skipped itself: {skip}")
+
+
+@ignore_floor
+@parametrize_with_checks([*DEFAULTS, *every_model(max_iter=2), *variants(max_iter=2)])
+def test_generated_checks(estimator, check):
+    """Every check that scikit-learn generates."""
+    run_unskipped(check, estimator)
+
+
+# Data frames and names do not depend on how a model is trained, so one epoch is enough,
+# and one estimator for each combination.
+FRUGAL = [type(model)(max_iter=1) for model in DEFAULTS] + [
+    model for model in every_model(max_iter=1) if isinstance(model, VariationalAutoencoder)
+]
+
+
+# They fit data frames and transform arrays, and the other way round.
+@pytest.mark.filterwarnings("ignore:X .* valid feature names:UserWarning")
+@pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
+@ignore_floor
+@pytest.mark.parametrize("check", EXTRA_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("model", FRUGAL, ids=name_of)
+def test_extra_checks(model, check):
+    """Every public check that the generator leaves out."""
+    run_unskipped(check, type(model).__name__, model)
+
+
+def test_no_published_check_for_transformers_is_left_out():
+    """A newer scikit-learn may publish another check: then look at it here."""
+    checks = estimator_checks_generator(VariationalAutoencoder())
+    generated = {check.func.__name__ for _, check in checks}
+    covered = generated | {check.__name__ for check in EXTRA_CHECKS}
+    published = {
+        name
+        for name, value in vars(estimator_checks).items()
+        if name.startswith("check_")
+        and inspect.isfunction(value)
+        # Those written here, not imported, that take the name and the estimator alone.
+        and value.__module__ == estimator_checks.__name__
+        and len(inspect.signature(value).parameters) <= 3
+    }
+    foreign = re.compile(
+        "classif|regress|cluster|outlier|supervised|sparsify|class_weight|decision_proba"
+        "|one_label|nonsquare|non_negative|requires_y|non_transformer|stateless|pairwise"
+        "|partial_fit|sparse_data|not_supporting|array_api|check_estimator$"
+        "|estimators_data_not_an_array|_sample_weight_equivalence|feature_names_out_error"
+    )
+    assert {name for name in published - covered if not foreign.search(name)} == set()
+
+
+@pytest.mark.parametrize("model", DEFAULTS, ids=name_of)
+def test_no_check_is_waived(model):
+    """No tag that makes scikit-learn generate fewer checks, and the array API at work."""
+    tags = get_tags(model)
+    assert not any([tags.no_validation, tags.non_deterministic, tags._skip_test])
+    assert tags.requires_fit
+    assert tags.input_tags.two_d_array
+    assert not any([tags.input_tags.sparse, tags.input_tags.allow_nan])
+    assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
+    assert scipy._lib._array_api.SCIPY_ARRAY_API
+    checks = [str(check) for _, check in estimator_checks_generator(model)]
+    for needed in (
+        "check_array_api_input",
+        "check_methods_subset_invariance",
+        "check_methods_sample_order_invariance",
+        "check_sample_weight_equivalence_on_dense_data",
+        "check_transformer_preserve_dtypes",
+        "check_estimators_pickle",
+    ):
+        assert any(needed in check for check in checks)
+
+
+# Stricter than scikit-learn's: several batches an epoch, and equality to the bit.
+
+
+@pytest.fixture
+def weighted_rows():
+    """Distinct rows with integer weights, and the same rows repeated and shuffled."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(203, 3)) @ rng.normal(size=(3, 5)) + rng.normal(size=(203, 5))
+    X[:, 4] = np.round(X[:, 4])  # ties in one column, but no two equal rows
+    weight = rng.integers(0, 4, size=203)
+    repeated = np.repeat(X, weight, axis=0)
+    return X, weight, rng.permutation(repeated)
+
+
+def assert_same_fit(one, other, X):
+    """Equal to the bit in all that a user can see."""
+    np.testing.assert_array_equal(one.transform(X), other.transform(X))
+    np.testing.assert_array_equal(one.score_samples(X), other.score_samples(X))
+    np.testing.assert_array_equal(one.reconstruct(X), other.reconstruct(X))
+    np.testing.assert_array_equal(one.loss_curve_, other.loss_curve_)
+    if one.scale_ is not None:
+        np.testing.assert_array_equal(one.scale_, other.scale_)
+
+
+MINIBATCHES = {"max_iter": 3, "batch_size": 32, "random_state": 0}
+
+
+@pytest.mark.parametrize(
+    "model", [*every_model(**MINIBATCHES), *variants(**MINIBATCHES)], ids=name_of
+)
+def test_weights_are_repetitions(model, weighted_rows):
+    """An integer weight is that many copies of a row, wherever they stand; 0 is none."""
+    X, weight, repeated = weighted_rows
+    weighted = model.fit(X, sample_weight=weight)
+    twin = type(model)(**model.get_params(deep=False)).fit(repeated)
+    assert_same_fit(weighted, twin, X)
+    unweighted = type(model)(**model.get_params(deep=False)).fit(X)
+    assert not np.array_equal(unweighted.transform(X), weighted.transform(X))
+
+
+@pytest.mark.parametrize("model", DEFAULTS, ids=class_of)
+def test_weights_are_repetitions_with_validation_data(model, weighted_rows):
+    """The same with X_val, at the default batch size and until early stopping."""
+    X, weight, repeated = weighted_rows
+    parameters = {"max_iter": 20, "early_stopping": True, "random_state": 3}
+    weighted = type(model)(**parameters).fit(X, sample_weight=weight, X_val=X[::4])
+    twin = type(model)(**parameters).fit(repeated, X_val=X[::4])
+    assert_same_fit(weighted, twin, X)
+
+
+@pytest.mark.parametrize("model", DEFAULTS, ids=class_of)
+def test_only_ratios_of_weights_matter(model, weighted_rows):
+    """A common factor of all weights changes nothing; a power of 2, not even a bit."""
+    X, weight, _ = weighted_rows
+    fits = [
+        type(model)(**MINIBATCHES).fit(X, sample_weight=weight * factor)
+        for factor in (1.0, 2.0**-20, 2.0**40)
+    ]
+    assert_same_fit(fits[0], fits[1], X)
+    assert_same_fit(fits[0], fits[2], X)
+
+
+@pytest.mark.parametrize("model", DEFAULTS, ids=class_of)
+def test_score_weights_are_repetitions(model, weighted_rows):
+    """`score` with weights is `score` of the rows repeated."""
+    X, weight, repeated = weighted_rows
+    model = type(model)(**MINIBATCHES).fit(X)
+    weighted = model.score(X, sample_weight=weight)
+    assert weighted == pytest.approx(model.score(repeated), rel=1e-12)
+    assert weighted != pytest.approx(model.score(X), rel=1e-4)
+
+
+def row_functions(model):
+    """All methods that say something of each row, by name, as functions of X."""
+    functions = {
+        "transform": model.transform,
+        "reconstruct": model.reconstruct,
+        "inverse_transform": lambda X: model.inverse_transform(X[:, : model.n_components]),
+        "score_samples": model.score_samples,
+    }
+    if isinstance(model, VariationalAutoencoder):
+        functions |= {
+            "posterior mean": lambda X: model.posterior(X)[0],
+            "posterior std": lambda X: model.posterior(X)[1],
+            "elbo": model.elbo,
+            "log_marginal": lambda X: model.log_marginal(X, n_samples=20),
+            # Rows with a loose bound take more draws, each for itself.
+            "with tol": lambda X: model.log_marginal(X, n_samples=4, tol=0.05),
+        }
+    return functions
+
+
+@pytest.mark.parametrize("model", every_model(**MINIBATCHES), ids=name_of)
+def test_a_row_speaks_for_itself(model):
+    """What is said of a row depends on that row alone, across the bounds of chunks too."""
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(2500, 5)) * [1, 5, 0.2, 1, 1]
+    model.fit(X[:200])
+    order = rng.permutation(len(X))
+    some = [0, 1023, 1024, 1500, 2499]
+    for name, function in row_functions(model).items():
+        whole = function(X)
+        assert len(whole) == len(X), name
+        size = np.abs(whole).max()
+        np.testing.assert_allclose(
+            function(X[order]), whole[order], rtol=1e-9, atol=1e-12 * size, err_msg=name
+        )
+        for i in some:
+            np.testing.assert_allclose(
+                function(X[i : i + 1])[0],
+                whole[i],
+                rtol=1e-9,
+                atol=1e-12 * size,
+                err_msg=name,
+            )
+
+
+@pytest.mark.parametrize("model", every_model(**MINIBATCHES), ids=name_of)
+def test_dtype_follows_the_input(model, X):
+    """float32 in, float32 out, float64 else; and both say the same."""
+    as_float32 = X.astype(np.float32)
+    as_int = np.round(10 * X).astype(np.int64)
+    model.fit(X)
+    for name, function in row_functions(model).items():
+        precise, single = function(X), function(as_float32)
+        assert (precise.dtype, single.dtype) == (np.float64, np.float32), name
+        assert function(as_int).dtype == np.float64, name
+        size = np.abs(precise).max()
+        np.testing.assert_allclose(single, precise, rtol=1e-3, atol=1e-4 * size)
+    assert isinstance(model.score(as_float32), float)
+    # And whatever X the fit saw.
+    model.fit(as_float32)
+    for name, function in row_functions(model).items():
+        assert function(X).dtype == np.float64, name
+        assert function(as_float32).dtype == np.float32, name

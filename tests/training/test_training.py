@@ -1,0 +1,563 @@
+"""How a loss is minimised, without any model of skae."""
+
+import math
+import subprocess
+import sys
+
+import hypothesis
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import nn
+
+from skae.training import (
+    Adam,
+    Annealing,
+    Batches,
+    FlatParameters,
+    Plateau,
+    distinct_rows,
+    train,
+)
+
+# ---------------------------------------------------------------------- distinct rows
+
+# Few different values, both zeros among them, so that rows are often equal.
+VALUES = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 0.5, 3.0, np.inf, -1e300, 5e-324])
+SINGLE = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 0.5, 3.0])
+
+
+@st.composite
+def weighted_rows(draw, values=VALUES, dtype=np.float64):
+    shape = (draw(st.integers(1, 14)), draw(st.integers(1, 4)))
+    X = draw(hnp.arrays(dtype, shape, elements=values, fill=st.nothing()))
+    whole = st.integers(1, 5).map(float)
+    weight = draw(hnp.arrays(np.float64, shape[0], elements=whole, fill=st.nothing()))
+    rows = draw(st.lists(st.integers(0, shape[0] - 1), min_size=1, unique=True))
+    return X, weight, np.array(rows)
+
+
+properties = hypothesis.settings(deadline=None, max_examples=150, derandomize=True)
+
+
+@properties
+@hypothesis.given(st.one_of(weighted_rows(), weighted_rows(SINGLE, np.float32)))
+def test_distinct_rows_are_numpys(case):
+    X, weight, rows = case
+    before = [a.copy() for a in case]
+    index, total = distinct_rows(X, weight, rows)
+    for array, copy in zip(case, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    # Adding 0 makes -0.0 a 0.0.
+    expected, inverse = np.unique(X[rows] + 0.0, axis=0, return_inverse=True)
+    np.testing.assert_array_equal(X[index] + 0.0, expected)
+    np.testing.assert_array_equal(total, np.bincount(inverse.ravel(), weight[rows]))
+    assert set(index) <= set(rows)
+
+
+@properties
+@hypothesis.given(weighted_rows(), st.randoms(use_true_random=False))
+def test_distinct_rows_do_not_depend_on_the_order(case, random):
+    X, weight, rows = case
+    index, total = distinct_rows(X, weight, rows)
+    shuffled = rows.copy()
+    random.shuffle(shuffled)
+    again, total_again = distinct_rows(X, weight, shuffled)
+    np.testing.assert_array_equal(X[again], X[index])
+    np.testing.assert_array_equal(total_again, total)
+    # The order of X itself, too.
+    order = np.array(random.sample(range(len(X)), len(X)))
+    position = np.argsort(order)
+    moved, total_moved = distinct_rows(X[order], weight[order], position[rows])
+    np.testing.assert_array_equal(X[order][moved], X[index])
+    np.testing.assert_array_equal(total_moved, total)
+
+
+@properties
+@hypothesis.given(
+    weighted_rows(SINGLE),
+    st.sampled_from([2.0**-20, 0.25, 3.0, 2.0**30]),
+    st.integers(-9, 9),
+)
+def test_distinct_rows_keep_their_order_when_shifted_and_stretched(case, factor, shift):
+    X, weight, rows = case
+    index, total = distinct_rows(X, weight, rows)
+    again, total_again = distinct_rows(factor * (X + shift), weight, rows)
+    np.testing.assert_array_equal(again, index)
+    np.testing.assert_array_equal(total_again, total)
+
+
+@properties
+@hypothesis.given(weighted_rows())
+def test_an_integer_weight_is_a_repeated_row(case):
+    X, weight, rows = case
+    index, total = distinct_rows(X, weight, rows)
+    repeated = np.repeat(rows, weight[rows].astype(int))
+    again, count = distinct_rows(
+        X[repeated], np.ones(len(repeated)), np.arange(len(repeated))
+    )
+    np.testing.assert_array_equal(X[repeated][again], X[index])
+    np.testing.assert_array_equal(count, total)
+
+
+def test_both_zeros_are_equal():
+    X = np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, -0.0], [-0.0, 0.0]])
+    index, total = distinct_rows(X, np.array([1.0, 2.0, 4.0, 8.0]), np.arange(4))
+    np.testing.assert_array_equal(X[index] + 0.0, [[0, 0], [0, 1]])
+    np.testing.assert_array_equal(total, [12, 3])
+
+
+def test_distinct_rows_of_many():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 5, size=(20_000, 4)).astype(np.float32)
+    index, total = distinct_rows(X, np.ones(len(X)), np.arange(len(X)))
+    expected, count = np.unique(X, axis=0, return_counts=True)
+    np.testing.assert_array_equal(X[index], expected)
+    np.testing.assert_array_equal(total, count)
+
+
+# ---------------------------------------------------------------------------- batches
+
+
+def make_batches(X, rows=None, weight=None, mean=None, std=None, **settings):
+    rows = np.arange(len(X)) if rows is None else rows
+    d = X.shape[1]
+    settings = {
+        "batch_size": 32,
+        "shuffle": True,
+        "dtype": torch.float64,
+        "device": torch.device("cpu"),
+        **settings,
+    }
+    return Batches(
+        X,
+        rows,
+        np.ones(len(rows)) if weight is None else weight,
+        np.zeros(d) if mean is None else mean,
+        np.ones(d) if std is None else std,
+        **settings,
+    )
+
+
+def one_epoch(batches, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [(y.clone(), w.clone()) for y, w in batches.epoch(generator)]
+
+
+def numbered(n, d=3):
+    """Rows that say which they are."""
+    return np.arange(n, dtype=float)[:, None] * [1.0, -1.0, 0.5][:d]
+
+
+@pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 64, 65, 100])
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_each_row_once_an_epoch(n, batch_size, shuffle):
+    batches = make_batches(numbered(n), batch_size=batch_size, shuffle=shuffle)
+    assert batches.n_batches == math.ceil(n / batch_size)
+    for seed in (0, 1):
+        parts = one_epoch(batches, seed)
+        sizes = [len(y) for y, _ in parts]
+        assert len(sizes) == batches.n_batches
+        assert max(sizes) <= batch_size
+        assert max(sizes) - min(sizes) <= 1
+        assert all(len(y) == len(w) for y, w in parts)
+        seen = np.concatenate([y for y, _ in parts])
+        np.testing.assert_array_equal(np.sort(seen[:, 0]), np.arange(n))
+        np.testing.assert_array_equal(seen, numbered(n)[seen[:, 0].astype(int)])
+        if not shuffle:
+            np.testing.assert_array_equal(seen[:, 0], np.arange(n))
+
+
+def test_shuffling_is_uniform_and_from_the_generator():
+    batches = make_batches(numbered(6), batch_size=6)
+    before = torch.get_rng_state()
+    generator = torch.Generator().manual_seed(0)
+    orders = [next(batches.epoch(generator))[0][:, 0].tolist() for _ in range(2000)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert orders[0] != orders[1]
+    assert orders[0] == one_epoch(batches)[0][0][:, 0].tolist()
+    counts = np.array([[o[p] for o in orders].count(r) for p in range(6) for r in range(6)])
+    assert np.abs(counts - 2000 / 6).max() < 5 * math.sqrt(2000 / 6)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_weights_follow_their_rows(shuffle):
+    rng = np.random.default_rng(0)
+    X, rows = numbered(50), rng.permutation(50)[:37]
+    weight = 1 / (1 + rows)
+    parts = one_epoch(make_batches(X, rows, weight, batch_size=10, shuffle=shuffle))
+    y, w = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    assert w.shape == (37, 1)
+    np.testing.assert_allclose(w[:, 0], 1 / (1 + y[:, 0]), rtol=1e-15)
+    np.testing.assert_array_equal(np.sort(y[:, 0]), np.sort(rows))
+    if not shuffle:
+        np.testing.assert_array_equal(y[:, 0], rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("data", [np.float32, np.float64])
+def test_standardisation_in_double_precision(dtype, data):
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(70, 3)) * [1, 3, 0.1] * 100 + 1e6).astype(data)
+    exact = X.astype(np.float64)
+    # float32 could not even hold this mean: its numbers lie 1/16 apart there.
+    mean, std = exact.mean(axis=0) + 1 / 64, exact.std(axis=0)
+    batches = make_batches(X, mean=mean, std=std, shuffle=False, dtype=dtype)
+    parts = one_epoch(batches)
+    y = np.concatenate([y for y, _ in parts])
+    assert parts[0][0].dtype == parts[0][1].dtype == dtype
+    rtol = {torch.float32: 1e-6, torch.float64: 1e-14}[dtype]
+    np.testing.assert_allclose(y, (exact - mean) / std, rtol=rtol, atol=1e-14)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_data_are_only_read(order):
+    X = np.asarray(np.random.default_rng(0).normal(size=(40, 3)), order=order)
+    copy = X.copy()
+    X.setflags(write=False)
+    parts = one_epoch(make_batches(X, mean=X.mean(axis=0), std=X.std(axis=0), batch_size=9))
+    np.testing.assert_array_equal(X, copy)
+    y = np.concatenate([y for y, _ in parts])
+    expected = (copy - copy.mean(axis=0)) / copy.std(axis=0)
+    order_y, order_x = np.argsort(y[:, 0]), np.argsort(expected[:, 0])
+    np.testing.assert_allclose(y[order_y], expected[order_x], rtol=1e-12)
+
+
+def test_a_step_of_a_larger_array_is_fine():
+    X = np.random.default_rng(0).normal(size=(40, 6))[::2, 1::2]
+    parts = one_epoch(make_batches(X, shuffle=False, batch_size=9))
+    np.testing.assert_array_equal(np.concatenate([y for y, _ in parts]), X)
+
+
+# ------------------------------------------------------------- parameters and updates
+
+
+def make_layers(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    layers = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    with torch.no_grad():
+        for p in layers.parameters():
+            p.normal_(generator=generator)
+    return layers
+
+
+def squared_error(layers, x):
+    return (layers(x) - x[:, :2].square()).square().mean()
+
+
+def test_flat_parameters_are_views():
+    layers, x = make_layers(), torch.randn(9, 4, dtype=torch.float64)
+    reference, expected = make_layers(), make_layers()(x)
+    parameters = list(layers.parameters())
+    flat = FlatParameters(parameters, penalized=parameters[:1])
+    assert torch.equal(layers(x), expected)
+    assert flat.values.shape == flat.grads.shape == (4 * 5 + 5 + 5 * 2 + 2,)
+    pieces = [p.detach().reshape(-1) for p in reference.parameters()]
+    assert torch.equal(flat.values, torch.cat(pieces))
+    assert flat.penalized.tolist() == 20 * [1.0] + 17 * [0.0]
+
+    squared_error(layers, x).backward()
+    squared_error(reference, x).backward()
+    pieces = [p.grad.reshape(-1) for p in reference.parameters()]
+    assert torch.equal(flat.grads, torch.cat(pieces))
+    flat.grads.zero_()
+    assert all((p.grad == 0).all() for p in parameters)
+    with torch.no_grad():
+        flat.values.zero_()
+    assert all((p == 0).all() for p in parameters)
+    assert (layers(x) == 0).all()
+    # A second backward pass still lands in the flat buffer.
+    squared_error(layers, x).backward()
+    assert flat.grads.abs().max() > 0
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+def test_adam_is_torchs(l2):
+    x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ours, theirs = make_layers(), make_layers()
+    weights = [p for p in ours.parameters() if p.ndim > 1]
+    flat = FlatParameters(ours.parameters(), penalized=weights)
+    adam = Adam(flat, l2=l2)
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": l2},
+        {"params": [p for p in theirs.parameters() if p.ndim == 1]},
+    ]
+    reference = torch.optim.Adam(groups, lr=1.0)
+    for step in range(50):
+        rate = 0.1 * math.cos(step / 40)
+        for group in reference.param_groups:
+            group["lr"] = rate
+        reference.zero_grad()
+        squared_error(theirs, x).backward()
+        reference.step()
+        flat.grads.zero_()
+        squared_error(ours, x).backward()
+        adam.step(rate)
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+            np.testing.assert_allclose(p.detach(), q.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_adam_in_single_precision_is_torchs():
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
+    ours, theirs = make_layers().float(), make_layers().float()
+    flat = FlatParameters(ours.parameters(), penalized=[])
+    adam, reference = Adam(flat), torch.optim.Adam(theirs.parameters(), lr=0.01)
+    for _ in range(50):
+        reference.zero_grad()
+        squared_error(theirs, x).backward()
+        reference.step()
+        flat.grads.zero_()
+        squared_error(ours, x).backward()
+        adam.step(0.01)
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(p.detach(), q.detach(), rtol=1e-4, atol=1e-5)
+
+
+# -------------------------------------------------------------------------- annealing
+
+
+@pytest.mark.parametrize("n_epochs", [1, 7, 100])
+def test_the_rate_is_half_a_cosine(n_epochs):
+    annealing = Annealing(0.02, n_epochs)
+    times = np.linspace(0, n_epochs, 57)
+    rates = [annealing.rate(t) for t in times]
+    expected = 0.02 * np.cos(np.pi * times / n_epochs / 2) ** 2
+    np.testing.assert_allclose(rates, expected, atol=1e-16)
+    assert rates[0] == 0.02
+    assert rates[-1] == pytest.approx(0, abs=1e-18)
+    assert not annealing.is_cooling
+
+
+@pytest.mark.parametrize(
+    ("epoch", "length"), [(10, 5), (1, 3), (50, 10), (97, 10), (99, 1)]
+)
+def test_cooling_down_is_a_straight_line_to_the_end(epoch, length):
+    annealing = Annealing(0.02, 100)
+    before = annealing.rate(epoch)
+    annealing.cool_down(epoch, length)
+    assert annealing.is_cooling
+    assert annealing.n_epochs == min(100, epoch + length)
+    times = np.linspace(epoch, annealing.n_epochs, 23)
+    rates = [annealing.rate(t) for t in times]
+    np.testing.assert_allclose(rates, before * np.linspace(1, 0, 23), atol=1e-17)
+    assert rates[-1] == 0
+
+
+def test_cooling_down_after_the_last_epoch_ends_it():
+    annealing = Annealing(0.02, 20)
+    annealing.cool_down(20, 10)
+    assert annealing.n_epochs == 20
+
+
+# ---------------------------------------------------------------------------- plateau
+
+
+@properties
+@hypothesis.given(
+    st.lists(st.floats(-10, 10), min_size=1, max_size=40),
+    st.floats(0, 1),
+    st.integers(1, 6),
+)
+def test_plateau_by_its_definition(values, tol, patience):
+    plateau = Plateau(tol, patience)
+    means = pd.Series(values).ewm(span=patience, adjust=False).mean().tolist()
+    below = [
+        (min(means[:t], default=math.inf) - tol) - mean for t, mean in enumerate(means)
+    ]
+    # Not where rounding decides.
+    hypothesis.assume(all(b > 1e-9 or b < -1e-9 for b in below))
+    for t, value in enumerate(values):
+        is_best = plateau.update(value)
+        assert is_best == (value < min(values[:t], default=math.inf))
+        recent = below[max(0, t + 1 - patience) : t + 1]
+        assert plateau.reached == (len(recent) == patience and max(recent) < 0)
+    assert plateau.best == min(values)
+
+
+def test_noise_does_not_end_what_still_improves():
+    rng = np.random.default_rng(0)
+    falling = Plateau(tol=1e-4, patience=10)
+    for t in range(300):
+        falling.update(-0.2 * t + rng.normal())
+        assert not falling.reached
+    for _ in range(100):
+        falling.update(-60.0 + rng.normal())
+    assert falling.reached
+
+
+def test_plateau_needs_patience_in_a_row():
+    plateau = Plateau(tol=0.1, patience=2)
+    reached = []
+    for value in (5.0, 5.0, 4.0, 4.0, 4.0, 4.0, 4.0):
+        plateau.update(value)
+        reached.append(plateau.reached)
+    # Means over about two: 5, 5, 4.33, 4.11, 4.04, 4.01, 4.004.
+    assert reached == [False, False, False, False, False, True, True]
+    assert plateau.best == 4
+
+
+# ------------------------------------------------------------------------------ train
+
+
+class Hooks:
+    def __init__(self, stop_after=None):
+        self.stop_after = stop_after
+        self.calls, self.metrics, self.progress = [], [], []
+
+    def on_epoch_begin(self):
+        self.calls.append("begin")
+
+    def on_epoch_end(self, metrics, progress):
+        self.calls.append("end")
+        self.metrics.append(metrics)
+        self.progress.append(progress)
+        return len(self.metrics) == self.stop_after
+
+
+def linear_regression(n=101, d=4):
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(n, d))
+    b = A @ [1, -2, 3, 0.5] + 4 + rng.normal(size=n)
+    weight = rng.uniform(0.2, 3, size=n)
+    return A, b, weight / weight.mean()
+
+
+def run(batch_size, n_epochs, hooks=None, l2=0.0, rate=0.1, annealing=None):
+    A, b, weight = linear_regression()
+    layer = nn.Linear(4, 1).double()
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.zero_()
+    flat = FlatParameters(layer.parameters(), penalized=[layer.weight])
+    batches = make_batches(np.column_stack([A, b]), weight=weight, batch_size=batch_size)
+    hooks = hooks or Hooks()
+    seen = []
+
+    def loss(y, w, progress):
+        seen.append(progress)
+        error = y[:, 4:] - layer(y[:, :4])
+        value = 0.5 * (w * error.square()).mean()
+        return value, torch.stack([value.detach(), y[:, 0].mean()])
+
+    train(
+        loss,
+        flat,
+        batches,
+        Adam(flat, l2=l2),
+        annealing or Annealing(rate, n_epochs),
+        hooks,
+        generator=torch.Generator().manual_seed(0),
+    )
+    return flat.values.numpy(), hooks, seen
+
+
+def solution(l2=0.0):
+    A, b, weight = linear_regression()
+    A1, root = np.column_stack([A, np.ones(len(A))]), np.sqrt(weight)[:, None]
+    ridge = math.sqrt(l2 * len(A)) * np.eye(5)[:4]
+    rows = np.vstack([root * A1, ridge])
+    return np.linalg.lstsq(rows, np.append(root[:, 0] * b, np.zeros(4)))[0]
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.5])
+def test_training_on_all_rows_solves_least_squares(l2):
+    values, hooks, _ = run(batch_size=200, n_epochs=600, l2=l2)
+    np.testing.assert_allclose(values, solution(l2), atol=1e-6)
+    A, b, weight = linear_regression()
+    error = b - A @ values[:4] - values[4]
+    final = 0.5 * np.mean(weight * error**2)
+    assert hooks.metrics[-1][0] == pytest.approx(final, rel=1e-9)
+    assert hooks.metrics[-1].dtype == np.float64
+
+
+def test_training_on_batches_comes_near():
+    values, _, _ = run(batch_size=16, n_epochs=300)
+    np.testing.assert_allclose(values, solution(), atol=0.02)
+
+
+@pytest.mark.parametrize(("batch_size", "n_epochs"), [(200, 1), (200, 3), (16, 1), (25, 6)])
+def test_progress_ends_at_one(batch_size, n_epochs):
+    _, hooks, seen = run(batch_size, n_epochs)
+    n_steps = n_epochs * math.ceil(101 / batch_size)
+    np.testing.assert_allclose(seen, np.arange(1, n_steps + 1) / n_steps, rtol=1e-15)
+    assert seen[-1] == hooks.progress[-1] == 1
+    assert hooks.calls == n_epochs * ["begin", "end"]
+
+
+def test_metrics_are_means_over_the_rows():
+    _, hooks, _ = run(batch_size=25, n_epochs=2)  # batches of 20 and 21
+    for metrics in hooks.metrics:
+        assert metrics[1] == pytest.approx(linear_regression()[0][:, 0].mean(), rel=1e-12)
+
+
+def test_a_hook_may_stop_it():
+    _, hooks, seen = run(25, 10, Hooks(stop_after=3))
+    assert hooks.calls == 3 * ["begin", "end"]
+    assert len(seen) == 3 * 5
+    assert seen[-1] == pytest.approx(0.3)
+
+
+def test_an_early_cool_down_shortens_it():
+    annealing = Annealing(0.1, 50)
+
+    class Cooling(Hooks):
+        def on_epoch_end(self, metrics, progress):
+            super().on_epoch_end(metrics, progress)
+            if len(self.metrics) == 10:
+                annealing.cool_down(10, 4)
+            return False
+
+    _, hooks, seen = run(25, 50, Cooling(), annealing=annealing)
+    assert len(hooks.metrics) == 14
+    assert len(seen) == 14 * 5
+
+
+def test_a_rate_of_zero_changes_nothing():
+    values, _, _ = run(batch_size=25, n_epochs=2, rate=0.0)
+    np.testing.assert_array_equal(values, 0)
+
+
+# -------------------------------------------------------------------- a fresh process
+
+
+def in_a_fresh_process(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_importing_skae_does_not_import_torch():
+    modules = in_a_fresh_process(
+        "import sys, skae\n"
+        "assert 'VariationalAutoencoder' in dir(skae)\n"
+        "print(*sys.modules)"
+    )
+    assert "skae" in modules
+    assert not {m for m in modules if m.split(".")[0] in {"torch", "sklearn"}}
+
+
+def test_a_fit_does_not_import_compilers():
+    """torch.optim does so at its first step, and takes seconds."""
+    before, after = (
+        in_a_fresh_process(
+            "import sys, numpy as np, torch\n"
+            "from skae import VariationalAutoencoder\n"
+            "X = np.random.RandomState(0).randn(60, 4)\n" + fit + "print(*sys.modules)"
+        )
+        for fit in (
+            "",
+            "VariationalAutoencoder(max_iter=3, alpha=0.1).fit(X).score(X)\n",
+        )
+    )
+    assert "torch" in before
+    new = after - before
+    assert "torch._dynamo" not in after
+    assert "torch._inductor" not in after
+    assert "sympy" not in after
+    assert not {m for m in new if m.startswith(("torch._", "torch.fx", "torch.optim"))}
