@@ -56,9 +56,9 @@ write(
     "python benchmarks/defaults.py",
     """
 Importance-weighted bound of the log-likelihood of the test part, 200 draws, in nats per
-sample: the mean over three seeds, and the worst of them in brackets. "Holds" says whether the
-spherical models are not below PCA with any seed, and the best model is not below the better
-of PCA and FactorAnalysis. The time is that of one fit and its scoring.
+sample: the mean over three seeds, and the worst of them in brackets. "Holds" says whether
+the spherical models are not below PCA with any seed, and the best model is not below the
+better of PCA and FactorAnalysis. The time is that of one fit and its scoring.
 """,
     [
         "data",
