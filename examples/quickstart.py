@@ -58,7 +58,11 @@ models = {
     "Laplace VAE, best of the search": best,
     "Laplace VAE, a scale per pixel": pipeline(
         VariationalAutoencoder(
-            K, likelihood="laplace", covariance_type="diag", random_state=0
+            K,
+            likelihood="laplace",
+            covariance_type="diag",
+            variance_mode="learned",
+            random_state=0,
         )
     ).fit(X),
 }

@@ -210,7 +210,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         rows = select_rows(data, weight, self.shuffle)
         validation = None
         if X_val is not None:
-            held_out: np.ndarray = validate_data(self, X_val, dtype=FLOATS, reset=False)
+            held_out = self._validate_held_out(X_val)
             validation = select_rows(held_out, np.ones(len(held_out)), shuffle=False)
         elif self.early_stopping:
             rows, validation = split_validation(
@@ -258,6 +258,12 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         self._store(module, units, epochs, continued)
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
+
+    def _validate_held_out(self, X_val: ArrayLike) -> np.ndarray:
+        try:
+            return validate_data(self, X_val, dtype=FLOATS, reset=False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"X_val cannot be used: {error}") from error
 
     def _store(
         self,

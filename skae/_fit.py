@@ -21,6 +21,10 @@ from skae.training import Adam, Annealing, Batches, FlatParameters, Plateau, tra
 
 # Rows that are enough to see whether a scale lies at its floor.
 _FLOOR_ROWS = 1024
+# A training that ends by more than this above its start, in nats, has gone wrong.
+_WORSE = 0.1
+# Frames from a warning here to the line that called fit.
+_CALLER = 6
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,8 @@ def fit_module(
     last_objective = finalized_objective()
     worse = last_objective > first_objective and not settings.early_stopping
     if worse or not math.isfinite(last_objective):
+        if not last_objective <= first_objective + _WORSE:
+            _warn_of_no_gain()
         parameters.values.copy_(first)
         _finalize_scale(module, objective, rows, units)
     _warn_of_floor(module, objective, rows, units)
@@ -235,7 +241,16 @@ def _warn_of_floor(
     mean = mean_over_rows(module, objective, some, units, log_scale)
     at_floor = (mean.exp() <= 1.05 * module.scale.floor).cpu().numpy()[0]
     if at_floor.any():
-        warnings.warn(_floor_message(at_floor), ConvergenceWarning, stacklevel=4)
+        warnings.warn(_floor_message(at_floor), ConvergenceWarning, stacklevel=_CALLER)
+
+
+def _warn_of_no_gain() -> None:
+    warnings.warn(
+        "Training ended with a worse objective than it started from, so the start is kept. "
+        "Lower learning_rate_init.",
+        ConvergenceWarning,
+        stacklevel=_CALLER,
+    )
 
 
 def _floor_message(at_floor: np.ndarray) -> str:

@@ -84,7 +84,8 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         if Z.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {Z.shape[1]} columns, but {type(self).__name__} has "
-                f"n_components={self.n_components_}."
+                f"n_components={self.n_components_}: inverse_transform takes codes, as "
+                "transform returns them."
             )
         codes = Units.identity(self.n_components_)
         return self._over_rows(self._location, Z, codes).astype(Z.dtype)

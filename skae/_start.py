@@ -17,8 +17,10 @@ from skae.objectives import Objective
 
 # Rows that are enough to guess a scale.
 _SCALE_ROWS = 1024
-# Smallest gain, and smallest posterior deviation to start from, relative to 1.
+# Smallest gain, relative to 1.
 _SMALLEST_GAIN = 1e-4
+# Smallest posterior deviation to start from.
+_SMALLEST_STD = 1e-8
 
 
 def build_module(
@@ -218,5 +220,5 @@ def start_at_pca(
         encoder.weight[:q] = torch.as_tensor(E / code_gain[:q, None]).to(encoder.weight)
         decoder.weight[:d, :q] = torch.as_tensor(W / loc_gain[:, None]).to(decoder.weight)
         if module.spec.n_heads == 2:
-            std = np.sqrt(np.maximum(beta / M, _SMALLEST_GAIN**2))
+            std = np.sqrt(np.maximum(beta / M, _SMALLEST_STD**2))
             encoder.bias[k : k + q] = torch.as_tensor(np.log(std)).to(encoder.bias)

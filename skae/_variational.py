@@ -1,11 +1,13 @@
 """The variational autoencoder."""
 
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch, check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -359,7 +361,9 @@ class VariationalAutoencoder(BaseAutoencoder):
 
         with K = `n_samples` (Burda, Grosse and Salakhutdinov 2016, eq. 8). It grows in
         expectation with K, from the ELBO at K = 1 towards log p(x). The draws, a
-        scrambled Sobol sequence, are the same for all rows. Memory does not grow with K.
+        scrambled Sobol sequence, are the same for all rows: a row's bound depends on that
+        row alone, and the error of a mean over rows does not average out (another
+        `random_state` shows its size). Memory does not grow with K.
 
         Parameters
         ----------
@@ -408,6 +412,13 @@ class VariationalAutoencoder(BaseAutoencoder):
                 data[open_rows], n_samples, seed
             )
             taken[open_rows] = n_samples
+        if tol is not None and (missed := int((gap > tol).sum())):
+            warnings.warn(
+                f"The bound of {missed} of {len(gap)} samples is not within tol={tol} of "
+                f"log p(x) with {n_samples} draws, by their own estimate.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         if return_diagnostics:
             return bound, Bunch(gap=gap, n_samples=taken)
         return bound

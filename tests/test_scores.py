@@ -304,7 +304,7 @@ def test_a_linear_vae_is_ppca(name, mode):
     assert noise == pytest.approx(pca.noise_variance_ * (n - 1) / n, rel=1e-6)
     assert exact - 0.01 < pca.score(X) <= exact
     score = model.score(X)
-    assert exact - 0.02 < score <= exact + 1e-6 * abs(exact)
+    assert exact - 0.02 < score <= exact + 1e-8 * abs(exact)
     assert model.scale_**2 == pytest.approx(noise, rel=0.02)
 
 
@@ -444,7 +444,7 @@ def test_short_fits_do_not_depend_on_units(Model, init, name, factor, offset):
 @every_unit
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
 def test_default_fits_hardly_depend_on_units(Model, name, factor, offset):
-    assert abs(shift(name, Model, factor, offset)) < 0.1
+    assert abs(shift(name, Model, factor, offset)) < 0.2
 
 
 @pytest.mark.parametrize("factor", FACTORS)

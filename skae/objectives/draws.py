@@ -48,7 +48,7 @@ def matched_normal(n_components: int, min_draws: int = 32) -> Tensor:
     Tensor of shape (n_draws, n_components)
         Draws, float64.
     """
-    n_pairs = max(min_draws // 2, n_components)
+    n_pairs = max(-(-min_draws // 2), n_components)
     half = sobol_normal(n_pairs, n_components, seed=0)
     q, r = torch.linalg.qr(half)
     half = q * r.diagonal().sign() * n_pairs**0.5

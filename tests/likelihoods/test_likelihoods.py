@@ -123,6 +123,19 @@ def test_sample_has_the_distribution(name, dtype, shared):
 
 
 @every_likelihood
+def test_spread_of_many_samples_is_scipys(name):
+    """To within a percent, which a test of the whole distribution does not see."""
+    n, expected = 400_000, SCIPY[name](5.0, 0.3)
+    loc, log_scale = tensor(5.0).expand(n), tensor(math.log(0.3))
+    generator = torch.Generator().manual_seed(0)
+    draws = LIKELIHOODS[name]().sample(loc, log_scale, generator).numpy()
+    error = math.sqrt((expected.stats("k") + 2) / (4 * n))  # of a deviation, relative
+    assert error < 0.002
+    assert draws.std() == pytest.approx(expected.std(), rel=4 * error)
+    assert draws.mean() == pytest.approx(5, abs=4 * expected.std() / math.sqrt(n))
+
+
+@every_likelihood
 def test_sample_uses_the_given_generator_and_no_other(name):
     likelihood, loc = LIKELIHOODS[name](), torch.zeros(40, 2)
     log_scale = torch.zeros(1, 1)

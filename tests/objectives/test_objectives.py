@@ -1,5 +1,6 @@
 """Both objectives against torch.distributions, quadrature and finite differences."""
 
+import copy
 import itertools
 import math
 
@@ -11,7 +12,6 @@ import torch
 from torch import distributions
 
 from skae import VariationalAutoencoder
-from skae._evaluate import to_precision
 from skae._module import AutoencoderModule, Spec
 from skae.likelihoods import LIKELIHOODS
 from skae.networks import MLP
@@ -451,7 +451,7 @@ def test_bounds_tighten_from_the_elbo_to_the_exact_value(likelihood, k):
     vae = VariationalAutoencoder(
         k, likelihood=likelihood, max_iter=30, hidden_layer_sizes=(8,), random_state=0
     ).fit(X)
-    module = to_precision(vae.module_, vae._units, torch.float64)
+    module = copy.deepcopy(vae.module_).double()
     with torch.no_grad():  # a posterior that is too wide makes room between the bounds
         module.linear_encoder.bias[k:] += 0.7 / module.code_gain[k:]
     y = torch.tensor((X[:8] - X.mean(axis=0)) / X.std(axis=0))

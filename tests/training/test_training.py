@@ -526,7 +526,7 @@ def test_a_rate_of_zero_changes_nothing():
 
 def in_a_fresh_process(code):
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
