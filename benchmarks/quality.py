@@ -1,7 +1,7 @@
 """Held-out log-likelihood of tuned models, beside PCA, FactorAnalysis and mixtures.
 
 Each model is tuned by a small GridSearchCV on the training part only, refitted on it, and
-scored once on the test part. Run ``python benchmarks/quality.py``; ten minutes on two cores.
+scored once on the test part. Run ``python benchmarks/quality.py``; 10 minutes, 2 cores.
 """
 
 import time

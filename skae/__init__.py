@@ -25,12 +25,16 @@ _HOME = {
     "VariationalAutoencoder": "skae._variational",
 }
 
+_PACKAGES = ("likelihoods", "networks", "objectives", "scales", "training")
+
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"skae.{name}")
     raise AttributeError(f"module 'skae' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, *_PACKAGES])

@@ -146,8 +146,9 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             Not used, present for API consistency by convention.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights, none of them negative. An integer weight is the same as that
-            many copies of the sample. Only their ratios matter, but for ``alpha``.
+            Sample weights, none of them negative; only their ratios matter. With
+            ``shuffle=True`` an integer weight is the same as that many copies of the
+            sample, and an epoch is a pass over the different samples.
 
         X_val : array-like of shape (n_samples_val, n_features), default=None
             Validation data. With ``early_stopping=True`` they take the place of a part of
@@ -233,13 +234,13 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         context.call_on_fit_task_begin(**told)
         settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
         callbacks = EpochCallbacks(
-            context, told, lambda: fitted_attributes(copy.deepcopy(module), units)
+            context, told, lambda: fitted_attributes(copy.deepcopy(module).eval(), units)
         )
         # A step goes over the weights three times: forwards, and backwards for two.
         step = 3 * settings.rows_per_batch(len(rows)) * module.n_weights
         with suitable_threads(step):
             if continued:
-                self._continue_from(module)
+                self._continue_from(module, fixed_scale)
             else:
                 start(
                     module, objective, rows, units, init=self.init, fixed_scale=fixed_scale
@@ -328,12 +329,25 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             raise ValueError("scale must be positive in every feature.")
         return np.broadcast_to(scale, (n_features,)).astype(np.float64)
 
-    def _continue_from(self, module: AutoencoderModule) -> None:
-        """Take over the weights of the last fit."""
-        try:
-            module.load_state_dict(self.module_.state_dict())
-        except RuntimeError as error:
+    def _continue_from(
+        self, module: AutoencoderModule, fixed_scale: np.ndarray | None
+    ) -> None:
+        """Take over the weights of the last fit, if it was one of the same model."""
+        before, now = self.module_.spec, module.spec
+        for name in ("n_components", "variance_mode", "covariance_type", "network"):
+            old, new = getattr(before, name), getattr(now, name)
+            if repr(old) != repr(new):
+                raise ValueError(
+                    f"warm_start=True continues from the last fit, which had "
+                    f"{name}={old!r} and not {new!r}. Set warm_start=False."
+                )
+        if type(before.likelihood) is not type(now.likelihood):
             raise ValueError(
-                "warm_start=True continues from the last fit, whose sizes or variance "
-                "mode do not agree with the parameters now. Set warm_start=False."
-            ) from error
+                "warm_start=True continues from the last fit, which had another "
+                "likelihood. Set warm_start=False."
+            )
+        floor = module.scale.floor.clone()
+        module.load_state_dict(self.module_.state_dict())
+        module.scale.floor.copy_(floor)
+        if fixed_scale is not None:
+            module.scale.start(torch.tensor(fixed_scale).to(module.ratio))

@@ -53,7 +53,7 @@ def over_rows(
     function: Callable[[Tensor], Tensor],
     X: np.ndarray,
     units: Units,
-    like: Tensor,
+    module: AutoencoderModule,
     *,
     n_draws: int = 1,
     index: np.ndarray | None = None,
@@ -68,8 +68,9 @@ def over_rows(
         Data; centred in float64, whatever the precision.
     units : Units
         Statistics of the training data.
-    like : Tensor
-        Its precision and device are those of the computation.
+    module : AutoencoderModule
+        What the function applies: its precision and device are those of the computation,
+        its width bounds the size of a chunk. In evaluation mode meanwhile.
     n_draws : int, default=1
         How many times the function repeats each row inside.
     index : ndarray of int, default=None
@@ -81,14 +82,17 @@ def over_rows(
         The results.
     """
     n = len(X) if index is None else len(index)
-    size = max(1, _CHUNK_NUMBERS // (n_draws * max(X.shape[1], 64)))
+    size = max(1, _CHUNK_NUMBERS // (n_draws * module.width))
     results = []
+    training = module.training
+    module.eval()
     with torch.inference_mode():
         for first in range(0, n, size):
             part = slice(first, first + size)
             block = X[part] if index is None else X[index[part]]
             y = torch.from_numpy((block - units.mean) / units.std)
-            results.append(function(y.to(like)).cpu().numpy())
+            results.append(function(y.to(module.ratio)).cpu().numpy())
+    module.train(training)
     return np.concatenate(results)
 
 
@@ -125,9 +129,10 @@ def mean_over_rows(
     # rows take some each, in turn, so that together they use the whole set evenly.
     half = len(draws) // 2
     n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * len(rows))))
+    weights = torch.as_tensor(rows.weight)
     n_done = 0
 
-    def with_draws(y: Tensor) -> Tensor:
+    def weighted_sum(y: Tensor) -> Tensor:
         nonlocal n_done
         if n_pairs == half:
             used = draws[:, None]  # (n_draws, 1, k)
@@ -135,18 +140,19 @@ def mean_over_rows(
             turn = torch.arange(n_done, n_done + len(y), device=draws.device) * n_pairs
             pair = (turn + torch.arange(n_pairs, device=draws.device)[:, None]) % half
             used = torch.cat([draws[pair], draws[pair + half]])  # (2 n_pairs, n, k)
-            n_done += len(y)
-        return statistic(y, used)
+        weight = weights[n_done : n_done + len(y)].to(y.device)
+        n_done += len(y)
+        return weight @ statistic(y, used).double()
 
-    values = over_rows(
-        with_draws,
+    sums = over_rows(
+        lambda y: weighted_sum(y)[None],
         rows.X,
         units,
-        module.ratio,
+        module,
         n_draws=max(2 * n_pairs, 1),
         index=rows.index,
     )
-    mean = (values.astype(np.float64) * rows.weight[:, None]).mean(axis=0, keepdims=True)
+    mean = sums.sum(axis=0, keepdims=True) / len(rows)
     return torch.as_tensor(mean).to(module.ratio)
 
 
@@ -206,7 +212,7 @@ def validation_score(
         lambda y: objective.log_likelihood(module, y, draws),
         rows.X,
         units,
-        module.ratio,
+        module,
         n_draws=len(draws),
         index=rows.index,
     )

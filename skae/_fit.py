@@ -19,10 +19,11 @@ from skae._units import Units
 from skae.objectives import Objective
 from skae.training import Adam, Annealing, Batches, FlatParameters, Plateau, train
 
-# Rows that are enough to see whether a scale lies at its floor.
-_FLOOR_ROWS = 1024
-# A training that ends by more than this above its start, in nats, has gone wrong.
-_WORSE = 0.1
+# Rows that are enough to see a scale while training, and whether it lies at its floor.
+_SCALE_ROWS = 1024
+# A training that ends by so many nats per feature above its start has gone wrong. A short
+# one, or one from the optimum of a linear model, may well end a little above it.
+_WORSE = 10.0
 # Frames from a warning here to the line that called fit.
 _CALLER = 6
 
@@ -108,7 +109,7 @@ def fit_module(
     noise_generator = torch_generator(random_state, device)
     networks = [module.encoder, module.decoder]
     parameters = FlatParameters(
-        module.parameters(),
+        [p for p in module.parameters() if p.requires_grad],
         # The penalty pulls the networks' correction towards 0, so the model towards its
         # linear path; biases go free.
         penalized=[p for net in networks for p in net.parameters() if p.ndim > 1],
@@ -128,6 +129,8 @@ def fit_module(
     if validation is not None:
 
         def validate() -> float:
+            # A closed-form scale is only a running mean between the steps.
+            _finalize_scale(module, objective, rows.thin(_SCALE_ROWS), units)
             return validation_score(module, objective, validation, units)
 
     annealing = Annealing(settings.learning_rate_init, settings.max_iter)
@@ -168,14 +171,16 @@ def fit_module(
         recorder.restore()
         warnings.warn("Training interrupted by user.", stacklevel=2)
     recorder.restore_best()
+    for parameter in module.parameters():
+        parameter.grad = None
     module.requires_grad_(False).eval()
     # What a fit returns is finite, and no worse than what it started from: on the training
     # data, or else on the validation data, where the start took part in the comparison.
     last_objective = finalized_objective()
     worse = last_objective > first_objective and not settings.early_stopping
     if worse or not math.isfinite(last_objective):
-        if not last_objective <= first_objective + _WORSE:
-            _warn_of_no_gain()
+        if not last_objective <= first_objective + _WORSE * rows.X.shape[1]:
+            _warn_of_divergence()
         parameters.values.copy_(first)
         _finalize_scale(module, objective, rows, units)
     _warn_of_floor(module, objective, rows, units)
@@ -237,16 +242,16 @@ def _warn_of_floor(
             lambda x, _, outputs: module.scale.log_scale(outputs).expand(len(x), -1),
         )[0]
 
-    some = rows.thin(_FLOOR_ROWS)
+    some = rows.thin(_SCALE_ROWS)
     mean = mean_over_rows(module, objective, some, units, log_scale)
     at_floor = (mean.exp() <= 1.05 * module.scale.floor).cpu().numpy()[0]
     if at_floor.any():
         warnings.warn(_floor_message(at_floor), ConvergenceWarning, stacklevel=_CALLER)
 
 
-def _warn_of_no_gain() -> None:
+def _warn_of_divergence() -> None:
     warnings.warn(
-        "Training ended with a worse objective than it started from, so the start is kept. "
+        "Training diverged: it ended far worse than it started, so the start is kept. "
         "Lower learning_rate_init.",
         ConvergenceWarning,
         stacklevel=_CALLER,

@@ -189,7 +189,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 lambda y: function(module, y),
                 X,
                 self._units if units is None else units,
-                module.ratio,
+                module,
                 n_draws=n_draws,
             )
 
@@ -217,16 +217,13 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Rebuild the module; on the CPU where its device is not to be had."""
+        """Rebuild the module, on the CPU wherever it was trained."""
         state = dict(state)
         module_state = state.pop("_module_state", None)
         super().__setstate__(state)
         if module_state is not None:
-            device = torch.device(self.device_)
-            if device.type == "cuda" and not torch.cuda.is_available():
-                device = torch.device("cpu")
-            self.device_ = str(device)
-            self.module_ = AutoencoderModule.from_arrays(*module_state).to(device)
+            self.device_ = "cpu"
+            self.module_ = AutoencoderModule.from_arrays(*module_state)
 
 
 def fitted_attributes(module: AutoencoderModule, units: Units) -> dict[str, Any]:

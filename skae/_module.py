@@ -89,6 +89,11 @@ class AutoencoderModule(nn.Module):
         """Number of all parameters: about the multiply-adds that a row costs."""
         return sum(p.numel() for p in self.parameters())
 
+    @property
+    def width(self) -> int:
+        """Largest number of numbers that a row takes inside."""
+        return max(max(p.shape) for p in self.parameters())
+
     def target(self, y: Tensor) -> Tensor:
         """Standardised data in the likelihood's units.
 

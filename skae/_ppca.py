@@ -120,13 +120,15 @@ def factor_noise(
         Variances in the likelihood's units.
     """
     A = _scaled(rows.thin(_START_ROWS), units)
-    covariance = A.T @ A
-    variance = np.diagonal(covariance)
+    variance = np.square(A).sum(axis=0)
     d = len(variance)
     q = min(n_components, d)
     smallest = smallest[0]
     noise = np.maximum(0.5 * variance, smallest)
-    for _ in range(_FACTOR_STEPS if d <= _FACTOR_FEATURES else 0):
+    if d > _FACTOR_FEATURES:
+        return noise
+    covariance = A.T @ A
+    for _ in range(_FACTOR_STEPS):
         deviation = np.sqrt(noise)
         whitened = covariance / deviation / deviation[:, None]
         eigenvalues, vectors = scipy.linalg.eigh(whitened, subset_by_index=[d - q, d - 1])

@@ -135,6 +135,9 @@ def measure(rows: Rows, covariance_type: str) -> Units:
         np.maximum(magnitude, np.abs(block).max(axis=0), out=magnitude)
     std = np.sqrt(variance)
 
+    if not np.isfinite(std).all():
+        raise ValueError("X has values whose squares overflow float64; rescale it.")
+
     rounding = 16 * np.finfo(X.dtype).eps * magnitude
     constant = std <= rounding
     typical = float(np.sqrt(np.mean(variance[~constant]))) if not constant.all() else 1.0

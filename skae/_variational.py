@@ -435,7 +435,10 @@ class VariationalAutoencoder(BaseAutoencoder):
             data,
             n_draws=min(n_samples, DRAWS_AT_ONCE),
         )
-        return self._to_units(both[:, 0], data), 0.5 * (1 / both[:, 1] - 1 / n_samples)
+        gap = 0.5 * (1 / both[:, 1] - 1 / n_samples)
+        if n_samples == 1:  # a single draw says nothing of its own error
+            gap = np.full_like(gap, np.inf)
+        return self._to_units(both[:, 0], data), gap
 
     def sample(
         self,

@@ -105,7 +105,7 @@ def test_wrong_width(fitted, width):
         methods += [fitted.posterior, fitted.elbo, fitted.log_marginal]
     for method in methods:
         refuses(lambda method=method: method(X), ValueError, message)
-    message = rf"X has {width} columns, but {type(fitted).__name__} has n_components=2\."
+    message = rf"X has {width} columns, but {type(fitted).__name__} has n_components=2: "
     refuses(lambda: fitted.inverse_transform(X), ValueError, message)
 
 
