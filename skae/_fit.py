@@ -21,9 +21,6 @@ from skae.training import Adam, Annealing, Batches, FlatParameters, Plateau, tra
 
 # Rows that are enough to see a scale while training, and whether it lies at its floor.
 _SCALE_ROWS = 1024
-# A training that ends by so many nats per feature above its start has gone wrong. A short
-# one, or one from the optimum of a linear model, may well end a little above it.
-_WORSE = 10.0
 # Frames from a warning here to the line that called fit.
 _CALLER = 6
 
@@ -179,7 +176,7 @@ def fit_module(
     last_objective = finalized_objective()
     worse = last_objective > first_objective and not settings.early_stopping
     if worse or not math.isfinite(last_objective):
-        if not last_objective <= first_objective + _WORSE * rows.X.shape[1]:
+        if not math.isfinite(last_objective):
             _warn_of_divergence()
         parameters.values.copy_(first)
         _finalize_scale(module, objective, rows, units)
@@ -251,7 +248,7 @@ def _warn_of_floor(
 
 def _warn_of_divergence() -> None:
     warnings.warn(
-        "Training diverged: it ended far worse than it started, so the start is kept. "
+        "Training diverged: its last objective is not finite, so the start is kept. "
         "Lower learning_rate_init.",
         ConvergenceWarning,
         stacklevel=_CALLER,

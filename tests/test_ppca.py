@@ -322,7 +322,7 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
             module, y, draws, lambda x, loc, _: (x - loc).square()
         )[0]
 
-    error = over_rows(squared_error, X, units, module.ratio)
+    error = over_rows(squared_error, X, units, module)
     mean = np.average(error, axis=0, weights=weight)
     module.scale.finalize(module.scale.pool(torch.tensor(mean[None])))
     np.testing.assert_allclose(guess, module.scale.log_scale(None), atol=0.05)
@@ -332,7 +332,7 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
 def scores(module, objective, units, X):
     draws = objective.draws(module.spec.n_components)[:, None]
     values = over_rows(
-        lambda y: objective.log_likelihood(module, y, draws), X, units, module.ratio
+        lambda y: objective.log_likelihood(module, y, draws), X, units, module
     )
     return values - units.log_unit
 
@@ -437,11 +437,11 @@ def test_a_deterministic_autoencoder_starts_at_pca(name):
     def reconstruct(y):
         return module.decode(objective.code(module, y))[0]
 
-    X_hat = over_rows(reconstruct, X, units, module.ratio) * units.unit + units.mean
+    X_hat = over_rows(reconstruct, X, units, module) * units.unit + units.mean
     pca = PCA(k, svd_solver="full").fit(X)
     expected = pca.inverse_transform(pca.transform(X))
     np.testing.assert_allclose(X_hat, expected, atol=1e-7 * X.std())
-    codes = over_rows(lambda y: objective.code(module, y), X, units, module.ratio)
+    codes = over_rows(lambda y: objective.code(module, y), X, units, module)
     np.testing.assert_allclose(np.cov(codes.T, bias=True), np.eye(k), atol=1e-5)
     d = X.shape[1]
     mse = np.mean((X - expected) ** 2)

@@ -277,6 +277,9 @@ def test_a_row_speaks_for_itself(model):
             )
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The bound of .* is not within tol:sklearn.exceptions.ConvergenceWarning"
+)
 @pytest.mark.parametrize("model", every_model(**MINIBATCHES), ids=name_of)
 def test_dtype_follows_the_input(model, X):
     """float32 in, float32 out, float64 else; and both say the same."""
