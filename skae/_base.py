@@ -304,6 +304,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         try:
             device = torch.device(self.device)
             torch.zeros(1, device=device).cpu()
+        # Torch says in three ways that it lacks a device, was built without it, or that it
+        # holds no data ("meta").
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise ValueError(
                 f"device={self.device!r} cannot be used here: {error}"
