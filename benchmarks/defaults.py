@@ -60,8 +60,8 @@ sample: the mean over three seeds, and the worst of them in brackets. "Holds" sa
 the spherical models are not below PCA with any seed, and the best model is not below the
 better of PCA and FactorAnalysis. The time is that of one fit and its scoring.
 
-The defaults (learning rate, alpha, widths, epochs) were chosen by comparing candidates on these
-same splits, all but "digits, one scale", with one seed. So the table shows that one setting
+The defaults (learning rate, alpha, widths, epochs) were chosen by comparing candidates on
+these same splits, all but "digits, one scale", with one seed. So the table shows that one setting
 serves all of them; it is no estimate of what to expect on new data, and flatters a little.
 """,
     [
