@@ -1,4 +1,4 @@
-"""The bundled data sets of the quality benchmarks, split 80/20 with random_state=0."""
+"""The bundled data sets of the quality benchmarks, split 80/20."""
 
 import numpy as np
 from sklearn.datasets import (
@@ -31,7 +31,7 @@ _LOADERS = {
 }
 
 
-def load(name):
+def load(name, split=0):
     """Training and test part; standardised on training statistics, unless raw."""
     if name.startswith("digits"):
         X = load_digits().data / 16
@@ -39,7 +39,7 @@ def load(name):
             X = (load_digits().data + np.random.RandomState(0).uniform(size=X.shape)) / 17
     else:
         X = _LOADERS[name.removesuffix(", raw")]().data
-    train, test = train_test_split(X, test_size=0.2, random_state=0)
+    train, test = train_test_split(X, test_size=0.2, random_state=split)
     if name.endswith("raw"):
         return train, test
     if name.endswith("47 columns"):

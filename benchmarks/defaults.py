@@ -61,8 +61,8 @@ the spherical models are not below PCA with any seed, and the best model is not 
 better of PCA and FactorAnalysis. The time is that of one fit and its scoring.
 
 The defaults (learning rate, alpha, widths, epochs) were chosen by comparing candidates on
-these same splits, all but "digits, one scale", with one seed. So the table shows that one setting
-serves all of them; it is no estimate of what to expect on new data, and flatters a little.
+these same splits, all but "digits, one scale", with one seed. So the table shows that one
+setting serves all of them, and flatters a little; :doc:`splits` has others.
 """,
     [
         "data",
