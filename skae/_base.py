@@ -15,7 +15,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from skae._fit import Settings, fit_module
+from skae._fit import Job, Settings, fit_modules
 from skae._fitted import FLOATS, FittedAutoencoder, fitted_attributes
 from skae._module import AutoencoderModule, Spec
 from skae._random import local_random_state
@@ -245,7 +245,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 start(
                     module, objective, rows, units, init=self.init, fixed_scale=fixed_scale
                 )
-            epochs = fit_module(
+            job = Job(
                 module,
                 objective,
                 rows,
@@ -255,6 +255,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 callbacks,
                 random_state,
             )
+            (epochs,) = fit_modules([job])
         # Nothing of an earlier fit is touched before this one has succeeded.
         self._store(module, units, epochs, continued)
         context.call_on_fit_task_end(**told, reconstruction_attributes={})

@@ -15,8 +15,9 @@ from skae.objectives import Objective
 # (y, draws) -> a statistic of each row, 2-D.
 Statistic = Callable[[Tensor, Tensor], Tensor]
 
-# Numbers that the widest intermediate result of a chunk may hold.
-_CHUNK_NUMBERS = 2**21
+# Numbers that the widest intermediate result of a chunk may hold: about a megabyte, so
+# that what one operation writes the next one still finds in the cache.
+_CHUNK_NUMBERS = 2**18
 # Rows times draws that are enough for the mean of a statistic over the training set.
 _MEAN_EVALUATIONS = 2**14
 # Draws of the posterior that follow the validation score during training.
@@ -102,6 +103,7 @@ def mean_over_rows(
     rows: Rows,
     units: Units,
     statistic: Statistic,
+    n_evaluations: int = _MEAN_EVALUATIONS,
 ) -> Tensor:
     """Weighted mean over rows, and over their posteriors, of a statistic.
 
@@ -118,17 +120,19 @@ def mean_over_rows(
     statistic : callable
         Function of standardised rows ``(n, n_features)`` and of draws
         ``(n_draws, n or 1, n_components)`` with a 2-D result.
+    n_evaluations : int
+        Rows times draws that are enough; each row takes a pair of draws at least.
 
     Returns
     -------
     Tensor of shape (1, m)
         The mean.
     """
-    draws = objective.draws(module.spec.n_components).to(module.ratio.device)
+    draws = objective.draws(module.spec).to(module.ratio.device)
     # The draws are pairs, z and -z, half the set apart. Few rows take all of them; many
     # rows take some each, in turn, so that together they use the whole set evenly.
     half = len(draws) // 2
-    n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * len(rows))))
+    n_pairs = min(half, -(-n_evaluations // (2 * len(rows))))
     weights = torch.as_tensor(rows.weight)
     n_done = 0
 
@@ -157,7 +161,11 @@ def mean_over_rows(
 
 
 def training_objective(
-    module: AutoencoderModule, objective: Objective, rows: Rows, units: Units
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    units: Units,
+    n_evaluations: int = _MEAN_EVALUATIONS,
 ) -> float:
     """What training minimises, over all rows and with the final weight of the KL.
 
@@ -171,6 +179,8 @@ def training_objective(
         Training data.
     units : Units
         Their statistics.
+    n_evaluations : int
+        Rows times draws that are enough; each row takes a pair of draws at least.
 
     Returns
     -------
@@ -182,7 +192,8 @@ def training_objective(
     def statistic(y: Tensor, draws: Tensor) -> Tensor:
         return objective.log_likelihood(module, y, draws, kl_weight)[:, None]
 
-    return -float(mean_over_rows(module, objective, rows, units, statistic))
+    mean = mean_over_rows(module, objective, rows, units, statistic, n_evaluations)
+    return -float(mean)
 
 
 def validation_score(
@@ -206,7 +217,7 @@ def validation_score(
     float
         The score, in nats, in the units of X.
     """
-    draws = objective.draws(module.spec.n_components, _VALIDATION_DRAWS)[:, None]
+    draws = objective.draws(module.spec, _VALIDATION_DRAWS)[:, None]
     draws = draws.to(module.ratio.device)
     scores = over_rows(
         lambda y: objective.log_likelihood(module, y, draws),

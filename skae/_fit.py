@@ -2,7 +2,9 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,13 +18,22 @@ from skae._random import torch_generator
 from skae._recorder import EpochCallbacks, Recorder
 from skae._rows import Rows
 from skae._units import Units
+from skae.engine import make_step
 from skae.objectives import Objective
-from skae.training import Adam, Annealing, Batches, FlatParameters, Plateau, train
+from skae.training import (
+    Adam,
+    Annealing,
+    Batches,
+    FlatParameters,
+    Plateau,
+    TrainingSet,
+    train,
+)
 
 # Rows that are enough to see a scale while training, and whether it lies at its floor.
 _SCALE_ROWS = 1024
 # Frames from a warning here to the line that called fit.
-_CALLER = 6
+_CALLER = 7
 
 
 @dataclass(frozen=True)
@@ -58,22 +69,14 @@ class Settings:
         return int(self.batch_size)
 
 
-def fit_module(
-    module: AutoencoderModule,
-    objective: Objective,
-    rows: Rows,
-    validation: Rows | None,
-    units: Units,
-    settings: Settings,
-    callbacks: EpochCallbacks,
-    random_state: RandomState,
-) -> list[dict[str, float]]:
-    """Train a module that has been started, in place, and fix its scale.
+@dataclass
+class Job:
+    """A model that has been started, and all that its training needs.
 
-    Parameters
+    Attributes
     ----------
     module : AutoencoderModule
-        The model.
+        The model; trained in place.
     objective : Objective
         What to minimise.
     rows : Rows
@@ -88,11 +91,55 @@ def fit_module(
         Who wants to know of the epochs.
     random_state : RandomState
         Source of the randomness.
+    """
+
+    module: AutoencoderModule
+    objective: Objective
+    rows: Rows
+    validation: Rows | None
+    units: Units
+    settings: Settings
+    callbacks: EpochCallbacks
+    random_state: RandomState
+
+    def validate(self) -> float:
+        """Score of the validation data as the model stands.
+
+        Returns
+        -------
+        float
+            The score, in nats, in the units of X.
+        """
+        assert self.validation is not None
+        # A closed-form scale is only a running mean between the steps.
+        some = self.rows.thin(_SCALE_ROWS)
+        _finalize_scale(self.module, self.objective, some, self.units)
+        return validation_score(self.module, self.objective, self.validation, self.units)
+
+    def final_objective(self) -> float:
+        """Training objective with the scale that the whole training set wants.
+
+        Returns
+        -------
+        float
+            The objective, in nats, in the likelihood's units.
+        """
+        _finalize_scale(self.module, self.objective, self.rows, self.units)
+        return training_objective(self.module, self.objective, self.rows, self.units)
+
+
+def fit_modules(jobs: Sequence[Job]) -> list[list[dict[str, float]]]:
+    """Train models that have been started, side by side and in place.
+
+    Parameters
+    ----------
+    jobs : sequence of R Job
+        The models; of the same shapes, batch size and number of batches.
 
     Returns
     -------
-    list of dict
-        What is known of each epoch.
+    list of R lists of dict
+        What is known of each epoch of each model.
 
     Warns
     -----
@@ -101,87 +148,93 @@ def fit_module(
     UserWarning
         If the user interrupts; then the last whole epoch counts.
     """
-    device = module.ratio.device
-    generator = torch_generator(random_state, torch.device("cpu"))
-    noise_generator = torch_generator(random_state, device)
-    networks = [module.encoder, module.decoder]
-    parameters = FlatParameters(
-        [p for p in module.parameters() if p.requires_grad],
+    modules = [job.module for job in jobs]
+    parameters = _flatten(modules)
+    batches = _make_batches(jobs)
+    annealings, recorders, first, first_objective = [], [], [], []
+    for job, values in zip(jobs, parameters.values, strict=True):
+        settings = job.settings
+        annealing = Annealing(settings.learning_rate_init, settings.max_iter)
+        recorder = Recorder(
+            values,
+            job.objective,
+            annealing,
+            Plateau(settings.tol, settings.n_iter_no_change),
+            job.callbacks,
+            log_unit=job.units.log_unit,
+            scale=partial(shared_scale, job.module, job.units),
+            validate=None if job.validation is None else job.validate,
+            early_stopping=settings.early_stopping,
+            verbose=settings.verbose,
+        )
+        annealings.append(annealing)
+        recorders.append(recorder)
+        first.append(values.clone())
+        first_objective.append(job.final_objective())
+    l2 = [job.settings.alpha / len(job.rows) for job in jobs]
+    objectives = [job.objective for job in jobs]
+    step = make_step(modules, objectives, parameters, batches.size)
+    try:
+        train(step, parameters, batches, Adam(parameters, l2), annealings, recorders)
+    except KeyboardInterrupt:
+        for recorder in recorders:
+            recorder.restore()
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+    for i, (job, recorder) in enumerate(zip(jobs, recorders, strict=True)):
+        recorder.restore_best()
+        for parameter in job.module.parameters():
+            parameter.grad = None
+        job.module.requires_grad_(False).eval()
+        _conclude(job, parameters.values[i], first[i], first_objective[i])
+    return [recorder.epochs for recorder in recorders]
+
+
+def _flatten(modules: Sequence[AutoencoderModule]) -> FlatParameters:
+    """The parameters of the models, in one buffer."""
+    networks = [modules[0].encoder, modules[0].decoder]
+    return FlatParameters(
+        [[p for p in module.parameters() if p.requires_grad] for module in modules],
         # The penalty pulls the networks' correction towards 0, so the model towards its
         # linear path; biases go free.
         penalized=[p for net in networks for p in net.parameters() if p.ndim > 1],
     )
-    batches = Batches(
-        rows.X,
-        rows.index,
-        rows.weight,
-        units.mean,
-        units.std,
-        batch_size=settings.rows_per_batch(len(rows)),
+
+
+def _make_batches(jobs: Sequence[Job]) -> Batches:
+    settings, module = jobs[0].settings, jobs[0].module
+    device = module.ratio.device
+    cpu = torch.device("cpu")
+    return Batches(
+        [
+            TrainingSet(
+                job.rows.X, job.rows.index, job.rows.weight, job.units.mean, job.units.std
+            )
+            for job in jobs
+        ],
+        batch_size=settings.rows_per_batch(len(jobs[0].rows)),
         shuffle=settings.shuffle,
+        noise_shape=(jobs[0].objective.n_mc_samples, module.spec.n_components),
         dtype=module.ratio.dtype,
         device=device,
-    )
-    validate = None
-    if validation is not None:
-
-        def validate() -> float:
-            # A closed-form scale is only a running mean between the steps.
-            _finalize_scale(module, objective, rows.thin(_SCALE_ROWS), units)
-            return validation_score(module, objective, validation, units)
-
-    annealing = Annealing(settings.learning_rate_init, settings.max_iter)
-    recorder = Recorder(
-        parameters,
-        objective,
-        annealing,
-        Plateau(settings.tol, settings.n_iter_no_change),
-        callbacks,
-        log_unit=units.log_unit,
-        scale=lambda: shared_scale(module, units),
-        validate=validate,
-        early_stopping=settings.early_stopping,
-        verbose=settings.verbose,
+        order=[torch_generator(job.random_state, cpu) for job in jobs],
+        noise=[torch_generator(job.random_state, device) for job in jobs],
     )
 
-    def loss(y: Tensor, weight: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        return objective.loss(module, y, weight, noise_generator, progress)
 
-    def finalized_objective() -> float:
-        _finalize_scale(module, objective, rows, units)
-        return training_objective(module, objective, rows, units)
+def _conclude(job: Job, values: Tensor, first: Tensor, first_objective: float) -> None:
+    """Fix the scale of a trained model, or of its start if that was better.
 
-    first = parameters.values.clone()
-    first_objective = finalized_objective()
-    optimizer = Adam(parameters, l2=settings.alpha / len(rows))
-    try:
-        train(
-            loss,
-            parameters,
-            batches,
-            optimizer,
-            annealing,
-            recorder,
-            generator=generator,
-        )
-    except KeyboardInterrupt:
-        recorder.restore()
-        warnings.warn("Training interrupted by user.", stacklevel=2)
-    recorder.restore_best()
-    for parameter in module.parameters():
-        parameter.grad = None
-    module.requires_grad_(False).eval()
-    # What a fit returns is finite, and no worse than what it started from: on the training
-    # data, or else on the validation data, where the start took part in the comparison.
-    last_objective = finalized_objective()
-    worse = last_objective > first_objective and not settings.early_stopping
+    What a fit returns is finite, and no worse than what it started from: on the training
+    data, or else on the validation data, where the start took part in the comparison.
+    """
+    last_objective = job.final_objective()
+    worse = last_objective > first_objective and not job.settings.early_stopping
     if worse or not math.isfinite(last_objective):
         if not math.isfinite(last_objective):
             _warn_of_divergence()
-        parameters.values.copy_(first)
-        _finalize_scale(module, objective, rows, units)
-    _warn_of_floor(module, objective, rows, units)
-    return recorder.epochs
+        values.copy_(first)
+        _finalize_scale(job.module, job.objective, job.rows, job.units)
+    _warn_of_floor(job.module, job.objective, job.rows, job.units)
 
 
 def shared_scale(module: AutoencoderModule, units: Units) -> float | np.ndarray | None:
@@ -239,8 +292,11 @@ def _warn_of_floor(
             lambda x, _, outputs: module.scale.log_scale(outputs).expand(len(x), -1),
         )[0]
 
-    some = rows.thin(_SCALE_ROWS)
-    mean = mean_over_rows(module, objective, some, units, log_scale)
+    if module.scale.is_shared:
+        mean = module.scale.log_scale(module.ratio.new_empty(1, 0)).detach()
+    else:
+        some = rows.thin(_SCALE_ROWS)
+        mean = mean_over_rows(module, objective, some, units, log_scale)
     at_floor = (mean.exp() <= 1.05 * module.scale.floor).cpu().numpy()[0]
     if at_floor.any():
         warnings.warn(_floor_message(at_floor), ConvergenceWarning, stacklevel=_CALLER)

@@ -132,7 +132,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         """
         data = self._validate(X)
         objective = self._make_objective()
-        draws = objective.draws(self.n_components_)[:, None].to(self.device_)
+        draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
         scores = self._over_rows(
             lambda module, y: objective.log_likelihood(module, y, draws),
             data,

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from sklearn.callback import CallbackContext
 from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
 
 from skae.objectives import Objective
-from skae.training import Annealing, FlatParameters, Plateau
+from skae.training import Annealing, Plateau
 
 
 class EpochCallbacks:
@@ -60,7 +61,7 @@ class Recorder:
 
     Parameters
     ----------
-    parameters : FlatParameters
+    values : Tensor of shape (n_parameters,)
         What is being trained.
     objective : Objective
         Names the metrics.
@@ -85,7 +86,7 @@ class Recorder:
 
     def __init__(
         self,
-        parameters: FlatParameters,
+        values: Tensor,
         objective: Objective,
         annealing: Annealing,
         plateau: Plateau,
@@ -97,7 +98,7 @@ class Recorder:
         early_stopping: bool,
         verbose: int,
     ) -> None:
-        self.parameters = parameters
+        self.values = values
         self.objective = objective
         self.annealing = annealing
         self.plateau = plateau
@@ -108,7 +109,7 @@ class Recorder:
         self.early_stopping = early_stopping
         self.verbose = verbose
         self.epochs: list[dict[str, float]] = []
-        self._last_good = parameters.values.clone()
+        self._last_good = values.clone()
         self._best: torch.Tensor | None = None
         if early_stopping and validate is not None:
             # The start, too, may turn out to be the best.
@@ -134,7 +135,7 @@ class Recorder:
         bool
             Whether to stop.
         """
-        values = self.parameters.values
+        values = self.values
         if not (np.isfinite(metrics).all() and torch.isfinite(values).all()):
             warnings.warn(
                 f"Training diverged in epoch {len(self.epochs) + 1}; the parameters from "
@@ -177,9 +178,9 @@ class Recorder:
 
     def restore(self) -> None:
         """Go back to the parameters of the last whole epoch, which were finite."""
-        self.parameters.values.copy_(self._last_good)
+        self.values.copy_(self._last_good)
 
     def restore_best(self) -> None:
         """Go back to the parameters of the best validation score, if that was watched."""
         if self._best is not None:
-            self.parameters.values.copy_(self._best)
+            self.values.copy_(self._best)

@@ -15,8 +15,9 @@ from skae._rows import Rows
 from skae._units import Units
 from skae.objectives import Objective
 
-# Rows that are enough to guess a scale.
+# Rows that are enough to guess a scale and to tell two starts apart, and rows times draws.
 _SCALE_ROWS = 1024
+_EVALUATIONS = 2**12
 # Smallest gain, relative to 1.
 _SMALLEST_GAIN = 1e-4
 # Smallest posterior deviation to start from.
@@ -81,15 +82,16 @@ def start(
     if init == "random":
         _start_scale(module, objective, rows, units, fixed_scale)
         return
-    starts = [rows]
-    if module.spec.likelihood.heavy_tailed:
-        starts.append(winsorized(rows, units))
+    if not module.spec.likelihood.heavy_tailed:
+        _start_linear_path(module, objective, rows, units, fixed_scale)
+        _start_scale(module, objective, rows, units, fixed_scale)
+        return
     found = []
-    for weighted in starts:
+    for weighted in (rows, winsorized(rows, units)):
         _start_linear_path(module, objective, weighted, units, fixed_scale)
         _start_scale(module, objective, rows, units, fixed_scale)
         some = rows.thin(_SCALE_ROWS)
-        value = training_objective(module, objective, some, units)
+        value = training_objective(module, objective, some, units, _EVALUATIONS)
         found.append((value, {k: v.clone() for k, v in module.state_dict().items()}))
     module.load_state_dict(min(found, key=lambda start: start[0])[1])
 
@@ -110,7 +112,8 @@ def _start_scale(
                 module, y, draws, lambda x, loc, _: pool(statistic(x - loc))
             )[0]
 
-        return mean_over_rows(module, objective, rows.thin(_SCALE_ROWS), units, pooled)
+        some = rows.thin(_SCALE_ROWS)
+        return mean_over_rows(module, objective, some, units, pooled, _EVALUATIONS)
 
     if fixed_scale is not None:
         scale = torch.tensor(fixed_scale).to(module.ratio)

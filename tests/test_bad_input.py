@@ -23,10 +23,10 @@ def no_training(request, monkeypatch):
     if "fitted" in request.fixturenames:
         return
 
-    def fit_module(*args, **kwargs):
+    def fit_modules(*args, **kwargs):
         pytest.fail("the bad input was not noticed before training")
 
-    monkeypatch.setattr("skae._base.fit_module", fit_module)
+    monkeypatch.setattr("skae._base.fit_modules", fit_modules)
 
 
 def refuses(action, error, message):

@@ -49,7 +49,7 @@ def residual_gradient(likelihood, variance_mode, residual, scale=1.0):
     floor = torch.full((1, 1), 1e-30, dtype=r.dtype)
     part = make_scale(variance_mode, "spherical", likelihood, n, floor).double()
     part.start(torch.full((1, 1), scale, dtype=r.dtype))
-    log_scale = part.training_log_scale(r, loc, r.new_empty(m, 0), r.new_ones(m, 1))
+    log_scale = part.training_log_scale(r, r.new_empty(m, 0), r.new_ones(m, 1))
     loss = -likelihood.log_prob(r, loc, log_scale).sum(dim=1).mean()
     (gradient,) = torch.autograd.grad(loss, r)
     return log_scale.exp().numpy(), gradient.numpy()
@@ -105,22 +105,21 @@ class Model:
             for p in self.module.parameters():
                 p.normal_(std=0.5, generator=source)
         self.y = torch.empty(n, d, dtype=torch.float64).normal_(generator=source)
-        self.weight = torch.ones(n, 1, dtype=torch.float64)
+        self.share = torch.full((n, 1), 1 / n, dtype=torch.float64)
+        self.draws = torch.empty(3, n, 2, dtype=torch.float64).normal_(generator=source)
 
     def elbo_gradient(self, beta):
         """Of what skae minimises."""
-        objective, source = ELBO(beta, "constant", 3), torch.Generator().manual_seed(2)
-        loss, _ = objective.loss(self.module, self.y, self.weight, source, 1.0)
+        objective = ELBO(beta, "constant", 3)
+        loss, _ = objective.loss(self.module, self.y, self.share, self.draws, 1.0)
         return self.gradient(loss)
 
     def parts(self):
         """Residuals (n_draws, n, d) and KL (n,), the latter by torch.distributions."""
-        objective, source = ELBO(1.0, "constant", 3), torch.Generator().manual_seed(2)
-        draws = objective.training_draws(self.y, 2, source)
-        mean, log_std = objective.posterior(self.module, self.y)
+        mean, log_std = ELBO(1.0, "constant", 3).posterior(self.module, self.y)
         q = torch.distributions.Normal(mean, log_std.exp())
         prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
-        loc, _ = self.module.decode((mean + log_std.exp() * draws).reshape(-1, 2))
+        loc, _ = self.module.decode((mean + log_std.exp() * self.draws).reshape(-1, 2))
         kl = torch.distributions.kl_divergence(q, prior).sum(dim=1)
         return self.y - loc.view(3, *self.y.shape), kl
 

@@ -315,7 +315,7 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
     start(module, objective, rows, units, init="pca", fixed_scale=None)
     # The first guess of the scale looks at some rows and draws; here is the optimum.
     guess = module.scale.log_scale(None).clone()
-    draws = objective.draws(k)[:, None]
+    draws = objective.draws(module.spec)[:, None]
 
     def squared_error(y):
         return objective.expectation(
@@ -330,7 +330,7 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
 
 
 def scores(module, objective, units, X):
-    draws = objective.draws(module.spec.n_components)[:, None]
+    draws = objective.draws(module.spec)[:, None]
     values = over_rows(
         lambda y: objective.log_likelihood(module, y, draws), X, units, module
     )

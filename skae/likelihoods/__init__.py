@@ -5,7 +5,7 @@ instance of your own subclass of :class:`Likelihood` as ``likelihood``. The test
 the registry, so a registered likelihood is a tested one.
 """
 
-from skae.likelihoods.base import Likelihood
+from skae.likelihoods.base import Likelihood, LocationScale
 from skae.likelihoods.gaussian import GaussianLikelihood
 from skae.likelihoods.laplace import LaplaceLikelihood
 from skae.likelihoods.logistic import LogisticLikelihood
@@ -40,6 +40,7 @@ __all__ = [
     "GaussianLikelihood",
     "LaplaceLikelihood",
     "Likelihood",
+    "LocationScale",
     "LogisticLikelihood",
     "make_likelihood",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Likelihood(ABC):
-    """A location-scale density of one feature, given the decoder's output.
+    """The density of one feature, given the decoder's output.
 
     A likelihood knows nothing of where its location and scale come from. All tensors
     broadcast against each other; ``log_scale`` is the natural logarithm of ``scale``,
@@ -65,13 +65,15 @@ class Likelihood(ABC):
             Draws of the shape of ``loc``.
         """
 
-    def deviation(self, residual: Tensor) -> Tensor:
+    def deviation(self, residual: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Elementwise statistic whose mean determines the best scale.
 
         Parameters
         ----------
         residual : Tensor
             ``x - loc``.
+        out : Tensor, default=None
+            Where the result may be written, as torch's own functions do.
 
         Returns
         -------
@@ -94,3 +96,70 @@ class Likelihood(ABC):
             The scale, of the shape of ``mean_deviation``.
         """
         raise TypeError(f"{type(self).__name__} has no closed-form scale.")
+
+
+class LocationScale(Likelihood):
+    r"""A density that is a standard one, moved and stretched.
+
+    .. math:: \log p(x) = \log f(t) - \log s, \quad t = (x-\mu)/s
+
+    Its derivatives follow from one function, :math:`\psi = -(\log f)'`, the influence
+    function of robust statistics (Huber 1964):
+    :math:`\partial_\mu \log p = \psi(t)/s` and
+    :math:`\partial_{\log s} \log p = t\,\psi(t) - 1`. A likelihood that knows its
+    :math:`\psi` trains without autograd.
+    """
+
+    @abstractmethod
+    def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Log-density log f of the standard variate.
+
+        Parameters
+        ----------
+        t : Tensor
+            Standardised data.
+        out : Tensor, default=None
+            Where the result may be written, as torch's own functions do; not t itself.
+
+        Returns
+        -------
+        Tensor
+            Elementwise log-density, in nats.
+        """
+
+    def influence_(self, t: Tensor) -> Tensor:
+        """Replace t by minus the derivative of log f at t, in place.
+
+        Not every likelihood offers it; those that do not are left to autograd.
+
+        Parameters
+        ----------
+        t : Tensor
+            Standardised data; overwritten.
+
+        Returns
+        -------
+        Tensor
+            The same tensor, overwritten.
+        """
+        raise TypeError(f"{type(self).__name__} has no influence function.")
+
+    @classmethod
+    def has_influence(cls) -> bool:
+        """Whether :meth:`influence_` is there, and belongs to this log-density.
+
+        Returns
+        -------
+        bool
+            False for a subclass that changes the density and not its derivative.
+        """
+
+        def defined_in(name: str) -> int:
+            return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))
+
+        base = cls.__mro__.index(LocationScale)
+        own = min(defined_in("standard_log_prob"), defined_in("log_prob"))
+        return defined_in("influence_") <= own and defined_in("influence_") < base
+
+    def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
+        return self.standard_log_prob((x - loc) * torch.exp(-log_scale)) - log_scale

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from skae.likelihoods.base import Likelihood
+from skae.likelihoods.base import LocationScale
 
 
-class GaussianLikelihood(Likelihood):
+class GaussianLikelihood(LocationScale):
     r"""Normal density.
 
     .. math:: \log p(x) = -\tfrac12 \log 2\pi - \log\sigma - \frac{(x-\mu)^2}{2\sigma^2}
@@ -21,16 +21,19 @@ class GaussianLikelihood(Likelihood):
     has_optimal_scale = True
     heavy_tailed = False
 
-    def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
-        standardized = (x - loc) * torch.exp(-log_scale)
-        return -0.5 * standardized.square() - (log_scale + 0.5 * math.log(2 * math.pi))
+    def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
+        constant = t.new_full((), -0.5 * math.log(2 * math.pi))
+        return torch.addcmul(constant, t, t, value=-0.5, out=out)
+
+    def influence_(self, t: Tensor) -> Tensor:
+        return t
 
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.empty_like(loc).normal_(generator=generator)
         return loc + torch.exp(log_scale) * noise
 
-    def deviation(self, residual: Tensor) -> Tensor:
-        return residual.square()
+    def deviation(self, residual: Tensor, *, out: Tensor | None = None) -> Tensor:
+        return torch.square(residual, out=out)
 
     def optimal_scale(self, mean_deviation: Tensor) -> Tensor:
         return mean_deviation.sqrt()

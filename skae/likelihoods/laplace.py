@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from skae.likelihoods.base import Likelihood
+from skae.likelihoods.base import LocationScale
 
 
-class LaplaceLikelihood(Likelihood):
+class LaplaceLikelihood(LocationScale):
     r"""Laplace (double exponential) density.
 
     .. math:: \log p(x) = -\log 2b - \frac{|x-\mu|}{b}
@@ -20,9 +20,11 @@ class LaplaceLikelihood(Likelihood):
     unit_stddev = math.sqrt(2.0)
     has_optimal_scale = True
 
-    def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
-        standardized = (x - loc) * torch.exp(-log_scale)
-        return -standardized.abs() - (log_scale + math.log(2.0))
+    def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
+        return torch.sub(t.new_full((), -math.log(2.0)), torch.abs(t, out=out), out=out)
+
+    def influence_(self, t: Tensor) -> Tensor:
+        return t.sign_()
 
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         # The difference of two standard exponentials is a standard Laplace variate.
@@ -30,8 +32,8 @@ class LaplaceLikelihood(Likelihood):
         negative = torch.empty_like(loc).exponential_(generator=generator)
         return loc + torch.exp(log_scale) * (positive - negative)
 
-    def deviation(self, residual: Tensor) -> Tensor:
-        return residual.abs()
+    def deviation(self, residual: Tensor, *, out: Tensor | None = None) -> Tensor:
+        return torch.abs(residual, out=out)
 
     def optimal_scale(self, mean_deviation: Tensor) -> Tensor:
         return mean_deviation

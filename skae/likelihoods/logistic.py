@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from skae.likelihoods.base import Likelihood
+from skae.likelihoods.base import LocationScale
 
 
-class LogisticLikelihood(Likelihood):
+class LogisticLikelihood(LocationScale):
     r"""Logistic density.
 
     .. math:: \log p(x) = -t - \log s - 2 \log(1 + e^{-t}), \quad t = (x-\mu)/s
@@ -20,10 +20,13 @@ class LogisticLikelihood(Likelihood):
 
     unit_stddev = math.pi / math.sqrt(3.0)
 
-    def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
-        # Symmetric in t, so |t| may stand for t: then no exponential can overflow.
-        t = ((x - loc) * torch.exp(-log_scale)).abs()
-        return -t - log_scale - 2 * softplus(-t)
+    def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
+        # Symmetric in t, so -|t| may stand for t: then no exponential can overflow.
+        t = -t.abs()
+        return torch.sub(t, softplus(t), alpha=2, out=out)
+
+    def influence_(self, t: Tensor) -> Tensor:
+        return t.mul_(0.5).tanh_()
 
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.empty_like(loc).uniform_(generator=generator)

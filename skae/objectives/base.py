@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae._module import AutoencoderModule
+from skae._module import AutoencoderModule, Spec
 
 
 class Objective(ABC):
@@ -21,9 +21,12 @@ class Objective(ABC):
     ----------
     n_heads : int
         Numbers that the encoder must give for each component.
+    n_mc_samples : int
+        Draws of the code for each row and step of training; 0 where it is not random.
     """
 
     n_heads: ClassVar[int]
+    n_mc_samples: int
 
     @abstractmethod
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
@@ -43,41 +46,20 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def draws(self, n_components: int, min_draws: int = 32) -> Tensor:
+    def draws(self, spec: Spec, min_draws: int | None = None) -> Tensor:
         """The standard normal draws, common to all rows, that scores are computed with.
 
         Parameters
         ----------
-        n_components : int
-            Dimension of a draw.
-        min_draws : int, default=32
-            Smallest number of draws.
+        spec : Spec
+            The model.
+        min_draws : int, default=None
+            Smallest number of draws; by default what the likelihood asks for.
 
         Returns
         -------
         Tensor of shape (n_draws, n_components)
             Draws, float64.
-        """
-
-    @abstractmethod
-    def training_draws(
-        self, y: Tensor, n_components: int, generator: torch.Generator
-    ) -> Tensor:
-        """Fresh draws for one step of training.
-
-        Parameters
-        ----------
-        y : Tensor of shape (n, n_features)
-            The batch, for its number of rows, dtype and device.
-        n_components : int
-            Dimension of a draw.
-        generator : torch.Generator
-            Source of the randomness.
-
-        Returns
-        -------
-        Tensor of shape (n_draws, n or 1, n_components)
-            Draws.
         """
 
     @abstractmethod
@@ -122,8 +104,8 @@ class Objective(ABC):
         self,
         module: AutoencoderModule,
         y: Tensor,
-        weight: Tensor,
-        generator: torch.Generator,
+        share: Tensor,
+        draws: Tensor,
         progress: float,
     ) -> tuple[Tensor, Tensor]:
         """What one step of training minimises.
@@ -134,10 +116,10 @@ class Objective(ABC):
             The model.
         y : Tensor of shape (n, n_features)
             Standardised batch.
-        weight : Tensor of shape (n, 1)
-            Sample weights, of mean 1 over the training set.
-        generator : torch.Generator
-            Source of the randomness.
+        share : Tensor of shape (n, 1)
+            What each row counts: its weight over the number of rows.
+        draws : Tensor of shape (n_mc_samples, n, n_components)
+            Standard normal draws; without any the code is not random.
         progress : float
             Share of the training that is done; 1 at the last step.
 
@@ -145,28 +127,26 @@ class Objective(ABC):
         -------
         loss : Tensor of shape ()
             Mean over the batch of KL weight times KL, less the log-likelihood.
-        metrics : Tensor of shape (2 + n_components or 2,)
-            Loss, log-likelihood and the KL of each component, means over the batch.
+        metrics : Tensor of shape (1 + n_components or 1,)
+            Log-likelihood and the KL of each component, means over the batch.
         """
-        draws = self.training_draws(y, module.spec.n_components, generator)
+        n_draws = max(len(draws), 1)
         z, kl = self.latents(module, y, draws)
         loc, outputs = module.decode(z)
-        x = module.target(y).repeat(draws.shape[0], 1)
-        log_scale = module.scale.training_log_scale(x, loc, outputs, weight)
+        x = module.target(y).repeat(n_draws, 1)
+        log_scale = module.scale.training_log_scale(x - loc, outputs, share)
         log_prob = module.spec.likelihood.log_prob(x, loc, log_scale).sum(dim=1)
-        log_likelihood = (log_prob.view(-1, y.shape[0]) * weight.T).mean()
-        kl = (weight * kl).mean(dim=0)  # (n_components or 0,)
+        log_likelihood = (log_prob.view(n_draws, -1) @ share).mean()
+        kl = (share * kl).sum(dim=0)  # (n_components or 0,)
         loss = self.kl_weight(progress) * kl.sum() - log_likelihood
-        with torch.no_grad():
-            metrics = torch.cat([torch.stack([loss, log_likelihood]), kl])
-        return loss, metrics
+        return loss, torch.cat([log_likelihood.detach()[None], kl.detach()])
 
     def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
         """Named means over an epoch.
 
         Parameters
         ----------
-        metrics : ndarray of shape (2 + n_components or 2,)
+        metrics : ndarray of shape (1 + n_components or 1,)
             Means of the second value of :meth:`loss`.
         progress : float
             Share of the training that is done.
@@ -176,7 +156,8 @@ class Objective(ABC):
         dict of str to float
             ``objective`` and ``log_likelihood``, in nats per sample.
         """
-        return {"objective": metrics[0], "log_likelihood": metrics[1]}
+        objective = self.kl_weight(progress) * metrics[1:].sum() - metrics[0]
+        return {"objective": objective, "log_likelihood": metrics[0]}
 
     def log_likelihood(
         self,

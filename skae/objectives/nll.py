@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from skae._module import AutoencoderModule
+from skae._module import AutoencoderModule, Spec
 from skae.objectives.base import Objective
 
 
@@ -11,17 +11,13 @@ class NegativeLogLikelihood(Objective):
     """``-log p(x | z(x))``: the loss of a deterministic autoencoder."""
 
     n_heads = 1
+    n_mc_samples = 0
 
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
         return module.encode(y)
 
-    def draws(self, n_components: int, min_draws: int = 32) -> Tensor:
-        return torch.zeros(1, n_components, dtype=torch.float64)
-
-    def training_draws(
-        self, y: Tensor, n_components: int, generator: torch.Generator
-    ) -> Tensor:
-        return y.new_empty(1, 1, n_components)
+    def draws(self, spec: Spec, min_draws: int | None = None) -> Tensor:
+        return torch.zeros(1, spec.n_components, dtype=torch.float64)
 
     def latents(
         self, module: AutoencoderModule, y: Tensor, draws: Tensor

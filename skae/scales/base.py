@@ -14,7 +14,8 @@ class Scale(nn.Module, ABC):
 
     A scale works in the likelihood's own units and returns log-scales that broadcast
     against ``(n, d)``: ``(1, 1)`` or ``(1, d)`` where the scale is shared by all rows,
-    ``(n, 1)`` or ``(n, d)`` where it belongs to a row.
+    ``(n, 1)`` or ``(n, d)`` where it belongs to a row. All of it may have one more axis in
+    front, for models that are trained side by side.
 
     Parameters
     ----------
@@ -30,6 +31,8 @@ class Scale(nn.Module, ABC):
 
     covariance_types: ClassVar[tuple[str, ...]] = ("spherical", "diag")
     needs_optimal_scale: ClassVar[bool] = False
+    # Whether gradient descent finds it, so that it wants :meth:`backward`.
+    is_trained: ClassVar[bool] = False
     # Whether a fitted scale is a number (or one per feature) rather than a function of z.
     is_shared: ClassVar[bool] = True
 
@@ -68,7 +71,7 @@ class Scale(nn.Module, ABC):
         """
         if self.covariance_type == "diag":
             return values
-        return values.mean(dim=1, keepdim=True)
+        return values.mean(dim=-1, keepdim=True)
 
     @abstractmethod
     def start(self, scale: Tensor) -> Tensor:
@@ -101,18 +104,24 @@ class Scale(nn.Module, ABC):
         """
 
     def training_log_scale(
-        self, x: Tensor, loc: Tensor, outputs: Tensor, weight: Tensor
+        self,
+        residual: Tensor,
+        outputs: Tensor,
+        weight: Tensor,
+        scratch: Tensor | None = None,
     ) -> Tensor:
         """Log-scale to train a batch with.
 
         Parameters
         ----------
-        x, loc : Tensor of shape (n_draws * n, d)
-            The batch and its location, for each draw of the codes in turn.
+        residual : Tensor of shape (n_draws * n, d)
+            The batch less its location, for each draw of the codes in turn.
         outputs : Tensor of shape (n_draws * n, n_outputs)
             The decoder's extra outputs.
         weight : Tensor of shape (n, 1)
             Sample weights.
+        scratch : Tensor of shape (n_draws * n, d), default=None
+            Memory that may be overwritten.
 
         Returns
         -------
@@ -120,6 +129,21 @@ class Scale(nn.Module, ABC):
             The log-scale; it broadcasts against ``(n_draws * n, d)``.
         """
         return self.log_scale(outputs)
+
+    def backward(self, grad: Tensor, outputs: Tensor, grad_outputs: Tensor) -> None:
+        """Pass the gradient of a loss on to what the log-scale is made from.
+
+        What autograd would do, by hand. A scale that is not trained does nothing.
+
+        Parameters
+        ----------
+        grad : Tensor of shape (n_draws * n, d)
+            Derivative of the loss with respect to the log-scale of each element.
+        outputs : Tensor of shape (n_draws * n, n_outputs)
+            The decoder's extra outputs.
+        grad_outputs : Tensor of shape (n_draws * n, n_outputs)
+            Where the derivative with respect to them is wanted; to be overwritten.
+        """
 
     def finalize(self, mean_deviation: Tensor) -> None:
         """Take note of the whole training set's mean deviation, when training is over.
@@ -152,6 +176,24 @@ def log_floored_exp(h: Tensor, floor: Tensor) -> Tensor:
     """
     # The slope of relu at 0 is 0, that of clamp 1: so their sum has the slope 1 there.
     return torch.log(floor + torch.exp(h.clamp(max=0)) + torch.relu(h))
+
+
+def slope_of_log_floored_exp(h: Tensor, floor: Tensor) -> Tensor:
+    """Derivative of :func:`log_floored_exp` with respect to h.
+
+    Parameters
+    ----------
+    h : Tensor
+        Free number.
+    floor : Tensor
+        Smallest scale.
+
+    Returns
+    -------
+    Tensor
+        The derivative, between 0 and 1.
+    """
+    return torch.exp(h.clamp(max=0) - log_floored_exp(h, floor))
 
 
 def inverse_floored_exp(scale: Tensor, floor: Tensor) -> Tensor:

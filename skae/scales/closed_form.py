@@ -49,13 +49,17 @@ class ClosedFormScale(Scale):
     def finalize(self, mean_deviation: Tensor) -> None:
         self.value.copy_(self._log_optimum(mean_deviation))
 
-    def _batch_optimum(self, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch_optimum(
+        self, residual: Tensor, weight: Tensor, scratch: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Pooled deviations of the rows, and the log-scale that is best for all."""
-        deviation = self.pool(self.likelihood.deviation(residual))
-        # The scale is best for the expectation over the draws, so they are averaged.
-        n = weight.shape[0]
-        deviation = deviation.view(-1, n, deviation.shape[1]).mean(dim=0)  # (n, 1 or d)
-        mean = (weight * deviation).sum(dim=0, keepdim=True) / weight.sum()
+        deviation = self.pool(self.likelihood.deviation(residual, out=scratch))
+        n_draws = residual.shape[-2] // weight.shape[-2]
+        if n_draws > 1:
+            # The scale is best for the expectation over the draws, so they are averaged.
+            deviation = deviation.unflatten(-2, (n_draws, -1)).mean(dim=-3)
+        total = weight.sum(dim=-2, keepdim=True)
+        mean = (weight.mT @ deviation) / total  # (1, 1 or d)
         optimum = self._log_optimum(mean)
         self.value.lerp_(optimum, _MOMENTUM)
         return deviation, optimum
@@ -69,10 +73,14 @@ class OptimalScale(ClosedFormScale):
     """
 
     def training_log_scale(
-        self, x: Tensor, loc: Tensor, outputs: Tensor, weight: Tensor
+        self,
+        residual: Tensor,
+        outputs: Tensor,
+        weight: Tensor,
+        scratch: Tensor | None = None,
     ) -> Tensor:
         with torch.no_grad():
-            return self._batch_optimum(x - loc, weight)[1]
+            return self._batch_optimum(residual, weight, scratch)[1]
 
 
 class ProfileScale(ClosedFormScale):
@@ -85,9 +93,13 @@ class ProfileScale(ClosedFormScale):
     covariance_types: ClassVar[tuple[str, ...]] = ("spherical",)
 
     def training_log_scale(
-        self, x: Tensor, loc: Tensor, outputs: Tensor, weight: Tensor
+        self,
+        residual: Tensor,
+        outputs: Tensor,
+        weight: Tensor,
+        scratch: Tensor | None = None,
     ) -> Tensor:
         with torch.no_grad():
-            deviation, _ = self._batch_optimum(x - loc, weight)
-            n_draws = x.shape[0] // weight.shape[0]
-            return self._log_optimum(deviation).repeat(n_draws, 1)
+            deviation, _ = self._batch_optimum(residual, weight, scratch)
+            n_draws = residual.shape[-2] // weight.shape[-2]
+            return torch.cat(n_draws * [self._log_optimum(deviation)], dim=-2)

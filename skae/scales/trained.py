@@ -4,11 +4,18 @@ import torch
 from torch import Tensor, nn
 
 from skae.likelihoods import Likelihood
-from skae.scales.base import Scale, inverse_floored_exp, log_floored_exp
+from skae.scales.base import (
+    Scale,
+    inverse_floored_exp,
+    log_floored_exp,
+    slope_of_log_floored_exp,
+)
 
 
 class LearnedScale(Scale):
     """A free parameter, trained with the weights. See `Scale`."""
+
+    is_trained = True
 
     def __init__(
         self,
@@ -28,10 +35,18 @@ class LearnedScale(Scale):
     def log_scale(self, outputs: Tensor) -> Tensor:
         return log_floored_exp(self.free, self.floor)
 
+    def backward(self, grad: Tensor, outputs: Tensor, grad_outputs: Tensor) -> None:
+        total = grad.sum(dim=-2, keepdim=True).sum_to_size(self.free.shape)
+        assert self.free.grad is not None
+        torch.mul(
+            total, slope_of_log_floored_exp(self.free, self.floor), out=self.free.grad
+        )
+
 
 class PredictedScale(Scale):
     """An output of the decoder: the scale is a function of the code."""
 
+    is_trained = True
     is_shared = False
 
     @property
@@ -44,3 +59,7 @@ class PredictedScale(Scale):
 
     def log_scale(self, outputs: Tensor) -> Tensor:
         return log_floored_exp(outputs, self.floor)
+
+    def backward(self, grad: Tensor, outputs: Tensor, grad_outputs: Tensor) -> None:
+        total = grad.sum_to_size(outputs.shape)
+        torch.mul(total, slope_of_log_floored_exp(outputs, self.floor), out=grad_outputs)

@@ -1,8 +1,8 @@
 """Axis 5: how a loss is minimised. Nothing here knows a model or a likelihood."""
 
 from skae.training.annealing import Annealing
-from skae.training.data import Batches, distinct_rows
-from skae.training.loop import train
+from skae.training.data import Batches, TrainingSet, distinct_rows
+from skae.training.loop import Step, train
 from skae.training.parameters import Adam, FlatParameters
 from skae.training.stopping import Plateau
 
@@ -12,6 +12,8 @@ __all__ = [
     "Batches",
     "FlatParameters",
     "Plateau",
+    "Step",
+    "TrainingSet",
     "distinct_rows",
     "train",
 ]

@@ -1,10 +1,19 @@
 """The rows to train on: their order, their weights and their batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+# Standardised data of this many bytes are kept in the memory of the host; more than that
+# are standardised again, batch by batch, in each epoch.
+_RESIDENT_BYTES = 2**24
+# The same for another device: this share of the memory that is free there.
+_RESIDENT_SHARE = 0.5
+# Numbers that are gathered and standardised together.
+_BLOCK_NUMBERS = 2**18
 
 
 def distinct_rows(
@@ -54,13 +63,11 @@ def distinct_rows(
     return order[start], np.add.reduceat(weight[order], start)
 
 
-class Batches:
-    """Standardised batches, written into the same memory again and again.
+@dataclass(frozen=True)
+class TrainingSet:
+    """The rows of an array that one model is trained on, and what standardises them.
 
-    The rows are split into batches whose sizes differ by one at most, so that no epoch
-    ends with a batch of a single row.
-
-    Parameters
+    Attributes
     ----------
     X : ndarray of shape (n_samples, n_features)
         Data, float32 or float64; never written to, never copied whole.
@@ -70,68 +77,189 @@ class Batches:
         Their weights, of mean 1.
     mean, std : ndarray of shape (n_features,)
         What standardises a feature.
+    """
+
+    X: np.ndarray
+    rows: np.ndarray
+    weight: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def standardize(self, positions: np.ndarray, out: Tensor) -> None:
+        """Write standardised rows, centred in float64 whatever the precision.
+
+        Parameters
+        ----------
+        positions : ndarray of int of shape (m,)
+            Positions among the rows.
+        out : Tensor of shape (m, n_features)
+            Where to, on the CPU.
+        """
+        block = self.X[self.rows[positions]]
+        centered = np.subtract(block, self.mean, dtype=np.float64)
+        np.divide(centered, self.std, out=out.numpy(), casting="same_kind")
+
+
+class Batches:
+    """Standardised batches of R models that are trained side by side.
+
+    The rows of a model are split into batches whose sizes differ by one at most, so that
+    no epoch ends with a batch of a single row. All batches have the size of the largest:
+    one that has a row less is filled up with a row of no weight.
+
+    Parameters
+    ----------
+    sets : sequence of R TrainingSet
+        The data of each model.
     batch_size : int
         Largest size of a batch.
     shuffle : bool
         Whether each epoch takes the rows in a new random order.
+    noise_shape : tuple of int
+        Standard normal numbers for each row, (n_draws, width).
     dtype : torch.dtype
         Precision of the batches.
     device : torch.device
         Where the batches are wanted.
+    order : sequence of R torch.Generator
+        Sources of the random orders, on the CPU.
+    noise : sequence of R torch.Generator
+        Sources of the normal numbers, on the device.
+
+    Raises
+    ------
+    ValueError
+        If the models do not all have the same number of batches.
     """
 
     def __init__(
         self,
-        X: np.ndarray,
-        rows: np.ndarray,
-        weight: np.ndarray,
-        mean: np.ndarray,
-        std: np.ndarray,
+        sets: Sequence[TrainingSet],
         *,
         batch_size: int,
         shuffle: bool,
+        noise_shape: tuple[int, int],
         dtype: torch.dtype,
         device: torch.device,
+        order: Sequence[torch.Generator],
+        noise: Sequence[torch.Generator],
     ) -> None:
-        self.X = X
-        self.rows = rows
-        self.weight = torch.tensor(weight, dtype=dtype).reshape(-1, 1)
+        counts = {-(-len(s) // batch_size) for s in sets}
+        if len(counts) > 1:
+            raise ValueError(f"The models differ in their number of batches: {counts}.")
+        self.n_batches = counts.pop()
+        self.sets = sets
         self.shuffle = shuffle
-        self.device = device
-        self._mean = torch.tensor(mean)
-        self._factor = torch.tensor(1 / std)
-        self.n_batches = -(-len(rows) // batch_size)
-        self._bounds = np.linspace(0, len(rows), self.n_batches + 1).astype(int)
-        size = int(np.diff(self._bounds).max())
-        self._raw = np.empty((size, X.shape[1]), dtype=X.dtype)
-        self._centered = torch.empty(size, X.shape[1], dtype=torch.float64)
-        self._y = torch.empty(size, X.shape[1], dtype=dtype)
-        self._w = torch.empty(size, 1, dtype=dtype)
+        self._order, self._noise = order, noise
+        self._sizes = [-(-len(s) // self.n_batches) for s in sets]
+        self.size = max(self._sizes)
+        self._slots, shares = zip(*map(self._fill_up, sets), strict=True)
+        # (R, n_batches, size, 1), in the order of the rows; shuffled in each epoch.
+        self._shares = torch.tensor(np.stack(shares), dtype=dtype)
+        self._weight = [torch.tensor(s.weight, dtype=dtype) for s in sets]
+        R, d = len(sets), sets[0].X.shape[1]
+        self._noise_buffer = torch.zeros(
+            R, noise_shape[0], self.size, noise_shape[1], dtype=dtype, device=device
+        )
+        n_block = _BLOCK_NUMBERS // (R * self.size * d)
+        self._n_block = min(max(n_block, 1), self.n_batches)
+        shape = (R, self._n_block, self.size)
+        self._y = torch.empty(*shape, d, dtype=dtype, device=device)
+        self._host = (
+            self._y
+            if device.type == "cpu"
+            else torch.empty_like(self._y, device="cpu", pin_memory=device.type == "cuda")
+        )
+        self._resident = self._load(dtype, device)
 
-    def epoch(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def _fill_up(self, rows: TrainingSet) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in an epoch of the rows of each batch, and what a row counts there."""
+        bounds = np.linspace(0, len(rows), self.n_batches + 1).astype(int)
+        start, stop = bounds[:-1, None], bounds[1:, None]
+        slots = start + np.arange(self.size)
+        return (
+            np.where(slots < stop, slots, start),
+            np.where(slots < stop, 1 / (stop - start), 0.0)[..., None],
+        )
+
+    def _load(self, dtype: torch.dtype, device: torch.device) -> list[Tensor] | None:
+        """All rows of all models, standardised, on the device, if they fit there."""
+        d = self.sets[0].X.shape[1]
+        n_bytes = sum(map(len, self.sets)) * d * dtype.itemsize
+        budget: float = _RESIDENT_BYTES
+        if device.type == "cuda":
+            budget = _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        if n_bytes > budget:
+            return None
+        resident = []
+        for s in self.sets:
+            y = torch.empty(len(s), d, dtype=dtype)
+            for start in range(0, len(s), 8192):
+                part = np.arange(start, min(start + 8192, len(s)))
+                s.standardize(part, out=y[start : start + 8192])
+            resident.append(y.to(device))
+        return resident
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """One pass over the rows.
-
-        Parameters
-        ----------
-        generator : torch.Generator
-            Source of the random order, on the CPU.
 
         Yields
         ------
-        y : Tensor of shape (n_batch, n_features)
-            Standardised rows; overwritten by the next batch.
-        weight : Tensor of shape (n_batch, 1)
-            Their weights; overwritten by the next batch.
+        y : Tensor of shape (R, size, n_features)
+            Standardised rows; overwritten by the next batches.
+        share : Tensor of shape (R, size, 1)
+            Weight of each row over the number of rows in its batch, so that a sum of
+            shares times values is a mean over the batch.
+        noise : Tensor of shape (R, n_draws, size, width)
+            Standard normal numbers; overwritten by the next batch.
         """
-        n = len(self.rows)
-        order = torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
-        for start, stop in zip(self._bounds[:-1], self._bounds[1:], strict=True):
-            picked = order[start:stop]
-            size = stop - start
-            rows = self.rows[picked.numpy()]
-            np.take(self.X, rows, axis=0, out=self._raw[:size], mode="clip")
-            centered, y, w = self._centered[:size], self._y[:size], self._w[:size]
-            torch.sub(torch.from_numpy(self._raw[:size]), self._mean, out=centered)
-            torch.mul(centered, self._factor, out=y)
-            torch.index_select(self.weight, 0, picked, out=w)
-            yield y.to(self.device), w.to(self.device)
+        positions = [
+            torch.randperm(len(s), generator=g) if self.shuffle else torch.arange(len(s))
+            for s, g in zip(self.sets, self._order, strict=True)
+        ]
+        picked = [
+            p[torch.from_numpy(s)] for p, s in zip(positions, self._slots, strict=True)
+        ]
+        shares = torch.stack(
+            [w[p] for w, p in zip(self._weight, picked, strict=True)]
+        ).unsqueeze(-1)
+        shares.mul_(self._shares)
+        shares = shares.to(self._y.device)
+        for first in range(0, self.n_batches, self._n_block):
+            block = slice(first, first + self._n_block)
+            n = self._gather([p[block] for p in picked])
+            for b in range(n):
+                self._draw()
+                yield self._y[:, b], shares[:, first + b], self._noise_buffer
+
+    def _gather(self, positions: list[Tensor]) -> int:
+        """Put some batches of each model into the block; the number of batches."""
+        n = len(positions[0])
+        for r, rows in enumerate(positions):
+            flat = rows.reshape(-1)
+            if self._resident is not None:
+                y = self._y[r, :n].view(len(flat), -1)
+                index = flat.to(y.device)
+                torch.index_select(self._resident[r], 0, index, out=y)
+            else:
+                y = self._host[r, :n].view(len(flat), -1)
+                self.sets[r].standardize(flat.numpy(), out=y)
+        if self._resident is None and self._host is not self._y:
+            self._y[:, :n].copy_(self._host[:, :n], non_blocking=True)
+            if self._y.device.type == "cuda":
+                # The host's buffer is filled again before long.
+                torch.cuda.current_stream(self._y.device).synchronize()
+        return n
+
+    def _draw(self) -> None:
+        """New normal numbers: for each model those that it would have alone."""
+        for r, (size, generator) in enumerate(zip(self._sizes, self._noise, strict=True)):
+            own = self._noise_buffer[r]
+            if size == self.size:
+                own.normal_(generator=generator)
+            else:
+                drawn = own.new_empty(own.shape[0], size, own.shape[2])
+                own[:, :size] = drawn.normal_(generator=generator)

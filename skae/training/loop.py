@@ -1,6 +1,6 @@
-"""The training loop. It knows no model: a loss, parameters and batches are all it sees."""
+"""The training loop. It knows no model: a step, parameters and batches are all it sees."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,12 +11,35 @@ from skae.training.annealing import Annealing
 from skae.training.data import Batches
 from skae.training.parameters import Adam, FlatParameters
 
-# (y, weight, progress) -> the loss, and a vector of metrics to be averaged.
-Loss = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+
+class Step(Protocol):
+    """What computes the gradients of R models."""
+
+    def __call__(
+        self, y: Tensor, share: Tensor, noise: Tensor, progress: Sequence[float]
+    ) -> Tensor:
+        """Leave the gradients of a batch in the parameters' buffer.
+
+        Parameters
+        ----------
+        y : Tensor of shape (R, n, n_features)
+            Standardised rows.
+        share : Tensor of shape (R, n, 1)
+            What each row counts; a sum of shares times values is a mean over the batch.
+        noise : Tensor of shape (R, n_draws, n, width)
+            Standard normal numbers.
+        progress : sequence of R floats
+            Share of each model's training that is done, this step included.
+
+        Returns
+        -------
+        Tensor of shape (R, n_metrics)
+            Metrics of the batch.
+        """
 
 
 class EpochHooks(Protocol):
-    """What wants to know of the epochs."""
+    """What wants to know of the epochs of a model."""
 
     def on_epoch_begin(self) -> None:
         """Called before each epoch."""
@@ -27,7 +50,7 @@ class EpochHooks(Protocol):
         Parameters
         ----------
         metrics : ndarray
-            Means of the loss's metrics.
+            Means over the batches of the step's metrics.
         progress : float
             Share of the training that is done.
 
@@ -39,51 +62,55 @@ class EpochHooks(Protocol):
 
 
 def train(
-    loss: Loss,
+    step: Step,
     parameters: FlatParameters,
     batches: Batches,
     optimizer: Adam,
-    annealing: Annealing,
-    hooks: EpochHooks,
-    *,
-    generator: torch.Generator,
+    annealings: Sequence[Annealing],
+    hooks: Sequence[EpochHooks],
 ) -> None:
-    """Minimise a loss.
+    """Minimise the losses of R models side by side.
 
     Nothing is read back from the device within an epoch.
 
     Parameters
     ----------
-    loss : callable
-        Function of a batch, its weights and the share of the training that is done, which
-        returns the loss and a vector of metrics.
+    step : Step
+        Computes the gradients.
     parameters : FlatParameters
-        What the loss depends on.
+        What the losses depend on.
     batches : Batches
         The data.
     optimizer : Adam
         The update.
-    annealing : Annealing
-        The learning rate, and the number of epochs.
-    hooks : EpochHooks
-        Told of the beginning and the end of each epoch; may stop the training.
-    generator : torch.Generator
-        Source of the order of the rows.
+    annealings : sequence of R Annealing
+        The learning rate of each model, and its number of epochs.
+    hooks : sequence of R EpochHooks
+        Told of the beginning and the end of each epoch of a model; may stop its training.
     """
-    n_epochs = annealing.n_epochs
-    step = 0
-    while step < annealing.n_epochs * batches.n_batches:
-        hooks.on_epoch_begin()
+    n_epochs = [annealing.n_epochs for annealing in annealings]
+    running = set(range(len(hooks)))
+    finished: dict[int, Tensor] = {}
+    epoch = 0
+    while running:
+        for r in running:
+            hooks[r].on_epoch_begin()
         totals: Tensor | float = 0.0
-        for y, weight in batches.epoch(generator):
-            rate = annealing.rate(step / batches.n_batches)
-            step += 1
-            progress = step / (n_epochs * batches.n_batches)
-            parameters.grads.zero_()
-            value, metrics = loss(y, weight, progress)
-            value.backward()
-            optimizer.step(rate)
-            totals = totals + metrics * len(y)
-        means = torch.as_tensor(totals).double().cpu().numpy() / len(batches.rows)
-        if hooks.on_epoch_end(means, progress):
-            break
+        for b, (y, share, noise) in enumerate(batches.epoch()):
+            time = epoch + b / batches.n_batches
+            after = epoch + (b + 1) / batches.n_batches
+            rates = [
+                a.rate(time) if r in running else 0.0 for r, a in enumerate(annealings)
+            ]
+            totals = totals + step(y, share, noise, [after / n for n in n_epochs])
+            optimizer.step(rates)
+        epoch += 1
+        means = torch.as_tensor(totals).double().cpu().numpy() / batches.n_batches
+        for r in sorted(running):
+            stop = hooks[r].on_epoch_end(means[r], epoch / n_epochs[r])
+            if stop or epoch >= annealings[r].n_epochs:
+                running.remove(r)
+                finished[r] = parameters.values[r].clone()
+    # What the others needed after a model's end must not show in it.
+    for r, values in finished.items():
+        parameters.values[r] = values

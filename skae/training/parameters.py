@@ -1,40 +1,73 @@
-"""All parameters of a model in one flat buffer, and the update of it."""
+"""All parameters of R models in one flat buffer, and the update of it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class FlatParameters:
-    """A module's parameters and gradients, each as views into one flat tensor.
+    """Parameters and gradients of R models, each as views into one flat tensor.
 
-    An update, a snapshot or a check then is one operation, whatever the number of layers.
+    An update, a snapshot or a check then is one operation, whatever the number of layers
+    and models.
 
     Parameters
     ----------
-    parameters : iterable of Parameter
-        The parameters; their memory moves into the flat buffer.
-    penalized : iterable of Parameter
-        Those among them that the L2 penalty is for.
+    models : sequence of R sequences of Parameter
+        The parameters of each model, of the same shapes in the same order; their memory
+        moves into the flat buffer.
+    penalized : sequence of Parameter
+        Those of the first model that the L2 penalty is for, and so their likes.
+
+    Attributes
+    ----------
+    values, grads : Tensor of shape (R, n_parameters)
+        The buffers.
+    penalized : Tensor of shape (n_parameters,)
+        1 where the penalty is for, 0 elsewhere.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], penalized: Iterable[nn.Parameter]
+        self,
+        models: Sequence[Sequence[nn.Parameter]],
+        penalized: Sequence[nn.Parameter] = (),
     ) -> None:
-        parameters = list(parameters)
         chosen = {id(p) for p in penalized}
-        self.values = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.values = torch.stack(
+            [torch.cat([p.detach().reshape(-1) for p in model]) for model in models]
+        )
         self.grads = torch.zeros_like(self.values)
         self.penalized = torch.cat(
-            [p.new_full((p.numel(),), float(id(p) in chosen)) for p in parameters]
+            [p.new_full((p.numel(),), float(id(p) in chosen)) for p in models[0]]
         )
+        self._stacked = {}
         start = 0
-        for p in parameters:
-            stop = start + p.numel()
-            p.data = self.values[start:stop].view_as(p)
-            p.grad = self.grads[start:stop].view_as(p)
-            start = stop
+        for likes in zip(*models, strict=True):
+            first = likes[0]
+            part = slice(start, start + first.numel())
+            shape = (len(models), *first.shape)
+            stacked = nn.Parameter(self.values[:, part].view(shape), requires_grad=False)
+            stacked.grad = self.grads[:, part].view(shape)
+            self._stacked[id(first)] = stacked
+            for p, value, grad in zip(likes, stacked.data, stacked.grad, strict=True):
+                p.data, p.grad = value, grad
+            start = part.stop
+
+    def stacked(self, parameter: Tensor) -> nn.Parameter:
+        """A parameter of the first model together with its likes in the others.
+
+        Parameters
+        ----------
+        parameter : Parameter
+            One of the first model's.
+
+        Returns
+        -------
+        Parameter
+            A view of shape ``(R, *parameter.shape)``, its gradient too.
+        """
+        return self._stacked[id(parameter)]
 
 
 class Adam:
@@ -47,28 +80,41 @@ class Adam:
     ----------
     parameters : FlatParameters
         What to update.
-    l2 : float
-        Factor of the squared norm of the penalised parameters, over two.
+    l2 : sequence of R floats
+        For each model the factor of the squared norm of its penalised parameters, over
+        two.
     """
 
-    def __init__(self, parameters: FlatParameters, l2: float = 0.0) -> None:
+    def __init__(self, parameters: FlatParameters, l2: Sequence[float]) -> None:
+        values = parameters.values
         self.parameters = parameters
-        self.l2 = parameters.penalized * l2 if l2 > 0 else None
-        self.mean = torch.zeros_like(parameters.values)
-        self.mean_square = torch.zeros_like(parameters.values)
-        self.n_steps = torch.zeros((), device=parameters.values.device)
+        self.l2 = parameters.penalized * values.new_tensor(list(l2))[:, None]
+        self.has_l2 = any(l2)
+        self.mean = torch.zeros_like(values)
+        self.mean_square = torch.zeros_like(values)
+        self.n_steps = torch.zeros((), device=values.device)
 
-    def step(self, learning_rate: float) -> None:
+    def step(self, learning_rates: Sequence[float]) -> None:
         """Update the parameters by their gradients.
 
         Parameters
         ----------
-        learning_rate : float
-            Size of the update.
+        learning_rates : sequence of R floats
+            Size of the update of each model.
         """
         values, grads = self.parameters.values, self.parameters.grads
-        if self.l2 is not None:
+        if self.has_l2:
             grads.addcmul_(self.l2, values)
+        first = learning_rates[0]
+        if all(rate == first for rate in learning_rates):
+            self._update(values, grads, first)
+            return
+        # Where they differ, a step of rate 1 from 0 is the direction for all.
+        direction = torch.zeros_like(values)
+        self._update(direction, grads, 1.0)
+        values.addcmul_(direction, values.new_tensor(list(learning_rates))[:, None])
+
+    def _update(self, values: Tensor, grads: Tensor, learning_rate: float) -> None:
         self.n_steps += 1
         torch._fused_adam_(
             [values],

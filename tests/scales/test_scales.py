@@ -80,7 +80,7 @@ def batch(seed=0):
 
 def training_log_scale(scale, x, loc, weight):
     outputs = torch.zeros(len(x), scale.n_outputs, dtype=torch.float64)
-    return scale.training_log_scale(tensor(x), tensor(loc), outputs, tensor(weight))
+    return scale.training_log_scale(tensor(x - loc), outputs, tensor(weight))
 
 
 def weighted_fit(name, residual, weight, axis):
@@ -368,7 +368,7 @@ def loss_gradient(combination, x, loc, weight):
     """The mean negative log-likelihood of a batch, and its gradient by the location."""
     scale, likelihood = build(combination, floor=1e-12), LIKELIHOODS[combination[0]]()
     x, loc, weight = tensor(x), tensor(loc).requires_grad_(), tensor(weight)
-    log_scale = scale.training_log_scale(x, loc, x[:, :0], weight)
+    log_scale = scale.training_log_scale(x - loc, x[:, :0], weight)
     log_prob = likelihood.log_prob(x, loc, log_scale).sum(dim=1)
     loss = -(log_prob.view(-1, len(weight)) * weight.T).mean()
     (grad,) = torch.autograd.grad(loss, loc)
@@ -436,6 +436,6 @@ def test_no_gradient_flows_through_a_closed_form(combination):
     x, loc, weight = batch()
     free = tensor(loc).requires_grad_()
     log_scale = build(combination).training_log_scale(
-        tensor(x), free, tensor(x)[:, :0], tensor(weight)
+        tensor(x) - free, tensor(x)[:, :0], tensor(weight)
     )
     assert not log_scale.requires_grad

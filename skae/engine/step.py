@@ -1,0 +1,78 @@
+"""The step of R models: compiled where their parts allow it, by autograd elsewhere."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from skae._module import AutoencoderModule
+from skae.engine.compiled import CompiledStep, is_compilable
+from skae.objectives import Objective
+from skae.training import FlatParameters, Step
+
+
+class AutogradStep:
+    """The step of any models, one after the other.
+
+    Parameters
+    ----------
+    modules : sequence of R AutoencoderModule
+        The models.
+    objectives : sequence of R Objective
+        What they minimise.
+    parameters : FlatParameters
+        Their parameters.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[AutoencoderModule],
+        objectives: Sequence[Objective],
+        parameters: FlatParameters,
+    ) -> None:
+        self.modules = modules
+        self.objectives = objectives
+        self.parameters = parameters
+
+    def __call__(
+        self, y: Tensor, share: Tensor, noise: Tensor, progress: Sequence[float]
+    ) -> Tensor:
+        """See `skae.training.Step`."""
+        self.parameters.grads.zero_()
+        metrics = []
+        for r, (module, objective) in enumerate(
+            zip(self.modules, self.objectives, strict=True)
+        ):
+            loss, m = objective.loss(module, y[r], share[r], noise[r], progress[r])
+            loss.backward()
+            metrics.append(m)
+        return torch.stack(metrics)
+
+
+def make_step(
+    modules: Sequence[AutoencoderModule],
+    objectives: Sequence[Objective],
+    parameters: FlatParameters,
+    n: int,
+) -> Step:
+    """The fastest step that these models allow.
+
+    Parameters
+    ----------
+    modules : sequence of R AutoencoderModule
+        The models, alike but for their numbers.
+    objectives : sequence of R Objective
+        What they minimise, alike but for the weight of the KL.
+    parameters : FlatParameters
+        Their parameters.
+    n : int
+        Rows of a batch.
+
+    Returns
+    -------
+    Step
+        A :class:`CompiledStep`, or an :class:`AutogradStep`.
+    """
+    if is_compilable(modules[0], objectives[0]):
+        return CompiledStep(modules, objectives, parameters, n)
+    return AutogradStep(modules, objectives, parameters)

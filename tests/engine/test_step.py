@@ -1,0 +1,341 @@
+"""The compiled step against autograd, over the registries; one model and several."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skae._module import AutoencoderModule, Spec
+from skae.engine import AutogradStep, make_step
+from skae.engine.compiled import CompiledStep, is_compilable
+from skae.engine.layers import Dense, is_known, make_layer
+from skae.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, LocationScale
+from skae.networks import ACTIVATIONS, MLP
+from skae.objectives import ELBO, NegativeLogLikelihood
+from skae.scales import legal_combinations
+from skae.training import Adam, Batches, FlatParameters, TrainingSet
+
+D, K, N = 5, 2, 7
+OBJECTIVES = {
+    "code": lambda: NegativeLogLikelihood(),
+    "posterior": lambda: ELBO(0.7, "linear", 1),
+    "three draws": lambda: ELBO(1.3, "constant", 3),
+}
+
+
+def make_module(combination, n_heads, network=None, seed=0):
+    name, mode, covariance_type = combination
+    spec = Spec(
+        D, K, n_heads, network or MLP((4, 6), activation="tanh"),
+        LIKELIHOODS[name](), mode, covariance_type,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    m = D if covariance_type == "diag" else 1
+    ratio = torch.rand(D, generator=generator, dtype=torch.float64) + 0.5
+    floor = torch.full((1, m), 0.01 * (seed + 1), dtype=torch.float64)
+    torch.manual_seed(seed)
+    module = AutoencoderModule(spec, ratio, floor).double()
+    module.scale.start(torch.full((1, m), 0.8, dtype=torch.float64))
+    with torch.no_grad():
+        # The output layers, which start at zero, too; and gains other than 1.
+        for p in module.parameters():
+            p.normal_(0, 0.6, generator=generator)
+        module.loc_gain.uniform_(0.3, 1.4, generator=generator)
+        module.code_gain.uniform_(0.3, 1.4, generator=generator)
+    return module
+
+
+def flatten(modules):
+    return FlatParameters([list(m.parameters()) for m in modules])
+
+
+def batch(R, n_draws, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.empty(R, N, D, dtype=torch.float64).normal_(generator=generator)
+    share = torch.rand(R, N, 1, generator=generator, dtype=torch.float64) / N
+    share[:, -1] = 0  # as a row that only fills up the batch
+    noise = torch.empty(R, n_draws, N, K, dtype=torch.float64).normal_(generator=generator)
+    return normal, share, noise
+
+
+def both(combination, kind, R=1, network=None):
+    """The two ways of computing a step, each with models of its own."""
+    objectives = [OBJECTIVES[kind]() for _ in range(R)]
+    for i, objective in enumerate(objectives):
+        if isinstance(objective, ELBO):
+            objective.beta *= 1 + i
+    steps = []
+    for kind_of_step in (CompiledStep, AutogradStep):
+        modules = [
+            make_module(combination, objectives[0].n_heads, network, seed=i)
+            for i in range(R)
+        ]
+        parameters = flatten(modules)
+        arguments = (modules, objectives, parameters)
+        if kind_of_step is CompiledStep:
+            assert is_compilable(modules[0], objectives[0])
+            arguments = (*arguments, N)
+        steps.append((kind_of_step(*arguments), parameters, modules))
+    return objectives, steps
+
+
+@pytest.mark.parametrize("R", [1, 3])
+@pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
+def test_gradients_and_metrics_are_autograds(combination, kind, R):
+    objectives, steps = both(combination, kind, R)
+    # Twice: the second call finds memory that the first one has written to.
+    for seed in (0, 1):
+        inputs = batch(R, objectives[0].n_mc_samples, seed)
+        progress = [0.1 + 0.3 * r + 0.05 * seed for r in range(R)]
+        found = []
+        for step, parameters, modules in steps:
+            metrics = step(*inputs, progress).clone()
+            buffers = torch.cat([b.reshape(-1) for m in modules for b in m.buffers()])
+            found.append((metrics, parameters.grads.clone(), buffers.clone()))
+        for ours, autograds in zip(*found, strict=True):
+            torch.testing.assert_close(ours, autograds, rtol=1e-11, atol=1e-13)
+        assert found[0][1].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(), (3,), (6, 4, 3)])
+def test_networks(activation, hidden):
+    network = MLP(hidden, activation=activation)
+    _, steps = both(("gaussian", "optimal", "spherical"), "posterior", 2, network)
+    inputs = batch(2, 1)
+    ours, autograds = (
+        (step(*inputs, [0.5, 0.5]).clone(), parameters.grads.clone())
+        for step, parameters, _ in steps
+    )
+    torch.testing.assert_close(ours, autograds, rtol=1e-11, atol=1e-13)
+
+
+def test_gradients_are_the_slopes_of_the_loss():
+    """Not only autograd's: finite differences of what is minimised."""
+    combination = ("laplace", "predicted", "diag")
+    objectives, ((step, parameters, modules), _) = both(combination, "posterior")
+    inputs = batch(1, 1)
+    step(*inputs, [1.0])
+    grads = parameters.grads[0].clone()
+
+    def loss():
+        y, share, noise = (part[0] for part in inputs)
+        with torch.no_grad():
+            return float(objectives[0].loss(modules[0], y, share, noise, 1.0)[0])
+
+    for i in range(0, len(grads), 7):
+        value = float(parameters.values[0, i])
+        sides = []
+        for h in (1e-6, -1e-6):
+            parameters.values[0, i] = value + h
+            sides.append(loss())
+        parameters.values[0, i] = value
+        assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(float(grads[i]), abs=1e-6)
+
+
+def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None):
+    """Parameters and scales after some steps of training on R sets of different sizes."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, D)) @ rng.normal(size=(D, D))
+    sizes = [50, 49, 53, 60][:R]
+    chosen = range(R) if only is None else [only]
+    modules, sets, objectives = [], [], []
+    for r in chosen:
+        rows = np.random.default_rng(r).permutation(60)[: sizes[r]]
+        weight = np.linspace(0.5, 1.5, len(rows))
+        sets.append(TrainingSet(X, rows, weight, X[rows].mean(axis=0), X[rows].std(axis=0)))
+        objective = OBJECTIVES[kind]()
+        if isinstance(objective, ELBO):
+            objective.beta *= 1 + r
+        objectives.append(objective)
+        modules.append(make_module(combination, objective.n_heads, MLP((6,)), seed=r))
+    parameters = flatten(modules)
+
+    def generators(first):
+        return [torch.Generator().manual_seed(first + r) for r in chosen]
+
+    batches = Batches(
+        sets,
+        batch_size=16,
+        shuffle=True,
+        noise_shape=(objectives[0].n_mc_samples, K),
+        dtype=torch.float64,
+        device=torch.device("cpu"),
+        order=generators(0),
+        noise=generators(100),
+    )
+    arguments = (modules, objectives, parameters)
+    if kind_of_step is CompiledStep:
+        arguments = (*arguments, batches.size)
+    step = kind_of_step(*arguments)
+    adam = Adam(parameters, [0.01 * (r + 1) for r in chosen])
+    done = 0
+    while done < n_steps:
+        for inputs in batches.epoch():
+            done += 1
+            step(*inputs, [done / n_steps] * len(chosen))
+            adam.step([1e-2 if rates is None else rates[r] for r in chosen])
+    # As copies: views of the flat buffer would not outlive it.
+    return [
+        torch.cat([t.detach().reshape(-1) for t in m.state_dict().values()])
+        for m in modules
+    ]
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
+def test_fifty_steps_are_autograds(combination, kind):
+    ours, autograds = (
+        trained(combination, kind, which, 50) for which in (CompiledStep, AutogradStep)
+    )
+    torch.testing.assert_close(ours, autograds, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("rates", [None, [1e-2, 3e-3, 0.0, 2e-2]])
+@pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
+def test_models_trained_together_are_those_trained_alone(combination, kind, rates):
+    together = trained(combination, kind, CompiledStep, 50, R=4, rates=rates)
+    for r in range(4):
+        (alone,) = trained(combination, kind, CompiledStep, 50, R=4, only=r, rates=rates)
+        torch.testing.assert_close(together[r], alone, rtol=1e-9, atol=1e-9)
+
+
+# ----------------------------------------------------------------- what gets compiled
+
+
+class Cauchy(Likelihood):
+    unit_stddev = 1.0
+
+    def log_prob(self, x, loc, log_scale):
+        t = (x - loc) * torch.exp(-log_scale)
+        return -torch.log1p(t.square()) - log_scale - math.log(math.pi)
+
+    def sample(self, loc, log_scale, generator):
+        raise NotImplementedError
+
+
+class Sharper(GaussianLikelihood):
+    """Another density, with the derivative of the old one."""
+
+    def standard_log_prob(self, t, *, out=None):
+        return -(t**4)
+
+
+class OtherLogProb(GaussianLikelihood):
+    def log_prob(self, x, loc, log_scale):
+        return 2 * super().log_prob(x, loc, log_scale)
+
+
+class BothChanged(Sharper):
+    def influence_(self, t):
+        return t.pow_(3).mul_(4)
+
+
+class NoInfluence(LocationScale):
+    unit_stddev = 1.0
+
+    def standard_log_prob(self, t, *, out=None):
+        return -t.square()
+
+    def sample(self, loc, log_scale, generator):
+        raise NotImplementedError
+
+
+class Renamed(GaussianLikelihood):
+    """Nothing of the density changed."""
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "expected"),
+    [
+        (GaussianLikelihood, True),
+        (Renamed, True),
+        (BothChanged, True),
+        (Cauchy, False),
+        (Sharper, False),
+        (OtherLogProb, False),
+        (NoInfluence, False),
+    ],
+)
+def test_which_likelihoods_are_compiled(likelihood, expected):
+    spec = Spec(D, K, 2, MLP((3,)), likelihood(), "fixed", "spherical")
+    module = AutoencoderModule(spec, torch.ones(D), torch.ones(1, 1))
+    assert is_compilable(module, OBJECTIVES["posterior"]()) is expected
+    step = make_step([module], [OBJECTIVES["posterior"]()], flatten([module]), N)
+    assert isinstance(step, CompiledStep if expected else AutogradStep)
+
+
+class OtherObjective(NegativeLogLikelihood):
+    pass
+
+
+def test_only_objectives_that_are_known_are_compiled():
+    module = make_module(("gaussian", "optimal", "diag"), 1)
+    assert is_compilable(module, NegativeLogLikelihood())
+    assert not is_compilable(module, OtherObjective())
+
+
+shared = nn.Linear(3, 3)
+frozen = nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 3))
+hooked = nn.Sequential(nn.Linear(3, 3))
+hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.Linear(3, 3)),
+        nn.Sequential(nn.ReLU(), nn.Linear(3, 3)),  # would overwrite the data
+        nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.ReLU()),
+        nn.Sequential(nn.Linear(3, 3), nn.LeakyReLU(), nn.Linear(3, 3)),
+        nn.Sequential(shared, nn.ReLU(), shared),
+        nn.Sequential(),
+        nn.Linear(3, 3),
+        frozen,
+        hooked,
+    ],
+    ids=str,
+)
+def test_networks_that_are_left_to_autograd(network):
+    assert not is_known(network)
+
+
+def test_a_plain_sequence_is_known():
+    layers = [nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4, bias=False), nn.Linear(4, 3)]
+    network = nn.Sequential(*layers).double()
+    assert is_known(network)
+    x = torch.randn(N, 3, dtype=torch.float64)
+    expected = network(x).detach()
+    parameters = FlatParameters([list(network.parameters())])
+
+    def empty(*shape):
+        return torch.empty(1, *shape, dtype=torch.float64)
+
+    layer = make_layer(network, N, parameters.stacked, empty)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer.forward(x[None])[0], expected)
+    assert isinstance(layer.layers[0], Dense)
+
+
+@pytest.mark.parametrize("name", sorted(LIKELIHOODS))
+def test_influence_is_the_derivative_of_the_log_density(name):
+    likelihood = LIKELIHOODS[name]()
+    values = [*np.linspace(-5, 5, 41), -300.0, 1e4, 1e-3]
+    t = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    likelihood.standard_log_prob(t).sum().backward()
+    psi = likelihood.influence_(t.detach().clone())
+    torch.testing.assert_close(psi, -t.grad, rtol=1e-12, atol=1e-15)
+    out = torch.empty(len(values), dtype=torch.float64)
+    assert likelihood.standard_log_prob(t.detach(), out=out) is out
+    torch.testing.assert_close(out, likelihood.standard_log_prob(t).detach())
+
+
+def test_all_pairs_of_registries_are_compiled():
+    for combination, make in itertools.product(legal_combinations(), OBJECTIVES.values()):
+        objective = make()
+        assert is_compilable(make_module(combination, objective.n_heads), objective)
