@@ -1,5 +1,6 @@
 """Training a module that has been started, and finishing it."""
 
+import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -255,8 +256,9 @@ def shared_scale(module: AutoencoderModule, units: Units) -> float | np.ndarray 
     if not module.scale.is_shared:
         return None
     with torch.no_grad():
-        log_scale = module.scale.log_scale(module.ratio.new_empty(1, 0))
-    scale = np.exp(log_scale.double().cpu().numpy()[0]) * units.unit
+        # In double precision, as scores of float64 data have it.
+        log_scale = copy.deepcopy(module.scale).double().log_scale(torch.empty(1, 0))
+    scale = np.exp(log_scale.cpu().numpy()[0]) * units.unit
     return scale if module.spec.covariance_type == "diag" else float(scale[0])
 
 

@@ -445,7 +445,9 @@ def test_short_fits_do_not_depend_on_units(Model, init, name, factor, offset):
 @every_unit
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
 def test_default_fits_hardly_depend_on_units(Model, name, factor, offset):
-    assert abs(shift(name, Model, factor, offset)) < 0.2
+    # An offset costs the data digits, and what a hundred epochs make of a last digit is
+    # what they make of another random_state.
+    assert abs(shift(name, Model, factor, offset)) < (0.5 if offset else 1e-6)
 
 
 @pytest.mark.parametrize("factor", FACTORS)

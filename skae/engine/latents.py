@@ -79,12 +79,15 @@ class Code:
         self._no_kl = empty(0)
 
     def forward(self, heads: Tensor, noise: Tensor) -> Tensor:
+        """See `Latents.forward`."""
         return heads
 
     def kl(self, share: Tensor) -> Tensor:
+        """See `Latents.kl`."""
         return self._no_kl
 
     def backward(self, grad: Tensor, kl_share: Tensor) -> Tensor:
+        """See `Latents.backward`."""
         return grad
 
 
@@ -123,6 +126,7 @@ class Posterior:
         self.kl_sum = empty(1, k)
 
     def forward(self, heads: Tensor, noise: Tensor) -> Tensor:
+        """See `Latents.forward`."""
         self.mean, h = heads[..., : self.k], heads[..., self.k :]
         torch.clamp_min(h, 0.0, out=self.q)
         torch.sub(h, self.q, out=self.log_std)
@@ -133,12 +137,14 @@ class Posterior:
         return self.z.flatten(1, 2)
 
     def kl(self, share: Tensor) -> Tensor:
+        """See `Latents.kl`."""
         torch.square(self.std, out=self.variance)
         torch.addcmul(self.variance, self.mean, self.mean, out=self.twice_kl)
         self.twice_kl.sub_(1.0).sub_(self.log_std, alpha=2.0)
         return torch.bmm(share.mT, self.twice_kl, out=self.kl_sum).mul_(0.5)[:, 0]
 
     def backward(self, grad: Tensor, kl_share: Tensor) -> Tensor:
+        """See `Latents.backward`."""
         grad_mean, grad_h = self.out[..., : self.k], self.out[..., self.k :]
         by_draw = grad.view_as(self.deviation)
         self.deviation.mul_(by_draw)
