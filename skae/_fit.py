@@ -1,6 +1,5 @@
 """Training a module that has been started, and finishing it."""
 
-import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from skae._module import AutoencoderModule
 from skae._random import torch_generator
 from skae._recorder import EpochCallbacks, Recorder
 from skae._rows import Rows
+from skae._threads import flushed_denormals
 from skae._units import Units
 from skae.engine import make_step
 from skae.objectives import Objective
@@ -176,7 +176,8 @@ def fit_modules(jobs: Sequence[Job]) -> list[list[dict[str, float]]]:
     objectives = [job.objective for job in jobs]
     step = make_step(modules, objectives, parameters, batches.size)
     try:
-        train(step, parameters, batches, Adam(parameters, l2), annealings, recorders)
+        with flushed_denormals():
+            train(step, parameters, batches, Adam(parameters, l2), annealings, recorders)
     except KeyboardInterrupt:
         for recorder in recorders:
             recorder.restore()
@@ -256,9 +257,8 @@ def shared_scale(module: AutoencoderModule, units: Units) -> float | np.ndarray 
     if not module.scale.is_shared:
         return None
     with torch.no_grad():
-        # In double precision, as scores of float64 data have it.
-        log_scale = copy.deepcopy(module.scale).double().log_scale(torch.empty(1, 0))
-    scale = np.exp(log_scale.cpu().numpy()[0]) * units.unit
+        log_scale = module.scale.log_scale(module.ratio.new_empty(1, 0))
+    scale = np.exp(log_scale.double().cpu().numpy()[0]) * units.unit
     return scale if module.spec.covariance_type == "diag" else float(scale[0])
 
 

@@ -245,6 +245,7 @@ def fitted_attributes(module: AutoencoderModule, units: Units) -> dict[str, Any]
         "module_": module,
         "_units": units,
         "n_components_": module.spec.n_components,
-        "scale_": shared_scale(module, units),
+        # In double precision, as scores of float64 data have it.
+        "scale_": shared_scale(to_precision(module, units, torch.float64), units),
         "device_": str(module.ratio.device),
     }

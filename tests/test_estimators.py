@@ -461,6 +461,7 @@ def nothing_global_changes():
             "grad": torch.is_grad_enabled(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "errors of numpy": np.geterr(),
+            "denormal numbers": (torch.tensor(1e-40) * 1).item(),
             "warnings": list(warnings.filters),
         }
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule
-from skae.engine.latents import LATENTS
-from skae.engine.layers import Dense, Half, is_known, make_layer
+from skae.engine.latents import LATENTS, Latents
+from skae.engine.layers import Half, is_known
 from skae.likelihoods import LocationScale
 from skae.objectives import Objective
 from skae.scales import Scale
@@ -51,7 +51,7 @@ class CompiledStep:
         n: int,
     ) -> None:
         first, objective = modules[0], objectives[0]
-        R, d, k = len(modules), first.spec.n_features, first.spec.n_components
+        R, d = len(modules), first.spec.n_features
         self.d = d
         self.objectives = objectives
         assert isinstance(first.spec.likelihood, LocationScale)
@@ -67,23 +67,29 @@ class CompiledStep:
         self.ratio, self.gain = per_model("ratio"), per_model("loc_gain")  # (R, 1, d)
         self.code_gain = per_model("code_gain")
         self.scale = stack_scales([m.scale for m in modules], parameters)
-        self.latents = LATENTS[type(objective)](n, k, objective.n_mc_samples, empty)
-        n_draws = self.n_draws = self.latents.n_draws
-        self.encoder = Half(
-            Dense(first.linear_encoder, n, stacked, empty),
-            make_layer(first.encoder, n, stacked, empty),
-        )
+        n_draws = max(objective.n_mc_samples, 1)
+        self.encoder = Half(first.linear_encoder, first.encoder, n, stacked, empty)
+        self.latents: Latents = LATENTS[type(objective)](self.encoder.out, n_draws, empty)
         self.decoder = Half(
-            Dense(first.linear_decoder, n_draws * n, stacked, empty),
-            make_layer(first.decoder, n_draws * n, stacked, empty),
+            first.linear_decoder, first.decoder, n_draws * n, stacked, empty
         )
+        self.latents.bind(self.decoder.grad_input)
+
+        self.n_draws = n_draws
         self.x = empty(n, d)
+        # Standardised residuals first, then derivatives with respect to what was decoded.
         self.grad = empty(n_draws * n, d + self.scale.n_outputs)
+        self.t, self.grad_outputs = self.grad[..., :d], self.grad[..., d:]
+        v, self.outputs = self.decoder.out[..., :d], self.decoder.out[..., d:]
+        by_draw = (-1, n_draws, n, d)
+        self._v, self._t = v.view(by_draw), self.t.view(by_draw)
+        self._x, self._gain = self.x[:, None], self.gain[:, None]
         self.scratch = empty(n_draws * n, d)
         self.by_feature = empty(1, d)
         self.kl_weights = empty(1, 1)
         self.kl_share = empty(n, 1)
-        self.metrics = empty(1 + (k if objective.n_heads == 2 else 0))
+        self.metrics = empty(1 + self.latents.kl(empty(n, 1)).shape[1])
+        self._log_likelihood, self._kl = self.metrics[:, :1], self.metrics[:, 1:]
         self._kl_weights: list[float] = []
 
     def __call__(
@@ -92,15 +98,15 @@ class CompiledStep:
         """See `skae.training.Step`."""
         with torch.inference_mode():
             self._set_kl_weights(progress)
-            heads = self.encoder.forward(y).mul_(self.code_gain)
-            z = self.latents.forward(heads, noise)
-            grad_decoded = self._reconstruct(y, share, self.decoder.forward(z))
-            self.metrics[:, 1:] = self.latents.kl(share)
-            grad_z = self.decoder.backward(grad_decoded, wants_input=True)
-            assert grad_z is not None
+            self.encoder.forward(y).mul_(self.code_gain)
+            self.latents.forward(noise)
+            self._kl.copy_(self.latents.kl(share))
+            self.decoder.forward(self.latents.z)
+            self._reconstruct(y, share)
+            self.decoder.backward(self.grad, wants_input=True)
             torch.mul(share, self.kl_weights, out=self.kl_share)
-            grad_heads = self.latents.backward(grad_z, self.kl_share)
-            self.encoder.backward(grad_heads.mul_(self.code_gain), wants_input=False)
+            grad_heads = self.latents.backward(self.kl_share).mul_(self.code_gain)
+            self.encoder.backward(grad_heads, wants_input=False)
             return self.metrics
 
     def _set_kl_weights(self, progress: Sequence[float]) -> None:
@@ -109,49 +115,29 @@ class CompiledStep:
             self.kl_weights.copy_(self.kl_weights.new_tensor(weights).view(-1, 1, 1))
             self._kl_weights = weights
 
-    def _reconstruct(self, y: Tensor, share: Tensor, decoded: Tensor) -> Tensor:
+    def _reconstruct(self, y: Tensor, share: Tensor) -> None:
         """The log-likelihood, and the derivative with respect to what was decoded."""
-        n, d = y.shape[1], self.d
-        v, outputs = decoded[..., :d], decoded[..., d:]
-        t, grad_outputs = self.grad[..., :d], self.grad[..., d:]
+        t, scratch, likelihood = self.t, self.scratch, self.likelihood
         torch.mul(y, self.ratio, out=self.x)
-        by_draw = (-1, self.n_draws, n, d)
-        torch.addcmul(
-            self.x[:, None],
-            v.view(by_draw),
-            self.gain[:, None],
-            value=-1.0,
-            out=t.view(by_draw),
-        )
-        log_scale = self.scale.training_log_scale(t, outputs, share, self.scratch)
+        torch.addcmul(self._x, self._v, self._gain, value=-1.0, out=self._t)
+        log_scale = self.scale.training_log_scale(t, self.outputs, share, scratch)
         precision = torch.exp(-log_scale)
         t.mul_(precision)
 
-        weight = share if self.n_draws == 1 else share.repeat(1, self.n_draws, 1)
+        weight = share
         if self.n_draws > 1:
-            weight.div_(self.n_draws)
-        self.likelihood.standard_log_prob(t, out=self.scratch)
-        if log_scale.shape[1] > 1:
-            self.scratch.sub_(log_scale)
-        torch.bmm(weight.mT, self.scratch, out=self.by_feature)
-        total = self.by_feature.sum(dim=2)  # (R, 1)
-        if log_scale.shape[1] == 1:
-            shared = log_scale.sum(dim=2) * (d / log_scale.shape[2])
-            total -= shared * share.sum(dim=1)
-        self.metrics[:, :1] = total
+            weight = share.repeat(1, self.n_draws, 1).div_(self.n_draws)
+        likelihood.standard_log_prob(t, out=scratch)
+        torch.sub(scratch, log_scale, out=scratch)
+        torch.bmm(weight.mT, scratch, out=self.by_feature)
+        torch.sum(self.by_feature, dim=2, out=self._log_likelihood)
 
         if self.scale.is_trained:
-            self.scratch.copy_(t)
-            self.likelihood.influence_(self.scratch)
             # w (1 - t psi(t))
-            self.scratch.mul_(t).sub_(1.0).mul_(weight).neg_()
-            self.scale.backward(self.scratch, outputs, grad_outputs)
-        psi = self.likelihood.influence_(t)
-        if log_scale.shape[1] == 1:
-            psi.mul_(weight).mul_(-precision * self.gain)
-        else:
-            psi.mul_(weight * -precision).mul_(self.gain)
-        return self.grad
+            likelihood.influence_(scratch.copy_(t)).mul_(t).neg_().add_(1.0).mul_(weight)
+            self.scale.backward(scratch, self.outputs, self.grad_outputs)
+        # -w gain psi(t) / s
+        likelihood.influence_(t).mul_(weight).mul_(precision.mul(self.gain).neg_())
 
 
 def is_compilable(module: AutoencoderModule, objective: Objective) -> bool:

@@ -10,24 +10,29 @@ from skae.objectives import ELBO, NegativeLogLikelihood, Objective
 
 
 class Latents(Protocol):
-    """The codes of a batch, and their gradients."""
+    """The codes of a batch, and their gradients.
 
-    n_draws: int
+    All is done in places that are known beforehand, so that a step makes no views.
+    """
 
-    def forward(self, heads: Tensor, noise: Tensor) -> Tensor:
-        """Codes to decode.
+    z: Tensor  # (R, n_draws * n, k), the codes to decode, for each draw in turn
+
+    def bind(self, grad: Tensor) -> None:
+        """Say where the derivatives of the loss with respect to the codes will be.
 
         Parameters
         ----------
-        heads : Tensor of shape (R, n, n_heads * k)
-            What the encoder says.
+        grad : Tensor of shape (R, n_draws * n, k)
+            The place.
+        """
+
+    def forward(self, noise: Tensor) -> None:
+        """Make the codes from what the encoder says.
+
+        Parameters
+        ----------
         noise : Tensor of shape (R, n_draws, n, k)
             Standard normal numbers.
-
-        Returns
-        -------
-        Tensor of shape (R, n_draws * n, k)
-            Codes, for each draw in turn.
         """
 
     def kl(self, share: Tensor) -> Tensor:
@@ -44,13 +49,11 @@ class Latents(Protocol):
             The means.
         """
 
-    def backward(self, grad: Tensor, kl_share: Tensor) -> Tensor:
+    def backward(self, kl_share: Tensor) -> Tensor:
         """Derivative of the loss with respect to the heads.
 
         Parameters
         ----------
-        grad : Tensor of shape (R, n_draws * n, k)
-            Derivative of the expected log-likelihood's part with respect to the codes.
         kl_share : Tensor of shape (R, n, 1)
             What the KL of each row counts in the loss.
 
@@ -66,29 +69,32 @@ class Code:
 
     Parameters
     ----------
-    n, k : int
-        Rows of a batch, and components.
+    heads : Tensor of shape (R, n, k)
+        Where the encoder's output is.
     n_draws : int
-        Not used.
+        Not used: there is one code.
     empty : callable
         Makes memory.
     """
 
-    def __init__(self, n: int, k: int, n_draws: int, empty: Empty) -> None:
-        self.n_draws = 1
+    def __init__(self, heads: Tensor, n_draws: int, empty: Empty) -> None:
+        self.z = heads
         self._no_kl = empty(0)
 
-    def forward(self, heads: Tensor, noise: Tensor) -> Tensor:
+    def bind(self, grad: Tensor) -> None:
+        """See `Latents.bind`."""
+        self._grad = grad
+
+    def forward(self, noise: Tensor) -> None:
         """See `Latents.forward`."""
-        return heads
 
     def kl(self, share: Tensor) -> Tensor:
         """See `Latents.kl`."""
         return self._no_kl
 
-    def backward(self, grad: Tensor, kl_share: Tensor) -> Tensor:
+    def backward(self, kl_share: Tensor) -> Tensor:
         """See `Latents.backward`."""
-        return grad
+        return self._grad
 
 
 class Posterior:
@@ -107,54 +113,62 @@ class Posterior:
 
     Parameters
     ----------
-    n, k : int
-        Rows of a batch, and components.
+    heads : Tensor of shape (R, n, 2 * k)
+        Where the encoder's output is.
     n_draws : int
         Draws for each row.
     empty : callable
         Makes memory.
     """
 
-    def __init__(self, n: int, k: int, n_draws: int, empty: Empty) -> None:
+    def __init__(self, heads: Tensor, n_draws: int, empty: Empty) -> None:
+        n, k = heads.shape[1], heads.shape[2] // 2
         self.n_draws = n_draws
-        self.k = k
+        self.mean, self.h = heads.split(k, dim=2)
         self.q, self.log_std, self.std = empty(n, k), empty(n, k), empty(n, k)
         self.variance, self.twice_kl = empty(n, k), empty(n, k)
-        self.z = empty(n_draws, n, k)
-        self.deviation = empty(n_draws, n, k)
-        self.out = empty(n, 2 * k)
+        # For each draw: s e and z.
+        self.moved, self._z = empty(n_draws, n, k), empty(n_draws, n, k)
+        self._mean, self._std = self.mean[:, None], self.std[:, None]
+        self.z = self._z.view(len(heads), -1, k)
+        self.grad_heads = empty(n, 2 * k)
+        self.grad_mean, self.grad_h = self.grad_heads.split(k, dim=2)
         self.kl_sum = empty(1, k)
+        self._kl = self.kl_sum[:, 0]
 
-    def forward(self, heads: Tensor, noise: Tensor) -> Tensor:
+    def bind(self, grad: Tensor) -> None:
+        """See `Latents.bind`."""
+        self.grad = grad.view_as(self.moved)
+        # A single draw needs no sum.
+        self.grad_sum, self.moved_sum = self.grad[:, 0], self.moved[:, 0]
+
+    def forward(self, noise: Tensor) -> None:
         """See `Latents.forward`."""
-        self.mean, h = heads[..., : self.k], heads[..., self.k :]
-        torch.clamp_min(h, 0.0, out=self.q)
-        torch.sub(h, self.q, out=self.log_std)
+        torch.clamp_min(self.h, 0.0, out=self.q)
+        torch.sub(self.h, self.q, out=self.log_std)
         self.log_std.add_(torch.log(self.q.add_(1.0), out=self.std))
         torch.exp(self.log_std, out=self.std)
-        torch.mul(noise, self.std[:, None], out=self.deviation)
-        torch.add(self.mean[:, None], self.deviation, out=self.z)
-        return self.z.flatten(1, 2)
+        torch.mul(noise, self._std, out=self.moved)
+        torch.add(self._mean, self.moved, out=self._z)
 
     def kl(self, share: Tensor) -> Tensor:
         """See `Latents.kl`."""
         torch.square(self.std, out=self.variance)
         torch.addcmul(self.variance, self.mean, self.mean, out=self.twice_kl)
-        self.twice_kl.sub_(1.0).sub_(self.log_std, alpha=2.0)
-        return torch.bmm(share.mT, self.twice_kl, out=self.kl_sum).mul_(0.5)[:, 0]
+        self.variance.sub_(1.0)
+        self.twice_kl.sub_(self.log_std, alpha=2.0).sub_(1.0)
+        torch.bmm(share.mT, self.twice_kl, out=self.kl_sum).mul_(0.5)
+        return self._kl
 
-    def backward(self, grad: Tensor, kl_share: Tensor) -> Tensor:
+    def backward(self, kl_share: Tensor) -> Tensor:
         """See `Latents.backward`."""
-        grad_mean, grad_h = self.out[..., : self.k], self.out[..., self.k :]
-        by_draw = grad.view_as(self.deviation)
-        self.deviation.mul_(by_draw)
-        if self.n_draws == 1:
-            summed, moved = by_draw[:, 0], self.deviation[:, 0]
-        else:
-            summed, moved = by_draw.sum(dim=1), self.deviation.sum(dim=1)
-        torch.addcmul(summed, kl_share, self.mean, out=grad_mean)
-        torch.addcmul(moved, kl_share, self.variance.sub_(1.0), out=grad_h).div_(self.q)
-        return self.out
+        self.moved.mul_(self.grad)
+        if self.n_draws > 1:
+            self.grad_sum, self.moved_sum = self.grad.sum(dim=1), self.moved.sum(dim=1)
+        torch.addcmul(self.grad_sum, kl_share, self.mean, out=self.grad_mean)
+        torch.addcmul(self.moved_sum, kl_share, self.variance, out=self.grad_h)
+        self.grad_h.div_(self.q)
+        return self.grad_heads
 
 
 LATENTS: dict[type[Objective], type[Code] | type[Posterior]] = {

@@ -29,7 +29,7 @@ class Layer(ABC):
         Parameters
         ----------
         x : Tensor of shape (R, n, n_in)
-            Input; a layer may overwrite it if it says so.
+            Input; an activation writes over it.
 
         Returns
         -------
@@ -44,7 +44,8 @@ class Layer(ABC):
         Parameters
         ----------
         grad : Tensor of shape (R, n, n_out)
-            Derivative of the loss with respect to the last output.
+            Derivative of the loss with respect to the last output; an activation writes
+            over it.
         wants_input : bool
             Whether anyone asks for the derivative with respect to the input.
 
@@ -70,54 +71,45 @@ class Dense(Layer):
         Finds the parameters of all models.
     empty : callable
         Makes memory.
+    onto : Tensor, default=None
+        Memory that the output is added to, rather than written to memory of its own; for
+        a layer without a bias.
     """
 
-    def __init__(self, linear: nn.Linear, n: int, stacked: Stacked, empty: Empty) -> None:
-        self.weight = stacked(linear.weight)  # (R, n_out, n_in)
+    def __init__(
+        self,
+        linear: nn.Linear,
+        n: int,
+        stacked: Stacked,
+        empty: Empty,
+        onto: Tensor | None = None,
+    ) -> None:
+        weight = stacked(linear.weight)  # (R, n_out, n_in)
+        self.weight, self.weight_grad = weight.data, _grad_of(weight)
         self.transposed = self.weight.mT
-        self.weight_grad = _grad_of(self.weight)
-        self.out = empty(n, linear.out_features)
+        self.out = empty(n, linear.out_features) if onto is None else onto
         self.grad_input = empty(n, linear.in_features)
-        self.bias: Tensor | None = None
+        # What the product is added to: a bias, or what is there already.
+        self.base: Tensor | None = onto
+        self.bias_grad: Tensor | None = None
         if linear.bias is not None:
             bias = stacked(linear.bias)
-            self.bias = bias[:, None]  # (R, 1, n_out)
+            self.base = bias.data[:, None]  # (R, 1, n_out)
             self.bias_grad = _grad_of(bias)
 
     def forward(self, x: Tensor) -> Tensor:
         self.x = x
-        if self.bias is None:
+        if self.base is None:
             return torch.bmm(x, self.transposed, out=self.out)
-        return torch.baddbmm(self.bias, x, self.transposed, out=self.out)
+        return torch.baddbmm(self.base, x, self.transposed, out=self.out)
 
     def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
         torch.bmm(grad.mT, self.x, out=self.weight_grad)
-        if self.bias is not None:
+        if self.bias_grad is not None:
             torch.sum(grad, dim=1, out=self.bias_grad)
         if not wants_input:
             return None
         return torch.bmm(grad, self.weight, out=self.grad_input)
-
-
-class Zeros(Layer):
-    """Nothing: the network without hidden layers.
-
-    Parameters
-    ----------
-    n_outputs : int
-        Width of the zeros.
-    empty : callable
-        Makes memory.
-    """
-
-    def __init__(self, n_outputs: int, empty: Empty) -> None:
-        self.out = empty(1, n_outputs).zero_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out
-
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
-        return None
 
 
 class Identity(Layer):
@@ -191,30 +183,60 @@ class Chain(Layer):
 
 
 class Half(Layer):
-    """Half an autoencoder: a linear path plus a network, times a gain.
+    """Half an autoencoder: a linear path, and the network whose output is added to it.
 
     Parameters
     ----------
-    linear : Dense
-        The linear path; the sum is written over its output.
-    network : Layer
-        The network.
+    linear : torch.nn.Linear
+        The linear path of the first model.
+    network : torch.nn.Module
+        The network of the first model; one that :func:`is_known`.
+    n : int
+        Rows of a batch.
+    stacked : callable
+        Finds the parameters of all models.
+    empty : callable
+        Makes memory.
+
+    Attributes
+    ----------
+    out, grad_input : Tensor of shape (R, n, n_out) and (R, n, n_in)
+        Where the output and the derivative with respect to the input always are.
     """
 
-    def __init__(self, linear: Dense, network: Layer) -> None:
-        self.linear = linear
-        self.network = network
+    def __init__(
+        self, linear: nn.Linear, network: nn.Module, n: int, stacked: Stacked, empty: Empty
+    ) -> None:
+        self.linear = Dense(linear, n, stacked, empty)
+        self.out, self.grad_input = self.linear.out, self.linear.grad_input
+        parts = list(network) if isinstance(network, nn.Sequential) else []
+        # A map without bias at the end adds its product to the linear path's.
+        self.is_added = len(parts) > 0 and getattr(parts[-1], "bias", True) is None
+        onto = self.out if self.is_added else None
+        self.network = Chain(
+            [
+                Dense(part, n, stacked, empty, onto if part is parts[-1] else None)
+                if isinstance(part, nn.Linear)
+                else _ACTIVATIONS[type(part)]()
+                for part in parts
+            ]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.linear.forward(x)
-        return out.add_(self.network.forward(x))
+        self.linear.forward(x)
+        if self.network.layers:
+            correction = self.network.forward(x)
+            if not self.is_added:
+                self.out.add_(correction)
+        return self.out
 
     def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
-        grad_input = self.linear.backward(grad, wants_input=wants_input)
-        correction = self.network.backward(grad, wants_input=wants_input)
-        if grad_input is None or correction is None:
-            return grad_input
-        return grad_input.add_(correction)
+        self.linear.backward(grad, wants_input=wants_input)
+        if self.network.layers:
+            correction = self.network.backward(grad, wants_input=wants_input)
+            if correction is not None:
+                self.grad_input.add_(correction)
+        return self.grad_input
 
 
 _ACTIVATIONS: dict[type[nn.Module], type[Layer]] = {
@@ -226,7 +248,7 @@ _ACTIVATIONS: dict[type[nn.Module], type[Layer]] = {
 
 
 def is_known(network: nn.Module) -> bool:
-    """Whether :func:`make_layer` can build this network.
+    """Whether :class:`Half` can be built with this network.
 
     Parameters
     ----------
@@ -257,38 +279,6 @@ def is_known(network: nn.Module) -> bool:
             for before, part in zip([None, *parts], parts, strict=False)
         )
         and not any(map(_has_hooks, parts))
-    )
-
-
-def make_layer(network: nn.Module, n: int, stacked: Stacked, empty: Empty) -> Layer:
-    """A network as layers.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        One that :func:`is_known`, of the first model.
-    n : int
-        Rows of a batch.
-    stacked : callable
-        Finds the parameters of all models.
-    empty : callable
-        Makes memory.
-
-    Returns
-    -------
-    Layer
-        The same function.
-    """
-    if isinstance(network, NoCorrection):
-        return Zeros(network.n_outputs, empty)
-    assert isinstance(network, nn.Sequential)
-    return Chain(
-        [
-            Dense(part, n, stacked, empty)
-            if isinstance(part, nn.Linear)
-            else _ACTIVATIONS[type(part)]()
-            for part in network
-        ]
     )
 
 

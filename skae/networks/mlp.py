@@ -85,7 +85,7 @@ class MLP(BaseEstimator):
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
             layers += [nn.Linear(n_in, n_out), ACTIVATIONS[self.activation]()]
-        output = nn.Linear(sizes[-1], n_outputs)
+        # The linear path, which the output is added to, has a bias already.
+        output = nn.Linear(sizes[-1], n_outputs, bias=False)
         nn.init.zeros_(output.weight)
-        nn.init.zeros_(output.bias)
         return nn.Sequential(*layers, output)

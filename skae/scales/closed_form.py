@@ -49,20 +49,23 @@ class ClosedFormScale(Scale):
     def finalize(self, mean_deviation: Tensor) -> None:
         self.value.copy_(self._log_optimum(mean_deviation))
 
-    def _batch_optimum(
+    def _deviation(
         self, residual: Tensor, weight: Tensor, scratch: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Pooled deviations of the rows, and the log-scale that is best for all."""
-        deviation = self.pool(self.likelihood.deviation(residual, out=scratch))
+    ) -> Tensor:
+        """Deviation of each row and feature: (n, d)."""
+        deviation = self.likelihood.deviation(residual, out=scratch)
         n_draws = residual.shape[-2] // weight.shape[-2]
         if n_draws > 1:
             # The scale is best for the expectation over the draws, so they are averaged.
             deviation = deviation.unflatten(-2, (n_draws, -1)).mean(dim=-3)
+        return deviation
+
+    def _batch_optimum(self, deviation: Tensor, weight: Tensor) -> Tensor:
+        """The log-scale that is best for all rows; the running one follows it."""
         total = weight.sum(dim=-2, keepdim=True)
-        mean = (weight.mT @ deviation) / total  # (1, 1 or d)
-        optimum = self._log_optimum(mean)
+        optimum = self._log_optimum(self.pool(weight.mT @ deviation).div_(total))
         self.value.lerp_(optimum, _MOMENTUM)
-        return deviation, optimum
+        return optimum
 
 
 class OptimalScale(ClosedFormScale):
@@ -80,7 +83,8 @@ class OptimalScale(ClosedFormScale):
         scratch: Tensor | None = None,
     ) -> Tensor:
         with torch.no_grad():
-            return self._batch_optimum(residual, weight, scratch)[1]
+            deviation = self._deviation(residual, weight, scratch)
+            return self._batch_optimum(deviation, weight)
 
 
 class ProfileScale(ClosedFormScale):
@@ -100,6 +104,7 @@ class ProfileScale(ClosedFormScale):
         scratch: Tensor | None = None,
     ) -> Tensor:
         with torch.no_grad():
-            deviation, _ = self._batch_optimum(residual, weight, scratch)
+            deviation = self._deviation(residual, weight, scratch)
+            self._batch_optimum(deviation, weight)
             n_draws = residual.shape[-2] // weight.shape[-2]
-            return torch.cat(n_draws * [self._log_optimum(deviation)], dim=-2)
+            return torch.cat(n_draws * [self._log_optimum(self.pool(deviation))], dim=-2)

@@ -11,7 +11,7 @@ from torch import nn
 from skae._module import AutoencoderModule, Spec
 from skae.engine import AutogradStep, make_step
 from skae.engine.compiled import CompiledStep, is_compilable
-from skae.engine.layers import Dense, is_known, make_layer
+from skae.engine.layers import Half, is_known
 from skae.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, LocationScale
 from skae.networks import ACTIVATIONS, MLP
 from skae.objectives import ELBO, NegativeLogLikelihood
@@ -305,21 +305,27 @@ def test_networks_that_are_left_to_autograd(network):
     assert not is_known(network)
 
 
-def test_a_plain_sequence_is_known():
-    layers = [nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4, bias=False), nn.Linear(4, 3)]
-    network = nn.Sequential(*layers).double()
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_plain_sequence_is_known(bias):
+    layers = [
+        nn.Linear(3, 4),
+        nn.Tanh(),
+        nn.Linear(4, 4, bias=False),
+        nn.Linear(4, 2, bias),
+    ]
+    network, linear = nn.Sequential(*layers).double(), nn.Linear(3, 2).double()
     assert is_known(network)
     x = torch.randn(N, 3, dtype=torch.float64)
-    expected = network(x).detach()
-    parameters = FlatParameters([list(network.parameters())])
+    expected = (linear(x) + network(x)).detach()
+    parameters = FlatParameters([[*linear.parameters(), *network.parameters()]])
 
     def empty(*shape):
         return torch.empty(1, *shape, dtype=torch.float64)
 
-    layer = make_layer(network, N, parameters.stacked, empty)
-    with torch.inference_mode():
-        torch.testing.assert_close(layer.forward(x[None])[0], expected)
-    assert isinstance(layer.layers[0], Dense)
+    half = Half(linear, network, N, parameters.stacked, empty)
+    for _ in range(2):
+        with torch.inference_mode():
+            torch.testing.assert_close(half.forward(x[None])[0], expected)
 
 
 @pytest.mark.parametrize("name", sorted(LIKELIHOODS))
