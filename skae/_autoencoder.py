@@ -71,6 +71,12 @@ class GaussianAutoencoder(BaseAutoencoder):
         Where the linear path starts: at probabilistic PCA in closed form, or at random.
         From "pca" the fit is never worse on its training data than where it started.
 
+    n_init : int, default=1
+        Number of starts that are trained side by side; the one that ends with the best
+        training objective (with early stopping, the best validation score) is kept. The
+        first starts as `init` says, the others at random. Callbacks follow the first.
+        Ignored when ``warm_start=True`` continues a fit.
+
     batch_size : int or "auto", default="auto"
         Size of the minibatches. "auto" is a sixteenth of the samples, as a power of 2
         between 32 and 512.
@@ -254,6 +260,12 @@ class LaplaceAutoencoder(BaseAutoencoder):
     init : {"pca", "random"}, default="pca"
         Where the linear path starts: at probabilistic PCA in closed form, or at random.
         From "pca" the fit is never worse on its training data than where it started.
+
+    n_init : int, default=1
+        Number of starts that are trained side by side; the one that ends with the best
+        training objective (with early stopping, the best validation score) is kept. The
+        first starts as `init` says, the others at random. Callbacks follow the first.
+        Ignored when ``warm_start=True`` continues a fit.
 
     batch_size : int or "auto", default="auto"
         Size of the minibatches. "auto" is a sixteenth of the samples, as a power of 2

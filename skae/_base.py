@@ -2,12 +2,14 @@
 
 import copy
 from abc import ABCMeta, abstractmethod
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.random import RandomState
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -15,7 +17,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from skae._fit import Job, Settings, fit_modules
+from skae._fit import Job, Settings
 from skae._fitted import FLOATS, FittedAutoencoder, fitted_attributes
 from skae._module import AutoencoderModule, Spec
 from skae._random import local_random_state
@@ -23,13 +25,20 @@ from skae._recorder import EpochCallbacks
 from skae._rows import select_rows, split_validation
 from skae._start import build_module, start
 from skae._threads import suitable_threads
+from skae._together import fit_together
 from skae._units import Units, measure
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
 from skae.scales import SCALES, check_scale
 
+_SEEDS = np.iinfo(np.int32).max
 # What scikit-learn's validation remembers of the data.
 _SEEN = ("n_features_in_", "feature_names_in_")
+
+
+def _attributes_now(module: AutoencoderModule, units: Units) -> dict[str, Any]:
+    """Fitted attributes of a model in training."""
+    return fitted_attributes(copy.deepcopy(module).eval(), units)
 
 
 class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta):
@@ -52,6 +61,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         ],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "init": [StrOptions({"pca", "random"})],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
@@ -83,6 +93,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         hidden_layer_sizes: int | ArrayLike = (64,),
         activation: str = "relu",
         init: str = "pca",
+        n_init: int = 1,
         batch_size: int | str = "auto",
         max_iter: int = 100,
         learning_rate_init: float = 5e-3,
@@ -107,6 +118,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.init = init
+        self.n_init = n_init
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.learning_rate_init = learning_rate_init
@@ -219,43 +231,54 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             )
 
         units = self._units if continued else measure(rows, self.covariance_type)
-        module = build_module(
-            spec,
-            units,
-            self.min_scale,
-            torch.float64 if self.precision == "float64" else torch.float32,
-            seed=random_state.randint(np.iinfo(np.int32).max),
-        ).to(device)
         if fixed_scale is not None:
             fixed_scale = units.per_scale(fixed_scale, self.covariance_type)
+        settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
         context = self._init_callback_context(max_subtasks=self.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": data, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**told)
-        settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
-        callbacks = EpochCallbacks(
-            context, told, lambda: fitted_attributes(copy.deepcopy(module).eval(), units)
-        )
-        # A step goes over the weights three times: forwards, and backwards for two.
-        step = 3 * settings.rows_per_batch(len(rows)) * module.n_weights
-        with suitable_threads(step):
-            if continued:
-                self._continue_from(module, fixed_scale)
-            else:
-                start(
-                    module, objective, rows, units, init=self.init, fixed_scale=fixed_scale
-                )
-            job = Job(
-                module,
-                objective,
-                rows,
-                validation,
+        jobs = []
+        for i in range(1 if continued else self.n_init):
+            if i > 0:
+                random_state = RandomState(random_state.randint(_SEEDS))
+            module = build_module(
+                spec,
                 units,
-                settings,
-                callbacks,
-                random_state,
+                self.min_scale,
+                torch.float64 if self.precision == "float64" else torch.float32,
+                seed=random_state.randint(_SEEDS),
+            ).to(device)
+            # A step goes over the weights three times: forwards, and backwards for two.
+            step = 3 * settings.rows_per_batch(len(rows)) * module.n_weights
+            with suitable_threads(step):
+                if continued:
+                    self._continue_from(module, fixed_scale)
+                else:
+                    # A second start in closed form would be the first one again.
+                    init = self.init if i == 0 else "random"
+                    start(
+                        module, objective, rows, units, init=init, fixed_scale=fixed_scale
+                    )
+            callbacks = EpochCallbacks(
+                context, told, partial(_attributes_now, module, units), is_silent=i > 0
             )
-            (epochs,) = fit_modules([job])
+            jobs.append(
+                Job(
+                    module,
+                    objective,
+                    rows,
+                    validation,
+                    units,
+                    settings if i == 0 else replace(settings, verbose=0),
+                    callbacks,
+                    random_state,
+                )
+            )
+        outcomes = fit_together(jobs)
+        results = [outcome.result() for outcome in outcomes]
+        best = min(range(len(jobs)), key=lambda i: outcomes[i].loss)
+        module, epochs = jobs[best].module, results[best]
         # Nothing of an earlier fit is touched before this one has succeeded.
         self._store(module, units, epochs, continued)
         context.call_on_fit_task_end(**told, reconstruction_attributes={})

@@ -1,7 +1,8 @@
 """A model over the rows of an array, in chunks of bounded memory."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ Statistic = Callable[[Tensor, Tensor], Tensor]
 # that what one operation writes the next one still finds in the cache.
 _CHUNK_NUMBERS = 2**18
 # Rows times draws that are enough for the mean of a statistic over the training set.
-_MEAN_EVALUATIONS = 2**14
+_MEAN_EVALUATIONS = 2**13
 # Draws of the posterior that follow the validation score during training.
 _VALIDATION_DRAWS = 8
 
@@ -83,18 +84,42 @@ def over_rows(
         The results.
     """
     n = len(X) if index is None else len(index)
-    size = max(1, _CHUNK_NUMBERS // (n_draws * module.width))
-    results = []
+    result = np.empty(0)
+    with _evaluating(module):
+        for first, y in _blocks(X, units, module, n_draws, index):
+            values = function(y).cpu().numpy()
+            if first == 0:
+                # Small pieces between the large temporaries would tear the heap.
+                result = np.empty((n, *values.shape[1:]), dtype=values.dtype)
+            result[first : first + len(values)] = values
+    return result
+
+
+@contextmanager
+def _evaluating(module: AutoencoderModule) -> Iterator[None]:
+    """No gradients, and the module in evaluation mode."""
     training = module.training
     module.eval()
     with torch.inference_mode():
-        for first in range(0, n, size):
-            part = slice(first, first + size)
-            block = X[part] if index is None else X[index[part]]
-            y = torch.from_numpy((block - units.mean) / units.std)
-            results.append(function(y.to(module.ratio)).cpu().numpy())
+        yield
     module.train(training)
-    return np.concatenate(results)
+
+
+def _blocks(
+    X: np.ndarray,
+    units: Units,
+    module: AutoencoderModule,
+    n_draws: int,
+    index: np.ndarray | None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Standardised rows, block by block, with the place of the first of them."""
+    n = len(X) if index is None else len(index)
+    size = max(1, _CHUNK_NUMBERS // (n_draws * module.width))
+    for first in range(0, n, size):
+        part = slice(first, first + size)
+        block = X[part] if index is None else X[index[part]]
+        y = torch.from_numpy((block - units.mean) / units.std)
+        yield first, y.to(module.ratio)
 
 
 def mean_over_rows(
@@ -133,31 +158,21 @@ def mean_over_rows(
     # rows take some each, in turn, so that together they use the whole set evenly.
     half = len(draws) // 2
     n_pairs = min(half, -(-n_evaluations // (2 * len(rows))))
-    weights = torch.as_tensor(rows.weight)
-    n_done = 0
-
-    def weighted_sum(y: Tensor) -> Tensor:
-        nonlocal n_done
-        if n_pairs == half:
-            used = draws[:, None]  # (n_draws, 1, k)
-        else:
-            turn = torch.arange(n_done, n_done + len(y), device=draws.device) * n_pairs
-            pair = (turn + torch.arange(n_pairs, device=draws.device)[:, None]) % half
-            used = torch.cat([draws[pair], draws[pair + half]])  # (2 n_pairs, n, k)
-        weight = weights[n_done : n_done + len(y)].to(y.device)
-        n_done += len(y)
-        return weight @ statistic(y, used).double()
-
-    sums = over_rows(
-        lambda y: weighted_sum(y)[None],
-        rows.X,
-        units,
-        module,
-        n_draws=max(2 * n_pairs, 1),
-        index=rows.index,
-    )
-    mean = sums.sum(axis=0, keepdims=True) / len(rows)
-    return torch.as_tensor(mean).to(module.ratio)
+    weights = torch.as_tensor(rows.weight).to(draws.device)
+    n_draws = max(2 * n_pairs, 1)
+    total: Tensor | float = 0.0
+    with _evaluating(module):
+        for first, y in _blocks(rows.X, units, module, n_draws, rows.index):
+            if n_pairs == half:
+                used = draws[:, None]  # (n_draws, 1, k)
+            else:
+                turn = torch.arange(first, first + len(y), device=draws.device) * n_pairs
+                pair = (turn + torch.arange(n_pairs, device=draws.device)[:, None]) % half
+                used = torch.cat([draws[pair], draws[pair + half]])  # (2 n_pairs, n, k)
+            weight = weights[first : first + len(y)]
+            total = total + (weight @ statistic(y, used).double())[None]
+    # A copy, since a tensor made above could not be used with gradients.
+    return torch.as_tensor(total).clone().div_(len(rows)).to(module.ratio)
 
 
 def training_objective(
@@ -194,6 +209,51 @@ def training_objective(
 
     mean = mean_over_rows(module, objective, rows, units, statistic, n_evaluations)
     return -float(mean)
+
+
+def settle(
+    module: AutoencoderModule, objective: Objective, rows: Rows, units: Units
+) -> float:
+    """Take a closed-form scale from all rows, and say what training minimises with it.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The model; its scale is finalised.
+    objective : Objective
+        What training minimises.
+    rows : Rows
+        Training data.
+    units : Units
+        Their statistics.
+
+    Returns
+    -------
+    float
+        The objective, in nats, in the likelihood's units.
+    """
+    scale, likelihood = module.scale, module.spec.likelihood
+    if not scale.needs_optimal_scale:
+        return training_objective(module, objective, rows, units)
+
+    def statistic(y: Tensor, draws: Tensor) -> Tensor:
+        deviation, kl = objective.expectation(
+            module, y, draws, lambda x, loc, _: scale.pool(likelihood.deviation(x - loc))
+        )
+        return torch.cat([deviation, kl.sum(dim=1, keepdim=True)], dim=1)
+
+    mean = mean_over_rows(module, objective, rows, units, statistic)
+    deviation, kl = mean[:, :-1], float(mean[0, -1])
+    scale.finalize(deviation)
+    # The log-density is linear in the deviation, so its mean is that of a residual whose
+    # deviation is the mean one: for most likelihoods the best scale itself.
+    residual = likelihood.optimal_scale(deviation)
+    if not torch.allclose(likelihood.deviation(residual), deviation, rtol=1e-5):
+        return training_objective(module, objective, rows, units)
+    log_scale = scale.log_scale(module.ratio.new_empty(1, 0))
+    log_prob = likelihood.log_prob(residual, torch.zeros_like(residual), log_scale)
+    expected = float(log_prob.double().mean()) * module.spec.n_features
+    return objective.kl_weight(1.0) * kl - expected
 
 
 def validation_score(

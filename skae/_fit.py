@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
+from torch import Tensor, nn
 
-from skae._evaluate import mean_over_rows, training_objective, validation_score
+from skae._evaluate import mean_over_rows, settle, validation_score
 from skae._module import AutoencoderModule
 from skae._random import torch_generator
 from skae._recorder import EpochCallbacks, Recorder
 from skae._rows import Rows
-from skae._threads import flushed_denormals
+from skae._threads import flushed_denormals, suitable_threads
 from skae._units import Units
-from skae.engine import make_step
+from skae.engine import is_compilable, make_step
 from skae.objectives import Objective
 from skae.training import (
     Adam,
@@ -103,6 +103,26 @@ class Job:
     callbacks: EpochCallbacks
     random_state: RandomState
 
+    def program(self) -> object:
+        """What jobs must have in common to be trained side by side.
+
+        Returns
+        -------
+        object
+            Equal for two such jobs; of a job that trains alone equal to itself only.
+        """
+        module, objective, settings = self.module, self.objective, self.settings
+        spec, likelihood = module.spec, module.spec.likelihood
+        if not is_compilable(module, objective) or vars(likelihood):
+            return id(self)
+        rows = settings.rows_per_batch(len(self.rows))
+        return (
+            (spec.n_features, spec.n_components, spec.variance_mode, spec.covariance_type),
+            (repr(module.encoder), repr(module.decoder), type(likelihood)),
+            (type(objective), objective.n_mc_samples, module.ratio.dtype),
+            (str(module.ratio.device), rows, -(-len(self.rows) // rows), settings.shuffle),
+        )
+
     def validate(self) -> float:
         """Score of the validation data as the model stands.
 
@@ -114,7 +134,7 @@ class Job:
         assert self.validation is not None
         # A closed-form scale is only a running mean between the steps.
         some = self.rows.thin(_SCALE_ROWS)
-        _finalize_scale(self.module, self.objective, some, self.units)
+        settle(self.module, self.objective, some, self.units)
         return validation_score(self.module, self.objective, self.validation, self.units)
 
     def final_objective(self) -> float:
@@ -125,11 +145,47 @@ class Job:
         float
             The objective, in nats, in the likelihood's units.
         """
-        _finalize_scale(self.module, self.objective, self.rows, self.units)
-        return training_objective(self.module, self.objective, self.rows, self.units)
+        return settle(self.module, self.objective, self.rows, self.units)
 
 
-def fit_modules(jobs: Sequence[Job]) -> list[list[dict[str, float]]]:
+@dataclass
+class Outcome:
+    """What became of a job.
+
+    Attributes
+    ----------
+    epochs : list of dict
+        What is known of each epoch.
+    loss : float
+        What the fit is judged by: the training objective, or with early stopping minus the
+        validation score.
+    error : Exception or None
+        What ended the training, if a callback or the validation raised something.
+    """
+
+    epochs: list[dict[str, float]]
+    loss: float = math.inf
+    error: Exception | None = None
+
+    def result(self) -> list[dict[str, float]]:
+        """What is known of each epoch.
+
+        Returns
+        -------
+        list of dict
+            The epochs.
+
+        Raises
+        ------
+        Exception
+            What ended the training.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.epochs
+
+
+def fit_modules(jobs: Sequence[Job]) -> list[Outcome]:
     """Train models that have been started, side by side and in place.
 
     Parameters
@@ -139,8 +195,8 @@ def fit_modules(jobs: Sequence[Job]) -> list[list[dict[str, float]]]:
 
     Returns
     -------
-    list of R lists of dict
-        What is known of each epoch of each model.
+    list of R Outcome
+        What became of each.
 
     Warns
     -----
@@ -149,17 +205,72 @@ def fit_modules(jobs: Sequence[Job]) -> list[list[dict[str, float]]]:
     UserWarning
         If the user interrupts; then the last whole epoch counts.
     """
-    modules = [job.module for job in jobs]
-    parameters = _flatten(modules)
+    parameters = _flatten([job.module for job in jobs])
     batches = _make_batches(jobs)
-    annealings, recorders, first, first_objective = [], [], [], []
-    for job, values in zip(jobs, parameters.values, strict=True):
+    followed = [_Followed(job, v) for job, v in zip(jobs, parameters.values, strict=True)]
+    adam = Adam(parameters, [job.settings.alpha / len(job.rows) for job in jobs])
+    epoch, running = 0, list(followed)
+    try:
+        with flushed_denormals():
+            while running:
+                step = make_step(
+                    [f.job.module for f in running],
+                    [f.job.objective for f in running],
+                    adam.parameters,
+                    batches.size,
+                )
+                annealings = [f.annealing for f in running]
+                epoch, left = train(step, batches, adam, annealings, running, epoch)
+                running = [running[i] for i in left]
+                if running:
+                    parameters = adam.parameters.select(left)
+                    adam, batches = adam.select(left, parameters), batches.select(left)
+                    for f, values in zip(running, parameters.values, strict=True):
+                        f.recorder.values = values
+    except KeyboardInterrupt:
+        for f in running:
+            f.recorder.restore()
+        warnings.warn("Training interrupted by user.", stacklevel=2)
+    return [f.conclude() for f in followed]
+
+
+def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
+    """Train models that have been started: those that are alike side by side.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        The models, of any shapes.
+
+    Returns
+    -------
+    list of Outcome
+        What became of each, in the same order.
+    """
+    groups: dict[object, list[int]] = {}
+    for i, job in enumerate(jobs):
+        groups.setdefault(job.program(), []).append(i)
+    outcomes: dict[int, Outcome] = {}
+    for members in groups.values():
+        n_weights = jobs[members[0]].module.n_weights
+        rows = jobs[members[0]].settings.rows_per_batch(len(jobs[members[0]].rows))
+        with suitable_threads(3 * rows * n_weights * len(members)):
+            found = fit_modules([jobs[i] for i in members])
+        outcomes.update(zip(members, found, strict=True))
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+class _Followed:
+    """A job in training: its hooks, and what it started from."""
+
+    def __init__(self, job: Job, values: Tensor) -> None:
+        self.job = job
         settings = job.settings
-        annealing = Annealing(settings.learning_rate_init, settings.max_iter)
-        recorder = Recorder(
+        self.annealing = Annealing(settings.learning_rate_init, settings.max_iter)
+        self.recorder = Recorder(
             values,
             job.objective,
-            annealing,
+            self.annealing,
             Plateau(settings.tol, settings.n_iter_no_change),
             job.callbacks,
             log_unit=job.units.log_unit,
@@ -168,38 +279,73 @@ def fit_modules(jobs: Sequence[Job]) -> list[list[dict[str, float]]]:
             early_stopping=settings.early_stopping,
             verbose=settings.verbose,
         )
-        annealings.append(annealing)
-        recorders.append(recorder)
-        first.append(values.clone())
-        first_objective.append(job.final_objective())
-    l2 = [job.settings.alpha / len(job.rows) for job in jobs]
-    objectives = [job.objective for job in jobs]
-    step = make_step(modules, objectives, parameters, batches.size)
-    try:
-        with flushed_denormals():
-            train(step, parameters, batches, Adam(parameters, l2), annealings, recorders)
-    except KeyboardInterrupt:
-        for recorder in recorders:
-            recorder.restore()
-        warnings.warn("Training interrupted by user.", stacklevel=2)
-    for i, (job, recorder) in enumerate(zip(jobs, recorders, strict=True)):
+        self.trained = _trained(job.module)
+        self.first = values.clone()
+        self.first_objective = job.final_objective()
+        self.error: Exception | None = None
+
+    def on_epoch_begin(self) -> None:
+        """Called before each epoch."""
+        try:
+            self.recorder.on_epoch_begin()
+        except Exception as error:
+            self.error = error
+
+    def on_epoch_end(self, metrics: np.ndarray, progress: float) -> bool:
+        """Called after each epoch; an error ends the training of this model alone."""
+        try:
+            return self.error is not None or self.recorder.on_epoch_end(metrics, progress)
+        except Exception as error:
+            self.error = error
+            return True
+
+    def conclude(self) -> Outcome:
+        """Fix the scale of the trained model, or of its start if that was better.
+
+        What a fit returns is finite, and no worse than what it started from: on the
+        training data, or else on the validation data, where the start took part in the
+        comparison.
+        """
+        if self.error is not None:
+            return Outcome([], error=self.error)
+        job, recorder = self.job, self.recorder
         recorder.restore_best()
-        for parameter in job.module.parameters():
-            parameter.grad = None
+        # Memory of its own: the flat buffer belongs to all models.
+        for parameter in self.trained:
+            parameter.data, parameter.grad = parameter.data.clone(), None
+        for buffer in job.module.buffers():
+            buffer.data = buffer.data.clone()
         job.module.requires_grad_(False).eval()
-        _conclude(job, parameters.values[i], first[i], first_objective[i])
-    return [recorder.epochs for recorder in recorders]
+        last_objective = job.final_objective()
+        worse = last_objective > self.first_objective and not job.settings.early_stopping
+        loss = min(last_objective, self.first_objective)
+        if job.settings.early_stopping:
+            loss = recorder.plateau.best
+        if worse or not math.isfinite(last_objective):
+            if not math.isfinite(last_objective):
+                _warn_of_divergence()
+            sizes = [parameter.numel() for parameter in self.trained]
+            parts = self.first.split(sizes)
+            for parameter, first in zip(self.trained, parts, strict=True):
+                parameter.copy_(first.view_as(parameter))
+            job.final_objective()
+        _warn_of_floor(job.module, job.objective, job.rows, job.units)
+        return Outcome(recorder.epochs, loss)
 
 
 def _flatten(modules: Sequence[AutoencoderModule]) -> FlatParameters:
     """The parameters of the models, in one buffer."""
     networks = [modules[0].encoder, modules[0].decoder]
     return FlatParameters(
-        [[p for p in module.parameters() if p.requires_grad] for module in modules],
+        [_trained(module) for module in modules],
         # The penalty pulls the networks' correction towards 0, so the model towards its
         # linear path; biases go free.
         penalized=[p for net in networks for p in net.parameters() if p.ndim > 1],
     )
+
+
+def _trained(module: AutoencoderModule) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]
 
 
 def _make_batches(jobs: Sequence[Job]) -> Batches:
@@ -223,22 +369,6 @@ def _make_batches(jobs: Sequence[Job]) -> Batches:
     )
 
 
-def _conclude(job: Job, values: Tensor, first: Tensor, first_objective: float) -> None:
-    """Fix the scale of a trained model, or of its start if that was better.
-
-    What a fit returns is finite, and no worse than what it started from: on the training
-    data, or else on the validation data, where the start took part in the comparison.
-    """
-    last_objective = job.final_objective()
-    worse = last_objective > first_objective and not job.settings.early_stopping
-    if worse or not math.isfinite(last_objective):
-        if not math.isfinite(last_objective):
-            _warn_of_divergence()
-        values.copy_(first)
-        _finalize_scale(job.module, job.objective, job.rows, job.units)
-    _warn_of_floor(job.module, job.objective, job.rows, job.units)
-
-
 def shared_scale(module: AutoencoderModule, units: Units) -> float | np.ndarray | None:
     """The model's scale as it stands.
 
@@ -260,25 +390,6 @@ def shared_scale(module: AutoencoderModule, units: Units) -> float | np.ndarray 
         log_scale = module.scale.log_scale(module.ratio.new_empty(1, 0))
     scale = np.exp(log_scale.double().cpu().numpy()[0]) * units.unit
     return scale if module.spec.covariance_type == "diag" else float(scale[0])
-
-
-def _finalize_scale(
-    module: AutoencoderModule, objective: Objective, rows: Rows, units: Units
-) -> None:
-    """Take a closed-form scale from the whole training set."""
-    scale, likelihood = module.scale, module.spec.likelihood
-    if not scale.needs_optimal_scale:
-        return
-
-    def deviation(y: Tensor, draws: Tensor) -> Tensor:
-        return objective.expectation(
-            module,
-            y,
-            draws,
-            lambda x, loc, _: scale.pool(likelihood.deviation(x - loc)),
-        )[0]
-
-    scale.finalize(mean_over_rows(module, objective, rows, units, deviation))
 
 
 def _warn_of_floor(

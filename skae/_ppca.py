@@ -11,6 +11,8 @@ from skae._units import Units
 
 # Rows that are enough for a start.
 _START_ROWS = 10_000
+# Numbers that are scaled together.
+_BLOCK_NUMBERS = 2**18
 # Beyond this size of the smaller side, a randomised decomposition.
 _EXACT_SIZE = 2000
 # Factor analysis is worth its steps up to this number of features.
@@ -41,13 +43,22 @@ def principal_components(
     total : float
         Sum of all eigenvalues.
     """
-    A = _scaled(rows.thin(_START_ROWS), units)
-    n, d = A.shape
+    rows = rows.thin(_START_ROWS)
+    n, d = len(rows), rows.X.shape[1]
     q = min(n_components, n, d)
     if min(n, d) > _EXACT_SIZE:
+        A = _scaled(rows, units)
         _, singular, Vt = randomized_svd(A, q, random_state=0)
         return Vt.T, np.square(singular), float(np.square(A).sum())
-    gram = A.T @ A if d <= n else A @ A.T
+    if d <= n:
+        # Block by block: a scaled copy of all rows at once is not needed.
+        size = max(d, _BLOCK_NUMBERS // d)
+        parts = [slice(first, first + size) for first in range(0, n, size)]
+        blocks = (_scaled(rows, units, part) for part in parts)
+        gram = sum((A.T @ A for A in blocks), np.zeros((d, d)))
+    else:
+        A = _scaled(rows, units)
+        gram = A @ A.T
     size = len(gram)
     eigenvalues, vectors = scipy.linalg.eigh(gram, subset_by_index=[size - q, size - 1])
     eigenvalues = np.maximum(eigenvalues[::-1], 0.0)
@@ -162,8 +173,8 @@ def winsorized(rows: Rows, units: Units) -> Rows:
     return replace(rows, weight=rows.weight * np.minimum(factor, 1.0))
 
 
-def _scaled(rows: Rows, units: Units) -> np.ndarray:
+def _scaled(rows: Rows, units: Units, part: slice = slice(None)) -> np.ndarray:
     """Centred rows in the likelihood's units, of which A'A is the covariance."""
-    A = (rows.X[rows.index] - units.mean) / units.unit
-    A *= np.sqrt(rows.weight / len(rows))[:, None]
+    A = (rows.X[rows.index[part]] - units.mean) / units.unit
+    A *= np.sqrt(rows.weight[part] / len(rows))[:, None]
     return A

@@ -26,6 +26,8 @@ class EpochCallbacks:
         What callbacks may ask for: estimator, X, y and metadata.
     fitted_attributes : callable
         Returns the attributes of an estimator fitted up to now.
+    is_silent : bool, default=False
+        Whether to tell nobody: of several starts, callbacks follow the first.
     """
 
     def __init__(
@@ -33,13 +35,17 @@ class EpochCallbacks:
         context: CallbackContext,
         told: dict[str, Any],
         fitted_attributes: Callable[[], dict[str, Any]],
+        is_silent: bool = False,
     ) -> None:
         self.context = context
         self.told = told
         self.fitted_attributes = fitted_attributes
+        self.is_silent = is_silent
 
     def begin(self) -> None:
         """Called before each epoch."""
+        if self.is_silent:
+            return
         self.epoch = self.context.subcontext(task_name="epoch")
         self.epoch.call_on_fit_task_begin(**self.told)
 
@@ -51,6 +57,8 @@ class EpochCallbacks:
         bool
             Whether a callback asks to stop.
         """
+        if self.is_silent:
+            return False
         return self.epoch.call_on_fit_task_end(
             **self.told, reconstruction_attributes=self.fitted_attributes
         )

@@ -11,7 +11,8 @@ from skae._rows import Rows
 _RESOLUTION_ROWS = 1000
 # Smallest scale in the likelihood's units that float32 residuals can support.
 _SMALLEST = 1e-6
-_CHUNK = 8192
+# Numbers that are looked at together.
+_CHUNK_NUMBERS = 2**18
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def measure(rows: Rows, covariance_type: str) -> Units:
     """
     X, index = rows.X, rows.index
     share = rows.weight[:, None] / len(rows)
-    chunks = [slice(i, i + _CHUNK) for i in range(0, len(rows), _CHUNK)]
+    size = max(1, _CHUNK_NUMBERS // X.shape[1])
+    chunks = [slice(i, i + size) for i in range(0, len(rows), size)]
     # In two passes: the second one centres, so that an offset costs no digits. What the
     # first pass left of the mean is added to it.
     pivot = X[index[0]].astype(np.float64)

@@ -99,6 +99,12 @@ class VariationalAutoencoder(BaseAutoencoder):
         Where the linear path starts: at probabilistic PCA in closed form, or at random.
         From "pca" the fit is never worse on its training data than where it started.
 
+    n_init : int, default=1
+        Number of starts that are trained side by side; the one that ends with the best
+        training objective (with early stopping, the best validation score) is kept. The
+        first starts as `init` says, the others at random. Callbacks follow the first.
+        Ignored when ``warm_start=True`` continues a fit.
+
     batch_size : int or "auto", default="auto"
         Size of the minibatches. "auto" is a sixteenth of the samples, as a power of 2
         between 32 and 512.
@@ -257,6 +263,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         hidden_layer_sizes: int | ArrayLike = (64,),
         activation: str = "relu",
         init: str = "pca",
+        n_init: int = 1,
         batch_size: int | str = "auto",
         max_iter: int = 100,
         learning_rate_init: float = 5e-3,
@@ -282,6 +289,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             init=init,
+            n_init=n_init,
             batch_size=batch_size,
             max_iter=max_iter,
             learning_rate_init=learning_rate_init,

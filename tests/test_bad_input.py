@@ -23,10 +23,10 @@ def no_training(request, monkeypatch):
     if "fitted" in request.fixturenames:
         return
 
-    def fit_modules(*args, **kwargs):
+    def fit_together(*args, **kwargs):
         pytest.fail("the bad input was not noticed before training")
 
-    monkeypatch.setattr("skae._base.fit_modules", fit_modules)
+    monkeypatch.setattr("skae._base.fit_together", fit_together)
 
 
 def refuses(action, error, message):
@@ -155,6 +155,7 @@ OUT_OF_RANGE = {
     "hidden_layer_sizes": [0, -1, 2.5, None, "64"],
     "activation": ["ReLU", "gelu", None],
     "init": ["PCA", "zeros", None],
+    "n_init": [0, -1, 1.5, "2", None],
     "batch_size": [0, -1, 2.5, "all", None],
     "max_iter": [0, -1, 2.5, "10", None],
     "learning_rate_init": [0, -1e-3, np.inf, np.nan, "auto", None],

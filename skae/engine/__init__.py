@@ -3,6 +3,7 @@
 Nothing else in the package knows which of the two it is: both leave the same gradients.
 """
 
+from skae.engine.compiled import is_compilable
 from skae.engine.step import AutogradStep, make_step
 
-__all__ = ["AutogradStep", "make_step"]
+__all__ = ["AutogradStep", "is_compilable", "make_step"]

@@ -16,12 +16,19 @@ class Annealing:
         Learning rate at the start.
     n_epochs : int
         Epochs of the training.
+
+    Attributes
+    ----------
+    n_epochs : int
+        Epochs that the training will have as things stand.
+    max_epochs : int
+        Epochs that it was to have at first.
     """
 
     def __init__(self, learning_rate: float, n_epochs: int) -> None:
         self.learning_rate = learning_rate
         self.n_epochs = n_epochs
-        self._total = n_epochs
+        self.max_epochs = n_epochs
         self._cooling: tuple[float, float] | None = None
 
     @property
@@ -43,7 +50,9 @@ class Annealing:
             The rate.
         """
         if self._cooling is None:
-            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self._total))
+            return (
+                self.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.max_epochs))
+            )
         start, rate = self._cooling
         return rate * (self.n_epochs - epoch) / (self.n_epochs - start)
 

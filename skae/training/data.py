@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Standardised data of this many bytes are kept in the memory of the host; more than that
-# are standardised again, batch by batch, in each epoch.
+# Standardised data of this many bytes for each model are kept in the memory of the host;
+# more than that are standardised again, block by block, in each epoch.
 _RESIDENT_BYTES = 2**24
 # The same for another device: this share of the memory that is free there.
 _RESIDENT_SHARE = 0.5
@@ -128,6 +128,8 @@ class Batches:
         Sources of the random orders, on the CPU.
     noise : sequence of R torch.Generator
         Sources of the normal numbers, on the device.
+    resident : list of R Tensor, default=None
+        The standardised rows of each model, where they are there already.
 
     Raises
     ------
@@ -146,13 +148,16 @@ class Batches:
         device: torch.device,
         order: Sequence[torch.Generator],
         noise: Sequence[torch.Generator],
+        resident: list[Tensor] | None = None,
     ) -> None:
         counts = {-(-len(s) // batch_size) for s in sets}
         if len(counts) > 1:
             raise ValueError(f"The models differ in their number of batches: {counts}.")
         self.n_batches = counts.pop()
         self.sets = sets
+        self.batch_size = batch_size
         self.shuffle = shuffle
+        self.noise_shape = noise_shape
         self._order, self._noise = order, noise
         self._sizes = [-(-len(s) // self.n_batches) for s in sets]
         self.size = max(self._sizes)
@@ -173,7 +178,7 @@ class Batches:
             if device.type == "cpu"
             else torch.empty_like(self._y, device="cpu", pin_memory=device.type == "cuda")
         )
-        self._resident = self._load(dtype, device)
+        self._resident = self._load(dtype, device) if resident is None else resident
 
     def _fill_up(self, rows: TrainingSet) -> tuple[np.ndarray, np.ndarray]:
         """Positions in an epoch of the rows of each batch, and what a row counts there."""
@@ -189,7 +194,7 @@ class Batches:
         """All rows of all models, standardised, on the device, if they fit there."""
         d = self.sets[0].X.shape[1]
         n_bytes = sum(map(len, self.sets)) * d * dtype.itemsize
-        budget: float = _RESIDENT_BYTES
+        budget: float = _RESIDENT_BYTES * len(self.sets)
         if device.type == "cuda":
             budget = _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
         if n_bytes > budget:
@@ -202,6 +207,31 @@ class Batches:
                 s.standardize(part, out=y[start : start + 8192])
             resident.append(y.to(device))
         return resident
+
+    def select(self, chosen: Sequence[int]) -> "Batches":
+        """The batches of some of the models.
+
+        Parameters
+        ----------
+        chosen : sequence of int
+            Which models.
+
+        Returns
+        -------
+        Batches
+            Those that these models would have had next.
+        """
+        return Batches(
+            [self.sets[r] for r in chosen],
+            batch_size=self.batch_size,
+            shuffle=self.shuffle,
+            noise_shape=self.noise_shape,
+            dtype=self._y.dtype,
+            device=self._y.device,
+            order=[self._order[r] for r in chosen],
+            noise=[self._noise[r] for r in chosen],
+            resident=self._resident and [self._resident[r] for r in chosen],
+        )
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """One pass over the rows.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skae.training.annealing import Annealing
 from skae.training.data import Batches
-from skae.training.parameters import Adam, FlatParameters
+from skae.training.parameters import Adam
 
 
 class Step(Protocol):
@@ -63,54 +63,62 @@ class EpochHooks(Protocol):
 
 def train(
     step: Step,
-    parameters: FlatParameters,
     batches: Batches,
     optimizer: Adam,
     annealings: Sequence[Annealing],
     hooks: Sequence[EpochHooks],
-) -> None:
-    """Minimise the losses of R models side by side.
+    epoch: int = 0,
+) -> tuple[int, list[int]]:
+    """Minimise the losses of R models side by side, until a quarter of them is done.
 
-    Nothing is read back from the device within an epoch.
+    Nothing is read back from the device within an epoch. Models that are done first wait
+    for the others without changing; when they are many, it pays to go on without them.
 
     Parameters
     ----------
     step : Step
         Computes the gradients.
-    parameters : FlatParameters
-        What the losses depend on.
     batches : Batches
         The data.
     optimizer : Adam
-        The update.
+        The parameters, and their update.
     annealings : sequence of R Annealing
         The learning rate of each model, and its number of epochs.
     hooks : sequence of R EpochHooks
         Told of the beginning and the end of each epoch of a model; may stop its training.
+    epoch : int, default=0
+        Epochs that are done.
+
+    Returns
+    -------
+    epoch : int
+        Epochs that are done now.
+    running : list of int
+        Models that are not done.
     """
-    n_epochs = [annealing.n_epochs for annealing in annealings]
-    running = set(range(len(hooks)))
-    finished: dict[int, Tensor] = {}
-    epoch = 0
-    while running:
+    parameters = optimizer.parameters
+    n_models, n_batches = len(hooks), batches.n_batches
+    running = list(range(n_models))
+    done: dict[int, Tensor] = {}
+    while running and 4 * len(running) > 3 * n_models:
         for r in running:
             hooks[r].on_epoch_begin()
         totals: Tensor | float = 0.0
         for b, (y, share, noise) in enumerate(batches.epoch()):
-            time = epoch + b / batches.n_batches
-            after = epoch + (b + 1) / batches.n_batches
-            rates = [
-                a.rate(time) if r in running else 0.0 for r, a in enumerate(annealings)
-            ]
-            totals = totals + step(y, share, noise, [after / n for n in n_epochs])
-            optimizer.step(rates)
+            time, after = epoch + b / n_batches, epoch + (b + 1) / n_batches
+            progress = [min(after / a.max_epochs, 1.0) for a in annealings]
+            totals = totals + step(y, share, noise, progress)
+            optimizer.step(
+                [0.0 if r in done else annealings[r].rate(time) for r in range(n_models)]
+            )
         epoch += 1
-        means = torch.as_tensor(totals).double().cpu().numpy() / batches.n_batches
-        for r in sorted(running):
-            stop = hooks[r].on_epoch_end(means[r], epoch / n_epochs[r])
+        means = torch.as_tensor(totals).double().cpu().numpy() / n_batches
+        for r in list(running):
+            stop = hooks[r].on_epoch_end(means[r], epoch / annealings[r].max_epochs)
             if stop or epoch >= annealings[r].n_epochs:
                 running.remove(r)
-                finished[r] = parameters.values[r].clone()
+                done[r] = parameters.values[r].clone()
     # What the others needed after a model's end must not show in it.
-    for r, values in finished.items():
+    for r, values in done.items():
         parameters.values[r] = values
+    return epoch, running

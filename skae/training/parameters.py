@@ -33,6 +33,8 @@ class FlatParameters:
         models: Sequence[Sequence[nn.Parameter]],
         penalized: Sequence[nn.Parameter] = (),
     ) -> None:
+        self._models = models
+        self._penalized = penalized
         chosen = {id(p) for p in penalized}
         self.values = torch.stack(
             [torch.cat([p.detach().reshape(-1) for p in model]) for model in models]
@@ -69,6 +71,24 @@ class FlatParameters:
         """
         return self._stacked[id(parameter)]
 
+    def select(self, chosen: Sequence[int]) -> "FlatParameters":
+        """Some of the models, in a buffer of their own.
+
+        Parameters
+        ----------
+        chosen : sequence of int
+            Which models.
+
+        Returns
+        -------
+        FlatParameters
+            Their parameters, which move; those of the others stay where they are.
+        """
+        at = [id(p) for p in self._models[0]]
+        places = [at.index(id(p)) for p in self._penalized]
+        models = [self._models[r] for r in chosen]
+        return FlatParameters(models, [models[0][i] for i in places])
+
 
 class Adam:
     """Adam over one flat buffer (Kingma and Ba 2015), one fused call a step.
@@ -88,11 +108,33 @@ class Adam:
     def __init__(self, parameters: FlatParameters, l2: Sequence[float]) -> None:
         values = parameters.values
         self.parameters = parameters
+        self._l2 = list(l2)
         self.l2 = parameters.penalized * values.new_tensor(list(l2))[:, None]
         self.has_l2 = any(l2)
         self.mean = torch.zeros_like(values)
         self.mean_square = torch.zeros_like(values)
         self.n_steps = torch.zeros((), device=values.device)
+
+    def select(self, chosen: Sequence[int], parameters: FlatParameters) -> "Adam":
+        """The update of some of the models.
+
+        Parameters
+        ----------
+        chosen : sequence of int
+            Which models.
+        parameters : FlatParameters
+            Their parameters.
+
+        Returns
+        -------
+        Adam
+            One that goes on where this one stands.
+        """
+        adam = Adam(parameters, [self._l2[r] for r in chosen])
+        index = torch.tensor(list(chosen), device=self.mean.device)
+        adam.mean, adam.mean_square = self.mean[index], self.mean_square[index]
+        adam.n_steps = self.n_steps
+        return adam
 
     def step(self, learning_rates: Sequence[float]) -> None:
         """Update the parameters by their gradients.

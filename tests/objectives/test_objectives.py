@@ -77,7 +77,7 @@ def make_batch(n=N, seed=1):
     return y, torch.tensor(weight / weight.mean())
 
 
-def draws_for(objective, seed=7):
+def draws_for(objective, seed=11):
     generator = torch.Generator().manual_seed(seed)
     shape = (objective.n_mc_samples, N, K)
     return torch.empty(shape, dtype=torch.float64).normal_(generator=generator)
@@ -333,7 +333,8 @@ def test_gradient_is_the_finite_difference_of_the_loss(combination, objective):
 )
 @pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
 def test_loss_is_what_it_says(combination, beta):
-    module, (y, weight) = make_module(combination, 2), make_batch()
+    # Small weights: torch's logistic rounds to 0 or 1 where a scale is very small.
+    module, (y, weight) = make_module(combination, 2, spread=0.3), make_batch()
     objective = ELBO(beta, "linear", n_mc_samples=3)
     with torch.no_grad():
         draws = draws_for(objective)

@@ -574,7 +574,7 @@ def run(batch_size, n_epochs, hooks=None, l2=0.0, rate=0.1, annealing=None):
         return torch.stack([value.detach(), mean])[None]
 
     annealing = annealing or Annealing(rate, n_epochs)
-    train(step, flat, batches, Adam(flat, [l2]), [annealing], [hooks])
+    train(step, batches, Adam(flat, [l2]), [annealing], [hooks])
     return flat.values[0].numpy(), hooks, seen
 
 

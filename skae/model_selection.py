@@ -1,0 +1,159 @@
+"""Searches whose candidates are trained together."""
+
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Self
+
+import joblib
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn import get_config
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.parallel import delayed
+
+from skae._together import run_together
+
+__all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
+
+# Fits that may be under way together, and the bytes that their copies of X may take.
+_MOST_FITS = 128
+_MOST_BYTES = 2**30
+
+
+class _Together:
+    """A joblib.Parallel that hands each worker all of its share at once.
+
+    Parameters
+    ----------
+    parallel : joblib.Parallel
+        Who has the workers.
+    most : int
+        Calls that a worker may have under way at the same time.
+    """
+
+    def __init__(self, parallel: joblib.Parallel, most: int) -> None:
+        self.parallel = parallel
+        self.most = most
+
+    def __call__(self, tasks: Iterable[tuple[Any, tuple, dict[str, Any]]]) -> list[Any]:
+        # The settings of scikit-learn belong to a thread, so each call takes them along.
+        settings = get_config(), warnings.filters
+        calls = [
+            partial(f.with_config_and_warning_filters(*settings), *args, **kwargs)
+            for f, args, kwargs in tasks
+        ]
+        n_workers = max(min(joblib.effective_n_jobs(self.parallel.n_jobs), len(calls)), 1)
+        # Every n-th: then all workers have a like share of each shape of model.
+        shares = [calls[i::n_workers] for i in range(n_workers)]
+        results = self.parallel(delayed(run_together)(s, self.most) for s in shares)
+        out: list[Any] = [None] * len(calls)
+        for i, share in enumerate(results):
+            out[i::n_workers] = share
+        return out
+
+
+class _Memo:
+    """Remembers what the steps of a pipeline returned, as a joblib.Memory would.
+
+    In the memory of the process, while a search lasts: a step that many candidates share
+    is fitted once for each fold.
+    """
+
+    def __init__(self) -> None:
+        self.results: dict[str, Any] = {}
+
+    def cache(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that computes nothing twice.
+
+        Parameters
+        ----------
+        function : callable
+            A pure function.
+
+        Returns
+        -------
+        callable
+            The same function.
+        """
+
+        def remembering(*args: Any, **kwargs: Any) -> Any:
+            key = joblib.hash((function.__qualname__, args, kwargs))
+            if key not in self.results:
+                self.results[key] = function(*args, **kwargs)
+            return self.results[key]
+
+        return remembering
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker in another process begins with nothing.
+        return {"results": {}}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Memo":
+        return self
+
+
+class _BatchedSearch(BaseSearchCV):
+    """What turns a search of scikit-learn into one whose fits are trained together."""
+
+    estimator: Any
+
+    def fit(self, X: ArrayLike, y: Any = None, **params: Any) -> Self:
+        """Run the search.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data.
+
+        y : Any, default=None
+            Passed on to the splitter and to the estimator.
+
+        **params : dict
+            As for the search of scikit-learn: passed to the estimator, the scorer and the
+            splitter.
+
+        Returns
+        -------
+        self : object
+            The search, with its results.
+        """
+        n_bytes = max(getattr(X, "nbytes", 0), 1)
+        self._most = int(np.clip(_MOST_BYTES // n_bytes, 1, _MOST_FITS))
+        estimator: Any = self.estimator
+        shares_steps = isinstance(estimator, Pipeline) and estimator.memory is None
+        if shares_steps:
+            self.estimator = Pipeline(
+                estimator.steps,
+                transform_input=estimator.transform_input,
+                memory=_Memo(),
+                verbose=estimator.verbose,
+            )
+        try:
+            super().fit(X, y, **params)
+        finally:
+            self.estimator = estimator
+        if shares_steps and hasattr(self, "best_estimator_"):
+            self.best_estimator_.set_params(memory=None)
+        return self
+
+    def _run_search(
+        self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any = None
+    ) -> None:
+        # What evaluates the candidates has its joblib.Parallel as a free variable, and
+        # there is no other way to say how the fits are to be run.
+        names = evaluate_candidates.__code__.co_freevars
+        closure = evaluate_candidates.__closure__ or ()
+        cell = closure[names.index("parallel")]
+        cell.cell_contents = _Together(cell.cell_contents, self._most)
+        super()._run_search(evaluate_candidates, callback_ctx=callback_ctx)
+
+
+class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
+    """A grid search that trains its candidates and folds together."""
+
+
+class BatchedRandomizedSearchCV(_BatchedSearch, RandomizedSearchCV):
+    """A randomised search that trains its candidates and folds together."""
