@@ -127,7 +127,7 @@ one epoch and both methods on a few rows come before, for what is loaded once.
 
 
 def _growth(folder, args, costs):
-    n, d, k, epochs = (1000 if args.quick else 5000), 16, 4, 5
+    n, d, k, epochs = (2000 if args.quick else 20_000), 16, 4, 5
     request = {"train": save(folder, "growth", draw(4 * n, 4 * d))}
     request |= {"hidden": [64], "k": k, "batch": 128, "epochs": epochs}
     rows = []

@@ -19,10 +19,10 @@ _TEXT = """
 Training on a CPU in float32, with at most {threads} thread(s): a Gaussian loss with Adam at
 a learning rate of 1e-3, without validation. The architecture, batches and epochs are the
 same everywhere. All systems take turns, {repeats} time(s), each in a new process; shown is
-the median, and the range in brackets. The time of an epoch is the difference of a short and
-a long fit ({lengths} epochs) over the difference of their lengths, after a fit on two
-batches: so it has nothing of imports, starts and ends. The whole fit, of 100 epochs in the
-same warm process, has the last two. skae standardises its data in each batch, takes one
+the median, and the range in brackets. The time of an epoch is the difference of a long and
+a short fit, the fastest of a few in a process, over the difference of their lengths, after
+a fit on two batches: so it has nothing of imports, starts and ends. A whole fit, in the
+same warm process, has starts and ends. skae standardises its data in each batch, takes one
 thread where a step is small, and has a linear path beside its networks.
 
 The floor is the time of the matrix products of an epoch, forwards and backwards, into
@@ -33,9 +33,9 @@ _SAME = """
 Number of parameters, steps per epoch (counted by a hook on torch's optimizers; skae does
 not use them), and the loss of a sample (half the squared error, plus the KL) after the
 short and after the long fit, on up to 2000 training rows; skae's "optimal" scale has a loss
-of its own. On S all variational models end at a KL of 0: a scale of 1 is far too large
-there. PyOD leaves out the last, incomplete batch. MLPRegressor's one hidden layer more, the code,
-has an activation. skae starts at PCA, the others at random.
+of its own. A scale of 1 is far too large for S, and the KL falls to 0 there. PyOD leaves
+out the last, incomplete batch. MLPRegressor's code is one hidden layer more, so it has an
+activation. skae starts at PCA, the others at random.
 """
 
 
@@ -51,27 +51,28 @@ def page(folder, args):
             "task": "epoch",
             "train": save(folder, name, X),
             "epochs_timed": (few, many),
+            "pairs": workload.pairs,
+            "whole": workload.whole,
         }
         systems = [*VAES, *AUTOENCODERS, FLOOR]
         answers = in_turns(systems, args.repeats, args.threads, request)
-        tables.append(_table(name, workload.describe(X), answers, whole=many == 100))
+        note = f"{workload.describe(X)}. Fits of {few} and {many} epochs, "
+        note += f"{workload.pairs} times."
+        tables.append((name, note, *_table(answers, workload.whole)))
         same += [
             [name, *_same(system, answers[system], few, many)] for system in systems[:-1]
         ]
     header = ["workload", "system", "version", "parameters", "steps", "loss"]
     tables.append(("The same training", _SAME, header, same))
-    lengths = ", ".join(
-        "{} and {}".format(*WORKLOADS[n].epochs_timed) for n in args.workloads
-    )
-    text = _TEXT.format(threads=args.threads, repeats=args.repeats, lengths=lengths)
+    text = _TEXT.format(threads=args.threads, repeats=args.repeats)
     return "Seconds per epoch, side by side", text, tables
 
 
-def _table(name: str, note: str, answers: dict[System, list[Answer]], whole: bool):
+def _table(answers: dict[System, list[Answer]], whole: int):
     unit, unit_name = (1e-3, "ms") if whole else (1.0, "s")
     header = ["system", f"{unit_name} per epoch", "over skae", "over the floor"]
     if whole:
-        header.append("whole fit of 100 epochs, s")
+        header.append(f"whole fit of {whole} epochs, s")
     rows = []
     floors = answers[FLOOR]
     for kind, label, systems in [
@@ -98,7 +99,7 @@ def _table(name: str, note: str, answers: dict[System, list[Answer]], whole: boo
             seconds = middle(floors, floor_name)
             row += [f"{seconds / own:.2f}", f"{seconds / floor:.2f}"]
             rows.append(row + [""] * (len(header) - len(row)))
-    return f"{name}: {note.split(', ')[0]}", note + ".", header, rows
+    return header, rows
 
 
 def _same(system: System, answers: list[Answer], few: int, many: int) -> list[str]:

@@ -17,6 +17,8 @@ class Workload:
     k: int
     batch: int
     epochs_timed: tuple[int, int]  # lengths of the two fits whose difference is taken
+    pairs: int  # how often those are run in a process, to take the fastest
+    whole: int = 0  # length of a fit that is timed as a whole, if not 0
     n_rows: int = 0  # drawn, if not 0
     n_columns: int = 0
 
@@ -31,9 +33,9 @@ class Workload:
 
 
 WORKLOADS = {
-    "S": Workload("S", [64], 8, 128, (10, 100)),
-    "W": Workload("W", [128, 64], 8, 512, (1, 3), 200_000, 32),
-    "M": Workload("M", [512, 256], 32, 256, (1, 2), 60_000, 784),
+    "S": Workload("S", [64], 8, 128, (5, 25), 5, whole=100),
+    "W": Workload("W", [128, 64], 8, 512, (1, 3), 2, n_rows=200_000, n_columns=32),
+    "M": Workload("M", [512, 256], 32, 256, (1, 2), 2, n_rows=60_000, n_columns=784),
 }
 
 

@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gemm import layers, on_best_threads
+from gemm import layers, on_best_threads, seconds_per_call
 from ours import make
 from worker import Plan, answer, read_request, timed
 
@@ -32,8 +31,8 @@ def throughput(X: np.ndarray, plan: Plan, request: dict[str, Any]) -> dict[str, 
     """Seconds of `transform` and `score`, and of the encoder's products."""
     model = make(plan).fit(X[: 4 * plan.batch])
     return {
-        "transform": _median_seconds(lambda: model.transform(X)),
-        "score": _median_seconds(lambda: model.score(X)),
+        "transform": seconds_per_call(lambda: model.transform(X)),
+        "score": seconds_per_call(lambda: model.score(X)),
         "floor": min(
             _encoder_products(torch.from_numpy(X), plan, rows, request["threads"])
             for rows in _ROWS
@@ -77,16 +76,6 @@ def _warm_up(X: np.ndarray, plan: Plan) -> None:
     model = make(replace(plan, epochs=1)).fit(X[: 2 * plan.batch])
     model.transform(X[: plan.batch])
     model.score(X[: plan.batch])
-
-
-def _median_seconds(run: Callable[[], object]) -> float:
-    run()
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
 
 
 def _encoder_products(X: torch.Tensor, plan: Plan, rows: int, n_threads: int) -> float:
