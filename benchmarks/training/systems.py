@@ -26,7 +26,7 @@ class System:
     worker: str
     peer: str = ""  # requirements/<peer>.txt; else the environment of the command itself
     variant: str = ""  # one of the worker's models
-    batch: int = 0  # the batch size that its own users get, for time to quality
+    batch: int = 0  # the batch size that its users get, where a request says nothing
 
     @property
     def python(self) -> Path:
@@ -75,9 +75,17 @@ def run(system: System, n_threads: int, request: Request) -> Answer:
     """Run a worker in a new process; if that fails, the answer has an "error" only."""
     if not system.python.exists():
         return {"error": "not installed"}
+    request = {"variant": system.variant, "batch": system.batch, **request}
     command = [
         *(system.python, _HERE / "workers" / f"{system.worker}.py"),
-        json.dumps({"threads": n_threads, "variant": system.variant, **request}),
+        json.dumps(
+            {
+                "threads": n_threads,
+                "variant": system.variant,
+                "batch": system.batch,
+                **request,
+            }
+        ),
     ]
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(n_threads))}
     if not system.peer:
@@ -110,12 +118,10 @@ def failure(answers: list[Answer]) -> str | None:
     return next((answer["error"] for answer in answers if "error" in answer), None)
 
 
-def shown(values: list[float], unit: float = 1.0) -> str:
+def shown(values: list[float], unit: float = 1.0, form: str = "#.3g") -> str:
     """Median and range of some figures, in a unit."""
-    low, middle, high = (
-        f"{value / unit:#.3g}".rstrip(".")
-        for value in (min(values), median(values), max(values))
-    )
+    figures = (median(values), min(values), max(values))
+    middle, low, high = (f"{figure / unit:{form}}".rstrip(".") for figure in figures)
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
