@@ -1,5 +1,6 @@
 """How long skae takes to what the others reach in 100 epochs."""
 
+import math
 from statistics import median
 
 from systems import PYTHAE, SKORCH, TEXTBOOK, System, failure, in_turns, middle, shown
@@ -42,7 +43,11 @@ def page(folder, args):
             for system in _PEERS
             if not failure(answers[system])
         }
-        sweep = {**request, "sweep": _SWEEP, "target": max(targets.values())}
+        sweep = {
+            **request,
+            "sweep": _SWEEP,
+            "target": max(targets.values(), default=-math.inf),
+        }
         ours = in_turns([_OURS], repeats, args.threads, sweep)[_OURS]
         for system in _PEERS:
             row = [name, system.name]

@@ -1,12 +1,15 @@
 """Training time of skae beside other systems, in one run.
 
     python benchmarks/training/run.py --setup    # once: an environment for each peer
-    python benchmarks/training/run.py            # everything; about two hours on 2 cores
-    python benchmarks/training/run.py --quick    # does everything run? a few minutes
+    python benchmarks/training/run.py --quick    # does everything run? ten minutes
+    python benchmarks/training/run.py            # everything; two to three hours on 2 cores
+    python benchmarks/training/run.py --threads 1 --suffix _1_thread --parts epochs
 
 It needs an environment with skae. Each peer has its own, in the git-ignored folder .peers/,
 with what requirements/ pins; one that is not there is shown as not installed. Nothing else
-should run on the machine meanwhile. Parts, each with a page in docs/results/:
+may run on the machine meanwhile: where two threads have to wait for a core, small steps
+take many times as long, and not for all systems alike. With one thread most are faster on
+small steps, so look at both. Parts, each with a page in docs/results/:
 
     epochs     training.rst          seconds per epoch, and the floor of matrix products
     quality    training_quality.rst  seconds to the held-out ELBO that the others reach
@@ -50,8 +53,14 @@ def parse_arguments() -> argparse.Namespace:
     add("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     add("--repeats", type=int, default=5)
     add("--threads", type=int, default=2, help="most threads that a system may use")
-    add("--drawn-rows", type=int, default=60_000, help="of the drawn set of quality")
+    add(
+        "--drawn-rows",
+        type=int,
+        default=60_000,
+        help="of the drawn set of quality, which takes most of its time",
+    )
     add("--out", type=Path, default=RESULTS, help="folder of the pages")
+    add("--suffix", default="", help="of the pages' names, to keep those of another run")
     args = parser.parse_args()
     if args.quick:
         args.repeats, args.drawn_rows = min(args.repeats, 2), min(args.drawn_rows, 2000)
@@ -69,7 +78,7 @@ def main() -> None:
         make_page, name = _PARTS[part]
         with tempfile.TemporaryDirectory() as folder:
             title, text, tables = make_page(Path(folder), args)
-        write_page(args.out / f"{name}.rst", title, command, text, tables)
+        write_page(args.out / f"{name}{args.suffix}.rst", title, command, text, tables)
 
 
 if __name__ == "__main__":

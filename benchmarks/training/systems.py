@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def set_up() -> None:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [folder / "bin" / "python", "-m", "pip", "install", "-q"]
         if subprocess.run([*pip, "-r", requirements]).returncode:
-            subprocess.run(["rm", "-r", folder], check=True)
+            shutil.rmtree(folder)
             print(f"{requirements.stem} cannot be installed here", flush=True)
 
 
@@ -78,14 +79,7 @@ def run(system: System, n_threads: int, request: Request) -> Answer:
     request = {"variant": system.variant, "batch": system.batch, **request}
     command = [
         *(system.python, _HERE / "workers" / f"{system.worker}.py"),
-        json.dumps(
-            {
-                "threads": n_threads,
-                "variant": system.variant,
-                "batch": system.batch,
-                **request,
-            }
-        ),
+        json.dumps({"threads": n_threads, **request}),
     ]
     environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(n_threads))}
     if not system.peer:

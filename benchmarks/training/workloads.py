@@ -35,7 +35,7 @@ class Workload:
 WORKLOADS = {
     "S": Workload("S", [64], 8, 128, (5, 25), 5, whole=100),
     "W": Workload("W", [128, 64], 8, 512, (1, 3), 2, n_rows=200_000, n_columns=32),
-    "M": Workload("M", [512, 256], 32, 256, (1, 2), 2, n_rows=60_000, n_columns=784),
+    "M": Workload("M", [512, 256], 32, 256, (1, 3), 2, n_rows=60_000, n_columns=784),
 }
 
 
