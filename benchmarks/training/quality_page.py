@@ -43,11 +43,8 @@ def page(folder, args):
             for system in _PEERS
             if not failure(answers[system])
         }
-        sweep = {
-            **request,
-            "sweep": _SWEEP,
-            "target": max(targets.values(), default=-math.inf),
-        }
+        highest = max(targets.values(), default=-math.inf)
+        sweep = {**request, "sweep": _SWEEP, "target": highest}
         ours = in_turns([_OURS], repeats, args.threads, sweep)[_OURS]
         for system in _PEERS:
             row = [name, system.name]

@@ -53,12 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     add("--repeats", type=int, default=5)
     add("--threads", type=int, default=2, help="most threads that a system may use")
-    add(
-        "--drawn-rows",
-        type=int,
-        default=60_000,
-        help="of the drawn set of quality, which takes most of its time",
-    )
+    add("--drawn-rows", type=int, default=60_000, help="fewer make quality much faster")
     add("--out", type=Path, default=RESULTS, help="folder of the pages")
     add("--suffix", default="", help="of the pages' names, to keep those of another run")
     args = parser.parse_args()
