@@ -1,5 +1,6 @@
 """Tables with the date, the machine and the versions that they come from."""
 
+import os
 import platform
 from datetime import date
 from pathlib import Path
@@ -15,29 +16,52 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 def write(name, title, command, text, header, rows):
     """Write a list-table to docs/results and print it."""
+    lines = _head(title, command, text, f"{torch.get_num_threads()} thread(s)")
+    _save(RESULTS / f"{name}.rst", [*lines, *_table(header, rows)])
+
+
+def write_page(path, title, command, text, tables):
+    """Write several tables, each a heading, a text, a header and rows, and print them."""
+    lines = _head(title, command, text, f"{_model()}, {os.cpu_count()} core(s)")
+    for heading, note, header, rows in tables:
+        lines += [*_heading(heading, "-"), note.strip(), "", *_table(header, rows)]
+    _save(path, lines)
+
+
+def _heading(title, underline):
+    return [title, underline * len(title), ""]
+
+
+def _head(title, command, text, machine):
     versions = (
         f"skae {skae.__version__}, scikit-learn {sklearn.__version__}, "
         f"torch {torch.__version__}, numpy {numpy.__version__}, "
-        f"Python {platform.python_version()}, {platform.machine()} CPU, "
-        f"{torch.get_num_threads()} thread(s)"
+        f"Python {platform.python_version()}, {platform.machine()} CPU, {machine}"
     )
-    lines = [
-        title,
-        "=" * len(title),
-        "",
-        text.strip(),
-        "",
-        f"Made by ``{command}`` on {date.today().isoformat()}: {versions}.",
-        "",
-        ".. list-table::",
-        "   :header-rows: 1",
-        "",
-    ]
+    made = f"Made by ``{command}`` on {date.today().isoformat()}: {versions}."
+    return [*_heading(title, "="), text.strip(), "", made, ""]
+
+
+def _model():
+    """The processor's name, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "model unknown"
+
+
+def _table(header, rows):
+    lines = [".. list-table::", "   :header-rows: 1", ""]
     for row in [header, *rows]:
         lines += [
             f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(map(str, row))
         ]
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.rst"
-    path.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    return [*lines, ""]
+
+
+def _save(path, lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(lines).rstrip() + "\n"
+    path.write_text(text)
+    print(text)

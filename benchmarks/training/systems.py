@@ -1,0 +1,124 @@
+"""What is compared, and how a worker is run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parents[1]
+_ENVIRONMENTS = _ROOT / ".peers"
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Request = dict[str, Any]
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class System:
+    """A worker, and the environment that it runs in."""
+
+    name: str
+    worker: str
+    peer: str = ""  # requirements/<peer>.txt; else the environment of the command itself
+    variant: str = ""  # one of the worker's models
+    batch: int = 0  # the batch size that its users get, where a request says nothing
+
+    @property
+    def python(self) -> Path:
+        if not self.peer:
+            return Path(sys.executable)
+        return _ENVIRONMENTS / self.peer / "bin" / "python"
+
+
+TEXTBOOK = System("textbook PyTorch loop", "textbook", batch=128)
+SKORCH = System("skorch", "skorch_vae", "skorch", batch=128)
+PYTHAE = System("pythae", "pythae_vae", "pythae", batch=64)
+OURS = {
+    variant: System(f"skae, {variant.split()[1]} scale", "ours", variant=variant)
+    for variant in ("vae fixed", "vae optimal", "ae fixed", "ae optimal")
+}
+VAES = [
+    OURS["vae fixed"],
+    OURS["vae optimal"],
+    TEXTBOOK,
+    SKORCH,
+    PYTHAE,
+    System("PyOD", "pyod_vae", "pyod"),
+    System("Lightning", "lightning_vae", "lightning"),
+]
+AUTOENCODERS = [
+    OURS["ae fixed"],
+    OURS["ae optimal"],
+    System("scikit-learn's MLPRegressor", "mlp_regressor"),
+]
+FLOOR = System("matrix products alone", "gemm")
+
+
+def set_up() -> None:
+    """Make an environment for each peer; what cannot be installed is said."""
+    for requirements in sorted((_HERE / "requirements").glob("*.txt")):
+        folder = _ENVIRONMENTS / requirements.stem
+        print(f"installing {requirements.stem}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        pip = [folder / "bin" / "python", "-m", "pip", "install", "-q"]
+        if subprocess.run([*pip, "-r", requirements]).returncode:
+            shutil.rmtree(folder)
+            print(f"{requirements.stem} cannot be installed here", flush=True)
+
+
+def run(system: System, n_threads: int, request: Request) -> Answer:
+    """Run a worker in a new process; if that fails, the answer has an "error" only."""
+    if not system.python.exists():
+        return {"error": "not installed"}
+    request = {"variant": system.variant, "batch": system.batch, **request}
+    command = [
+        *(system.python, _HERE / "workers" / f"{system.worker}.py"),
+        json.dumps({"threads": n_threads, **request}),
+    ]
+    environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(n_threads))}
+    if not system.peer:
+        environment["PYTHONPATH"] = str(_ROOT)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        answer = {"error": f"failed: {reason}"}
+    else:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    print(system.name, request.get("task", ""), answer, flush=True)
+    return answer
+
+
+def in_turns(
+    systems: list[System], repeats: int, n_threads: int, request: Request
+) -> dict[System, list[Answer]]:
+    """Each system's answers, the systems taking turns; the seed is the turn."""
+    answers: dict[System, list[Answer]] = {system: [] for system in systems}
+    for seed in range(repeats):
+        for system in systems:
+            # What failed once is not tried again.
+            if not any("error" in answer for answer in answers[system]):
+                answers[system].append(run(system, n_threads, {**request, "seed": seed}))
+    return answers
+
+
+def failure(answers: list[Answer]) -> str | None:
+    """Why there are no figures."""
+    return next((answer["error"] for answer in answers if "error" in answer), None)
+
+
+def shown(values: list[float], unit: float = 1.0, form: str = "#.3g") -> str:
+    """Median and range of some figures, in a unit."""
+    figures = (median(values), min(values), max(values))
+    middle, low, high = (f"{figure / unit:{form}}".rstrip(".") for figure in figures)
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
+
+
+def middle(answers: list[Answer], name: str = "seconds") -> float:
+    """The median of a figure of some answers."""
+    return median(answer[name] for answer in answers)

@@ -1,0 +1,46 @@
+"""Lightning's Trainer, without a logger, a progress bar or checkpoints."""
+
+import logging
+import warnings
+
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from vae import VAE, negative_elbo, vae_coder
+from worker import LEARNING_RATE, Coder, Plan, serve
+
+
+class Module(lightning.LightningModule):
+    def __init__(self, model: VAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def training_step(self, batch, _):
+        (x,) = batch
+        return negative_elbo(x, *self.model(x))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
+
+
+def fit(X: np.ndarray, plan: Plan) -> Coder:
+    torch.manual_seed(plan.seed)
+    model = VAE(X.shape[1], plan.hidden, plan.k)
+    data = TensorDataset(torch.from_numpy(X))
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=plan.epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Module(model), DataLoader(data, batch_size=plan.batch, shuffle=True))
+    return vae_coder(model)
+
+
+if __name__ == "__main__":
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    serve(fit, "lightning", "torch")

@@ -1,0 +1,168 @@
+"""What every worker does: read a request, time fits, answer in JSON.
+
+A worker is a script with a function ``fit(X, plan)`` that trains one system and returns a
+`Coder`. It is run as ``python worker.py REQUEST``; the request is a JSON object with the
+task, the data (a .npy file) and the fields of a `Plan`, and the last line of the output is
+a JSON object. Nothing here needs more than numpy, so that any environment can run it.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+
+LEARNING_RATE = 1e-3
+# Rows that are enough to see a loss fall.
+_SOME = 2000
+_ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, the same for every system."""
+
+    hidden: list[int]
+    k: int
+    batch: int
+    epochs: int = 1
+    seed: int = 0
+    variant: str = ""  # for workers that can train more than one model
+
+
+class Coder(NamedTuple):
+    """A trained model, from arrays to arrays."""
+
+    encode: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
+    """Mean and log-variance of the code; no log-variance if it is deterministic."""
+    decode: Callable[[np.ndarray], np.ndarray]
+    n_parameters: int | None = None
+    n_steps: int | None = None
+
+
+Fit = Callable[[np.ndarray, Plan], Coder]
+Values = dict[str, Any]
+
+
+def read_request() -> tuple[Values, Plan]:
+    """The request on the command line, and its plan."""
+    request = json.loads(sys.argv[1])
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(request["threads"])
+    known = {f.name: request[f.name] for f in fields(Plan) if f.name in request}
+    return request, Plan(**known)
+
+
+def answer(**values: Any) -> None:
+    """Print the answer."""
+    print("\n" + json.dumps(values))
+
+
+def serve(fit: Fit, *packages: str) -> None:
+    """Answer the request; the packages' versions are told."""
+    request, plan = read_request()
+    values = _TASKS[request["task"]](fit, np.load(request["train"]), plan, request)
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    answer(**values, version=versions)
+
+
+def warm_up(fit: Fit, X: np.ndarray, plan: Plan) -> None:
+    """Pay for what a process does once, on two batches."""
+    fit(X[: 2 * plan.batch], replace(plan, epochs=1))
+
+
+def timed(fit: Fit, X: np.ndarray, plan: Plan) -> tuple[float, Coder]:
+    """Seconds of a fit, and what it trained."""
+    start = time.perf_counter()
+    coder = fit(X, plan)
+    return time.perf_counter() - start, coder
+
+
+def _epoch(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
+    """Seconds per epoch: the difference of a long and a short fit, the fastest of each."""
+    warm_up(fit, X, plan)
+    few, many = request["epochs_timed"]
+    count = _count_steps()
+    short, first = timed(fit, X, replace(plan, epochs=few))
+    n_steps = first.n_steps or count[0]
+    long, last = timed(fit, X, replace(plan, epochs=many))
+    for _ in range(request["pairs"] - 1):
+        short = min(short, timed(fit, X, replace(plan, epochs=few))[0])
+        long = min(long, timed(fit, X, replace(plan, epochs=many))[0])
+    values: Values = {
+        "seconds": (long - short) / (many - few),
+        "steps": n_steps / few,
+        "parameters": last.n_parameters,
+        "losses": [_loss(first, X[:_SOME]), _loss(last, X[:_SOME])],
+    }
+    if request["whole"]:
+        values["whole"] = timed(fit, X, replace(plan, epochs=request["whole"]))[0]
+    return values
+
+
+def _first(fit: Fit, X: np.ndarray, plan: Plan, _: Values) -> Values:
+    """Seconds of the first fit of a process, after the imports."""
+    return {"seconds": timed(fit, X, plan)[0]}
+
+
+def _quality(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
+    """Seconds of a fit, and the ELBO of held-out rows in nats."""
+    warm_up(fit, X, plan)
+    seconds, coder = timed(fit, X, plan)
+    return {"seconds": seconds, "elbo": elbo(coder, X, np.load(request["test"]))}
+
+
+_TASKS = {"epoch": _epoch, "first": _first, "quality": _quality}
+
+
+def _count_steps() -> list[int]:
+    """A number that grows with each step of an optimizer of torch."""
+    count = [0]
+    if "torch" in sys.modules:
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        def step(*_: Any) -> None:
+            count[0] += 1
+
+        register_optimizer_step_post_hook(step)
+    return count
+
+
+def _loss(coder: Coder, X: np.ndarray) -> float:
+    """What all systems minimise, for each sample: half the squared error, plus the KL."""
+    errors, kl = _errors(coder, X, n_draws=1)
+    return float(np.mean(errors / 2 + kl))
+
+
+def elbo(coder: Coder, train: np.ndarray, test: np.ndarray, n_draws: int = 16) -> float:
+    """Mean ELBO of the test rows, with the best one scale for the training rows."""
+    d = train.shape[1]
+    variance = np.mean(_errors(coder, train, n_draws=4)[0]) / d
+    errors, kl = _errors(coder, test, n_draws)
+    log_likelihood = -(d * np.log(2 * np.pi * variance) + errors / variance) / 2
+    return float(np.mean(log_likelihood - kl))
+
+
+def _errors(coder: Coder, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Expected squared error and KL of each row."""
+    rng = np.random.default_rng(0)
+    errors, kls = [], []
+    for begin in range(0, len(X), _ROWS_AT_ONCE):
+        x = X[begin : begin + _ROWS_AT_ONCE]
+        mean, log_var = coder.encode(x)
+        if log_var is None:
+            errors.append(np.square(x - coder.decode(mean)).sum(axis=1))
+            kls.append(np.zeros(len(x)))
+            continue
+        std = np.exp(log_var / 2)
+        draws = (mean + std * rng.standard_normal(mean.shape) for _ in range(n_draws))
+        squares = [
+            np.square(x - coder.decode(z.astype(x.dtype))).sum(axis=1) for z in draws
+        ]
+        errors.append(np.mean(squares, axis=0))
+        kls.append(0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum(axis=1))
+    return np.concatenate(errors), np.concatenate(kls)
