@@ -52,7 +52,7 @@ def axes_or_new(ax: "Axes | None", **kwargs: Any) -> "Axes":
     import matplotlib.pyplot as plt
 
     if ax is None:
-        _, ax = plt.subplots(**kwargs)
+        _, ax = plt.subplots(layout="constrained", **kwargs)
     return ax
 
 

@@ -137,9 +137,7 @@ class ReconstructionDisplay:
         assert self.image_shape is not None
         n, (height, width, *colours) = len(X), self.image_shape
         step = 1 + 1 / max(height, width)  # a gap of about a pixel between images
-        ax = axes_or_new(
-            ax, figsize=(0.9 * n + 1.4, 3.1 * height / width), layout="constrained"
-        )
+        ax = axes_or_new(ax, figsize=(0.9 * n + 1.4, 3.1 * height / width))
         low, high = X.min(), X.max()
         span = high - low if high > low else 1.0
         image_style = styled(
@@ -182,7 +180,7 @@ class ReconstructionDisplay:
 
         n, d = X.shape
         gap = max(1.0, 0.08 * d)
-        ax = axes_or_new(ax, figsize=(8, 3.8), layout="constrained")
+        ax = axes_or_new(ax, figsize=(8, 3.8))
         center = X.mean(axis=0) if self.center is None else np.asarray(self.center)
         spread = X.std(axis=0) if self.spread is None else np.asarray(self.spread)
         spread = np.where(spread > 0, spread, 1.0)
