@@ -8,7 +8,7 @@ import matplotlib as mpl
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_helpers import escape_references, skip_foreign_members
+from site_helpers import EXAMPLES, escape_references, skip_foreign_members
 
 import skae
 
@@ -62,10 +62,11 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "abort_on_example_error": True,
     "copyfile_regex": "",
-    "min_reported_time": 0,
+    "write_computation_times": False,
 }
 
 html_theme = "pydata_sphinx_theme"
+html_sidebars = {page: [] for page in ("index", "install", "tutorial", "changelog")}
 html_title = "skae"
 html_static_path = ["_static"]
 html_css_files = ["skae.css"]
@@ -74,7 +75,11 @@ html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
     "show_prev_next": False,
-    "secondary_sidebar_items": ["page-toc", "sg_download_links"],
+    # Code of 92 columns needs the room; the downloads are at the end of the page.
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        **{f"auto_examples/plot_{name}": [] for name in EXAMPLES},
+    },
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
     "pygments_light_style": "a11y-high-contrast-light",
