@@ -37,10 +37,12 @@ class ResidualQQDisplay:
     :math:`-\tfrac12(\log 2\pi s^2 + 1)` and :math:`-(\log 2b + 1)` nats for each feature
     of a sample.
 
-    The residuals are those of the model that made them: a Laplace autoencoder leaves
-    many small and a few large ones, where the Gaussian one spreads them more evenly.
-    Look at both, or at PCA's, with :meth:`from_residuals`. For a variational autoencoder
-    the reconstruction is that of the posterior mean.
+    The residuals are those of the model that made them. A Laplace autoencoder makes many
+    of them small and leaves a few large, even where the noise is Gaussian, most of all if
+    it is deterministic and has components to spare. So ask a Gaussian model, or PCA by
+    :meth:`from_residuals`: if its residuals want the Laplace density, that says
+    something. For a variational autoencoder the reconstruction is that of the posterior
+    mean.
 
     Use :meth:`from_estimator` or :meth:`from_residuals` to make one.
 
