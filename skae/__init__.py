@@ -25,7 +25,14 @@ _HOME = {
     "VariationalAutoencoder": "skae._variational",
 }
 
-_PACKAGES = ("likelihoods", "networks", "objectives", "scales", "training")
+_PACKAGES = (
+    "inspection",
+    "likelihoods",
+    "networks",
+    "objectives",
+    "scales",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:

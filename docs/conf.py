@@ -1,0 +1,94 @@
+"""The documentation: ``sphinx-build -W docs docs/_build/html`` (see CONTRIBUTING.md)."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from site_helpers import EXAMPLES, escape_references, skip_foreign_members
+
+import skae
+
+mpl.use("Agg")
+
+project = "skae"
+author = "The skae developers"
+copyright = author
+version = release = skae.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+    "myst_parser",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "Thumbs.db", "auto_examples/*.py", "auto_examples/*.ipynb"]
+source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
+default_role = "literal"
+
+# Every reference must have a target, and other projects' names have none here: the build
+# asks nothing of the network.
+nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", r"(sklearn|torch|scipy|numpy|matplotlib|joblib|pandas|collections)\..*"),
+]
+nitpick_ignore = [("py:meth", "start")]  # of a Scale, in a summary out of its context
+toc_object_entries_show_parents = "hide"
+
+autosummary_generate = True
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True, "inherited-members": True}
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"quickstart\.py",
+    "within_subsection_order": "site_helpers.example_order",
+    "doc_module": ("skae",),
+    "reference_url": {"skae": None},
+    "backreferences_dir": "generated/backreferences",
+    "capture_repr": (),
+    "download_all_examples": False,
+    "show_signature": False,
+    "abort_on_example_error": True,
+    "copyfile_regex": "",
+    "write_computation_times": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_sidebars = {page: [] for page in ("index", "install", "tutorial", "changelog")}
+html_title = "skae"
+html_static_path = ["_static"]
+html_css_files = ["skae.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "show_prev_next": False,
+    # Code of 92 columns needs the room; the downloads are at the end of the page.
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        **{f"auto_examples/plot_{name}": [] for name in EXAMPLES},
+    },
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-skip-member", skip_foreign_members)
+    # Before numpydoc, whose priority is the default of 500.
+    app.connect("autodoc-process-docstring", escape_references, priority=400)

@@ -1,0 +1,330 @@
+"""Where the codes lie, and what the decoder makes of the places between them."""
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted
+
+from skae.inspection._common import axes_or_new, check_matplotlib, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+# Classes that a legend can still tell apart.
+_MOST_CLASSES = 20
+# Share of the codes, at each end of each component, that the decoded grid leaves out.
+_TAIL = 0.01
+
+
+class LatentSpaceDisplay:
+    """Two components of the codes as a scatter, or the decoder's images over a grid.
+
+    Use :meth:`from_estimator` to make one, of any transformer; the grid needs two
+    components and an ``inverse_transform``.
+
+    Parameters
+    ----------
+    codes : array-like of shape (n_samples, 2)
+        The two components.
+
+    y : array-like of shape (n_samples,), default=None
+        Classes or numbers that colour the samples.
+
+    component_names : sequence of 2 str, default=("component 0", "component 1")
+        Names for the axes.
+
+    grid : array-like of shape (n_rows, n_columns, height, width) or \
+            (n_rows, n_columns, height, width, 3), default=None
+        Decoded images; the first row has the smallest second component.
+
+    grid_limits : tuple of float, default=None
+        Smallest and largest first, smallest and largest second component of the grid.
+
+    value_limits : tuple of float, default=None
+        Values at which the colours of the grid end: those of the data, since a decoder may
+        go beyond them. Those of the grid if None.
+
+    Attributes
+    ----------
+    scatters_ : list of matplotlib PathCollection
+        The points, one collection for each class; empty where the grid was drawn.
+
+    image_ : matplotlib AxesImage or None
+        The grid, where it was drawn.
+
+    ax_ : matplotlib Axes
+        Axes with the picture.
+
+    figure_ : matplotlib Figure
+        Figure that holds the axes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import VariationalAutoencoder
+    >>> from skae.inspection import LatentSpaceDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> vae = VariationalAutoencoder(2, max_iter=5, random_state=0).fit(X)
+    >>> display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    >>> display.codes.shape
+    (1797, 2)
+    """
+
+    scatters_: "list[PathCollection]"
+    image_: "AxesImage | None"
+    ax_: "Axes"
+    figure_: "Figure"
+
+    def __init__(
+        self,
+        *,
+        codes: ArrayLike,
+        y: ArrayLike | None = None,
+        component_names: tuple[str, str] = ("component 0", "component 1"),
+        grid: ArrayLike | None = None,
+        grid_limits: tuple[float, float, float, float] | None = None,
+        value_limits: tuple[float, float] | None = None,
+    ) -> None:
+        self.codes = codes
+        self.y = y
+        self.component_names = component_names
+        self.grid = grid
+        self.grid_limits = grid_limits
+        self.value_limits = value_limits
+
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        kind: str | None = None,
+        scatter_kwargs: dict[str, Any] | None = None,
+        image_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the codes or the grid.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        kind : {"scatter", "grid"}, default=None
+            What to draw: the codes, or the decoded images at their places. The grid, where
+            there is one, if None.
+
+        scatter_kwargs : dict, default=None
+            For ``ax.scatter``.
+
+        image_kwargs : dict, default=None
+            For ``ax.imshow``.
+
+        Returns
+        -------
+        display : LatentSpaceDisplay
+            This object.
+
+        Raises
+        ------
+        ValueError
+            If `kind` is neither, or is "grid" and nothing was decoded.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        if kind is None:
+            kind = "scatter" if self.grid is None else "grid"
+        if kind not in ("scatter", "grid"):
+            raise ValueError(f'kind must be "scatter" or "grid", got {kind!r}.')
+        if kind == "grid" and self.grid is None:
+            raise ValueError(
+                'kind="grid" needs decoded images: give image_shape to from_estimator.'
+            )
+        ax = axes_or_new(ax)
+        self.scatters_, self.image_ = [], None
+        if kind == "scatter":
+            self._plot_codes(ax, scatter_kwargs)
+        else:
+            self._plot_grid(ax, image_kwargs)
+        ax.set(xlabel=self.component_names[0], ylabel=self.component_names[1])
+        self.ax_ = ax
+        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
+        return self
+
+    def _plot_codes(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
+        from matplotlib.collections import PathCollection
+
+        codes = np.asarray(self.codes)
+        size = float(np.clip(8000 / len(codes), 4, 36))
+        defaults = {"s": size, "alpha": 0.8, "linewidths": 0}
+        # scatter's own names, which no artist knows
+        kwargs = {"c" if k == "color" else k: v for k, v in (kwargs or {}).items()}
+        kwargs = {"s" if k == "sizes" else k: v for k, v in kwargs.items()}
+        style = styled(PathCollection, defaults, kwargs)
+        y = None if self.y is None else np.asarray(self.y)
+        if y is None or "c" in style:
+            self.scatters_ = [ax.scatter(*codes.T, **style)]
+            return
+        classes = np.unique(y)
+        if type_of_target(y).startswith("continuous") or len(classes) > _MOST_CLASSES:
+            self.scatters_ = [ax.scatter(*codes.T, **{"c": y, **style})]
+            figure = ax.get_figure(root=True)
+            assert figure is not None
+            figure.colorbar(self.scatters_[0], ax=ax)
+            return
+        import matplotlib as mpl
+
+        name = "tab10" if len(classes) <= 10 else "tab20"
+        for label, colour in zip(classes, mpl.colormaps[name].colors, strict=False):  # type: ignore[attr-defined]
+            points = codes[y == label].T
+            self.scatters_.append(
+                ax.scatter(*points, **{"color": colour, "label": str(label), **style})
+            )
+        # Beside the points, since they leave no corner free.
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2)
+
+    def _plot_grid(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
+        from matplotlib.image import AxesImage
+
+        grid, limits = np.asarray(self.grid), self.grid_limits
+        assert limits is not None
+        n_rows, n_columns, height, width, *colours = grid.shape
+        # The largest second component is at the top.
+        rows = np.moveaxis(grid[::-1], 1, 2)
+        mosaic = rows.reshape(n_rows * height, n_columns * width, *colours)
+        if colours:
+            mosaic = mosaic.clip(0, 1)
+        # An image is centred on its code, so the mosaic is half an image wider each way.
+        x_half = (limits[1] - limits[0]) / (n_columns - 1) / 2
+        y_half = (limits[3] - limits[2]) / (n_rows - 1) / 2
+        extent = (
+            limits[0] - x_half,
+            limits[1] + x_half,
+            limits[2] - y_half,
+            limits[3] + y_half,
+        )
+        pixels = (height * n_rows / (width * n_columns)) * (
+            (extent[1] - extent[0]) / (extent[3] - extent[2])
+        )
+        low, high = (None, None) if self.value_limits is None else self.value_limits
+        defaults = {"cmap": "gray_r", "aspect": pixels, "vmin": low, "vmax": high}
+        self.image_ = ax.imshow(
+            mosaic, extent=extent, **styled(AxesImage, defaults, kwargs)
+        )
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        components: tuple[int, int] = (0, 1),
+        image_shape: tuple[int, ...] | None = None,
+        n_images: int = 15,
+        kind: str | None = None,
+        ax: "Axes | None" = None,
+        scatter_kwargs: dict[str, Any] | None = None,
+        image_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the codes of data, or what the decoder makes of the plane they lie in.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted transformer: an autoencoder, a pipeline or search that ends in one, or
+            PCA.
+
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        y : array-like of shape (n_samples,), default=None
+            Classes or numbers that colour the samples. Up to 20 classes get a legend,
+            anything else a colour bar.
+
+        components : tuple of 2 int, default=(0, 1)
+            Which components to show.
+
+        image_shape : tuple of int, default=None
+            Height and width of an image, or height, width and 3. If given, images are
+            decoded on a grid that covers the middle 98 per cent of each component.
+
+        n_images : int, default=15
+            Number of images in each direction.
+
+        kind : {"scatter", "grid"}, default=None
+            What to draw. The grid, if `image_shape` is given, if None.
+
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        scatter_kwargs : dict, default=None
+            For ``ax.scatter``.
+
+        image_kwargs : dict, default=None
+            For ``ax.imshow``.
+
+        Returns
+        -------
+        display : LatentSpaceDisplay
+            Object that holds the data.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If there is no such component, or if images are to be decoded from other than
+            two components.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        codes = np.asarray(estimator.transform(X))
+        if max(components) >= codes.shape[1]:
+            raise ValueError(
+                f"components={components}, but the codes have {codes.shape[1]} of them, "
+                "counted from 0."
+            )
+        grid = limits = values = None
+        if image_shape is not None:
+            if codes.shape[1] != 2:
+                raise ValueError(
+                    "A grid of decoded images needs n_components=2; the codes have "
+                    f"{codes.shape[1]}."
+                )
+            grid, limits = _decode_grid(estimator, codes, components, image_shape, n_images)
+            data = check_array(X, dtype=np.float64, input_name="X")
+            values = (float(data.min()), float(data.max()))
+        display = cls(
+            codes=codes[:, list(components)],
+            y=y,
+            component_names=(f"component {components[0]}", f"component {components[1]}"),
+            grid=grid,
+            grid_limits=limits,
+            value_limits=values,
+        )
+        return display.plot(
+            ax, kind=kind, scatter_kwargs=scatter_kwargs, image_kwargs=image_kwargs
+        )
+
+
+def _decode_grid(
+    estimator: BaseEstimator,
+    codes: np.ndarray,
+    components: tuple[int, int],
+    image_shape: tuple[int, ...],
+    n_images: int,
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """Images over the plane of the codes, and its limits."""
+    low, high = np.quantile(codes[:, list(components)], [_TAIL, 1 - _TAIL], axis=0)
+    first = np.linspace(low[0], high[0], n_images)
+    second = np.linspace(low[1], high[1], n_images)
+    places = np.empty((n_images * n_images, 2))
+    places[:, components[0]] = np.tile(first, n_images)
+    places[:, components[1]] = np.repeat(second, n_images)
+    images = np.asarray(estimator.inverse_transform(places))
+    limits = (first[0], first[-1], second[0], second[-1])
+    return images.reshape(n_images, n_images, *image_shape), tuple(map(float, limits))  # type: ignore[return-value]

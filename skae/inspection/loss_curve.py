@@ -1,0 +1,173 @@
+"""The objective of each epoch."""
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+
+from skae.inspection._common import (
+    axes_or_new,
+    check_matplotlib,
+    styled,
+    unwrap_autoencoder,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+
+class LossCurveDisplay:
+    """Objective of each epoch, and the validation score where there is one.
+
+    Use :meth:`from_estimator` to make one.
+
+    Parameters
+    ----------
+    loss : array-like of shape (n_epochs,)
+        Objective of each epoch, in nats per sample.
+
+    validation_loss : array-like of shape (n_epochs,), default=None
+        Minus the score of the validation data after each epoch, in nats per sample. Of a
+        variational autoencoder the score is the unweighted ELBO, so for ``beta`` other
+        than 1 the two curves do not measure the same.
+
+    name : str, default=None
+        Name of the model, for the legend.
+
+    Attributes
+    ----------
+    lines_ : list of matplotlib Line2D
+        The curves: training, and validation where there is one.
+
+    ax_ : matplotlib Axes
+        Axes with the curves.
+
+    figure_ : matplotlib Figure
+        Figure that holds the axes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import GaussianAutoencoder
+    >>> from skae.inspection import LossCurveDisplay
+    >>> ae = GaussianAutoencoder(max_iter=20, random_state=0).fit(load_iris().data)
+    >>> display = LossCurveDisplay.from_estimator(ae)
+    >>> display.loss.shape
+    (20,)
+    """
+
+    lines_: "list[Line2D]"
+    ax_: "Axes"
+    figure_: "Figure"
+
+    def __init__(
+        self,
+        *,
+        loss: ArrayLike,
+        validation_loss: ArrayLike | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.loss = loss
+        self.validation_loss = validation_loss
+        self.name = name
+
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        name: str | None = None,
+        line_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        name : str, default=None
+            Name of the model, if not the one stored.
+
+        line_kwargs : dict, default=None
+            For ``ax.plot``, of both curves.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            This object.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        from matplotlib.lines import Line2D
+
+        ax = axes_or_new(ax)
+        name = self.name if name is None else name
+        prefix = "" if name is None else f"{name}, "
+        loss = np.asarray(self.loss)
+        epochs = np.arange(1, len(loss) + 1)
+        style = styled(Line2D, {"label": f"{prefix}training objective"}, line_kwargs)
+        self.lines_ = ax.plot(epochs, loss, **style)
+        if self.validation_loss is not None:
+            defaults = {
+                "label": f"{prefix}minus validation score",
+                "color": self.lines_[0].get_color(),
+                "linestyle": "--",
+            }
+            user = {k: v for k, v in (line_kwargs or {}).items() if k != "label"}
+            style = styled(Line2D, defaults, user)
+            self.lines_ += ax.plot(epochs, np.asarray(self.validation_loss), **style)
+        ax.set(xlabel="Epoch", ylabel="Nats per sample")
+        ax.legend()
+        self.ax_ = ax
+        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        name: str | None = None,
+        ax: "Axes | None" = None,
+        line_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the curves of a fitted autoencoder.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted autoencoder, or a pipeline or search that ends in one.
+
+        name : str, default=None
+            Name of the model for the legend; the name of its class if None.
+
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        line_kwargs : dict, default=None
+            For ``ax.plot``, of both curves.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            Object that holds the data.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it is no autoencoder of this package.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        model, _ = unwrap_autoencoder(estimator, cls.__name__)
+        history = model.history_
+        validation = history.get("validation_score")
+        display = cls(
+            loss=history["objective"].copy(),
+            validation_loss=None if validation is None else -validation,
+            name=type(model).__name__ if name is None else name,
+        )
+        return display.plot(ax, line_kwargs=line_kwargs)

@@ -1,0 +1,302 @@
+"""Samples beside what is left of them after coding and decoding."""
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from skae.inspection._common import axes_or_new, check_matplotlib, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+# Tables with more columns than this go without their names.
+_MOST_NAMES = 16
+# Standard deviations at which the colours of a table end.
+_CLIP = 3.0
+
+
+class ReconstructionDisplay:
+    """Samples, their reconstructions and the difference, as images or as a table.
+
+    With an `image_shape` each sample is an image: a row of originals above a row of
+    reconstructions above a row of differences. Without, the samples are rows of a table,
+    in standard deviations of each feature: three blocks side by side.
+
+    Use :meth:`from_estimator` to make one, of any transformer that has an
+    ``inverse_transform``: `sklearn.decomposition.PCA` too.
+
+    Parameters
+    ----------
+    X, X_hat : array-like of shape (n_samples, n_features)
+        Samples and their reconstructions, in the same units.
+
+    image_shape : tuple of int, default=None
+        Height and width of an image, or height, width and 3 for colours between 0 and 1.
+
+    center, spread : array-like of shape (n_features,), default=None
+        What a table is standardised with; those of `X` if None. A spread of 0 counts
+        as 1.
+
+    feature_names : sequence of str, default=None
+        Names for the columns of a table; shown up to 16.
+
+    Attributes
+    ----------
+    images_ : list of matplotlib AxesImage
+        Originals, reconstructions and differences, in this order: one for each image, or
+        one for each block of a table.
+
+    ax_ : matplotlib Axes
+        Axes with the blocks.
+
+    figure_ : matplotlib Figure
+        Figure that holds the axes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skae import LaplaceAutoencoder
+    >>> from skae.inspection import ReconstructionDisplay
+    >>> X = load_digits().data
+    >>> ae = LaplaceAutoencoder(8, max_iter=5, random_state=0).fit(X)
+    >>> display = ReconstructionDisplay.from_estimator(ae, X, image_shape=(8, 8))
+    >>> display.X_hat.shape
+    (10, 64)
+    """
+
+    images_: "list[AxesImage]"
+    ax_: "Axes"
+    figure_: "Figure"
+
+    def __init__(
+        self,
+        *,
+        X: ArrayLike,
+        X_hat: ArrayLike,
+        image_shape: tuple[int, ...] | None = None,
+        center: ArrayLike | None = None,
+        spread: ArrayLike | None = None,
+        feature_names: ArrayLike | None = None,
+    ) -> None:
+        self.X = X
+        self.X_hat = X_hat
+        self.image_shape = image_shape
+        self.center = center
+        self.spread = spread
+        self.feature_names = feature_names
+
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        image_kwargs: dict[str, Any] | None = None,
+        difference_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the three blocks.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        image_kwargs : dict, default=None
+            For ``ax.imshow`` of originals and reconstructions; both have the same limits.
+
+        difference_kwargs : dict, default=None
+            For ``ax.imshow`` of the differences. Of images, their colours end at plus and
+            minus the range of the originals.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+            This object.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        X, X_hat = np.asarray(self.X, dtype=float), np.asarray(self.X_hat, dtype=float)
+        draw = self._plot_table if self.image_shape is None else self._plot_images
+        self.ax_ = draw(X, X_hat, ax, image_kwargs or {}, difference_kwargs or {})
+        self.figure_ = self.ax_.get_figure(root=True)  # type: ignore[assignment]
+        return self
+
+    def _plot_images(
+        self,
+        X: np.ndarray,
+        X_hat: np.ndarray,
+        ax: "Axes | None",
+        image_kwargs: dict[str, Any],
+        difference_kwargs: dict[str, Any],
+    ) -> "Axes":
+        from matplotlib.image import AxesImage
+
+        assert self.image_shape is not None
+        n, (height, width, *colours) = len(X), self.image_shape
+        step = 1 + 1 / max(height, width)  # a gap of about a pixel between images
+        ax = axes_or_new(ax, figsize=(0.9 * n + 1.4, 3.1 * height / width))
+        low, high = X.min(), X.max()
+        span = high - low if high > low else 1.0
+        image_style = styled(
+            AxesImage, {"cmap": "gray_r", "vmin": low, "vmax": high}, image_kwargs
+        )
+        difference_style = styled(
+            AxesImage, {"cmap": "RdBu_r", "vmin": -span, "vmax": span}, difference_kwargs
+        )
+        difference = X_hat - X
+        if colours:
+            X, X_hat = X.clip(0, 1), X_hat.clip(0, 1)
+        rows = [(X, image_style), (X_hat, image_style), (difference, difference_style)]
+        self.images_ = []
+        for row, (block, style) in enumerate(rows):
+            for column, sample in enumerate(block):
+                image = sample.reshape(self.image_shape)
+                if colours and block is difference:
+                    image = image.mean(axis=2)
+                left, top = column * step, row * step * height / width
+                extent = (left, left + 1, top + height / width, top)
+                self.images_.append(ax.imshow(image, extent=extent, **style))
+        ax.set_xlim(0, (n - 1) * step + 1)
+        ax.set_ylim((2 * step + 1) * height / width, 0)
+        centers = (np.arange(3) * step + 0.5) * height / width
+        ax.set_yticks(centers, ["original", "reconstruction", "difference"])
+        ax.set_xticks([])
+        ax.tick_params(length=0)
+        ax.set_frame_on(False)
+        return ax
+
+    def _plot_table(
+        self,
+        X: np.ndarray,
+        X_hat: np.ndarray,
+        ax: "Axes | None",
+        image_kwargs: dict[str, Any],
+        difference_kwargs: dict[str, Any],
+    ) -> "Axes":
+        from matplotlib.image import AxesImage
+
+        n, d = X.shape
+        gap = max(1.0, 0.08 * d)
+        ax = axes_or_new(ax, figsize=(8, 3.8))
+        center = X.mean(axis=0) if self.center is None else np.asarray(self.center)
+        spread = X.std(axis=0) if self.spread is None else np.asarray(self.spread)
+        spread = np.where(spread > 0, spread, 1.0)
+        original, reconstruction = (X - center) / spread, (X_hat - center) / spread
+        defaults = {"cmap": "RdBu_r", "vmin": -_CLIP, "vmax": _CLIP, "aspect": "auto"}
+        image_style = styled(AxesImage, defaults, image_kwargs)
+        difference_style = styled(AxesImage, defaults, difference_kwargs)
+        blocks = [
+            (original, image_style),
+            (reconstruction, image_style),
+            (reconstruction - original, difference_style),
+        ]
+        lefts = np.arange(3) * (d + gap)
+        self.images_ = [
+            ax.imshow(block, extent=(left, left + d, n, 0), **style)
+            for left, (block, style) in zip(lefts, blocks, strict=True)
+        ]
+        ax.set_xlim(0, lefts[-1] + d)
+        ax.set_ylim(n, 0)
+        for left, title in zip(
+            lefts, ("original", "reconstruction", "difference"), strict=True
+        ):
+            ax.annotate(
+                title,
+                (left + d / 2, 1.02),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="bottom",
+            )
+        if self.feature_names is not None and d <= _MOST_NAMES:
+            names = [str(name) for name in np.asarray(self.feature_names)]
+            positions = (lefts[:, None] + np.arange(d) + 0.5).ravel()
+            ax.set_xticks(positions, names * 3, rotation=90)
+        else:
+            ax.set_xticks([])
+            ax.set_xlabel("Features")
+        ax.set_yticks([])
+        ax.set_ylabel("Samples")
+        ax.tick_params(length=0)
+        ax.set_frame_on(False)
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        figure.colorbar(
+            self.images_[0], ax=ax, label="standard deviations", extend="both", pad=0.02
+        )
+        return ax
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        n_samples: int = 10,
+        image_shape: tuple[int, ...] | None = None,
+        ax: "Axes | None" = None,
+        image_kwargs: dict[str, Any] | None = None,
+        difference_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the first samples of X and their reconstructions.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted transformer with an ``inverse_transform``: an autoencoder, a pipeline or
+            search that ends in one, or PCA.
+
+        X : array-like of shape (n_samples_total, n_features)
+            Data. A table is standardised with the mean and standard deviation of all of
+            them.
+
+        n_samples : int, default=10
+            Number of samples to show.
+
+        image_shape : tuple of int, default=None
+            Height and width of an image, or height, width and 3; a table if None.
+
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        image_kwargs : dict, default=None
+            For ``ax.imshow`` of originals and reconstructions.
+
+        difference_kwargs : dict, default=None
+            For ``ax.imshow`` of the differences.
+
+        Returns
+        -------
+        display : ReconstructionDisplay
+            Object that holds the data.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If `image_shape` does not have as many pixels as X has features.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        check_is_fitted(estimator)
+        data = check_array(X, dtype=np.float64, input_name="X")
+        if image_shape is not None and np.prod(image_shape) != data.shape[1]:
+            raise ValueError(
+                f"image_shape={image_shape} has {np.prod(image_shape)} pixels, but X has "
+                f"{data.shape[1]} features."
+            )
+        codes = estimator.transform(X[:n_samples])  # type: ignore[index]
+        X_hat = np.asarray(estimator.inverse_transform(codes))
+        display = cls(
+            X=data[:n_samples],
+            X_hat=X_hat,
+            image_shape=image_shape,
+            center=data.mean(axis=0),
+            spread=data.std(axis=0),
+            feature_names=getattr(estimator, "feature_names_in_", None),
+        )
+        return display.plot(
+            ax, image_kwargs=image_kwargs, difference_kwargs=difference_kwargs
+        )

@@ -1,0 +1,311 @@
+"""Which likelihood the residuals want."""
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import scipy.stats
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from skae._fitted import FittedAutoencoder
+from skae._module import AutoencoderModule
+from skae.inspection._common import (
+    axes_or_new,
+    check_matplotlib,
+    styled,
+    unwrap_autoencoder,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+# Quantiles that are drawn.
+_POINTS = 201
+_STANDARD = {"gaussian": scipy.stats.norm, "laplace": scipy.stats.laplace}
+
+
+class ResidualQQDisplay:
+    r"""Quantiles of the residuals against those of a Gaussian and of a Laplace density.
+
+    Residuals are x less the reconstruction, in units of the best scale that each of the
+    two densities has for them: the root mean square for the Gaussian, the mean absolute
+    value for the Laplace. The likelihood whose points lie closer to the diagonal suits
+    the residuals better, and the mean log-densities say by how much:
+    :math:`-\tfrac12(\log 2\pi s^2 + 1)` and :math:`-(\log 2b + 1)` nats for each feature
+    of a sample.
+
+    The residuals are those of the model that made them. A Laplace autoencoder makes many
+    of them small and leaves a few large, even where the noise is Gaussian, most of all if
+    it is deterministic and has components to spare. So ask a Gaussian model, or PCA by
+    :meth:`from_residuals`: if its residuals want the Laplace density, that says
+    something. For a variational autoencoder the reconstruction is that of the posterior
+    mean.
+
+    Use :meth:`from_estimator` or :meth:`from_residuals` to make one.
+
+    Parameters
+    ----------
+    quantiles : dict of str to ndarray of shape (n_points,)
+        For "gaussian" and "laplace": quantiles of the residuals in units of the scale.
+
+    theoretical : dict of str to ndarray of shape (n_points,)
+        The quantiles of the standard densities at the same probabilities.
+
+    log_density : dict of str to float
+        Mean log-density of a residual, at the best scale, in nats of data in the units
+        of the residuals.
+
+    Attributes
+    ----------
+    lines_ : dict of str to matplotlib Line2D
+        The points of each density.
+
+    diagonal_ : matplotlib Line2D
+        Where the points of the right density lie.
+
+    ax_ : matplotlib Axes
+        Axes with the points.
+
+    figure_ : matplotlib Figure
+        Figure that holds the axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skae.inspection import ResidualQQDisplay
+    >>> residuals = np.random.default_rng(0).laplace(size=(500, 3))
+    >>> display = ResidualQQDisplay.from_residuals(residuals)
+    >>> max(display.log_density, key=display.log_density.get)
+    'laplace'
+    """
+
+    lines_: "dict[str, Line2D]"
+    diagonal_: "Line2D"
+    ax_: "Axes"
+    figure_: "Figure"
+
+    def __init__(
+        self,
+        *,
+        quantiles: dict[str, np.ndarray],
+        theoretical: dict[str, np.ndarray],
+        log_density: dict[str, float],
+    ) -> None:
+        self.quantiles = quantiles
+        self.theoretical = theoretical
+        self.log_density = log_density
+
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        point_kwargs: dict[str, Any] | None = None,
+        diagonal_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the quantiles.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        point_kwargs : dict, default=None
+            For ``ax.plot`` of the points.
+
+        diagonal_kwargs : dict, default=None
+            For ``ax.plot`` of the diagonal.
+
+        Returns
+        -------
+        display : ResidualQQDisplay
+            This object.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        from matplotlib.lines import Line2D
+
+        ax = axes_or_new(ax)
+        self.lines_ = {}
+        for marker, (name, quantiles) in zip("ox", self.quantiles.items(), strict=True):
+            defaults = {
+                "linestyle": "none",
+                "marker": marker,
+                "markersize": 4,
+                "label": f"{name} ({self.log_density[name]:.3f} nats)",
+            }
+            style = styled(Line2D, defaults, point_kwargs)
+            (self.lines_[name],) = ax.plot(self.theoretical[name], quantiles, **style)
+        reach = max(np.abs(t).max() for t in self.theoretical.values())
+        defaults = {"color": "black", "linewidth": 1, "zorder": 1}
+        style = styled(Line2D, defaults, diagonal_kwargs)
+        (self.diagonal_,) = ax.plot([-reach, reach], [-reach, reach], **style)
+        ax.set(
+            xlabel="Quantile of the density (scales)",
+            ylabel="Quantile of the residuals (scales)",
+        )
+        ax.legend(title="Mean log-density of a residual", loc="upper left")
+        self.ax_ = ax
+        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        ax: "Axes | None" = None,
+        point_kwargs: dict[str, Any] | None = None,
+        diagonal_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the quantiles of the residuals that a fitted autoencoder leaves.
+
+        The residuals share a scale as in the model: all of them for
+        ``covariance_type="spherical"``, those of a feature for ``"diag"``. Where the scale
+        is predicted, they are divided by it first.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted autoencoder, or a pipeline or search that ends in one: then the
+            residuals are in the units that the steps before it make.
+
+        X : array-like of shape (n_samples, n_features)
+            Data, best such as were not used to fit.
+
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        point_kwargs : dict, default=None
+            For ``ax.plot`` of the points.
+
+        diagonal_kwargs : dict, default=None
+            For ``ax.plot`` of the diagonal.
+
+        Returns
+        -------
+        display : ResidualQQDisplay
+            Object that holds the data.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it is no autoencoder of this package.
+        ValueError
+            If all residuals are 0.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        model, X = unwrap_autoencoder(estimator, cls.__name__, X)
+        residuals = np.asarray(X, dtype=np.float64) - model.reconstruct(X)
+        return cls._from_scaled(
+            residuals,
+            _predicted_scale(model, X) if model.scale_ is None else np.ones(1),
+            by_feature=model.covariance_type == "diag",
+            ax=ax,
+            point_kwargs=point_kwargs,
+            diagonal_kwargs=diagonal_kwargs,
+        )
+
+    @classmethod
+    def from_residuals(
+        cls,
+        residuals: ArrayLike,
+        *,
+        by_feature: bool = False,
+        ax: "Axes | None" = None,
+        point_kwargs: dict[str, Any] | None = None,
+        diagonal_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the quantiles of residuals.
+
+        Parameters
+        ----------
+        residuals : array-like of shape (n_samples, n_features)
+            What a model leaves of data.
+
+        by_feature : bool, default=False
+            Whether each feature has a scale of its own.
+
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        point_kwargs : dict, default=None
+            For ``ax.plot`` of the points.
+
+        diagonal_kwargs : dict, default=None
+            For ``ax.plot`` of the diagonal.
+
+        Returns
+        -------
+        display : ResidualQQDisplay
+            Object that holds the data.
+
+        Raises
+        ------
+        ValueError
+            If all residuals are 0.
+        """
+        check_matplotlib(f"{cls.__name__}.from_residuals")
+        return cls._from_scaled(
+            np.asarray(residuals, dtype=np.float64),
+            np.ones(1),
+            by_feature=by_feature,
+            ax=ax,
+            point_kwargs=point_kwargs,
+            diagonal_kwargs=diagonal_kwargs,
+        )
+
+    @classmethod
+    def _from_scaled(
+        cls,
+        residuals: np.ndarray,
+        scale: np.ndarray,
+        *,
+        by_feature: bool,
+        ax: "Axes | None",
+        point_kwargs: dict[str, Any] | None,
+        diagonal_kwargs: dict[str, Any] | None,
+    ) -> Self:
+        if not residuals.any():
+            raise ValueError("The residuals are all 0: they have no scale.")
+        axis = 0 if by_feature else None
+        residuals = residuals / scale
+        best = {
+            "gaussian": np.sqrt(np.mean(residuals**2, axis=axis)),
+            "laplace": np.mean(np.abs(residuals), axis=axis),
+        }
+        # Even steps of a normal variate: few points in the middle, all of the tails.
+        reach = scipy.stats.norm.isf(0.5 / residuals.size)
+        probability = scipy.stats.norm.cdf(np.linspace(-reach, reach, _POINTS))
+        quantiles, theoretical, log_density = {}, {}, {}
+        for name, standard in _STANDARD.items():
+            # A feature without any residual has no scale.
+            with np.errstate(invalid="ignore", divide="ignore"):
+                ratio = residuals / best[name]
+            ratio = ratio[np.isfinite(ratio)]
+            quantiles[name] = np.quantile(ratio, probability, method="hazen")
+            theoretical[name] = standard.ppf(probability)
+            used = best[name][best[name] > 0]
+            log_density[name] = float(
+                standard.logpdf(ratio).mean() - np.log(used).mean() - np.log(scale).mean()
+            )
+        display = cls(quantiles=quantiles, theoretical=theoretical, log_density=log_density)
+        return display.plot(ax, point_kwargs=point_kwargs, diagonal_kwargs=diagonal_kwargs)
+
+
+def _predicted_scale(model: FittedAutoencoder, X: ArrayLike) -> np.ndarray:
+    """Scale at the code of each sample, (n, 1) or (n, d), in the units of X."""
+    objective = model._make_objective()
+
+    def log_scale(module: AutoencoderModule, y: Tensor) -> Tensor:
+        _, outputs = module.decode(objective.code(module, y))
+        return module.scale.log_scale(outputs)
+
+    data = model._validate(X)
+    unit = model._units.unit
+    scale = np.exp(model._over_rows(log_scale, data).astype(np.float64))
+    return scale * (unit if scale.shape[1] == len(unit) else unit[:1])

@@ -1,0 +1,266 @@
+"""The score as a function of the likelihood's scale."""
+
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from skae._fitted import FittedAutoencoder
+from skae._module import AutoencoderModule
+from skae.inspection._common import (
+    axes_or_new,
+    check_matplotlib,
+    styled,
+    unwrap_autoencoder,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+
+class ScaleProfileDisplay:
+    r"""Score of data if the fitted scale were larger or smaller by a factor.
+
+    Encoder and decoder stay as they are. For a Gaussian of one scale and d features the
+    profile is :math:`-\tfrac d2 (\log 2\pi s^2 + \mathrm{MSE} / s^2)`, less the KL of a
+    variational autoencoder, and its top is at :math:`s = \sqrt{\mathrm{MSE}}`. On the
+    training data a closed-form scale is at the top; on other data, the distance of the
+    two says how much too small the scale is for them.
+
+    Use :meth:`from_estimator` to make one.
+
+    Parameters
+    ----------
+    factors : array-like of shape (n_points,)
+        What the scale is multiplied by, in increasing order.
+
+    score : array-like of shape (n_points,)
+        Mean score of the data, in nats per sample.
+
+    fitted_scale : float, default=None
+        The scale, in the units of the model's data, where there is one; else the picture
+        is drawn over the factors.
+
+    name : str, default=None
+        Name of the model, for the legend.
+
+    Attributes
+    ----------
+    best_factor : float
+        Factor with the best score: the top of a parabola through the best point and its
+        neighbours, on a logarithmic axis.
+
+    line_ : matplotlib Line2D
+        The profile.
+
+    fitted_line_, best_line_ : matplotlib Line2D
+        Where the fitted and the best scale are.
+
+    ax_ : matplotlib Axes
+        Axes with the profile.
+
+    figure_ : matplotlib Figure
+        Figure that holds the axes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import VariationalAutoencoder
+    >>> from skae.inspection import ScaleProfileDisplay
+    >>> X = load_iris().data
+    >>> vae = VariationalAutoencoder(2, max_iter=20, random_state=0).fit(X)
+    >>> display = ScaleProfileDisplay.from_estimator(vae, X)
+    >>> round(display.best_factor, 2)
+    1.0
+    """
+
+    line_: "Line2D"
+    fitted_line_: "Line2D"
+    best_line_: "Line2D"
+    ax_: "Axes"
+    figure_: "Figure"
+
+    def __init__(
+        self,
+        *,
+        factors: ArrayLike,
+        score: ArrayLike,
+        fitted_scale: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.factors = factors
+        self.score = score
+        self.fitted_scale = fitted_scale
+        self.name = name
+
+    @property
+    def best_factor(self) -> float:
+        """Factor with the best score."""
+        log_factors, score = np.log(self.factors), np.asarray(self.score)
+        best = int(np.argmax(score))
+        if best in (0, len(score) - 1):
+            return float(np.exp(log_factors[best]))
+        near = slice(best - 1, best + 2)
+        curvature, slope, _ = np.polyfit(
+            log_factors[near] - log_factors[best], score[near], 2
+        )
+        return float(np.exp(log_factors[best] - slope / (2 * curvature)))
+
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        name: str | None = None,
+        line_kwargs: dict[str, Any] | None = None,
+        mark_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the profile.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        name : str, default=None
+            Name of the model, if not the one stored.
+
+        line_kwargs : dict, default=None
+            For ``ax.plot`` of the profile.
+
+        mark_kwargs : dict, default=None
+            For ``ax.axvline`` at the fitted and at the best scale.
+
+        Returns
+        -------
+        display : ScaleProfileDisplay
+            This object.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+        ax = axes_or_new(ax)
+        unit = 1.0 if self.fitted_scale is None else self.fitted_scale
+        name = self.name if name is None else name
+        prefix = "" if name is None else f"{name}, "
+        style = styled(Line2D, {"label": f"{prefix}score"}, line_kwargs)
+        (self.line_,) = ax.plot(np.asarray(self.factors) * unit, self.score, **style)
+        defaults = {"color": self.line_.get_color(), "linewidth": 1, "linestyle": "--"}
+        style = styled(Line2D, defaults, mark_kwargs)
+        self.fitted_line_ = ax.axvline(unit, **{"label": f"{prefix}fitted scale", **style})
+        style["linestyle"] = ":"
+        self.best_line_ = ax.axvline(
+            self.best_factor * unit, **{"label": f"{prefix}best scale", **style}
+        )
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set(
+            xlabel="Scale" if self.fitted_scale is not None else "Factor of the scale",
+            ylabel="Score (nats per sample)",
+        )
+        ax.legend()
+        self.ax_ = ax
+        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        span: float = 4.0,
+        n_points: int = 61,
+        name: str | None = None,
+        ax: "Axes | None" = None,
+        line_kwargs: dict[str, Any] | None = None,
+        mark_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the profile of a fitted autoencoder.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted autoencoder, or a pipeline or search that ends in one: then the score is
+            that of the data which the steps before it make.
+
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        span : float, default=4.0
+            Largest factor; the smallest is its inverse. More than 1.
+
+        n_points : int, default=61
+            Number of factors, evenly spaced on a logarithmic axis; an odd number has the
+            fitted scale among them.
+
+        name : str, default=None
+            Name of the model for the legend; the name of its class if None.
+
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        line_kwargs : dict, default=None
+            For ``ax.plot`` of the profile.
+
+        mark_kwargs : dict, default=None
+            For ``ax.axvline`` at the fitted and at the best scale.
+
+        Returns
+        -------
+        display : ScaleProfileDisplay
+            Object that holds the data.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it is no autoencoder of this package.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        model, X = unwrap_autoencoder(estimator, cls.__name__, X)
+        factors = np.geomspace(1 / span, span, n_points)
+        scale = model.scale_
+        display = cls(
+            factors=factors,
+            score=_scores(model, X, factors),
+            fitted_scale=float(scale)
+            if np.ndim(scale) == 0 and scale is not None
+            else None,
+            name=type(model).__name__ if name is None else name,
+        )
+        return display.plot(ax, line_kwargs=line_kwargs, mark_kwargs=mark_kwargs)
+
+
+def _scores(model: FittedAutoencoder, X: ArrayLike, factors: np.ndarray) -> np.ndarray:
+    """Mean score of data with each of these multiples of the scale, in nats."""
+    objective = model._make_objective()
+    draws = objective.draws(model.module_.spec)[:, None].to(model.device_)
+
+    def scores(module: AutoencoderModule, y: Tensor) -> Tensor:
+        def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
+            log_scale = module.scale.log_scale(outputs)
+            likelihood = module.spec.likelihood
+            return torch.stack(
+                [
+                    likelihood.log_prob(x, loc, log_scale + math.log(factor)).sum(dim=1)
+                    for factor in factors
+                ],
+                dim=1,
+            )
+
+        expected, kl = objective.expectation(module, y, draws, log_prob)
+        return expected - kl.sum(dim=1, keepdim=True)
+
+    data = model._validate(X)
+    values = model._over_rows(scores, data, n_draws=len(draws))
+    return values.mean(axis=0, dtype=np.float64) - model._units.log_unit

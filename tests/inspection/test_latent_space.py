@@ -1,0 +1,125 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.decomposition import PCA
+
+from skae import GaussianAutoencoder
+from skae.inspection import LatentSpaceDisplay
+
+
+def points(scatter):
+    return np.asarray(scatter.get_offsets())
+
+
+def test_codes_are_those_of_transform(vae, X):
+    display = LatentSpaceDisplay.from_estimator(vae, X)
+    np.testing.assert_array_equal(display.codes, vae.transform(X))
+    np.testing.assert_array_equal(points(display.scatters_[0]), display.codes)
+    assert display.image_ is None
+
+
+def test_components_are_chosen(X):
+    pca = PCA(4).fit(X)
+    display = LatentSpaceDisplay.from_estimator(pca, X, components=(3, 1))
+    np.testing.assert_array_equal(display.codes, pca.transform(X)[:, [3, 1]])
+    assert display.ax_.get_xlabel() == "component 3"
+    assert display.ax_.get_ylabel() == "component 1"
+    with pytest.raises(ValueError, match=r"components=\(0, 4\)"):
+        LatentSpaceDisplay.from_estimator(pca, X, components=(0, 4))
+
+
+def test_one_collection_for_each_class(vae, X):
+    y = np.array(["b", "a", "c"])[np.arange(len(X)) % 3]
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    assert [s.get_label() for s in display.scatters_] == ["a", "b", "c"]
+    for scatter in display.scatters_:
+        np.testing.assert_array_equal(
+            points(scatter), display.codes[y == scatter.get_label()]
+        )
+
+
+@pytest.mark.parametrize("y", [np.linspace(0, 1, 120), np.arange(120)])
+def test_numbers_get_a_colour_bar(vae, X, y):
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    (scatter,) = display.scatters_
+    np.testing.assert_array_equal(scatter.get_array(), y)
+    assert len(display.figure_.axes) == 2
+
+
+@pytest.mark.parametrize("name", ["c", "color"])
+def test_style_before_classes(vae, X, name):
+    display = LatentSpaceDisplay.from_estimator(
+        vae, X, np.arange(120) % 2, scatter_kwargs={name: "red", "s": 3}
+    )
+    (scatter,) = display.scatters_
+    assert tuple(scatter.get_facecolor()[0][:3]) == (1, 0, 0)
+    assert scatter.get_sizes().tolist() == [3]
+
+
+def test_grid_is_the_decoder_at_each_place(vae, X):
+    display = LatentSpaceDisplay.from_estimator(vae, X, image_shape=(2, 3), n_images=4)
+    left, right, bottom, top = display.grid_limits
+    first, second = np.linspace(left, right, 4), np.linspace(bottom, top, 4)
+    low, high = np.quantile(vae.transform(X), [0.01, 0.99], axis=0)
+    np.testing.assert_allclose([left, bottom, right, top], [*low, *high])
+    for i in range(4):
+        for j in range(4):
+            expected = vae.inverse_transform([[first[j], second[i]]]).reshape(2, 3)
+            np.testing.assert_allclose(display.grid[i, j], expected, rtol=1e-6)
+
+
+def test_image_lies_where_its_code_does(vae, X):
+    """The pixels around a code in the picture are those of the image decoded from it."""
+    display = LatentSpaceDisplay.from_estimator(vae, X, image_shape=(2, 3), n_images=4)
+    mosaic = np.asarray(display.image_.get_array())
+    left, right, bottom, top = display.image_.get_extent()
+    first = np.linspace(*display.grid_limits[:2], 4)
+    second = np.linspace(*display.grid_limits[2:], 4)
+    for i in range(4):
+        for j in range(4):
+            column = (first[j] - left) / (right - left) * 4 * 3
+            row = (top - second[i]) / (top - bottom) * 4 * 2  # row 0 is the top
+            rows = slice(round(row - 1), round(row + 1))
+            columns = slice(round(column - 1.5), round(column + 1.5))
+            np.testing.assert_array_equal(mosaic[rows, columns], display.grid[i, j])
+
+
+def test_components_of_the_grid_are_not_swapped(vae, X):
+    swapped = LatentSpaceDisplay.from_estimator(
+        vae, X, components=(1, 0), image_shape=(2, 3), n_images=3
+    )
+    straight = LatentSpaceDisplay.from_estimator(vae, X, image_shape=(2, 3), n_images=3)
+    np.testing.assert_array_equal(swapped.grid, np.swapaxes(straight.grid, 0, 1))
+
+
+def test_colours_end_at_the_data(vae, X):
+    display = LatentSpaceDisplay.from_estimator(vae, X, image_shape=(2, 3))
+    assert display.image_.get_clim() == (X.min(), X.max())
+
+
+def test_both_kinds_from_one_display(vae, X):
+    display = LatentSpaceDisplay.from_estimator(vae, X, image_shape=(2, 3), kind="scatter")
+    assert display.image_ is None
+    display.plot(kind="grid")
+    assert display.image_ is not None
+    assert display.scatters_ == []
+
+
+def test_what_cannot_be_drawn(vae, X):
+    three = GaussianAutoencoder(3, max_iter=1, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="n_components=2; the codes have 3"):
+        LatentSpaceDisplay.from_estimator(three, X, image_shape=(2, 3))
+    display = LatentSpaceDisplay.from_estimator(vae, X)
+    with pytest.raises(ValueError, match="image_shape"):
+        display.plot(kind="grid")
+    with pytest.raises(ValueError, match='"scatter" or "grid"'):
+        display.plot(kind="both")
+
+
+def test_data_frames(vae, X):
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    model = GaussianAutoencoder(2, max_iter=1, random_state=0).set_output(
+        transform="pandas"
+    )
+    display = LatentSpaceDisplay.from_estimator(model.fit(frame), frame, frame["a"])
+    assert isinstance(display.codes, np.ndarray)

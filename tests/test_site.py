@@ -1,0 +1,37 @@
+"""The documentation names everything that is public, and the gallery is complete."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import skae
+
+ROOT = Path(__file__).parents[1]
+PUBLIC = {
+    name: importlib.import_module(name).__all__
+    for name in ("skae", *(f"skae.{package}" for package in skae._PACKAGES))
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_api_page_has_every_public_name(package):
+    page = (ROOT / "docs" / "api.rst").read_text()
+    sections = re.split(r"^\.\. currentmodule:: (\S+)$", page, flags=re.MULTILINE)
+    section = dict(zip(sections[1::2], sections[2::2], strict=True))[package]
+    listed = re.findall(r"^   ([A-Za-z_]\w*)$", section, flags=re.MULTILINE)
+    in_text = re.findall(r"``([A-Z_]+)``", section)
+    assert sorted(listed + in_text) == sorted(PUBLIC[package])
+
+
+def test_gallery_has_an_order():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from site_helpers import EXAMPLES
+    finally:
+        sys.path.pop(0)
+    files = {path.stem.removeprefix("plot_") for path in ROOT.glob("examples/plot_*.py")}
+    assert files == set(EXAMPLES)
+    assert len(EXAMPLES) == len(files) >= 12
