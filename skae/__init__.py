@@ -26,8 +26,10 @@ _HOME = {
 }
 
 _PACKAGES = (
+    "engine",
     "inspection",
     "likelihoods",
+    "model_selection",
     "networks",
     "objectives",
     "scales",
