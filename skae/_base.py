@@ -76,7 +76,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         "shuffle": ["boolean"],
         "warm_start": ["boolean"],
         "device": [str],
-        "precision": [StrOptions({"auto", "float32", "float64"})],
+        "precision": [StrOptions({"auto", "float32", "float64", "tf32", "bf16"})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -246,7 +246,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 spec,
                 units,
                 self.min_scale,
-                torch.float64 if self.precision == "float64" else torch.float32,
+                settings.dtype,
                 seed=random_state.randint(_SEEDS),
             ).to(device)
             # A step goes over the weights three times: forwards, and backwards for two.

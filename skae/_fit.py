@@ -17,7 +17,7 @@ from skae._module import AutoencoderModule
 from skae._random import torch_generator
 from skae._recorder import EpochCallbacks, Recorder
 from skae._rows import Rows
-from skae._threads import flushed_denormals, suitable_threads
+from skae._threads import flushed_denormals, suitable_threads, tf32_products
 from skae._units import Units
 from skae.engine import is_compilable, make_step
 from skae.objectives import Objective
@@ -49,7 +49,18 @@ class Settings:
     n_iter_no_change: int
     tol: float
     shuffle: bool
+    precision: str
     verbose: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of parameters and batches."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """Lower precision of the products, if one is asked for."""
+        return torch.bfloat16 if self.precision == "bf16" else None
 
     def rows_per_batch(self, n_samples: int) -> int:
         """Largest size of a batch.
@@ -113,13 +124,13 @@ class Job:
         """
         module, objective, settings = self.module, self.objective, self.settings
         spec, likelihood = module.spec, module.spec.likelihood
-        if not is_compilable(module, objective) or vars(likelihood):
+        if not is_compilable(module, objective) or settings.autocast or vars(likelihood):
             return id(self)
         rows = settings.rows_per_batch(len(self.rows))
         return (
             (spec.n_features, spec.n_components, spec.variance_mode, spec.covariance_type),
             (repr(module.encoder), repr(module.decoder), type(likelihood)),
-            (type(objective), objective.n_mc_samples, module.ratio.dtype),
+            (type(objective), objective.n_mc_samples, settings.precision),
             (str(module.ratio.device), rows, -(-len(self.rows) // rows), settings.shuffle),
         )
 
@@ -211,13 +222,14 @@ def fit_modules(jobs: Sequence[Job]) -> list[Outcome]:
     adam = Adam(parameters, [job.settings.alpha / len(job.rows) for job in jobs])
     epoch, running = 0, list(followed)
     try:
-        with flushed_denormals():
+        with flushed_denormals(), tf32_products(jobs[0].settings.precision == "tf32"):
             while running:
                 step = make_step(
                     [f.job.module for f in running],
                     [f.job.objective for f in running],
                     adam.parameters,
                     batches.size,
+                    jobs[0].settings.autocast,
                 )
                 annealings = [f.annealing for f in running]
                 epoch, left = train(step, batches, adam, annealings, running, epoch)

@@ -1,4 +1,4 @@
-"""The arithmetic of this process: threads, and numbers too small to matter."""
+"""The arithmetic of this process: threads, precision, and numbers too small to matter."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,3 +52,26 @@ def flushed_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(was_on)
+
+
+@contextmanager
+def tf32_products(wanted: bool) -> Iterator[None]:
+    """Let a GPU round the factors of its products to TF32, if that is wanted.
+
+    Parameters
+    ----------
+    wanted : bool
+        Else nothing happens.
+
+    Yields
+    ------
+    None
+    """
+    before = torch.get_float32_matmul_precision()
+    if wanted:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.set_float32_matmul_precision(before)

@@ -148,9 +148,11 @@ class VariationalAutoencoder(BaseAutoencoder):
         Torch's name of the device to train on; "auto" is "cuda" where there is one, else
         "cpu".
 
-    precision : {"auto", "float32", "float64"}, default="auto"
-        Precision of the training; "auto" is float32. Codes and scores are computed in the
-        precision of the X that they are asked for.
+    precision : {"auto", "float32", "float64", "tf32", "bf16"}, default="auto"
+        Precision of the training; "auto" is float32. "tf32" lets a GPU round the factors
+        of its products to TF32 and changes nothing elsewhere; "bf16" makes them bfloat16,
+        by autocast, which pays for large models only. Codes and scores are computed in
+        the precision of the X that they are asked for.
 
     random_state : int, RandomState instance or None, default=None
         Determines the first weights, the order of the samples, the validation split and

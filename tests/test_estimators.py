@@ -461,6 +461,7 @@ def nothing_global_changes():
             "grad": torch.is_grad_enabled(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "errors of numpy": np.geterr(),
+            "products": torch.get_float32_matmul_precision(),
             "denormal numbers": (torch.tensor(1e-40) * 1).item(),
             "warnings": list(warnings.filters),
         }
@@ -1182,6 +1183,22 @@ def test_precision(estimator, X):
     if estimator is not VariationalAutoencoder:  # which draws its noise in that precision
         assert double.score(X) == pytest.approx(single.score(X), rel=1e-3)
     assert double.transform(X.astype(np.float32)).dtype == np.float32
+
+
+@every_estimator
+def test_lower_precision(estimator, X):
+    """A training that is a little less exact, of parameters that are float32."""
+    exact = estimator(max_iter=10, random_state=0, precision="float32").fit(X)
+    with nothing_global_changes():
+        low = estimator(max_iter=10, random_state=0, precision="bf16").fit(X)
+        tf32 = estimator(max_iter=10, random_state=0, precision="tf32").fit(X)
+    for model in (low, tf32):
+        assert {t.dtype for t in model.module_.state_dict().values()} == {torch.float32}
+        assert model.score(X) == pytest.approx(exact.score(X), abs=0.5)
+    assert weights(low) != weights(exact)
+    # On a CPU there is no TF32.
+    if exact.device_ == "cpu":
+        assert weights(tf32) == weights(exact)
 
 
 def test_penalty_pulls_to_the_linear_model(X):

@@ -96,8 +96,23 @@ class CompiledStep:
         self, y: Tensor, share: Tensor, noise: Tensor, progress: Sequence[float]
     ) -> Tensor:
         """See `skae.training.Step`."""
+        self.set_progress(progress)
+        return self.run(y, share, noise)
+
+    def run(self, y: Tensor, share: Tensor, noise: Tensor) -> Tensor:
+        """The step itself: a list of operations that depends on shapes alone.
+
+        Parameters
+        ----------
+        y, share, noise : Tensor
+            See :class:`skae.training.Step`.
+
+        Returns
+        -------
+        Tensor of shape (R, n_metrics)
+            Metrics of the batch; overwritten by the next call.
+        """
         with torch.inference_mode():
-            self._set_kl_weights(progress)
             self.encoder.forward(y).mul_(self.code_gain)
             self.latents.forward(noise)
             self._kl.copy_(self.latents.kl(share))
@@ -109,7 +124,14 @@ class CompiledStep:
             self.encoder.backward(grad_heads, wants_input=False)
             return self.metrics
 
-    def _set_kl_weights(self, progress: Sequence[float]) -> None:
+    def set_progress(self, progress: Sequence[float]) -> None:
+        """Take note of how far the training is, where the weight of the KL depends on it.
+
+        Parameters
+        ----------
+        progress : sequence of R floats
+            Share of each model's training that is done, the next step included.
+        """
         weights = [o.kl_weight(p) for o, p in zip(self.objectives, progress, strict=True)]
         if weights != self._kl_weights:
             self.kl_weights.copy_(self.kl_weights.new_tensor(weights).view(-1, 1, 1))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from skae._module import AutoencoderModule
 from skae.engine.compiled import CompiledStep, is_compilable
+from skae.engine.graph import GraphedStep
 from skae.objectives import Objective
 from skae.training import FlatParameters, Step
 
@@ -22,6 +23,8 @@ class AutogradStep:
         What they minimise.
     parameters : FlatParameters
         Their parameters.
+    autocast : torch.dtype, default=None
+        Lower precision for the products, by :class:`torch.autocast`.
     """
 
     def __init__(
@@ -29,10 +32,12 @@ class AutogradStep:
         modules: Sequence[AutoencoderModule],
         objectives: Sequence[Objective],
         parameters: FlatParameters,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self.modules = modules
         self.objectives = objectives
         self.parameters = parameters
+        self.autocast = autocast
 
     def __call__(
         self, y: Tensor, share: Tensor, noise: Tensor, progress: Sequence[float]
@@ -43,7 +48,10 @@ class AutogradStep:
         for r, (module, objective) in enumerate(
             zip(self.modules, self.objectives, strict=True)
         ):
-            loss, m = objective.loss(module, y[r], share[r], noise[r], progress[r])
+            with torch.autocast(
+                y.device.type, self.autocast, enabled=self.autocast is not None
+            ):
+                loss, m = objective.loss(module, y[r], share[r], noise[r], progress[r])
             loss.backward()
             metrics.append(m)
         return torch.stack(metrics)
@@ -54,6 +62,7 @@ def make_step(
     objectives: Sequence[Objective],
     parameters: FlatParameters,
     n: int,
+    autocast: torch.dtype | None = None,
 ) -> Step:
     """The fastest step that these models allow.
 
@@ -67,12 +76,18 @@ def make_step(
         Their parameters.
     n : int
         Rows of a batch.
+    autocast : torch.dtype, default=None
+        Lower precision for the products; that is left to autograd.
 
     Returns
     -------
     Step
-        A :class:`CompiledStep`, or an :class:`AutogradStep`.
+        A :class:`CompiledStep`, on a GPU a :class:`GraphedStep` of one, or an
+        :class:`AutogradStep`.
     """
-    if is_compilable(modules[0], objectives[0]):
-        return CompiledStep(modules, objectives, parameters, n)
-    return AutogradStep(modules, objectives, parameters)
+    if autocast is None and is_compilable(modules[0], objectives[0]):
+        compiled = CompiledStep(modules, objectives, parameters, n)
+        if parameters.values.device.type == "cuda":
+            return GraphedStep(compiled)
+        return compiled
+    return AutogradStep(modules, objectives, parameters, autocast)
