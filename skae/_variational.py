@@ -17,7 +17,13 @@ from skae._evaluate import to_precision
 from skae._random import local_random_state, torch_generator
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
-from skae.objectives import DRAWS_AT_ONCE, ELBO, KL_SCHEDULES, sobol_normal
+from skae.objectives import (
+    DRAWS_AT_ONCE,
+    ELBO,
+    KL_SCHEDULES,
+    row_shift,
+    sobol_normal,
+)
 
 # Draws of an importance-weighted bound that no tolerance asks more of.
 _MOST_DRAWS = 16384
@@ -370,10 +376,11 @@ class VariationalAutoencoder(BaseAutoencoder):
             \quad z_k \sim q(z|x)
 
         with K = `n_samples` (Burda, Grosse and Salakhutdinov 2016, eq. 8). It grows in
-        expectation with K, from the ELBO at K = 1 towards log p(x). The draws, a
-        scrambled Sobol sequence, are the same for all rows: a row's bound depends on that
-        row alone, and the error of a mean over rows does not average out (another
-        `random_state` shows its size). Memory does not grow with K.
+        expectation with K, from the ELBO at K = 1 towards log p(x). The draws are a
+        scrambled Sobol sequence, shifted for each row by an amount that is a function of
+        the row: a row's bound depends on that row alone, and the errors of different rows
+        average out in a mean. A single row's value may lie above log p(x), the more so
+        the fewer draws it has; its expectation never does. Memory does not grow with K.
 
         Parameters
         ----------
@@ -441,7 +448,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         draws = sobol_normal(n_samples, self.n_components_, seed)[:, None]
         draws = draws.to(self.device_)
         both = self._over_rows(
-            lambda module, y: objective.log_marginal(module, y, draws),
+            lambda module, y: objective.log_marginal(
+                module, y, draws, row_shift(y, self.n_components_, seed)
+            ),
             data,
             n_draws=min(n_samples, DRAWS_AT_ONCE),
         )

@@ -1,7 +1,7 @@
 """Axis 4: what training minimises, and what a score means."""
 
 from skae.objectives.base import Objective
-from skae.objectives.draws import sobol_normal
+from skae.objectives.draws import row_shift, shifted_normal, sobol_normal
 from skae.objectives.elbo import DRAWS_AT_ONCE, ELBO
 from skae.objectives.nll import NegativeLogLikelihood
 from skae.objectives.schedules import KL_SCHEDULES
@@ -12,5 +12,7 @@ __all__ = [
     "KL_SCHEDULES",
     "NegativeLogLikelihood",
     "Objective",
+    "row_shift",
+    "shifted_normal",
     "sobol_normal",
 ]

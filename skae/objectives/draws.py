@@ -29,6 +29,55 @@ def sobol_normal(n_draws: int, n_components: int, seed: int) -> Tensor:
     return torch.special.ndtri(uniform)
 
 
+def row_shift(y: Tensor, n_components: int, seed: int) -> Tensor:
+    """A point of the unit cube for each row, which looks random and is not.
+
+    It depends on the row alone: a linear function of it, wrapped around a hundred times.
+    Rounding moves it by little.
+
+    Parameters
+    ----------
+    y : Tensor of shape (n, n_features)
+        Standardised data.
+    n_components : int
+        Dimension of the cube.
+    seed : int
+        Seed of the function.
+
+    Returns
+    -------
+    Tensor of shape (n, n_components)
+        Points, float64.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.rand(y.shape[1], generator=generator, dtype=torch.float64)
+    factors = 32 * (1 + torch.rand(n_components, generator=generator, dtype=torch.float64))
+    weights, factors = weights.to(y.device) + 0.5, factors.to(y.device)
+    return (y.double() * weights).sum(dim=1, keepdim=True).mul(factors) % 1
+
+
+def shifted_normal(draws: Tensor, shift: Tensor) -> Tensor:
+    """Standard normal draws, moved along with a shift of their quantiles.
+
+    A randomised quasi-Monte Carlo rule stays one under such a rotation (Cranley and
+    Patterson 1976); with another shift for each row the errors of the rows average out.
+
+    Parameters
+    ----------
+    draws : Tensor of shape (n_draws, 1, n_components)
+        Standard normal draws.
+    shift : Tensor of shape (n, n_components)
+        Points of the unit cube.
+
+    Returns
+    -------
+    Tensor of shape (n_draws, n, n_components)
+        Draws for each row, float64.
+    """
+    uniform = (torch.special.ndtr(draws) + shift) % 1
+    return torch.special.ndtri(uniform.clamp(2.0**-32, 1 - 2.0**-32))
+
+
 def matched_normal(n_components: int, min_draws: int = 32) -> Tensor:
     """A fixed set of standard normal draws with exact first and second moments.
 

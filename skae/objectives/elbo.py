@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skae._module import AutoencoderModule, Spec
 from skae.objectives.base import Objective
-from skae.objectives.draws import matched_normal
+from skae.objectives.draws import matched_normal, shifted_normal
 from skae.objectives.schedules import KL_SCHEDULES
 
 # Draws of an importance-weighted bound that are in memory together.
@@ -125,7 +125,13 @@ class ELBO(Objective):
         log_prob = module.spec.likelihood.log_prob(x, loc, log_scale).sum(dim=1)
         return log_prob.view(draws.shape[0], -1) + log_ratio
 
-    def log_marginal(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
+    def log_marginal(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        draws: Tensor,
+        shift: Tensor | None = None,
+    ) -> Tensor:
         """The importance-weighted bound of log p(x), and how far to trust it.
 
         Parameters
@@ -136,6 +142,8 @@ class ELBO(Objective):
             Standardised data.
         draws : Tensor of shape (n_draws, 1, n_components)
             Standard normal draws; taken a few at a time, so they may be many.
+        shift : Tensor of shape (n, n_components), default=None
+            Moves the draws of each row, see :func:`shifted_normal`.
 
         Returns
         -------
@@ -146,6 +154,8 @@ class ELBO(Objective):
         log_sum = y.new_full((len(y),), -math.inf)
         log_sum_squares = log_sum
         for some in draws.split(DRAWS_AT_ONCE):
+            if shift is not None:
+                some = shifted_normal(some, shift)
             log_weights = self.log_weights(module, y, some)
             log_sum = torch.logaddexp(log_sum, torch.logsumexp(log_weights, dim=0))
             log_sum_squares = torch.logaddexp(

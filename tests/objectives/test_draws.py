@@ -7,7 +7,12 @@ import pytest
 import scipy.stats
 import torch
 
-from skae.objectives.draws import matched_normal, sobol_normal
+from skae.objectives.draws import (
+    matched_normal,
+    row_shift,
+    shifted_normal,
+    sobol_normal,
+)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 8, 16, 17, 64])
@@ -98,3 +103,33 @@ def test_sobol_draws_are_finite_and_reproducible():
     assert torch.equal(sobol_normal(2**15, 2, seed=3), first)
     assert not torch.equal(sobol_normal(2**15, 2, seed=4), first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_shifts_of_rows_look_uniform_and_belong_to_the_row():
+    rng = np.random.default_rng(0)
+    y = torch.tensor(rng.normal(size=(3000, 5)))
+    shift = row_shift(y, 2, seed=0)
+    assert shift.shape == (3000, 2)
+    for column in shift.T.numpy():
+        assert scipy.stats.kstest(column, scipy.stats.uniform.cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(shift.T.numpy())[0, 1]) < 0.1
+    assert torch.equal(row_shift(y[7:9], 2, seed=0), shift[7:9])
+    assert not torch.equal(row_shift(y, 2, seed=1), shift)
+    # Rounding to single precision moves a point of the circle by little.
+    moved = (row_shift(y.float(), 2, seed=0) - shift + 0.5) % 1 - 0.5
+    assert moved.abs().max() < 1e-3
+
+
+def test_shifted_draws_are_normal_and_even():
+    """Over the shifts each draw is normal; for each shift the set is still even."""
+    draws = sobol_normal(256, 1, seed=0)[:, None]
+    shift = torch.rand(
+        2000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    moved = shifted_normal(draws, shift)
+    assert moved.shape == (256, 2000, 1)
+    first = moved[0, :, 0].numpy()
+    assert scipy.stats.kstest(first, scipy.stats.norm.cdf).pvalue > 1e-3
+    # A mean of 256 independent draws would have a deviation of 0.06.
+    assert moved.mean(dim=0).abs().max() < 0.03
+    torch.testing.assert_close(shifted_normal(draws, torch.zeros(1, 1)), draws)

@@ -527,6 +527,19 @@ def test_log_marginal_of_an_estimator(likelihood):
     )
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
+def test_errors_of_rows_average_out(likelihood):
+    """So that a mean over rows certifies: with few draws it stays below the exact value."""
+    rng = np.random.default_rng(0)
+    X = rng.laplace(size=(300, 1)) @ [[1.0, -2.0]] + 0.2 * rng.laplace(size=(300, 2))
+    vae = VariationalAutoencoder(1, likelihood=likelihood, random_state=0).fit(X)
+    exact = vae.log_marginal(X, 2**13).mean()
+    few = [vae.log_marginal(X, 8, random_state=seed).mean() for seed in range(10)]
+    assert np.mean(few) < exact + 0.005
+    assert max(few) < exact + 0.03
+    assert min(few) > vae.score(X) - 0.03
+
+
 def test_log_marginal_says_how_tight_it_is():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(80, 1))
