@@ -62,7 +62,9 @@ class ClosedFormScale(Scale):
 
     def _batch_optimum(self, deviation: Tensor, weight: Tensor) -> Tensor:
         """The log-scale that is best for all rows; the running one follows it."""
-        total = weight.sum(dim=-2, keepdim=True)
+        # Where all rows of a batch weigh nothing, they say nothing.
+        tiny = torch.finfo(weight.dtype).tiny
+        total = weight.sum(dim=-2, keepdim=True).clamp_min_(tiny)
         optimum = self._log_optimum(self.pool(weight.mT @ deviation).div_(total))
         self.value.lerp_(optimum, _MOMENTUM)
         return optimum

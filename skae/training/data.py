@@ -286,6 +286,8 @@ class Batches:
 
     def _draw(self) -> None:
         """New normal numbers: for each model those that it would have alone."""
+        if self._noise_buffer.numel() == 0:
+            return
         for r, (size, generator) in enumerate(zip(self._sizes, self._noise, strict=True)):
             own = self._noise_buffer[r]
             if size == self.size:
