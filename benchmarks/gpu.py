@@ -6,6 +6,7 @@ docs/results/gpu.rst with the name of the card.
 
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -61,9 +62,9 @@ def textbook(X, hidden, k, epochs):
 
     def layers(sizes):
         parts = []
-        for n_in, n_out in zip(sizes[:-2], sizes[1:-1], strict=True):
+        for n_in, n_out in pairwise(sizes):
             parts += [nn.Linear(n_in, n_out), nn.ReLU()]
-        return nn.Sequential(*parts, nn.Linear(*sizes[-2:]))
+        return nn.Sequential(*parts[:-1])
 
     encoder = layers([d, *hidden, 2 * k]).cuda()
     decoder = layers([k, *hidden[::-1], d]).cuda()
@@ -131,9 +132,10 @@ write(
     "On a GPU",
     "python benchmarks/gpu.py",
     f"""
-One {torch.cuda.get_device_name()}; batches of 256. S: 1,792 x 64, hidden (64,), 8 components. M:
-60,000 x 784, hidden (512, 256), 32 components. The score is that of a short training with the
-same random_state, on 2,000 training rows, in nats: so it shows what a precision costs.
+One {torch.cuda.get_device_name()}; batches of 256. S: 1,792 x 64, hidden (64,),
+8 components. M: 60,000 x 784, hidden (512, 256), 32 components. The score is that of a short
+training with the same random_state, on 2,000 training rows, in nats: so it shows what a
+precision costs.
 """,
     ["workload", "system", "speed", "score"],
     rows,
