@@ -133,9 +133,9 @@ write(
     "python benchmarks/gpu.py",
     f"""
 One {torch.cuda.get_device_name()}; batches of 256. S: 1,792 x 64, hidden (64,),
-8 components. M: 60,000 x 784, hidden (512, 256), 32 components. The score is that of a short
-training with the same random_state, on 2,000 training rows, in nats: so it shows what a
-precision costs.
+8 components. M: 60,000 x 784, hidden (512, 256), 32 components. The score is that of a
+short training with the same random_state, on 2,000 training rows, in nats: so it shows
+what a precision costs.
 """,
     ["workload", "system", "speed", "score"],
     rows,
