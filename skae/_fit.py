@@ -218,7 +218,7 @@ def fit_modules(jobs: Sequence[Job]) -> list[Outcome]:
     """
     parameters = _flatten([job.module for job in jobs])
     batches = _make_batches(jobs)
-    followed = [_Followed(job, v) for job, v in zip(jobs, parameters.values, strict=True)]
+    followed = [_Followed(job, parameters, i) for i, job in enumerate(jobs)]
     adam = Adam(parameters, [job.settings.alpha / len(job.rows) for job in jobs])
     epoch, running = 0, list(followed)
     try:
@@ -237,8 +237,8 @@ def fit_modules(jobs: Sequence[Job]) -> list[Outcome]:
                 if running:
                     parameters = adam.parameters.select(left)
                     adam, batches = adam.select(left, parameters), batches.select(left)
-                    for f, values in zip(running, parameters.values, strict=True):
-                        f.recorder.values = values
+                    for i, f in enumerate(running):
+                        f.recorder.parameters, f.recorder.model = parameters, i
     except KeyboardInterrupt:
         for f in running:
             f.recorder.restore()
@@ -275,12 +275,13 @@ def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
 class _Followed:
     """A job in training: its hooks, and what it started from."""
 
-    def __init__(self, job: Job, values: Tensor) -> None:
+    def __init__(self, job: Job, parameters: FlatParameters, model: int) -> None:
         self.job = job
         settings = job.settings
         self.annealing = Annealing(settings.learning_rate_init, settings.max_iter)
         self.recorder = Recorder(
-            values,
+            parameters,
+            model,
             job.objective,
             self.annealing,
             Plateau(settings.tol, settings.n_iter_no_change),
@@ -291,8 +292,7 @@ class _Followed:
             early_stopping=settings.early_stopping,
             verbose=settings.verbose,
         )
-        self.trained = _trained(job.module)
-        self.first = values.clone()
+        self.first = parameters.get(model)
         self.first_objective = job.final_objective()
         self.error: Exception | None = None
 
@@ -322,11 +322,6 @@ class _Followed:
             return Outcome([], error=self.error)
         job, recorder = self.job, self.recorder
         recorder.restore_best()
-        # Memory of its own: the flat buffer belongs to all models.
-        for parameter in self.trained:
-            parameter.data, parameter.grad = parameter.data.clone(), None
-        for buffer in job.module.buffers():
-            buffer.data = buffer.data.clone()
         job.module.requires_grad_(False).eval()
         last_objective = job.final_objective()
         worse = last_objective > self.first_objective and not job.settings.early_stopping
@@ -336,11 +331,13 @@ class _Followed:
         if worse or not math.isfinite(last_objective):
             if not math.isfinite(last_objective):
                 _warn_of_divergence()
-            sizes = [parameter.numel() for parameter in self.trained]
-            parts = self.first.split(sizes)
-            for parameter, first in zip(self.trained, parts, strict=True):
-                parameter.copy_(first.view_as(parameter))
+            recorder.parameters.put(recorder.model, self.first)
             job.final_objective()
+        # Memory of its own: the buffers so far belong to all models.
+        for parameter in job.module.parameters():
+            parameter.data, parameter.grad = parameter.data.clone(), None
+        for buffer in job.module.buffers():
+            buffer.data = buffer.data.clone()
         _warn_of_floor(job.module, job.objective, job.rows, job.units)
         return Outcome(recorder.epochs, loss)
 

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from sklearn.callback import CallbackContext
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
 
 from skae.objectives import Objective
-from skae.training import Annealing, Plateau
+from skae.training import Annealing, FlatParameters, Plateau
 
 
 class EpochCallbacks:
@@ -69,8 +68,10 @@ class Recorder:
 
     Parameters
     ----------
-    values : Tensor of shape (n_parameters,)
+    parameters : FlatParameters
         What is being trained.
+    model : int
+        Which of the models in it.
     objective : Objective
         Names the metrics.
     annealing : Annealing
@@ -94,7 +95,8 @@ class Recorder:
 
     def __init__(
         self,
-        values: Tensor,
+        parameters: FlatParameters,
+        model: int,
         objective: Objective,
         annealing: Annealing,
         plateau: Plateau,
@@ -106,7 +108,8 @@ class Recorder:
         early_stopping: bool,
         verbose: int,
     ) -> None:
-        self.values = values
+        self.parameters = parameters
+        self.model = model
         self.objective = objective
         self.annealing = annealing
         self.plateau = plateau
@@ -117,12 +120,12 @@ class Recorder:
         self.early_stopping = early_stopping
         self.verbose = verbose
         self.epochs: list[dict[str, float]] = []
-        self._last_good = values.clone()
+        self._last_good = parameters.get(model)
         self._best: torch.Tensor | None = None
         if early_stopping and validate is not None:
             # The start, too, may turn out to be the best.
             plateau.update(-validate())
-            self._best = self._last_good.clone()
+            self._best = self._last_good
 
     def on_epoch_begin(self) -> None:
         """Called before each epoch."""
@@ -143,7 +146,7 @@ class Recorder:
         bool
             Whether to stop.
         """
-        values = self.values
+        values = self.parameters.get(self.model)
         if not (np.isfinite(metrics).all() and torch.isfinite(values).all()):
             warnings.warn(
                 f"Training diverged in epoch {len(self.epochs) + 1}; the parameters from "
@@ -154,7 +157,7 @@ class Recorder:
             self.restore()
             self.callbacks.end()
             return True
-        self._last_good.copy_(values)
+        self._last_good = values
         epoch = self._record(metrics, progress)
         if self.verbose:
             print(f"Iteration {len(self.epochs)}, loss = {epoch['objective']:.8f}")
@@ -166,7 +169,7 @@ class Recorder:
         if self.early_stopping:
             watched = -epoch["validation_score"]
         if self.plateau.update(watched) and self.early_stopping:
-            self._best = values.clone()
+            self._best = values
         if self.plateau.reached and not self.annealing.is_cooling:
             self.restore_best()
             self.annealing.cool_down(len(self.epochs), self.plateau.patience)
@@ -186,9 +189,9 @@ class Recorder:
 
     def restore(self) -> None:
         """Go back to the parameters of the last whole epoch, which were finite."""
-        self.values.copy_(self._last_good)
+        self.parameters.put(self.model, self._last_good)
 
     def restore_best(self) -> None:
         """Go back to the parameters of the best validation score, if that was watched."""
         if self._best is not None:
-            self.values.copy_(self._best)
+            self.parameters.put(self.model, self._best)

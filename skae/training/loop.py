@@ -117,8 +117,8 @@ def train(
             stop = hooks[r].on_epoch_end(means[r], epoch / annealings[r].max_epochs)
             if stop or epoch >= annealings[r].n_epochs:
                 running.remove(r)
-                done[r] = parameters.values[r].clone()
+                done[r] = parameters.get(r)
     # What the others needed after a model's end must not show in it.
     for r, values in done.items():
-        parameters.values[r] = values
+        parameters.put(r, values)
     return epoch, running

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class FlatParameters:
     """Parameters and gradients of R models, each as views into one flat tensor.
 
-    An update, a snapshot or a check then is one operation, whatever the number of layers
-    and models.
+    An update is one operation then, whatever the number of layers and models. A parameter
+    of all models together is contiguous, so that one batched product reads or writes it.
 
     Parameters
     ----------
@@ -22,10 +22,8 @@ class FlatParameters:
 
     Attributes
     ----------
-    values, grads : Tensor of shape (R, n_parameters)
-        The buffers.
-    penalized : Tensor of shape (n_parameters,)
-        1 where the penalty is for, 0 elsewhere.
+    values, grads : Tensor of shape (R * n_parameters,)
+        The buffers: each parameter of all models in turn.
     """
 
     def __init__(
@@ -34,27 +32,38 @@ class FlatParameters:
         penalized: Sequence[nn.Parameter] = (),
     ) -> None:
         self._models = models
-        self._penalized = penalized
-        chosen = {id(p) for p in penalized}
-        self.values = torch.stack(
-            [torch.cat([p.detach().reshape(-1) for p in model]) for model in models]
-        )
+        self._penalized = {id(p) for p in penalized}
+        together = [
+            torch.stack([p.detach() for p in likes]) for likes in zip(*models, strict=True)
+        ]
+        self.values = torch.cat([p.reshape(-1) for p in together])
         self.grads = torch.zeros_like(self.values)
-        self.penalized = torch.cat(
-            [p.new_full((p.numel(),), float(id(p) in chosen)) for p in models[0]]
-        )
+        self._parts = self.views(self.values)
         self._stacked = {}
-        start = 0
-        for likes in zip(*models, strict=True):
-            first = likes[0]
-            part = slice(start, start + first.numel())
-            shape = (len(models), *first.shape)
-            stacked = nn.Parameter(self.values[:, part].view(shape), requires_grad=False)
-            stacked.grad = self.grads[:, part].view(shape)
-            self._stacked[id(first)] = stacked
-            for p, value, grad in zip(likes, stacked.data, stacked.grad, strict=True):
+        grads_of = self.views(self.grads)
+        for likes, values, grads in zip(likes_of, self._parts, grads_of, strict=True):
+            stacked = nn.Parameter(values, requires_grad=False)
+            stacked.grad = grads
+            self._stacked[id(likes[0])] = stacked
+            for p, value, grad in zip(likes, values, grads, strict=True):
                 p.data, p.grad = value, grad
-            start = part.stop
+
+    def views(self, flat: Tensor) -> list[Tensor]:
+        """A buffer of the shape of ``values``, parameter by parameter.
+
+        Parameters
+        ----------
+        flat : Tensor of shape (R * n_parameters,)
+            The buffer.
+
+        Returns
+        -------
+        list of Tensor of shape (R, *shape)
+            Views of it.
+        """
+        R, first = len(self._models), self._models[0]
+        parts = flat.split([R * p.numel() for p in first])
+        return [part.view(R, *p.shape) for part, p in zip(parts, first, strict=True)]
 
     def stacked(self, parameter: Tensor) -> nn.Parameter:
         """A parameter of the first model together with its likes in the others.
@@ -71,6 +80,54 @@ class FlatParameters:
         """
         return self._stacked[id(parameter)]
 
+    def get(self, model: int) -> Tensor:
+        """A copy of the parameters of one model.
+
+        Parameters
+        ----------
+        model : int
+            Which one.
+
+        Returns
+        -------
+        Tensor of shape (n_parameters,)
+            The parameters, one after the other.
+        """
+        return torch.cat([part[model].reshape(-1) for part in self._parts])
+
+    def put(self, model: int, values: Tensor) -> None:
+        """Replace the parameters of one model.
+
+        Parameters
+        ----------
+        model : int
+            Which one.
+        values : Tensor of shape (n_parameters,)
+            What :meth:`get` gave.
+        """
+        sizes = [part[model].numel() for part in self._parts]
+        for part, own in zip(self._parts, values.split(sizes), strict=True):
+            part[model] = own.view_as(part[model])
+
+    def l2(self, factors: Sequence[float]) -> Tensor:
+        """Factors of the models, where the penalty is for a parameter.
+
+        Parameters
+        ----------
+        factors : sequence of R floats
+            A factor for each model.
+
+        Returns
+        -------
+        Tensor of shape (R * n_parameters,)
+            The factors, and 0 elsewhere.
+        """
+        result = torch.zeros_like(self.values)
+        for part, p in zip(self.views(result), self._models[0], strict=True):
+            if id(p) in self._penalized:
+                part.add_(_column(factors, part))
+        return result
+
     def select(self, chosen: Sequence[int]) -> "FlatParameters":
         """Some of the models, in a buffer of their own.
 
@@ -84,10 +141,9 @@ class FlatParameters:
         FlatParameters
             Their parameters, which move; those of the others stay where they are.
         """
-        at = [id(p) for p in self._models[0]]
-        places = [at.index(id(p)) for p in self._penalized]
         models = [self._models[r] for r in chosen]
-        return FlatParameters(models, [models[0][i] for i in places])
+        pairs = zip(self._models[0], models[0], strict=True)
+        return FlatParameters(models, [q for p, q in pairs if id(p) in self._penalized])
 
 
 class Adam:
@@ -108,12 +164,12 @@ class Adam:
     def __init__(self, parameters: FlatParameters, l2: Sequence[float]) -> None:
         values = parameters.values
         self.parameters = parameters
-        self._l2 = list(l2)
-        self.l2 = parameters.penalized * values.new_tensor(list(l2))[:, None]
-        self.has_l2 = any(l2)
+        self._factors = list(l2)
+        self.l2 = parameters.l2(l2) if any(l2) else None
         self.mean = torch.zeros_like(values)
         self.mean_square = torch.zeros_like(values)
         self.n_steps = torch.zeros((), device=values.device)
+        self._direction: Tensor | None = None
 
     def select(self, chosen: Sequence[int], parameters: FlatParameters) -> "Adam":
         """The update of some of the models.
@@ -130,9 +186,12 @@ class Adam:
         Adam
             One that goes on where this one stands.
         """
-        adam = Adam(parameters, [self._l2[r] for r in chosen])
+        adam = Adam(parameters, [self._factors[r] for r in chosen])
         index = torch.tensor(list(chosen), device=self.mean.device)
-        adam.mean, adam.mean_square = self.mean[index], self.mean_square[index]
+        for new, old in ((adam.mean, self.mean), (adam.mean_square, self.mean_square)):
+            parts = zip(parameters.views(new), self.parameters.views(old), strict=True)
+            for part, before in parts:
+                part.copy_(before[index])
         adam.n_steps = self.n_steps
         return adam
 
@@ -145,16 +204,19 @@ class Adam:
             Size of the update of each model.
         """
         values, grads = self.parameters.values, self.parameters.grads
-        if self.has_l2:
+        if self.l2 is not None:
             grads.addcmul_(self.l2, values)
         first = learning_rates[0]
         if all(rate == first for rate in learning_rates):
             self._update(values, grads, first)
             return
         # Where they differ, a step of rate 1 from 0 is the direction for all.
-        direction = torch.zeros_like(values)
-        self._update(direction, grads, 1.0)
-        values.addcmul_(direction, values.new_tensor(list(learning_rates))[:, None])
+        if self._direction is None:
+            self._direction = torch.empty_like(values)
+        self._update(self._direction.zero_(), grads, 1.0)
+        directions = self.parameters.views(self._direction)
+        for part, way in zip(self.parameters.views(values), directions, strict=True):
+            part.addcmul_(way, _column(learning_rates, part))
 
     def _update(self, values: Tensor, grads: Tensor, learning_rate: float) -> None:
         self.n_steps += 1
@@ -173,3 +235,8 @@ class Adam:
             amsgrad=False,
             maximize=False,
         )
+
+
+def _column(numbers: Sequence[float], part: Tensor) -> Tensor:
+    """A number for each model, to be combined with ``(R, ...)``."""
+    return part.new_tensor(list(numbers)).view(-1, *(1,) * (part.ndim - 1))

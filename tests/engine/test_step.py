@@ -120,7 +120,7 @@ def test_gradients_are_the_slopes_of_the_loss():
     objectives, ((step, parameters, modules), _) = both(combination, "posterior")
     inputs = batch(1, 1)
     step(*inputs, [1.0])
-    grads = parameters.grads[0].clone()
+    grads = parameters.grads.clone()
 
     def loss():
         y, share, noise = (part[0] for part in inputs)
@@ -128,12 +128,12 @@ def test_gradients_are_the_slopes_of_the_loss():
             return float(objectives[0].loss(modules[0], y, share, noise, 1.0)[0])
 
     for i in range(0, len(grads), 7):
-        value = float(parameters.values[0, i])
+        value = float(parameters.values[i])
         sides = []
         for h in (1e-6, -1e-6):
-            parameters.values[0, i] = value + h
+            parameters.values[i] = value + h
             sides.append(loss())
-        parameters.values[0, i] = value
+        parameters.values[i] = value
         assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(float(grads[i]), abs=1e-6)
 
 

@@ -342,15 +342,16 @@ def test_flat_parameters_are_views():
     parameters = list(layers.parameters())
     flat = FlatParameters([parameters], penalized=parameters[:1])
     assert torch.equal(layers(x), expected)
-    assert flat.values.shape == flat.grads.shape == (1, 4 * 5 + 5 + 5 * 2 + 2)
+    assert flat.values.shape == flat.grads.shape == (4 * 5 + 5 + 5 * 2 + 2,)
     pieces = [p.detach().reshape(-1) for p in reference.parameters()]
-    assert torch.equal(flat.values[0], torch.cat(pieces))
-    assert flat.penalized.tolist() == 20 * [1.0] + 17 * [0.0]
+    assert torch.equal(flat.values, torch.cat(pieces))
+    assert torch.equal(flat.get(0), flat.values)
+    assert flat.l2([0.5]).tolist() == 20 * [0.5] + 17 * [0.0]
 
     squared_error(layers, x).backward()
     squared_error(reference, x).backward()
     pieces = [p.grad.reshape(-1) for p in reference.parameters()]
-    assert torch.equal(flat.grads[0], torch.cat(pieces))
+    assert torch.equal(flat.grads, torch.cat(pieces))
     flat.grads.zero_()
     assert all((p.grad == 0).all() for p in parameters)
     with torch.no_grad():
@@ -366,18 +367,27 @@ def test_flat_parameters_of_several_models():
     models = [make_layers(seed) for seed in range(3)]
     before = [[p.detach().clone() for p in model.parameters()] for model in models]
     flat = FlatParameters([list(model.parameters()) for model in models])
-    assert flat.values.shape == (3, 37)
+    assert flat.values.shape == (3 * 37,)
     for i, first in enumerate(models[0].parameters()):
         stacked = flat.stacked(first)
         assert torch.equal(stacked, torch.stack([own[i] for own in before]))
         stacked.grad += 1
         for model in models:
             assert (list(model.parameters())[i].grad == 1).all()
+        assert stacked.is_contiguous()
     assert (flat.grads == 1).all()
-    flat.values[1] = 0
+    for r, own in enumerate(before):
+        assert torch.equal(flat.get(r), torch.cat([p.reshape(-1) for p in own]))
+    kept = flat.get(1)
+    flat.put(1, torch.zeros(37))
     assert all((p == 0).all() for p in models[1].parameters())
     for model, own in ((models[0], before[0]), (models[2], before[2])):
         assert all(map(torch.equal, model.parameters(), own))
+    flat.put(1, kept)
+    assert all(map(torch.equal, models[1].parameters(), before[1]))
+    penalty = FlatParameters([list(m.parameters()) for m in models], [models[0][0].bias])
+    expected = torch.zeros(3, 5) + torch.tensor([[1.0], [2.0], [3.0]])
+    assert torch.equal(penalty.views(penalty.l2([1.0, 2.0, 3.0]))[1], expected.double())
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.3])
@@ -437,7 +447,7 @@ def test_adam_of_several_models(rates):
             flat.grads.zero_()
             sum(squared_error(model, x) for model in models).backward()
             adam.step([rates[r] for r in chosen])
-        return flat.values
+        return [flat.get(i) for i in range(len(chosen))]
 
     together = trained([0, 1, 2])
     for r in range(3):
@@ -575,7 +585,7 @@ def run(batch_size, n_epochs, hooks=None, l2=0.0, rate=0.1, annealing=None):
 
     annealing = annealing or Annealing(rate, n_epochs)
     train(step, batches, Adam(flat, [l2]), [annealing], [hooks])
-    return flat.values[0].numpy(), hooks, seen
+    return flat.get(0).numpy(), hooks, seen
 
 
 def solution(l2=0.0):
