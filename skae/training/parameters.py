@@ -33,9 +33,8 @@ class FlatParameters:
     ) -> None:
         self._models = models
         self._penalized = {id(p) for p in penalized}
-        together = [
-            torch.stack([p.detach() for p in likes]) for likes in zip(*models, strict=True)
-        ]
+        likes_of = list(zip(*models, strict=True))
+        together = [torch.stack([p.detach() for p in likes]) for likes in likes_of]
         self.values = torch.cat([p.reshape(-1) for p in together])
         self.grads = torch.zeros_like(self.values)
         self._parts = self.views(self.values)
