@@ -29,7 +29,7 @@ def gradient(likelihood, variance_mode, residuals):
     scale = make_scale(variance_mode, "spherical", likelihood, d, floor).double()
     scale.start(torch.ones(1, 1, dtype=r.dtype))
     zero, weight = torch.zeros_like(r), torch.ones(n, 1, dtype=r.dtype)
-    log_scale = scale.training_log_scale(r, zero, r.new_empty(n, 0), weight)
+    log_scale = scale.training_log_scale(r, r.new_empty(n, 0), weight)
     loss = -likelihood.log_prob(r, zero, log_scale).sum(dim=1).mean()
     return torch.autograd.grad(loss, r)[0].numpy()
 

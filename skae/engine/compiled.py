@@ -175,7 +175,7 @@ def is_compilable(module: AutoencoderModule, objective: Objective) -> bool:
     Returns
     -------
     bool
-        Whether :class:`CompiledStep` can train it.
+        Whether a compiled step can train it.
     """
     likelihood = type(module.spec.likelihood)
     return (

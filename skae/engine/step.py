@@ -82,7 +82,7 @@ def make_step(
     Returns
     -------
     Step
-        A :class:`CompiledStep`, on a GPU a :class:`GraphedStep` of one, or an
+        A compiled step, on a GPU the CUDA graph of one, or an
         :class:`AutogradStep`.
     """
     if autocast is None and is_compilable(modules[0], objectives[0]):
