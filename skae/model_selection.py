@@ -9,12 +9,13 @@ import joblib
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn import get_config
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import delayed
 
-from skae._together import run_together
+from skae._together import fit_together, run_together
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -64,6 +65,7 @@ class _Memo:
 
     def __init__(self) -> None:
         self.results: dict[str, Any] = {}
+        self.under_way: set[str] = set()
 
     def cache(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that computes nothing twice.
@@ -78,18 +80,30 @@ class _Memo:
         callable
             The same function.
         """
+        name = f"{function.__module__}.{function.__qualname__}"
 
         def remembering(*args: Any, **kwargs: Any) -> Any:
-            key = joblib.hash((function.__qualname__, args, kwargs))
+            key = joblib.hash((name, args, kwargs))
+            # Another call may have begun it, if it trains a model itself.
+            while key in self.under_way:
+                fit_together([])
             if key not in self.results:
-                self.results[key] = function(*args, **kwargs)
+                self.under_way.add(key)
+                try:
+                    self.results[key] = function(*args, **kwargs)
+                finally:
+                    self.under_way.discard(key)
             return self.results[key]
 
         return remembering
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.results.clear()
+
     def __getstate__(self) -> dict[str, Any]:
         # A worker in another process begins with nothing.
-        return {"results": {}}
+        return {"results": {}, "under_way": set()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Memo":
         return self
@@ -120,22 +134,22 @@ class _BatchedSearch(BaseSearchCV):
         self : object
             The search, with its results.
         """
-        n_bytes = max(getattr(X, "nbytes", 0), 1)
-        self._most = int(np.clip(_MOST_BYTES // n_bytes, 1, _MOST_FITS))
+        n_bytes = getattr(X, "nbytes", 0) or 8 * np.size(X)
+        # A fit has its part of X, and what steps before it make of that.
+        self._most = int(np.clip(_MOST_BYTES // max(2 * n_bytes, 1), 1, _MOST_FITS))
         estimator: Any = self.estimator
-        shares_steps = isinstance(estimator, Pipeline) and estimator.memory is None
-        if shares_steps:
-            self.estimator = Pipeline(
-                estimator.steps,
-                transform_input=estimator.transform_input,
-                memory=_Memo(),
-                verbose=estimator.verbose,
-            )
+        if not isinstance(estimator, Pipeline) or estimator.memory is not None:
+            return super().fit(X, y, **params)
+        memo = _Memo()
+        self.estimator = clone(estimator).set_params(memory=memo)
         try:
             super().fit(X, y, **params)
         finally:
+            # Scorers keep the pipeline that they were made for.
+            self.estimator.set_params(memory=None)
             self.estimator = estimator
-        if shares_steps and hasattr(self, "best_estimator_"):
+            memo.clear()
+        if getattr(getattr(self, "best_estimator_", None), "memory", None) is memo:
             self.best_estimator_.set_params(memory=None)
         return self
 
@@ -177,8 +191,30 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
         that trains it (``variance_mode``, ``likelihood``) make groups, each of which is
         trained together.
 
-    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score
-        As for GridSearchCV.
+    scoring : str, callable, list, tuple or dict, default=None
+        How to score; None is the estimator's own `score`, for
+        :class:`~skae.VariationalAutoencoder` the mean ELBO in nats.
+
+    n_jobs : int, default=None
+        Number of workers. Each gets a share of the fits.
+
+    refit : bool, str or callable, default=True
+        Whether, or by which metric, to fit the best candidate to all data.
+
+    cv : int, cross-validation generator or iterable, default=None
+        The folds; None is five.
+
+    verbose : int, default=0
+        How much to print.
+
+    pre_dispatch : int or str, default="2*n_jobs"
+        Number of shares that may be handed out before they are needed.
+
+    error_score : "raise" or numeric, default=np.nan
+        Score of a candidate whose fit fails.
+
+    return_train_score : bool, default=False
+        Whether to score the training data too.
 
     See Also
     --------
@@ -187,9 +223,11 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
 
     Notes
     -----
-    At most 128 fits are under way at the same time, and fewer where their copies of X would
-    take more than a gigabyte. ``mean_fit_time`` of a candidate is the time until its models
-    were ready, the others' time included.
+    At most 128 fits are under way at the same time in a worker, and fewer where their
+    copies of X would take more than a gigabyte. ``mean_fit_time`` of a candidate is the
+    time until its models were ready, the others' time included. After an interrupt (Ctrl-C)
+    while models are trained, each of them is what it was after its last whole epoch, as for
+    a single fit; at other times an interrupt ends the search.
 
     Examples
     --------
@@ -219,11 +257,36 @@ class BatchedRandomizedSearchCV(_BatchedSearch, RandomizedSearchCV):
     param_distributions : dict or list of dict
         Parameters to draw, as for RandomizedSearchCV.
 
-    n_iter, scoring, n_jobs, refit, cv, verbose, pre_dispatch, random_state
-        As for RandomizedSearchCV.
+    n_iter : int, default=10
+        Number of candidates.
 
-    error_score, return_train_score
-        As for RandomizedSearchCV.
+    scoring : str, callable, list, tuple or dict, default=None
+        How to score; None is the estimator's own `score`, for
+        :class:`~skae.VariationalAutoencoder` the mean ELBO in nats.
+
+    n_jobs : int, default=None
+        Number of workers. Each gets a share of the fits.
+
+    refit : bool, str or callable, default=True
+        Whether, or by which metric, to fit the best candidate to all data.
+
+    cv : int, cross-validation generator or iterable, default=None
+        The folds; None is five.
+
+    verbose : int, default=0
+        How much to print.
+
+    pre_dispatch : int or str, default="2*n_jobs"
+        Number of shares that may be handed out before they are needed.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the draws.
+
+    error_score : "raise" or numeric, default=np.nan
+        Score of a candidate whose fit fails.
+
+    return_train_score : bool, default=False
+        Whether to score the training data too.
 
     See Also
     --------
