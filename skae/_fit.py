@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -290,8 +291,8 @@ def in_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
         The parts.
     """
     n_parts = -(-len(items) // most)
-    bounds = [i * len(items) // n_parts for i in range(n_parts)]
-    return [items[a:b] for a, b in zip(bounds, [*bounds[1:], len(items)], strict=True)]
+    bounds = [i * len(items) // max(n_parts, 1) for i in range(n_parts + 1)]
+    return [items[a:b] for a, b in pairwise(bounds)]
 
 
 class _Followed:
