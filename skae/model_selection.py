@@ -1,5 +1,6 @@
 """Searches whose candidates are trained together."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -67,13 +68,17 @@ class _Memo:
         self.results: dict[str, Any] = {}
         self.under_way: set[str] = set()
 
-    def cache(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def cache(
+        self, function: Callable[..., Any], ignore: Iterable[str] = ()
+    ) -> Callable[..., Any]:
         """A function that computes nothing twice.
 
         Parameters
         ----------
         function : callable
             A pure function.
+        ignore : iterable of str, default=()
+            Arguments that the result does not depend on.
 
         Returns
         -------
@@ -81,9 +86,13 @@ class _Memo:
             The same function.
         """
         name = f"{function.__module__}.{function.__qualname__}"
+        arguments_of = inspect.signature(function).bind
 
         def remembering(*args: Any, **kwargs: Any) -> Any:
-            key = joblib.hash((name, args, kwargs))
+            arguments = arguments_of(*args, **kwargs).arguments
+            for ignored in ignore:
+                arguments.pop(ignored, None)
+            key = joblib.hash((name, arguments))
             # Another call may have begun it, if it trains a model itself.
             while key in self.under_way:
                 fit_together([])
