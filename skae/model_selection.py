@@ -48,12 +48,17 @@ class _Together:
             for f, args, kwargs in tasks
         ]
         n_workers = max(min(joblib.effective_n_jobs(self.parallel.n_jobs), len(calls)), 1)
-        # Every n-th: then all workers have a like share of each shape of model.
-        shares = [calls[i::n_workers] for i in range(n_workers)]
-        results = self.parallel(delayed(run_together)(s, self.most) for s in shares)
+        # Dealt to and fro: then all workers have a like share of each shape of model.
+        turns = [*range(n_workers), *reversed(range(n_workers))]
+        owners = np.resize(turns, len(calls))
+        shares = [np.flatnonzero(owners == worker) for worker in range(n_workers)]
+        results = self.parallel(
+            delayed(run_together)([calls[i] for i in share], self.most) for share in shares
+        )
         out: list[Any] = [None] * len(calls)
-        for i, share in enumerate(results):
-            out[i::n_workers] = share
+        for share, found in zip(shares, results, strict=True):
+            for i, result in zip(share, found, strict=True):
+                out[i] = result
         return out
 
 
