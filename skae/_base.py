@@ -41,6 +41,14 @@ def _attributes_now(module: AutoencoderModule, units: Units) -> dict[str, Any]:
     return fitted_attributes(copy.deepcopy(module).eval(), units)
 
 
+def _of_starts(random_state: RandomState, n: int) -> list[RandomState]:
+    """A source of randomness for each start; the first is the one of a fit with one."""
+    if n == 1:
+        return [random_state]
+    seed = copy.deepcopy(random_state).randint(_SEEDS)
+    return [random_state, *(RandomState([seed, i]) for i in range(1, n))]
+
+
 class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta):
     """Parameters, their validation, and the fit.
 
@@ -238,10 +246,9 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": data, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**told)
+        random_states = _of_starts(random_state, 1 if continued else self.n_init)
         jobs = []
-        for i in range(1 if continued else self.n_init):
-            if i > 0:
-                random_state = RandomState(random_state.randint(_SEEDS))
+        for i, random_state in enumerate(random_states):
             module = build_module(
                 spec,
                 units,

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,10 +33,16 @@ from skae.training import (
     train,
 )
 
+T = TypeVar("T")
+
 # Rows that are enough to see a scale while training, and whether it lies at its floor.
 _SCALE_ROWS = 1024
 # Frames from a warning here to the line that called fit.
 _CALLER = 7
+# Bytes that the parameters of models side by side may take, with all that belongs to each:
+# gradient, two means of Adam's, a step, and copies of the start, the last and the best.
+_MOST_BYTES = 2**31
+_COPIES = 8
 
 
 @dataclass(frozen=True)
@@ -263,13 +271,40 @@ def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
     for i, job in enumerate(jobs):
         groups.setdefault(job.program(), []).append(i)
     outcomes: dict[int, Outcome] = {}
-    for members in groups.values():
-        n_weights = jobs[members[0]].module.n_weights
-        rows = jobs[members[0]].settings.rows_per_batch(len(jobs[members[0]].rows))
-        with suitable_threads(3 * rows * n_weights * len(members)):
-            found = fit_modules([jobs[i] for i in members])
-        outcomes.update(zip(members, found, strict=True))
+    for group in groups.values():
+        first = jobs[group[0]]
+        n_weights, itemsize = first.module.n_weights, first.module.ratio.itemsize
+        rows = first.settings.rows_per_batch(len(first.rows))
+        most = max(_MOST_BYTES // (_COPIES * n_weights * itemsize), 1)
+        for members in in_parts(group, most):
+            try:
+                with suitable_threads(3 * rows * n_weights * len(members)):
+                    found = fit_modules([jobs[i] for i in members])
+            except Exception as error:
+                # The other groups are not to blame.
+                found = [Outcome([], error=error) for _ in members]
+            outcomes.update(zip(members, found, strict=True))
     return [outcomes[i] for i in range(len(jobs))]
+
+
+def in_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """Items in as few parts as can be, of sizes that differ by one at most.
+
+    Parameters
+    ----------
+    items : sequence
+        The items.
+    most : int
+        Largest size of a part.
+
+    Returns
+    -------
+    list of sequence
+        The parts.
+    """
+    n_parts = -(-len(items) // most)
+    bounds = [i * len(items) // max(n_parts, 1) for i in range(n_parts + 1)]
+    return [items[a:b] for a, b in pairwise(bounds)]
 
 
 class _Followed:
@@ -312,27 +347,35 @@ class _Followed:
             return True
 
     def conclude(self) -> Outcome:
+        """What became of the model; an error, or a warning that is one, is its alone."""
+        if self.error is None:
+            try:
+                return self._conclude()
+            except Exception as error:
+                self.error = error
+        return Outcome([], error=self.error)
+
+    def _conclude(self) -> Outcome:
         """Fix the scale of the trained model, or of its start if that was better.
 
         What a fit returns is finite, and no worse than what it started from: on the
         training data, or else on the validation data, where the start took part in the
         comparison.
         """
-        if self.error is not None:
-            return Outcome([], error=self.error)
         job, recorder = self.job, self.recorder
         recorder.restore_best()
         job.module.requires_grad_(False).eval()
         last_objective = job.final_objective()
+        loss, diverged = last_objective, not math.isfinite(last_objective)
         worse = last_objective > self.first_objective and not job.settings.early_stopping
-        loss = min(last_objective, self.first_objective)
-        if job.settings.early_stopping:
-            loss = recorder.plateau.best
-        if worse or not math.isfinite(last_objective):
-            if not math.isfinite(last_objective):
+        if worse or diverged:
+            loss = self.first_objective
+            if diverged:
                 _warn_of_divergence()
             recorder.parameters.put(recorder.model, self.first)
             job.final_objective()
+        if job.settings.early_stopping:
+            loss = recorder.plateau.best
         # Memory of its own: the buffers so far belong to all models.
         for parameter in job.module.parameters():
             parameter.data, parameter.grad = parameter.data.clone(), None

@@ -9,11 +9,15 @@ trained in one go, and the calls go on one by one. Nobody on the way has to know
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from contextvars import copy_context
 from typing import Any
 
 import torch
+from joblib import parallel_config
+from joblib.parallel import get_active_backend
 
-from skae._fit import Job, Outcome, fit_jobs
+from skae._fit import Job, Outcome, fit_jobs, in_parts
 
 _of_thread = threading.local()
 
@@ -24,17 +28,15 @@ def fit_together(jobs: Sequence[Job]) -> list[Outcome]:
     Parameters
     ----------
     jobs : sequence of Job
-        The models of one call.
+        The models of one call; without any, it is a wait until the others have trained.
 
     Returns
     -------
     list of Outcome
         What became of each.
     """
-    meeting: Meeting | None = getattr(_of_thread, "meeting", None)
-    if meeting is None:
-        return fit_jobs(jobs)
-    return meeting.join(jobs)
+    call: _Call | None = getattr(_of_thread, "call", None)
+    return fit_jobs(jobs) if call is None else call.join(jobs)
 
 
 def run_together(calls: Sequence[Callable[[], Any]], most: int) -> list[Any]:
@@ -55,27 +57,98 @@ def run_together(calls: Sequence[Callable[[], Any]], most: int) -> list[Any]:
     Raises
     ------
     BaseException
-        What the first of the calls that failed raised.
+        What the first of the calls that failed raised; the others are given up.
     """
     results: list[Any] = []
-    for first in range(0, len(calls), most):
-        # The calls may set filters for their time, and their times overlap.
-        with warnings.catch_warnings():
-            results += Meeting(calls[first : first + most]).run()
+    for some in in_parts(calls, most):
+        results += Meeting(some).run()
     return results
 
 
+class _Cancelled(BaseException):
+    """Ends a call whose result nobody waits for any more."""
+
+
 class _Call:
-    """A call, its thread, and what it waits for."""
+    """A call in a thread of its own, which sleeps wherever it wants models trained."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
         self.result: Any = None
         self.error: BaseException | None = None
-        self.is_over = False
+        self.is_over = self.is_cancelled = False
         self.jobs: Sequence[Job] = ()
-        self.outcomes: list[Outcome] | None = None
-        self.may_go_on = threading.Event()
+        self.outcomes: list[Outcome] = []
+        # The caller and the call hand over to each other.
+        self.may_go_on, self.is_paused = threading.Event(), threading.Event()
+        # In a worker of a joblib.Parallel, the call has no workers of its own.
+        self.is_nested = bool(get_active_backend()[0].nesting_level)
+        # What belongs to a context (numpy's errstate) goes along.
+        run = copy_context().run
+        self.thread = threading.Thread(target=run, args=(self._run,), daemon=True)
+
+    def go_on(self) -> None:
+        """Let the call run until it sleeps or is over.
+
+        Raises
+        ------
+        BaseException
+            What ended the call.
+        """
+        # Filters of warnings belong to the process: each call gets its own back.
+        with warnings.catch_warnings():
+            self.is_paused.clear()
+            if self.thread.ident is None:
+                self.thread.start()
+            else:
+                self.may_go_on.set()
+            self.is_paused.wait()
+        if self.error is not None:
+            raise self.error
+
+    def cancel(self) -> None:
+        """End the call where it sleeps, or where it would do so next, and wait for that."""
+        self.is_cancelled = True
+        self.may_go_on.set()
+        if self.thread.ident is not None:
+            self.thread.join()
+
+    def join(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Sleep, in the thread of the call, until its models are trained.
+
+        Parameters
+        ----------
+        jobs : sequence of Job
+            The models.
+
+        Returns
+        -------
+        list of Outcome
+            What became of each.
+        """
+        self.jobs = jobs
+        self.may_go_on.clear()
+        with warnings.catch_warnings():
+            # Else it was cancelled while it was awake.
+            if not self.is_cancelled:
+                self.is_paused.set()
+                self.may_go_on.wait()
+        if self.is_cancelled:
+            raise _Cancelled
+        return self.outcomes
+
+    def _run(self) -> None:
+        _of_thread.call = self
+        # Else torch would keep helpers for each of these threads, which wake one by one.
+        torch.set_num_threads(1)
+        try:
+            with parallel_config("sequential") if self.is_nested else nullcontext():
+                self.result = self.function()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.is_over = True
+            self.is_paused.set()
 
 
 class Meeting:
@@ -89,10 +162,6 @@ class Meeting:
 
     def __init__(self, functions: Sequence[Callable[[], Any]]) -> None:
         self.calls = [_Call(function) for function in functions]
-        self.current = self.calls[0]
-        # The one who is awake hands over to the one who called run, and back.
-        self.is_paused = threading.Event()
-        self.is_cancelled = False
 
     def run(self) -> list[Any]:
         """Results of the calls.
@@ -107,74 +176,27 @@ class Meeting:
         BaseException
             What the first of the calls that failed raised.
         """
-        threads = [
-            threading.Thread(target=self._in_thread, args=(call,), daemon=True)
-            for call in self.calls
-        ]
         n_threads = torch.get_num_threads()
+        awake = self.calls[0]
         try:
-            for call, thread in zip(self.calls, threads, strict=True):
-                self._wake(call, thread.start)
+            for awake in self.calls:
+                awake.go_on()
             while waiting := [call for call in self.calls if not call.is_over]:
                 # A call may have left another number of threads behind.
                 torch.set_num_threads(n_threads)
                 self._train(waiting)
-                for call in waiting:
-                    self._wake(call, call.may_go_on.set)
+                for awake in waiting:
+                    awake.go_on()
         except BaseException:
-            self.is_cancelled = True
-            for call, thread in zip(self.calls, threads, strict=True):
-                if thread.ident is not None and not call.is_over:
-                    self._wake(call, call.may_go_on.set)
+            # A user who interrupts finds one of them at work.
+            for call in (awake, *self.calls):
+                call.cancel()
             raise
         finally:
             torch.set_num_threads(n_threads)
         for call in self.calls:
-            if call.error is not None:
-                raise call.error
+            call.thread.join()
         return [call.result for call in self.calls]
-
-    def join(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Wait, in the thread of a call, until its models are trained.
-
-        Parameters
-        ----------
-        jobs : sequence of Job
-            The models.
-
-        Returns
-        -------
-        list of Outcome
-            What became of each.
-        """
-        call = self.current
-        call.jobs, call.outcomes = jobs, None
-        call.may_go_on.clear()
-        self.is_paused.set()
-        call.may_go_on.wait()
-        if self.is_cancelled:
-            raise KeyboardInterrupt
-        assert call.outcomes is not None
-        return call.outcomes
-
-    def _wake(self, call: _Call, start: Callable[[], None]) -> None:
-        """Let a call go on until it waits or is over."""
-        self.current = call
-        self.is_paused.clear()
-        start()
-        self.is_paused.wait()
-
-    def _in_thread(self, call: _Call) -> None:
-        _of_thread.meeting = self
-        # Else torch would keep helpers for each of these threads, which wake one by one.
-        torch.set_num_threads(1)
-        try:
-            call.result = call.function()
-        except BaseException as error:
-            call.error = error
-        finally:
-            call.is_over = True
-            self.is_paused.set()
 
     @staticmethod
     def _train(calls: Sequence[_Call]) -> None:

@@ -1,5 +1,6 @@
 """Searches whose candidates are trained together."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,12 +10,13 @@ import joblib
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn import get_config
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import delayed
 
-from skae._together import run_together
+from skae._together import fit_together, run_together
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -46,12 +48,17 @@ class _Together:
             for f, args, kwargs in tasks
         ]
         n_workers = max(min(joblib.effective_n_jobs(self.parallel.n_jobs), len(calls)), 1)
-        # Every n-th: then all workers have a like share of each shape of model.
-        shares = [calls[i::n_workers] for i in range(n_workers)]
-        results = self.parallel(delayed(run_together)(s, self.most) for s in shares)
+        # Dealt to and fro: then all workers have a like share of each shape of model.
+        turns = [*range(n_workers), *reversed(range(n_workers))]
+        owners = np.resize(turns, len(calls))
+        shares = [np.flatnonzero(owners == worker) for worker in range(n_workers)]
+        results = self.parallel(
+            delayed(run_together)([calls[i] for i in share], self.most) for share in shares
+        )
         out: list[Any] = [None] * len(calls)
-        for i, share in enumerate(results):
-            out[i::n_workers] = share
+        for share, found in zip(shares, results, strict=True):
+            for i, result in zip(share, found, strict=True):
+                out[i] = result
         return out
 
 
@@ -64,32 +71,53 @@ class _Memo:
 
     def __init__(self) -> None:
         self.results: dict[str, Any] = {}
+        self.under_way: set[str] = set()
 
-    def cache(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def cache(
+        self, function: Callable[..., Any], ignore: Iterable[str] = ()
+    ) -> Callable[..., Any]:
         """A function that computes nothing twice.
 
         Parameters
         ----------
         function : callable
             A pure function.
+        ignore : iterable of str, default=()
+            Arguments that the result does not depend on.
 
         Returns
         -------
         callable
             The same function.
         """
+        name = f"{function.__module__}.{function.__qualname__}"
+        arguments_of = inspect.signature(function).bind
 
         def remembering(*args: Any, **kwargs: Any) -> Any:
-            key = joblib.hash((function.__qualname__, args, kwargs))
+            arguments = arguments_of(*args, **kwargs).arguments
+            for ignored in ignore:
+                arguments.pop(ignored, None)
+            key = joblib.hash((name, arguments))
+            # Another call may have begun it, if it trains a model itself.
+            while key in self.under_way:
+                fit_together([])
             if key not in self.results:
-                self.results[key] = function(*args, **kwargs)
+                self.under_way.add(key)
+                try:
+                    self.results[key] = function(*args, **kwargs)
+                finally:
+                    self.under_way.discard(key)
             return self.results[key]
 
         return remembering
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.results.clear()
+
     def __getstate__(self) -> dict[str, Any]:
         # A worker in another process begins with nothing.
-        return {"results": {}}
+        return {"results": {}, "under_way": set()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Memo":
         return self
@@ -120,22 +148,22 @@ class _BatchedSearch(BaseSearchCV):
         self : object
             The search, with its results.
         """
-        n_bytes = max(getattr(X, "nbytes", 0), 1)
-        self._most = int(np.clip(_MOST_BYTES // n_bytes, 1, _MOST_FITS))
+        n_bytes = getattr(X, "nbytes", 0) or 8 * np.size(X)
+        # A fit has its part of X, and what steps before it make of that.
+        self._most = int(np.clip(_MOST_BYTES // max(2 * n_bytes, 1), 1, _MOST_FITS))
         estimator: Any = self.estimator
-        shares_steps = isinstance(estimator, Pipeline) and estimator.memory is None
-        if shares_steps:
-            self.estimator = Pipeline(
-                estimator.steps,
-                transform_input=estimator.transform_input,
-                memory=_Memo(),
-                verbose=estimator.verbose,
-            )
+        if not isinstance(estimator, Pipeline) or estimator.memory is not None:
+            return super().fit(X, y, **params)
+        memo = _Memo()
+        self.estimator = clone(estimator).set_params(memory=memo)
         try:
             super().fit(X, y, **params)
         finally:
+            # Scorers keep the pipeline that they were made for.
+            self.estimator.set_params(memory=None)
             self.estimator = estimator
-        if shares_steps and hasattr(self, "best_estimator_"):
+            memo.clear()
+        if getattr(getattr(self, "best_estimator_", None), "memory", None) is memo:
             self.best_estimator_.set_params(memory=None)
         return self
 
@@ -177,8 +205,30 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
         that trains it (``variance_mode``, ``likelihood``) make groups, each of which is
         trained together.
 
-    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score
-        As for GridSearchCV.
+    scoring : str, callable, list, tuple or dict, default=None
+        How to score; None is the estimator's own `score`, for
+        :class:`~skae.VariationalAutoencoder` the mean ELBO in nats.
+
+    n_jobs : int, default=None
+        Number of workers. Each gets a share of the fits.
+
+    refit : bool, str or callable, default=True
+        Whether, or by which metric, to fit the best candidate to all data.
+
+    cv : int, cross-validation generator or iterable, default=None
+        The folds; None is five.
+
+    verbose : int, default=0
+        How much to print.
+
+    pre_dispatch : int or str, default="2*n_jobs"
+        Number of shares that may be handed out before they are needed.
+
+    error_score : "raise" or numeric, default=np.nan
+        Score of a candidate whose fit fails.
+
+    return_train_score : bool, default=False
+        Whether to score the training data too.
 
     See Also
     --------
@@ -187,9 +237,11 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
 
     Notes
     -----
-    At most 128 fits are under way at the same time, and fewer where their copies of X would
-    take more than a gigabyte. ``mean_fit_time`` of a candidate is the time until its models
-    were ready, the others' time included.
+    At most 128 fits are under way at the same time in a worker, and fewer where their
+    copies of X would take more than a gigabyte. ``mean_fit_time`` of a candidate is the
+    time until its models were ready, the others' time included. After an interrupt (Ctrl-C)
+    while models are trained, each of them is what it was after its last whole epoch, as for
+    a single fit; at other times an interrupt ends the search.
 
     Examples
     --------
@@ -219,11 +271,36 @@ class BatchedRandomizedSearchCV(_BatchedSearch, RandomizedSearchCV):
     param_distributions : dict or list of dict
         Parameters to draw, as for RandomizedSearchCV.
 
-    n_iter, scoring, n_jobs, refit, cv, verbose, pre_dispatch, random_state
-        As for RandomizedSearchCV.
+    n_iter : int, default=10
+        Number of candidates.
 
-    error_score, return_train_score
-        As for RandomizedSearchCV.
+    scoring : str, callable, list, tuple or dict, default=None
+        How to score; None is the estimator's own `score`, for
+        :class:`~skae.VariationalAutoencoder` the mean ELBO in nats.
+
+    n_jobs : int, default=None
+        Number of workers. Each gets a share of the fits.
+
+    refit : bool, str or callable, default=True
+        Whether, or by which metric, to fit the best candidate to all data.
+
+    cv : int, cross-validation generator or iterable, default=None
+        The folds; None is five.
+
+    verbose : int, default=0
+        How much to print.
+
+    pre_dispatch : int or str, default="2*n_jobs"
+        Number of shares that may be handed out before they are needed.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the draws.
+
+    error_score : "raise" or numeric, default=np.nan
+        Score of a candidate whose fit fails.
+
+    return_train_score : bool, default=False
+        Whether to score the training data too.
 
     See Also
     --------

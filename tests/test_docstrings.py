@@ -9,6 +9,7 @@ from numpydoc.docscrape import ClassDoc
 
 import skae
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
 
@@ -38,6 +39,20 @@ def test_has_a_docstring(thing):
 
 def entries(estimator, section):
     return {p.name: (p.type, p.desc) for p in ClassDoc(estimator)[section]}
+
+
+@pytest.mark.parametrize("search", [BatchedGridSearchCV, BatchedRandomizedSearchCV])
+def test_documents_the_parameters_of_a_search(search):
+    """Those that it inherits, in the order that they have there, with their defaults."""
+    documented = entries(search, "Parameters")
+    signature = inspect.signature(search).parameters
+    assert list(documented) == list(signature)
+    for name, parameter in signature.items():
+        kind, _, default = documented[name][0].partition(", default=")
+        assert kind, name
+        if parameter.default is not inspect.Parameter.empty:
+            said = {"np.nan": "nan"}.get(default, default.strip('"'))
+            assert said == str(parameter.default), name
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

@@ -1,0 +1,352 @@
+"""Calls that are made one by one, and whose fits are trained side by side."""
+
+import _thread
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skae import GaussianAutoencoder, VariationalAutoencoder, _fit
+from skae._fit import in_parts
+from skae._together import fit_together, run_together
+
+
+def vae(**parameters):
+    return VariationalAutoencoder(
+        **{"max_iter": 4, "precision": "float64", "random_state": 0} | parameters
+    )
+
+
+@pytest.fixture(autouse=True)
+def assert_nothing_is_left():
+    """No thread, and no other number of them in torch."""
+    threads, n_threads = set(threading.enumerate()), torch.get_num_threads()
+    yield
+    assert set(threading.enumerate()) <= threads
+    assert torch.get_num_threads() == n_threads
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Numbers of models that were trained side by side."""
+    sizes = []
+    original = _fit.fit_modules
+
+    def fit_modules(jobs):
+        sizes.append(len(jobs))
+        return original(jobs)
+
+    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
+    return sizes
+
+
+@pytest.mark.parametrize(("n", "most"), [(0, 3), (1, 3), (3, 3), (4, 3), (10, 4), (7, 1)])
+def test_parts(n, most):
+    """All items in order, in as few parts as can be, which are alike."""
+    parts = in_parts(list(range(n)), most)
+    assert list(chain.from_iterable(parts)) == list(range(n))
+    assert len(parts) == -(-n // most)
+    sizes = [len(part) for part in parts]
+    assert max(sizes, default=0) <= most
+    assert max(sizes, default=0) - min(sizes, default=0) <= 1
+
+
+def test_calls_without_fits():
+    """They are made in order, one at a time, and their results stand in order."""
+    made = []
+
+    def call(i):
+        made.append(i)
+        time.sleep(0.001)
+        assert made[-1] == i
+        return i**2
+
+    assert run_together([lambda i=i: call(i) for i in range(20)], 6) == [
+        i**2 for i in range(20)
+    ]
+    assert made == list(range(20))
+    assert run_together([], 5) == []
+
+
+def test_only_one_is_awake(X, counted):
+    """All come to their training, then all go on, in order."""
+    said = []
+
+    def call(i):
+        for part in range(2):
+            said.append((part, i))
+            vae(beta=1 + i).fit(X)
+        said.append((2, i))
+
+    run_together([lambda i=i: call(i) for i in range(3)], 9)
+    # The second beginning follows the first end without a pause.
+    assert said == [(part, i) for part in range(3) for i in range(3)]
+    assert counted == [3, 3]
+
+
+def test_calls_with_different_numbers_of_fits(X, counted):
+    models = run_together(
+        [lambda n=n: [vae(random_state=i).fit(X) for i in range(n)] for n in (0, 1, 3, 2)],
+        9,
+    )
+    assert [len(m) for m in models] == [0, 1, 3, 2]
+    assert counted == [3, 2, 1]
+    for several in models:
+        for i, model in enumerate(several):
+            assert_allclose(model.score(X), vae(random_state=i).fit(X).score(X), rtol=1e-9)
+
+
+def test_warm_starts_and_other_calls(X, counted):
+    """A fit that continues goes beside fits that begin."""
+
+    def continued():
+        model = vae(warm_start=True).fit(X)
+        return model.fit(X).score(X)
+
+    scores = run_together([continued, lambda: vae().fit(X).score(X)], 9)
+    assert counted == [2, 1]
+    model = vae(warm_start=True).fit(X)
+    assert_allclose(scores, [model.fit(X).score(X), vae().fit(X).score(X)], rtol=1e-9)
+
+
+def test_waiting_for_others_without_a_model(X, counted):
+    """A call may wait for the others without a model of its own."""
+    said = []
+
+    def waiting():
+        fit_together([])
+        said.append("waited")
+
+    def fitting():
+        vae().fit(X)
+        said.append("fitted")
+
+    run_together([fitting, waiting], 2)
+    assert said == ["fitted", "waited"]
+    assert counted == [1]
+    assert fit_together([]) == []
+
+
+def test_fits_in_threads_of_a_users_own(X):
+    """A call's own threads know nothing of the meeting: their fits are ordinary ones."""
+
+    def call():
+        models = [vae(), vae(beta=2)]
+        threads = [threading.Thread(target=m.fit, args=(X,)) for m in models]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        return [m.score(X) for m in models]
+
+    expected = [vae().fit(X).score(X), vae(beta=2).fit(X).score(X)]
+    for scores in run_together([call, call], 2):
+        assert_array_equal(scores, expected)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
+def test_an_error_ends_all_calls(error, when, X):
+    """Those that sleep are ended where they sleep, and clean up; the error gets out."""
+    cleaned, ended = [], []
+
+    def call(i):
+        try:
+            if i == 1 and when == "before":
+                raise error("of a call")
+            vae().fit(X)
+            if i == 1:
+                raise error("of a call")
+            ended.append(i)
+        finally:
+            cleaned.append(i)
+
+    with pytest.raises(error, match="of a call"):
+        run_together([lambda i=i: call(i) for i in range(3)], 3)
+    assert ended == ([] if when == "before" else [0])
+    assert sorted(cleaned) == ([0, 1] if when == "before" else [0, 1, 2])
+
+
+def test_a_call_that_will_not_end(X):
+    """Given up, it cannot train any more, whatever it catches."""
+    caught = []
+
+    def stubborn():
+        for _ in range(3):
+            try:
+                vae().fit(X)
+            except BaseException as error:
+                caught.append(type(error).__name__)
+
+    def failing():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_together([stubborn, failing], 2)
+    assert caught == ["_Cancelled"] * 3
+
+
+def test_interrupt_while_a_call_is_awake(X):
+    """Ctrl-C goes to the main thread, which waits; the calls end, and then it gets out."""
+    ended = []
+
+    def call(i):
+        if i == 1:
+            _thread.interrupt_main()
+            time.sleep(0.2)  # still at work when the others are to be ended
+        try:
+            vae().fit(X)
+        finally:
+            ended.append(i)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_together([lambda i=i: call(i) for i in range(4)], 4)
+    assert sorted(ended) == [0, 1]
+
+
+class Interrupting:
+    """A callback that does what Ctrl-C does, after five epochs."""
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "epoch" and context.task_id == 4:
+            _thread.interrupt_main()
+        return False
+
+
+def test_interrupt_while_models_are_trained(X):
+    """All models are those of the last whole epoch, and the calls go on."""
+
+    def call(i):
+        model = vae(max_iter=500, tol=0, n_iter_no_change=500, beta=1 + i)
+        if i == 1:
+            model.set_callbacks(Interrupting())
+        return model.fit(X)
+
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        models = run_together([lambda i=i: call(i) for i in range(3)], 3)
+    assert {m.n_iter_ for m in models} <= {4, 5}
+    assert all(np.isfinite(m.score(X)) for m in models)
+
+
+def test_signal_ends_a_search():
+    """A real SIGINT, in a process of its own: it ends, at once, with no word of threads."""
+    program = """
+        import sys, time
+        import numpy as np
+        from sklearn.decomposition import PCA
+        from skae.model_selection import BatchedGridSearchCV
+
+        class Slow(PCA):
+            def fit(self, X, y=None):
+                print("ready", flush=True)
+                time.sleep(0.3)
+                return super().fit(X)
+
+        X = np.random.default_rng(0).normal(size=(50, 5))
+        try:
+            BatchedGridSearchCV(Slow(), {"n_components": [1, 2, 3, 4]}).fit(X)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert out.splitlines()[-1] == "interrupted"
+    assert process.returncode == 0
+    assert err == ""
+
+
+# Several starts
+
+
+@pytest.mark.parametrize("estimator", [GaussianAutoencoder, VariationalAutoencoder])
+def test_several_starts_are_trained_together_and_the_best_is_kept(estimator, X, counted):
+    """The first is what it would be alone, more of them begin with the fewer."""
+    parameters = {"max_iter": 6, "init": "random", "random_state": 2}
+    parameters["precision"] = "float64"
+    models = [estimator(n_init=n, **parameters).fit(X) for n in (1, 2, 4, 8)]
+    assert counted == [1, 2, 4, 8]
+    # With beta = 1 the training objective is minus the score, but for other draws.
+    scores = [model.score(X) for model in models]
+    assert scores == sorted(scores)
+    assert scores[-1] > scores[0] + 0.01
+
+
+def test_several_starts_with_early_stopping(X):
+    """They share the validation part, and the best score on it decides."""
+    train, validation = X[:80], X[80:]
+    models = [
+        vae(n_init=n, init="random", early_stopping=True, max_iter=12).fit(
+            train, X_val=validation
+        )
+        for n in (1, 2, 4, 8)
+    ]
+    scores = [m.history_["validation_score"].max() for m in models]
+    assert scores == sorted(scores)
+    assert scores[-1] > scores[0] + 0.01
+
+
+def test_starts_are_reproducible(X):
+    """From a number, and from a generator in the same state."""
+    models = [
+        vae(n_init=3, init="random", random_state=state).fit(X)
+        for state in (5, 5, np.random.RandomState(5))
+    ]
+    assert len({m.score(X) for m in models}) == 1
+    assert models[0].score(X) != vae(n_init=3, init="random", random_state=6).fit(X).score(
+        X
+    )
+
+
+def test_later_starts_are_random(X):
+    """However the first one starts: from PCA, the others seldom get as far in one epoch."""
+    parameters = {"max_iter": 1, "hidden_layer_sizes": ()}
+    alone, several = (vae(n_init=n, **parameters).fit(X) for n in (1, 5))
+    assert alone.score(X) == pytest.approx(several.score(X), abs=1e-9)
+
+
+def test_verbose_tells_of_the_first_start(X, capsys):
+    vae(n_init=3, verbose=1).fit(X)
+    assert capsys.readouterr().out.count("Iteration") == 4
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Training diverged:sklearn.exceptions.ConvergenceWarning"
+)
+def test_several_starts_that_diverge(X):
+    """Even then the model is finite, and no worse than the first start."""
+    parameters = {"learning_rate_init": 1e37, "variance_mode": "learned"}
+    one, several = (vae(n_init=n, **parameters).fit(X) for n in (1, 3))
+    assert np.isfinite(several.score(X))
+    assert several.score(X) >= one.score(X) - 1e-9
+
+
+def test_continuing_takes_one_start(X, counted):
+    model = vae(n_init=3, warm_start=True).fit(X)
+    model.fit(X)
+    assert counted == [3, 1]
