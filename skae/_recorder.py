@@ -117,6 +117,7 @@ class Recorder:
         self.early_stopping = early_stopping
         self.verbose = verbose
         self.epochs: list[dict[str, float]] = []
+        self._is_settled = False
         self._last_good = values.clone()
         self._best: torch.Tensor | None = None
         if early_stopping and validate is not None:
@@ -159,8 +160,9 @@ class Recorder:
         if self.verbose:
             print(f"Iteration {len(self.epochs)}, loss = {epoch['objective']:.8f}")
         stop = self.callbacks.end()
-        # While the weight of the KL still grows, no two epochs can be compared.
-        if self.objective.kl_weight(progress) != self.objective.kl_weight(1.0):
+        # While the weight of the KL still changes, no two epochs can be compared.
+        self._is_settled = self._is_settled or self.objective.is_settled(progress)
+        if not self._is_settled:
             return stop
         watched = epoch["objective"]
         if self.early_stopping:

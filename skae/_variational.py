@@ -2,7 +2,7 @@
 
 import warnings
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,14 @@ from skae._evaluate import to_precision
 from skae._random import local_random_state, torch_generator
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
-from skae.objectives import DRAWS_AT_ONCE, ELBO, KL_SCHEDULES, sobol_normal
+from skae.objectives import (
+    DRAWS_AT_ONCE,
+    ELBO,
+    KL_SCHEDULES,
+    check_schedule,
+    sobol_normal,
+)
+from skae.objectives.schedules import Schedule
 
 # Draws of an importance-weighted bound that no tolerance asks more of.
 _MOST_DRAWS = 16384
@@ -50,9 +57,18 @@ class VariationalAutoencoder(BaseAutoencoder):
         Weight of the KL term in training. Larger values use fewer components, smaller
         ones reconstruct better.
 
-    kl_schedule : {"constant", "linear"}, default="constant"
-        How the weight of the KL term grows to `beta`: at once, or in a straight line over
-        the first quarter of `max_iter`.
+    kl_schedule : str or callable, default="constant"
+        How the weight of the KL term gets to `beta` in the course of `max_iter` epochs:
+
+        - "constant": it is `beta` from the first step on;
+        - "linear": a straight line from 0 over the first quarter;
+        - "cyclical": four times from 0 to `beta`, each time in half a cycle;
+        - "decreasing": from ten times `beta` down to it, over the first half.
+
+        Or one of these with other parameters, such as
+        :class:`skae.objectives.CyclicalSchedule`; or a function from the share of the
+        training that is done, above 0 and at most 1, to what `beta` is multiplied by. Its
+        value at 1 should be 1. Scores do not depend on it.
 
     n_mc_samples : int, default=1
         Draws of the code for each sample and step of training.
@@ -243,7 +259,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         **BaseAutoencoder._parameter_constraints,
         "likelihood": [StrOptions(set(LIKELIHOODS)), Likelihood],
         "beta": [Interval(Real, 0, None, closed="left")],
-        "kl_schedule": [StrOptions(set(KL_SCHEDULES))],
+        "kl_schedule": [StrOptions(set(KL_SCHEDULES)), callable],
         "n_mc_samples": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -253,7 +269,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         *,
         likelihood: str | Likelihood = "gaussian",
         beta: float = 1.0,
-        kl_schedule: str = "constant",
+        kl_schedule: str | Schedule = "constant",
         n_mc_samples: int = 1,
         variance_mode: str = "optimal",
         covariance_type: str = "spherical",
@@ -309,6 +325,16 @@ class VariationalAutoencoder(BaseAutoencoder):
         self.beta = beta
         self.kl_schedule = kl_schedule
         self.n_mc_samples = n_mc_samples
+
+    def _fit(
+        self,
+        X: ArrayLike,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        X_val: ArrayLike | None,
+    ) -> Self:
+        check_schedule(self.kl_schedule)
+        return super()._fit(X, y, sample_weight, X_val)
 
     def _make_likelihood(self) -> Likelihood:
         return make_likelihood(self.likelihood)

@@ -4,13 +4,29 @@ from skae.objectives.base import Objective
 from skae.objectives.draws import sobol_normal
 from skae.objectives.elbo import DRAWS_AT_ONCE, ELBO
 from skae.objectives.nll import NegativeLogLikelihood
-from skae.objectives.schedules import KL_SCHEDULES
+from skae.objectives.schedules import (
+    KL_SCHEDULES,
+    ConstantSchedule,
+    CyclicalSchedule,
+    DecreasingSchedule,
+    KLSchedule,
+    LinearSchedule,
+    check_schedule,
+    make_schedule,
+)
 
 __all__ = [
     "DRAWS_AT_ONCE",
     "ELBO",
     "KL_SCHEDULES",
+    "ConstantSchedule",
+    "CyclicalSchedule",
+    "DecreasingSchedule",
+    "KLSchedule",
+    "LinearSchedule",
     "NegativeLogLikelihood",
     "Objective",
+    "check_schedule",
+    "make_schedule",
     "sobol_normal",
 ]
