@@ -85,6 +85,8 @@ class Recorder:
         Returns the model's scale in the units of X, or None.
     validate : callable or None
         Returns the validation score.
+    probe : callable or None
+        Takes the share of the training that is done, and returns more to be recorded.
     early_stopping : bool
         Whether the validation score, and not the objective, is watched; then the best
         parameters are kept.
@@ -103,6 +105,7 @@ class Recorder:
         log_unit: float,
         scale: Callable[[], Any],
         validate: Callable[[], float] | None,
+        probe: Callable[[float], dict[str, float]] | None,
         early_stopping: bool,
         verbose: int,
     ) -> None:
@@ -114,6 +117,7 @@ class Recorder:
         self.log_unit = log_unit
         self.scale = scale
         self.validate = validate
+        self.probe = probe
         self.early_stopping = early_stopping
         self.verbose = verbose
         self.epochs: list[dict[str, float]] = []
@@ -183,6 +187,8 @@ class Recorder:
             epoch["scale"] = math.exp(np.log(scale).mean())
         if self.validate is not None:
             epoch["validation_score"] = self.validate()
+        if self.probe is not None:
+            epoch.update(self.probe(progress))
         self.epochs.append(epoch)
         return epoch
 

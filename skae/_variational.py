@@ -73,6 +73,13 @@ class VariationalAutoencoder(BaseAutoencoder):
     n_mc_samples : int, default=1
         Draws of the code for each sample and step of training.
 
+    gradient_balance : bool, default=False
+        Whether to record in `history_`, at the end of each epoch, how strongly the
+        reconstruction term and the weighted KL term pull at the encoder, and in which
+        directions. It changes nothing in the fit. It looks at 512 samples at most, with
+        four draws each, which takes as long as training on 1,000 to 1,500 samples: on
+        small data it doubles the time of a fit.
+
     variance_mode : str, default="optimal"
         Where the scale of the likelihood comes from:
 
@@ -203,7 +210,11 @@ class VariationalAutoencoder(BaseAutoencoder):
         ``active_units`` (components whose KL is above 0.01 nats),
         ``scale`` (the geometric mean, where it does not depend on the code) and
         ``validation_score``, where there is one. Means over the batches as they were
-        trained on.
+        trained on. With `gradient_balance=True` also the norms
+        ``grad_reconstruction_outputs`` and ``grad_kl_outputs`` of the gradients with
+        respect to the encoder's outputs, in nats, the cosine of their angle,
+        ``grad_cosine_outputs``, and the same with respect to its ``_parameters``: see
+        :func:`skae.objectives.gradient_balance`.
 
     module_ : AutoencoderModule
         The torch module, without gradients.
@@ -261,6 +272,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_schedule": [StrOptions(set(KL_SCHEDULES)), callable],
         "n_mc_samples": [Interval(Integral, 1, None, closed="left")],
+        "gradient_balance": ["boolean"],
     }
 
     def __init__(
@@ -271,6 +283,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         beta: float = 1.0,
         kl_schedule: str | Schedule = "constant",
         n_mc_samples: int = 1,
+        gradient_balance: bool = False,
         variance_mode: str = "optimal",
         covariance_type: str = "spherical",
         scale: float | ArrayLike = 1.0,
@@ -325,6 +338,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         self.beta = beta
         self.kl_schedule = kl_schedule
         self.n_mc_samples = n_mc_samples
+        self.gradient_balance = gradient_balance
 
     def _fit(
         self,

@@ -177,6 +177,7 @@ VARIATIONAL_ONLY = {
     "beta": [-1e-9, -1, np.inf, np.nan, "1", None],
     "kl_schedule": ["cosine", "Linear", None, 1, [1.0]],
     "n_mc_samples": [0, -1, 1.5, "1", None],
+    "gradient_balance": ["yes", None, 2],
 }
 CASES = [
     (estimator, name, value)

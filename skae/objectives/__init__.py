@@ -1,5 +1,6 @@
 """Axis 4: what training minimises, and what a score means."""
 
+from skae.objectives.balance import gradient_balance
 from skae.objectives.base import Objective
 from skae.objectives.draws import sobol_normal
 from skae.objectives.elbo import DRAWS_AT_ONCE, ELBO
@@ -27,6 +28,7 @@ __all__ = [
     "NegativeLogLikelihood",
     "Objective",
     "check_schedule",
+    "gradient_balance",
     "make_schedule",
     "sobol_normal",
 ]
