@@ -89,6 +89,9 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         "verbose": ["verbose"],
     }
 
+    # Of those that have a second term to look at it is a parameter.
+    gradient_balance: bool | np.bool_ = False
+
     def __init__(
         self,
         n_components: int = 2,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from skae._evaluate import mean_over_rows, settle, validation_score
 from skae._module import AutoencoderModule
+from skae._probe import GradientProbe
 from skae._random import torch_generator
 from skae._recorder import EpochCallbacks, Recorder
 from skae._rows import Rows
@@ -59,6 +60,7 @@ class Settings:
     shuffle: bool
     precision: str
     verbose: int
+    gradient_balance: bool
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,6 +143,18 @@ class Job:
             (type(objective), objective.n_mc_samples, settings.precision),
             (str(module.ratio.device), rows, -(-len(self.rows) // rows), settings.shuffle),
         )
+
+    def probe(self) -> GradientProbe | None:
+        """What looks at the gradients, where they are asked for.
+
+        Returns
+        -------
+        GradientProbe or None
+            The probe.
+        """
+        if not self.settings.gradient_balance:
+            return None
+        return GradientProbe(self.module, self.objective, self.rows, self.units)
 
     def validate(self) -> float:
         """Score of the validation data as the model stands.
@@ -324,6 +338,7 @@ class _Followed:
             log_unit=job.units.log_unit,
             scale=partial(shared_scale, job.module, job.units),
             validate=None if job.validation is None else job.validate,
+            probe=job.probe(),
             early_stopping=settings.early_stopping,
             verbose=settings.verbose,
         )

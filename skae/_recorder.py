@@ -86,6 +86,8 @@ class Recorder:
         Returns the model's scale in the units of X, or None.
     validate : callable or None
         Returns the validation score.
+    probe : callable or None
+        Takes the share of the training that is done, and returns more to be recorded.
     early_stopping : bool
         Whether the validation score, and not the objective, is watched; then the best
         parameters are kept.
@@ -105,6 +107,7 @@ class Recorder:
         log_unit: float,
         scale: Callable[[], Any],
         validate: Callable[[], float] | None,
+        probe: Callable[[float], dict[str, float]] | None,
         early_stopping: bool,
         verbose: int,
     ) -> None:
@@ -117,9 +120,11 @@ class Recorder:
         self.log_unit = log_unit
         self.scale = scale
         self.validate = validate
+        self.probe = probe
         self.early_stopping = early_stopping
         self.verbose = verbose
         self.epochs: list[dict[str, float]] = []
+        self._is_settled = False
         self._last_good = parameters.get(model)
         self._best: torch.Tensor | None = None
         if early_stopping and validate is not None:
@@ -162,8 +167,9 @@ class Recorder:
         if self.verbose:
             print(f"Iteration {len(self.epochs)}, loss = {epoch['objective']:.8f}")
         stop = self.callbacks.end()
-        # While the weight of the KL still grows, no two epochs can be compared.
-        if self.objective.kl_weight(progress) != self.objective.kl_weight(1.0):
+        # While the weight of the KL still changes, no two epochs can be compared.
+        self._is_settled = self._is_settled or self.objective.is_settled(progress)
+        if not self._is_settled:
             return stop
         watched = epoch["objective"]
         if self.early_stopping:
@@ -184,6 +190,8 @@ class Recorder:
             epoch["scale"] = math.exp(np.log(scale).mean())
         if self.validate is not None:
             epoch["validation_score"] = self.validate()
+        if self.probe is not None:
+            epoch.update(self.probe(progress))
         self.epochs.append(epoch)
         return epoch
 

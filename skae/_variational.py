@@ -2,7 +2,7 @@
 
 import warnings
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,9 +21,11 @@ from skae.objectives import (
     DRAWS_AT_ONCE,
     ELBO,
     KL_SCHEDULES,
+    check_schedule,
     row_shift,
     sobol_normal,
 )
+from skae.objectives.schedules import Schedule
 
 # Draws of an importance-weighted bound that no tolerance asks more of.
 _MOST_DRAWS = 16384
@@ -56,12 +58,28 @@ class VariationalAutoencoder(BaseAutoencoder):
         Weight of the KL term in training. Larger values use fewer components, smaller
         ones reconstruct better.
 
-    kl_schedule : {"constant", "linear"}, default="constant"
-        How the weight of the KL term grows to `beta`: at once, or in a straight line over
-        the first quarter of `max_iter`.
+    kl_schedule : str or callable, default="constant"
+        How the weight of the KL term gets to `beta` in the course of `max_iter` epochs:
+
+        - "constant": it is `beta` from the first step on;
+        - "linear": a straight line from 0 over the first quarter;
+        - "cyclical": four times from 0 to `beta`, each time in half a cycle;
+        - "decreasing": from ten times `beta` down to it, over the first half.
+
+        Or one of these with other parameters, such as
+        :class:`skae.objectives.CyclicalSchedule`; or a function from the share of the
+        training that is done, above 0 and at most 1, to what `beta` is multiplied by. Its
+        value at 1 should be 1. Scores do not depend on it.
 
     n_mc_samples : int, default=1
         Draws of the code for each sample and step of training.
+
+    gradient_balance : bool, default=False
+        Whether to record in `history_`, at the end of each epoch, how strongly the
+        reconstruction term and the weighted KL term pull at the encoder, and in which
+        directions. It changes nothing in the fit. It looks at 512 samples at most, with
+        four draws each, which takes as long as training on 1,000 to 1,500 samples: on
+        small data it doubles the time of a fit.
 
     variance_mode : str, default="optimal"
         Where the scale of the likelihood comes from:
@@ -195,7 +213,11 @@ class VariationalAutoencoder(BaseAutoencoder):
         ``active_units`` (components whose KL is above 0.01 nats),
         ``scale`` (the geometric mean, where it does not depend on the code) and
         ``validation_score``, where there is one. Means over the batches as they were
-        trained on.
+        trained on. With `gradient_balance=True` also the norms
+        ``grad_reconstruction_outputs`` and ``grad_kl_outputs`` of the gradients with
+        respect to the encoder's outputs, in nats, the cosine of their angle,
+        ``grad_cosine_outputs``, and the same with respect to its ``_parameters``: see
+        :func:`skae.objectives.gradient_balance`.
 
     module_ : AutoencoderModule
         The torch module, without gradients.
@@ -251,8 +273,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         **BaseAutoencoder._parameter_constraints,
         "likelihood": [StrOptions(set(LIKELIHOODS)), Likelihood],
         "beta": [Interval(Real, 0, None, closed="left")],
-        "kl_schedule": [StrOptions(set(KL_SCHEDULES))],
+        "kl_schedule": [StrOptions(set(KL_SCHEDULES)), callable],
         "n_mc_samples": [Interval(Integral, 1, None, closed="left")],
+        "gradient_balance": ["boolean"],
     }
 
     def __init__(
@@ -261,8 +284,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         *,
         likelihood: str | Likelihood = "gaussian",
         beta: float = 1.0,
-        kl_schedule: str = "constant",
+        kl_schedule: str | Schedule = "constant",
         n_mc_samples: int = 1,
+        gradient_balance: bool = False,
         variance_mode: str = "optimal",
         covariance_type: str = "spherical",
         scale: float | ArrayLike = 1.0,
@@ -317,6 +341,17 @@ class VariationalAutoencoder(BaseAutoencoder):
         self.beta = beta
         self.kl_schedule = kl_schedule
         self.n_mc_samples = n_mc_samples
+        self.gradient_balance = gradient_balance
+
+    def _fit(
+        self,
+        X: ArrayLike,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        X_val: ArrayLike | None,
+    ) -> Self:
+        check_schedule(self.kl_schedule)
+        return super()._fit(X, y, sample_weight, X_val)
 
     def _make_likelihood(self) -> Likelihood:
         return make_likelihood(self.likelihood)

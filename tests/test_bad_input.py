@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.likelihoods import LogisticLikelihood
 from skae.networks import MLP
+from skae.objectives import CyclicalSchedule, DecreasingSchedule, LinearSchedule
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -174,8 +175,9 @@ OUT_OF_RANGE = {
 VARIATIONAL_ONLY = {
     "likelihood": ["Gaussian", "poisson", None, 1, LogisticLikelihood],
     "beta": [-1e-9, -1, np.inf, np.nan, "1", None],
-    "kl_schedule": ["cosine", "Linear", None, 1],
+    "kl_schedule": ["cosine", "Linear", None, 1, [1.0]],
     "n_mc_samples": [0, -1, 1.5, "1", None],
+    "gradient_balance": ["yes", None, 2],
 }
 CASES = [
     (estimator, name, value)
@@ -255,6 +257,30 @@ CONTRADICTIONS = [
 def test_contradictions(estimator, parameters, message):
     model = estimator(**parameters)
     refuses(lambda: model.fit(DATA), ValueError, message)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (CyclicalSchedule(n_cycles=0), "'n_cycles' parameter of CyclicalSchedule must be"),
+        (CyclicalSchedule(rise=0.0), "'rise' parameter of CyclicalSchedule must be"),
+        (CyclicalSchedule(rise="all"), "'rise' parameter of CyclicalSchedule must be"),
+        (LinearSchedule(share=0), "'share' parameter of LinearSchedule must be"),
+        (LinearSchedule(share=1.5), "'share' parameter of LinearSchedule must be"),
+        (LinearSchedule(start=-1.0), "'start' parameter of LinearSchedule must be"),
+        (DecreasingSchedule(start=0.0), "'start' parameter of DecreasingSchedule must be"),
+        (DecreasingSchedule(share=0.0), "'share' parameter of DecreasingSchedule must be"),
+        (CyclicalSchedule, r"kl_schedule=<class .*CyclicalSchedule'> must give a finite"),
+        (lambda progress: progress - 0.5, r"must give .* at least 0 .* -0\.5 at 0\.00"),
+        (lambda progress: np.nan, r"must give .* finite .* nan at 0\.00"),
+        (lambda progress: np.inf if progress == 1 else 1.0, r"gives inf at 1\.00"),
+        (lambda progress: "1", r"must give a finite number .* gives '1'"),
+        (lambda progress: None, r"must give a finite number .* gives None"),
+    ],
+)
+def test_schedules(schedule, message):
+    model = VariationalAutoencoder(kl_schedule=schedule)
+    refuses(lambda: model.fit(DATA), (ValueError, InvalidParameterError), message)
 
 
 @pytest.mark.parametrize("likelihood", ["logistic", LogisticLikelihood()])

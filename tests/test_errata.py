@@ -444,6 +444,42 @@ def test_beta_is_a_scale_in_a_fit(X, likelihood, power):
     assert abs(one.score(X) - other.score(X)) > 0.1
 
 
+FIXED = {"variance_mode": "fixed", "alpha": 0.0, "precision": "float64", "random_state": 0}
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "power", "init"),
+    [("gaussian", 0.5, "random"), ("gaussian", 0.5, "pca"), ("laplace", 1.0, "random")],
+)
+def test_beta_is_a_scale_but_for_epsilon(X, monkeypatch, likelihood, power, init):
+    """With Adam's epsilon at 0 the codes agree to rounding, with it they do not."""
+    adam, beta = torch._fused_adam_, 4.0
+    common = {"likelihood": likelihood, "init": init, "max_iter": 10, **FIXED}
+    differences = []
+    for epsilon in (1e-8, 1e-30):
+        monkeypatch.setattr(
+            torch, "_fused_adam_", lambda *a, e=epsilon, **k: adam(*a, **{**k, "eps": e})
+        )
+        one = VariationalAutoencoder(scale=0.5, beta=beta, **common).fit(X)
+        other = VariationalAutoencoder(scale=0.5 * beta**power, **common).fit(X)
+        assert np.std(one.transform(X)) > 0.5
+        differences.append(np.abs(one.transform(X) - other.transform(X)).max())
+    assert 20 * differences[1] < 2e-8 < differences[0]
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "power", "is_same"), [("gaussian", 0.5, True), ("laplace", 1.0, False)]
+)
+def test_beta_is_a_scale_of_the_start(X, likelihood, power, is_same):
+    common = {
+        "likelihood": likelihood, "max_iter": 1, "learning_rate_init": 1e-300, **FIXED
+    }  # fmt: skip
+    one = VariationalAutoencoder(scale=0.5, beta=3.0, **common).fit(X)
+    other = VariationalAutoencoder(scale=0.5 * 3**power, **common).fit(X)
+    difference = np.abs(one.transform(X) - other.transform(X)).max()
+    assert (difference < 1e-12) == is_same
+
+
 @pytest.mark.parametrize("variance_mode", ["optimal", "profile"])
 def test_log_loss_weights_the_kl(variance_mode):
     # For the optimal scale the MSE is the batch's; for the profile scale each sample's.

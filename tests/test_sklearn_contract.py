@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import (
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.networks import MLP
+from skae.objectives import CyclicalSchedule
 from skae.scales import legal_combinations
 
 # The deterministic estimator of a likelihood, where there is one.
@@ -66,6 +67,7 @@ def variants(**parameters):
         {"network": MLP((5, 3), activation="tanh")},
         {"alpha": 0.1, "batch_size": 5, "n_components": 1},
         {"kl_schedule": "linear", "n_mc_samples": 3, "beta": 4.0},
+        {"kl_schedule": CyclicalSchedule(2)},
     ]
     models = [VariationalAutoencoder(**{**parameters, **c}) for c in changes]
     models += [kind(early_stopping=True, **parameters) for kind in DETERMINISTIC.values()]

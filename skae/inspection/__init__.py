@@ -5,6 +5,7 @@ Each display computes its data in ``from_estimator`` and keeps them as attribute
 is drawn: ``pip install skae[plot]``.
 """
 
+from skae.inspection.gradient_balance import GradientBalanceDisplay
 from skae.inspection.kl_spectrum import KLSpectrumDisplay
 from skae.inspection.latent_space import LatentSpaceDisplay
 from skae.inspection.loss_curve import LossCurveDisplay
@@ -13,6 +14,7 @@ from skae.inspection.residual_qq import ResidualQQDisplay
 from skae.inspection.scale_profile import ScaleProfileDisplay
 
 __all__ = [
+    "GradientBalanceDisplay",
     "KLSpectrumDisplay",
     "LatentSpaceDisplay",
     "LossCurveDisplay",

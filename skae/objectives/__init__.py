@@ -1,17 +1,35 @@
 """Axis 4: what training minimises, and what a score means."""
 
+from skae.objectives.balance import gradient_balance
 from skae.objectives.base import Objective
 from skae.objectives.draws import row_shift, shifted_normal, sobol_normal
 from skae.objectives.elbo import DRAWS_AT_ONCE, ELBO
 from skae.objectives.nll import NegativeLogLikelihood
-from skae.objectives.schedules import KL_SCHEDULES
+from skae.objectives.schedules import (
+    KL_SCHEDULES,
+    ConstantSchedule,
+    CyclicalSchedule,
+    DecreasingSchedule,
+    KLSchedule,
+    LinearSchedule,
+    check_schedule,
+    make_schedule,
+)
 
 __all__ = [
     "DRAWS_AT_ONCE",
     "ELBO",
     "KL_SCHEDULES",
+    "ConstantSchedule",
+    "CyclicalSchedule",
+    "DecreasingSchedule",
+    "KLSchedule",
+    "LinearSchedule",
     "NegativeLogLikelihood",
     "Objective",
+    "check_schedule",
+    "gradient_balance",
+    "make_schedule",
     "row_shift",
     "shifted_normal",
     "sobol_normal",

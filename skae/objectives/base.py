@@ -10,6 +10,9 @@ from torch import Tensor
 
 from skae._module import AutoencoderModule, Spec
 
+# Moments of the rest of a training at which the weight of the KL is looked at.
+_MOMENTS = 101
+
 
 class Objective(ABC):
     """What training minimises, and the log-likelihood that a score reports.
@@ -63,6 +66,24 @@ class Objective(ABC):
         """
 
     @abstractmethod
+    def latents_of(self, heads: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes to decode, and what they cost, from what the encoder says.
+
+        Parameters
+        ----------
+        heads : Tensor of shape (n, n_heads * n_components)
+            The encoder's output.
+        draws : Tensor of shape (n_draws, n or 1, n_components)
+            Standard normal draws.
+
+        Returns
+        -------
+        z : Tensor of shape (n_draws * n, n_components)
+            A code for each draw and row.
+        kl : Tensor of shape (n, n_components or 0)
+            Cost of each row and component, in nats.
+        """
+
     def latents(
         self, module: AutoencoderModule, y: Tensor, draws: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -84,6 +105,7 @@ class Objective(ABC):
         kl : Tensor of shape (n, n_components or 0)
             Cost of each row and component, in nats.
         """
+        return self.latents_of(module.encode(y), draws)
 
     @abstractmethod
     def kl_weight(self, progress: float) -> float:
@@ -99,6 +121,23 @@ class Objective(ABC):
         float
             The weight.
         """
+
+    def is_settled(self, progress: float) -> bool:
+        """Whether the weight of the KL stays what it is until the end.
+
+        Parameters
+        ----------
+        progress : float
+            Share of the training that is done.
+
+        Returns
+        -------
+        bool
+            True if the weight is that of the last step from here on.
+        """
+        last = self.kl_weight(1.0)
+        moments = np.linspace(progress, 1.0, _MOMENTS).tolist()
+        return all(self.kl_weight(moment) == last for moment in moments)
 
     def loss(
         self,
@@ -130,16 +169,40 @@ class Objective(ABC):
         metrics : Tensor of shape (1 + n_components or 1,)
             Log-likelihood and the KL of each component, means over the batch.
         """
-        n_draws = max(len(draws), 1)
         z, kl = self.latents(module, y, draws)
+        log_likelihood = self.training_log_likelihood(module, y, share, z)
+        kl = (share * kl).sum(dim=0)  # (n_components or 0,)
+        loss = self.kl_weight(progress) * kl.sum() - log_likelihood
+        return loss, torch.cat([log_likelihood.detach()[None], kl.detach()])
+
+    @staticmethod
+    def training_log_likelihood(
+        module: AutoencoderModule, y: Tensor, share: Tensor, z: Tensor
+    ) -> Tensor:
+        """Log-likelihood of a batch, with the scale that a step of training takes.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model; a closed-form scale takes note of the batch.
+        y : Tensor of shape (n, n_features)
+            Standardised batch.
+        share : Tensor of shape (n, 1)
+            What each row counts: its weight over the number of rows.
+        z : Tensor of shape (n_draws * n, n_components)
+            A code for each draw and row.
+
+        Returns
+        -------
+        Tensor of shape ()
+            Mean over the batch, in nats.
+        """
+        n_draws = len(z) // len(y)
         loc, outputs = module.decode(z)
         x = module.target(y).repeat(n_draws, 1)
         log_scale = module.scale.training_log_scale(x - loc, outputs, share)
         log_prob = module.spec.likelihood.log_prob(x, loc, log_scale).sum(dim=1)
-        log_likelihood = (log_prob.view(n_draws, -1) @ share).mean()
-        kl = (share * kl).sum(dim=0)  # (n_components or 0,)
-        loss = self.kl_weight(progress) * kl.sum() - log_likelihood
-        return loss, torch.cat([log_likelihood.detach()[None], kl.detach()])
+        return (log_prob.view(n_draws, -1) @ share).mean()
 
     def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
         """Named means over an epoch.

@@ -9,7 +9,7 @@ from torch import Tensor
 from skae._module import AutoencoderModule, Spec
 from skae.objectives.base import Objective
 from skae.objectives.draws import matched_normal, shifted_normal
-from skae.objectives.schedules import KL_SCHEDULES
+from skae.objectives.schedules import Schedule, make_schedule
 
 # Draws of an importance-weighted bound that are in memory together.
 DRAWS_AT_ONCE = 128
@@ -33,17 +33,18 @@ class ELBO(Objective):
     ----------
     beta : float
         Weight of the KL term in training.
-    schedule : str
-        A key of ``KL_SCHEDULES``.
+    schedule : str or callable
+        A key of ``KL_SCHEDULES``, or a function from the share of the training that is
+        done to what beta is multiplied by.
     n_mc_samples : int
         Draws of the code for each row and step of training.
     """
 
     n_heads = 2
 
-    def __init__(self, beta: float, schedule: str, n_mc_samples: int) -> None:
+    def __init__(self, beta: float, schedule: str | Schedule, n_mc_samples: int) -> None:
         self.beta = beta
-        self.schedule = KL_SCHEDULES[schedule]
+        self.schedule = make_schedule(schedule)
         self.n_mc_samples = n_mc_samples
 
     def posterior(self, module: AutoencoderModule, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,7 +65,11 @@ class ELBO(Objective):
         mean, log_std : Tensor of shape (n, n_components)
             The posterior.
         """
-        mean, h = module.encode(y).chunk(2, dim=1)
+        return self._posterior(module.encode(y))
+
+    @staticmethod
+    def _posterior(heads: Tensor) -> tuple[Tensor, Tensor]:
+        mean, h = heads.chunk(2, dim=1)
         # The slope of relu at 0 is 0, that of clamp 1: so their sum has the slope 1 there.
         return mean, h.clamp(max=0) + torch.log1p(torch.relu(h))
 
@@ -76,17 +81,15 @@ class ELBO(Objective):
             min_draws = _KINKED_DRAWS if spec.likelihood.heavy_tailed else _SMOOTH_DRAWS
         return matched_normal(spec.n_components, min_draws)
 
-    def latents(
-        self, module: AutoencoderModule, y: Tensor, draws: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.posterior(module, y)
+    def latents_of(self, heads: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self._posterior(heads)
         std = log_std.exp()
         z = mean + std * draws.to(std.dtype)  # (n_draws, n, n_components)
         kl = 0.5 * (std.square() + mean.square() - 1) - log_std
         return z.view(-1, mean.shape[1]), kl
 
     def kl_weight(self, progress: float) -> float:
-        return self.beta * self.schedule(progress)
+        return self.beta * float(self.schedule(progress))
 
     def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
         kl = metrics[1:]

@@ -19,10 +19,8 @@ class NegativeLogLikelihood(Objective):
     def draws(self, spec: Spec, min_draws: int | None = None) -> Tensor:
         return torch.zeros(1, spec.n_components, dtype=torch.float64)
 
-    def latents(
-        self, module: AutoencoderModule, y: Tensor, draws: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return module.encode(y), y[:, :0]
+    def latents_of(self, heads: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        return heads, heads[:, :0]
 
     def kl_weight(self, progress: float) -> float:
         return 0.0

@@ -20,7 +20,7 @@ def close_figures():
 
 @pytest.fixture(name="vae")
 def fitted_vae(X):
-    return VariationalAutoencoder(2, **FEW).fit(X)
+    return VariationalAutoencoder(2, gradient_balance=True, **FEW).fit(X)
 
 
 @pytest.fixture(name="ae")

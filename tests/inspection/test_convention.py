@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import inspection
 from skae.inspection import (
+    GradientBalanceDisplay,
     KLSpectrumDisplay,
     LatentSpaceDisplay,
     LossCurveDisplay,
@@ -30,6 +31,7 @@ every_display = pytest.mark.parametrize("display", DISPLAYS)
 # Each way in which a display draws.
 PICTURES = {
     "loss curve": (LossCurveDisplay, {}),
+    "gradient balance": (GradientBalanceDisplay, {}),
     "KL spectrum": (KLSpectrumDisplay, {}),
     "codes": (LatentSpaceDisplay, {}),
     "codes by class": (LatentSpaceDisplay, {"y": np.arange(120) % 3}),
@@ -47,8 +49,12 @@ every_picture = pytest.mark.parametrize(
 )
 
 
+# Those that draw what a fit recorded, and need no data.
+OF_THE_HISTORY = (LossCurveDisplay, GradientBalanceDisplay)
+
+
 def draw(display, estimator, X, **kwargs):
-    data = () if display is LossCurveDisplay else (X,)
+    data = () if display in OF_THE_HISTORY else (X,)
     return display.from_estimator(estimator, *data, **kwargs)
 
 
@@ -130,7 +136,14 @@ def test_model_in_a_pipeline_and_in_a_search(display, vae, X):
 
 
 @pytest.mark.parametrize(
-    "display", [LossCurveDisplay, KLSpectrumDisplay, ResidualQQDisplay, ScaleProfileDisplay]
+    "display",
+    [
+        LossCurveDisplay,
+        GradientBalanceDisplay,
+        KLSpectrumDisplay,
+        ResidualQQDisplay,
+        ScaleProfileDisplay,
+    ],
 )
 def test_other_models_are_refused_by_name(display, X):
     with pytest.raises(TypeError, match=f"{display.__name__} needs .*got StandardScaler"):

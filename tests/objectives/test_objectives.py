@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from torch import distributions
 
@@ -16,7 +17,15 @@ from skae import VariationalAutoencoder
 from skae._module import AutoencoderModule, Spec
 from skae.likelihoods import LIKELIHOODS
 from skae.networks import MLP
-from skae.objectives import ELBO, KL_SCHEDULES, NegativeLogLikelihood, sobol_normal
+from skae.objectives import (
+    ELBO,
+    KL_SCHEDULES,
+    CyclicalSchedule,
+    DecreasingSchedule,
+    LinearSchedule,
+    NegativeLogLikelihood,
+    sobol_normal,
+)
 from skae.objectives.draws import matched_normal
 from skae.scales import legal_combinations
 
@@ -397,19 +406,74 @@ def test_active_units_are_counted():
 # ------------------------------------------------------------------------- schedules
 
 
-@pytest.mark.parametrize("schedule", sorted(KL_SCHEDULES))
-def test_schedules_rise_to_one(schedule):
-    values = [KL_SCHEDULES[schedule](p) for p in np.linspace(0.001, 1, 200)]
-    assert values[-1] == 1
-    assert min(values) >= 0
-    assert np.all(np.diff(values) >= 0)
+SCHEDULES = [
+    *KL_SCHEDULES.values(),
+    LinearSchedule(share=1.0),
+    LinearSchedule(share=0.3, start=3.0),
+    CyclicalSchedule(n_cycles=7, rise=1.0),
+    CyclicalSchedule(n_cycles=1, rise=0.1),
+    DecreasingSchedule(start=2.5, share=1.0),
+    DecreasingSchedule(start=0.5, share=0.1),
+]
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+
+
+@every_schedule
+def test_schedules_end_at_one(schedule):
+    assert schedule(1.0) == 1
+    assert all(0 <= schedule(p) < 100 for p in np.linspace(0, 1, 300))
     assert ELBO(3.5, schedule, 1).kl_weight(1.0) == 3.5
+
+
+@every_schedule
+def test_schedules_can_be_copied(schedule):
+    values = [schedule(p) for p in np.linspace(0, 1, 50)]
+    for copied in (clone(schedule), copy.deepcopy(schedule)):
+        assert copied is not schedule
+        assert [copied(p) for p in np.linspace(0, 1, 50)] == values
+
+
+def test_warm_ups_rise():
+    for schedule in (KL_SCHEDULES["linear"], LinearSchedule(0.9)):
+        values = [schedule(p) for p in np.linspace(0.001, 1, 200)]
+        assert np.all(np.diff(values) >= 0)
+        assert values[0] < 0.01
 
 
 def test_what_the_schedules_are():
     assert KL_SCHEDULES["constant"](1e-9) == 1
     linear = [KL_SCHEDULES["linear"](p) for p in (0, 0.1, 0.2, 0.25, 0.5)]
     np.testing.assert_allclose(linear, [0, 0.4, 0.8, 1, 1])
+    half = [LinearSchedule(0.5, start=3.0)(p) for p in (0, 0.25, 0.5, 0.75)]
+    np.testing.assert_allclose(half, [3, 2, 1, 1])
+    # Half of each quarter up, half of it at the top; its end belongs to it.
+    cyclical = [KL_SCHEDULES["cyclical"](p / 16) for p in range(17)]
+    np.testing.assert_allclose(cyclical, [0, *4 * [0.5, 1, 1, 1]])
+    after = [KL_SCHEDULES["cyclical"](p / 16 + 0.001) for p in (4, 8, 12)]
+    np.testing.assert_allclose(after, 3 * [0.008])
+    falling = [KL_SCHEDULES["decreasing"](p) for p in (0, 0.25, 0.5, 0.7)]
+    np.testing.assert_allclose(falling, [10, 10**0.5, 1, 1])
+
+
+@pytest.mark.parametrize("n_cycles", range(1, 30))
+def test_a_cycle_ends_at_the_top_however_its_end_is_rounded(n_cycles):
+    schedule = CyclicalSchedule(n_cycles, rise=1.0)
+    for i in range(1, n_cycles + 1):
+        for end in (i / n_cycles, sum(i * [1 / n_cycles]), 7 * i / (7 * n_cycles)):
+            assert schedule(end) == pytest.approx(1)
+
+
+def test_when_the_weight_is_settled():
+    def settled(schedule, *moments):
+        return [ELBO(2.0, schedule, 1).is_settled(moment) for moment in moments]
+
+    assert settled("constant", 0.01) == [True]
+    assert settled("linear", 0.24, 0.25, 0.5) == [False, True, True]
+    # At the top of an earlier cycle the weight is the last one, but not for long.
+    assert settled("cyclical", 0.2, 0.25, 0.7, 0.87, 0.88) == [*4 * [False], True]
+    assert settled("decreasing", 0.4, 0.5) == [False, True]
+    assert settled(lambda progress: progress, 0.5, 0.99, 1.0) == [False, False, True]
+    assert OBJECTIVES["nll"].is_settled(0.01)
 
 
 # ---------------------------------------------------------------------------- bounds

@@ -1,0 +1,239 @@
+"""How strongly the two terms of the objective pull at the encoder."""
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+
+from skae._variational import VariationalAutoencoder
+from skae.inspection._common import axes_or_new, check_matplotlib, styled, unwrap
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+_OF = ("outputs", "parameters")
+
+
+class GradientBalanceDisplay:
+    r"""Gradients of the reconstruction term and of beta KL, epoch by epoch.
+
+    Both are those with respect to the encoder's outputs, or to its parameters, as
+    :func:`skae.objectives.gradient_balance` defines them. Where the encoder is at its
+    optimum they have the same norm and opposite directions, whatever beta is: their sum
+    is 0.
+
+    Use :meth:`from_estimator` to make one, with a model that was fitted with
+    ``gradient_balance=True``.
+
+    Parameters
+    ----------
+    reconstruction : array-like of shape (n_epochs,)
+        Norm of the gradient of the reconstruction term after each epoch, in nats per unit
+        of what it is taken with respect to.
+
+    kl : array-like of shape (n_epochs,)
+        Norm of the gradient of the weighted KL term, in the same unit.
+
+    cosine : array-like of shape (n_epochs,), default=None
+        Cosine of the angle between the two.
+
+    name : str, default=None
+        Name of the model, for the legend.
+
+    Attributes
+    ----------
+    ratio : ndarray of shape (n_epochs,)
+        Norm of the reconstruction term's gradient over that of the KL term's.
+
+    lines_ : list of matplotlib Line2D
+        The two norms.
+
+    cosine_line_ : matplotlib Line2D or None
+        The cosine, on an axis of its own at the right; None where there is none.
+
+    ax_ : matplotlib Axes
+        Axes with the norms.
+
+    figure_ : matplotlib Figure
+        Figure that holds the axes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skae import VariationalAutoencoder
+    >>> from skae.inspection import GradientBalanceDisplay
+    >>> vae = VariationalAutoencoder(gradient_balance=True, max_iter=20, random_state=0)
+    >>> display = GradientBalanceDisplay.from_estimator(vae.fit(load_iris().data))
+    >>> display.ratio.shape
+    (20,)
+    """
+
+    lines_: "list[Line2D]"
+    cosine_line_: "Line2D | None"
+    ax_: "Axes"
+    figure_: "Figure"
+
+    def __init__(
+        self,
+        *,
+        reconstruction: ArrayLike,
+        kl: ArrayLike,
+        cosine: ArrayLike | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.reconstruction = reconstruction
+        self.kl = kl
+        self.cosine = cosine
+        self.name = name
+
+    @property
+    def ratio(self) -> np.ndarray:
+        """Reconstruction over KL, shape (n_epochs,); infinite where the KL has none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(self.reconstruction) / np.asarray(self.kl)
+
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        name: str | None = None,
+        line_kwargs: dict[str, Any] | None = None,
+        cosine_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the norms on a logarithmic axis, and the cosine on one at the right.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        name : str, default=None
+            Name of the model, if not the one stored.
+
+        line_kwargs : dict, default=None
+            For ``ax.plot`` of the norms.
+
+        cosine_kwargs : dict, default=None
+            For ``ax.plot`` of the cosine.
+
+        Returns
+        -------
+        display : GradientBalanceDisplay
+            This object.
+        """
+        check_matplotlib(f"{type(self).__name__}.plot")
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+        ax = axes_or_new(ax)
+        name = self.name if name is None else name
+        prefix = "" if name is None else f"{name}, "
+        epochs = np.arange(1, len(np.asarray(self.kl)) + 1)
+        self.lines_ = []
+        for label, norms in (
+            ("reconstruction", self.reconstruction),
+            ("beta KL", self.kl),
+        ):
+            # On a logarithmic axis there is no 0.
+            norms = np.where(np.asarray(norms) > 0, norms, np.nan)
+            defaults: dict[str, Any] = {"label": f"{prefix}{label}"}
+            if self.lines_:
+                defaults |= {"color": self.lines_[0].get_color(), "linestyle": "--"}
+            self.lines_ += ax.plot(epochs, norms, **styled(Line2D, defaults, line_kwargs))
+        ax.set(yscale="log", xlabel="Epoch", ylabel="Norm of the gradient (nats)")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        legend = ax.get_legend()
+        handles = [*(legend.legend_handles if legend else []), *self.lines_]
+        self.cosine_line_ = None
+        if self.cosine is not None:
+            right = ax.twinx()
+            style = styled(
+                Line2D,
+                {"label": f"{prefix}cosine", "color": "gray", "linestyle": ":"},
+                cosine_kwargs,
+            )
+            (self.cosine_line_,) = right.plot(epochs, np.asarray(self.cosine), **style)
+            right.set(ylim=(-1.2, 1.5), ylabel="Cosine of their angle")
+            right.set_yticks([-1, -0.5, 0, 0.5, 1])
+            handles.append(self.cosine_line_)
+        # Room for the legend above the lines.
+        ax.margins(y=0.2)
+        ax.legend(handles=handles, loc="upper center", ncols=3, fontsize="small")
+        self.ax_ = ax
+        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        of: str = "outputs",
+        name: str | None = None,
+        ax: "Axes | None" = None,
+        line_kwargs: dict[str, Any] | None = None,
+        cosine_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the balance of a fitted variational autoencoder.
+
+        Parameters
+        ----------
+        estimator : estimator
+            `VariationalAutoencoder` fitted with ``gradient_balance=True``, or a pipeline
+            or search that ends in one.
+
+        of : {"outputs", "parameters"}, default="outputs"
+            Which gradients: with respect to the encoder's outputs, or to its parameters.
+
+        name : str, default=None
+            Name of the model for the legend.
+
+        ax : matplotlib Axes, default=None
+            Axes to draw on; those of a new figure if None.
+
+        line_kwargs : dict, default=None
+            For ``ax.plot`` of the norms.
+
+        cosine_kwargs : dict, default=None
+            For ``ax.plot`` of the cosine.
+
+        Returns
+        -------
+        display : GradientBalanceDisplay
+            Object that holds the data.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it is no variational autoencoder.
+        ValueError
+            If nothing was recorded, or if `of` is not one of the two.
+        """
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        model, _ = unwrap(estimator)
+        if not isinstance(model, VariationalAutoencoder):
+            raise TypeError(
+                f"{cls.__name__} needs a KL term, so a VariationalAutoencoder, alone or "
+                f"at the end of a pipeline or search; got {type(model).__name__}."
+            )
+        if of not in _OF:
+            raise ValueError(f"of must be one of {_OF}, got {of!r}.")
+        history = model.history_
+        if f"grad_kl_{of}" not in history:
+            raise ValueError(
+                f"{cls.__name__} needs a model that was fitted with gradient_balance=True."
+            )
+        display = cls(
+            reconstruction=history[f"grad_reconstruction_{of}"].copy(),
+            kl=history[f"grad_kl_{of}"].copy(),
+            cosine=history[f"grad_cosine_{of}"].copy(),
+            name=name,
+        )
+        return display.plot(ax, line_kwargs=line_kwargs, cosine_kwargs=cosine_kwargs)
