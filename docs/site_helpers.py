@@ -20,6 +20,7 @@ EXAMPLES = [
     "samples",
     "latent_grid",
     "grid_search",
+    "batched_search",
     "mnist",
 ]
 
