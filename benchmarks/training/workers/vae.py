@@ -32,9 +32,16 @@ class VAE(nn.Module):
 
 def negative_elbo(x: Tensor, loc: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     """Gaussian with a scale of 1, up to a constant; the mean over samples."""
+    return weighted_loss(x, loc, mean, log_var, 1.0)
+
+
+def weighted_loss(
+    x: Tensor, loc: Tensor, mean: Tensor, log_var: Tensor, beta: float
+) -> Tensor:
+    """The same with a weight of the KL."""
     error = 0.5 * (x - loc).square().sum()
     kl = 0.5 * (log_var.exp() + mean.square() - 1 - log_var).sum()
-    return (error + kl) / len(x)
+    return (error + beta * kl) / len(x)
 
 
 def make_coder(model: nn.Module, encode, decode) -> Coder:

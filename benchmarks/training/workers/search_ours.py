@@ -1,0 +1,34 @@
+"""skae's estimator in a search, one by one or batched."""
+
+import warnings
+
+import numpy as np
+import torch  # noqa: F401  (its import is not timed)
+from search import n_jobs_of, serve_search
+from sklearn.model_selection import GridSearchCV
+from worker import Plan
+
+from skae import VariationalAutoencoder
+from skae.model_selection import BatchedGridSearchCV
+
+
+def search(X: np.ndarray, plan: Plan, request: dict) -> list[float]:
+    kind = BatchedGridSearchCV if plan.variant.startswith("batched") else GridSearchCV
+    model = VariationalAutoencoder(
+        plan.k,
+        hidden_layer_sizes=plan.hidden,
+        batch_size=plan.batch,
+        max_iter=plan.epochs,
+        tol=0.0,
+        n_iter_no_change=plan.epochs,
+        random_state=plan.seed,
+    )
+    grid = {"beta": request["betas"], "learning_rate_init": request["rates"]}
+    found = kind(model, grid, cv=request["folds"], n_jobs=n_jobs_of(request)).fit(X)
+    assert found.best_estimator_.n_iter_ == plan.epochs
+    return found.cv_results_["mean_test_score"]
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    serve_search(search, "skae", "torch")
