@@ -48,7 +48,7 @@ class _Together:
             for f, args, kwargs in tasks
         ]
         n_workers = max(min(joblib.effective_n_jobs(self.parallel.n_jobs), len(calls)), 1)
-        # Dealt to and fro: then all workers have a like share of each shape of model.
+        # Dealt there and back: then all workers have a like share of each shape of model.
         turns = [*range(n_workers), *reversed(range(n_workers))]
         owners = np.resize(turns, len(calls))
         shares = [np.flatnonzero(owners == worker) for worker in range(n_workers)]
