@@ -34,12 +34,12 @@ SYSTEMS = [
 ]
 TEXT = """
 A grid search over {betas} values of beta and {rates} learning rates, {folds} folds, on
-digits ({rows} x {columns}, standardised, float32): a variational autoencoder with hidden layers (64,) and
-8 components, {epochs} epochs in batches of 128, then a fit of the best to all data. Seconds
-from the call to the fitted best model, in a new process after its imports; the workers of
-``n_jobs=2`` start and import within that time. The systems take turns, {repeats} time(s);
-shown is the median, and the range in brackets. A process has 2 threads, or 1 for each of 2
-workers.
+digits ({rows} x {columns}, standardised, float32): a variational autoencoder with hidden
+layers (64,) and 8 components, {epochs} epochs in batches of 128, then a fit of the best to
+all data. Seconds from the call to the fitted best model, in a new process after its
+imports; the workers of ``n_jobs=2`` start and import within that time. The systems take
+turns, {repeats} time(s); shown is the median, and the range in brackets. A process has 2
+threads, or 1 for each of 2 workers.
 
 skae's scale is the optimal one, that of the others is 1. The differences are those of the
 mean scores of all candidates from those of ``GridSearchCV(n_jobs=1)``, in nats per sample.
