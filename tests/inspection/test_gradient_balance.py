@@ -70,11 +70,11 @@ def test_styles_go_to_the_lines(vae):
 
 
 def test_what_it_refuses(vae, X):
-    with pytest.raises(TypeError, match="a KL term, so a Var.*got GaussianAutoencoder"):
+    with pytest.raises(TypeError, match=r"a KL term, so a Var.*got GaussianAutoencoder"):
         GradientBalanceDisplay.from_estimator(GaussianAutoencoder(max_iter=1).fit(X))
     plain = VariationalAutoencoder(max_iter=1).fit(X)
     with pytest.raises(ValueError, match="fitted with gradient_balance=True"):
         GradientBalanceDisplay.from_estimator(plain)
-    with pytest.raises(ValueError, match="of must be one of .*'codes'"):
+    with pytest.raises(ValueError, match=r"of must be one of .*'codes'"):
         GradientBalanceDisplay.from_estimator(vae, of="codes")
     assert plt.get_fignums() == []
