@@ -14,6 +14,7 @@ EXAMPLES = [
     "which_likelihood",
     "variance_modes",
     "beta",
+    "gradient_balance",
     "early_stopping",
     "outliers",
     "importance_weights",

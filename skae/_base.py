@@ -1,6 +1,7 @@
 """What the three estimators have in common."""
 
 import copy
+import warnings
 from abc import ABCMeta, abstractmethod
 from dataclasses import fields, replace
 from functools import partial
@@ -286,6 +287,9 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 )
             )
         outcomes = fit_together(jobs)
+        for message, category in dict.fromkeys(w for o in outcomes for w in o.warnings):
+            # Above are fit, scikit-learn's callback wrapper, and who called.
+            warnings.warn(message, category, stacklevel=4)
         results = [outcome.result() for outcome in outcomes]
         best = min(range(len(jobs)), key=lambda i: outcomes[i].loss)
         module, epochs = jobs[best].module, results[best]

@@ -1,9 +1,8 @@
 """Training a module that has been started, and finishing it."""
 
 import math
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import TypeVar
@@ -38,12 +37,14 @@ T = TypeVar("T")
 
 # Rows that are enough to see a scale while training, and whether it lies at its floor.
 _SCALE_ROWS = 1024
-# Frames from a warning here to the line that called fit.
-_CALLER = 7
 # Bytes that the parameters of models side by side may take, with all that belongs to each:
 # gradient, two means of Adam's, a step, and copies of the start, the last and the best.
 _MOST_BYTES = 2**31
 _COPIES = 8
+_DIVERGED = (
+    "Training diverged: its last objective is not finite, so the start is kept. Lower "
+    "learning_rate_init."
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,9 @@ class Job:
         """
         module, objective, settings = self.module, self.objective, self.settings
         spec, likelihood = module.spec, module.spec.likelihood
-        if not is_compilable(module, objective) or settings.autocast or vars(likelihood):
+        # What users wrote may fail, and should then fail alone.
+        is_theirs = not objective.is_built_in or bool(vars(likelihood))
+        if not is_compilable(module, objective) or settings.autocast or is_theirs:
             return id(self)
         rows = settings.rows_per_batch(len(self.rows))
         return (
@@ -194,11 +197,14 @@ class Outcome:
         validation score.
     error : Exception or None
         What ended the training, if a callback or the validation raised something.
+    warnings : list of (str, category)
+        What the user has to be told, by the call of fit that it is about.
     """
 
     epochs: list[dict[str, float]]
     loss: float = math.inf
     error: Exception | None = None
+    warnings: list[tuple[str, type[Warning]]] = field(default_factory=list)
 
     def result(self) -> list[dict[str, float]]:
         """What is known of each epoch.
@@ -231,12 +237,9 @@ def fit_modules(jobs: Sequence[Job]) -> list[Outcome]:
     list of R Outcome
         What became of each.
 
-    Warns
+    Notes
     -----
-    ConvergenceWarning
-        If training diverges, or if a scale ends at its floor.
-    UserWarning
-        If the user interrupts; then the last whole epoch counts.
+    If the user interrupts, the last whole epoch counts.
     """
     parameters = _flatten([job.module for job in jobs])
     batches = _make_batches(jobs)
@@ -264,7 +267,7 @@ def fit_modules(jobs: Sequence[Job]) -> list[Outcome]:
     except KeyboardInterrupt:
         for f in running:
             f.recorder.restore()
-        warnings.warn("Training interrupted by user.", stacklevel=2)
+            f.recorder.warnings.append(("Training interrupted by user.", UserWarning))
     return [f.conclude() for f in followed]
 
 
@@ -386,7 +389,7 @@ class _Followed:
         if worse or diverged:
             loss = self.first_objective
             if diverged:
-                _warn_of_divergence()
+                recorder.warnings.append((_DIVERGED, ConvergenceWarning))
             recorder.parameters.put(recorder.model, self.first)
             job.final_objective()
         if job.settings.early_stopping:
@@ -396,8 +399,10 @@ class _Followed:
             parameter.data, parameter.grad = parameter.data.clone(), None
         for buffer in job.module.buffers():
             buffer.data = buffer.data.clone()
-        _warn_of_floor(job.module, job.objective, job.rows, job.units)
-        return Outcome(recorder.epochs, loss)
+        at_floor = _is_at_floor(job.module, job.objective, job.rows, job.units)
+        if at_floor.any():
+            recorder.warnings.append((_floor_message(at_floor), ConvergenceWarning))
+        return Outcome(recorder.epochs, loss, warnings=recorder.warnings)
 
 
 def _flatten(modules: Sequence[AutoencoderModule]) -> FlatParameters:
@@ -459,10 +464,10 @@ def shared_scale(module: AutoencoderModule, units: Units) -> float | np.ndarray 
     return scale if module.spec.covariance_type == "diag" else float(scale[0])
 
 
-def _warn_of_floor(
+def _is_at_floor(
     module: AutoencoderModule, objective: Objective, rows: Rows, units: Units
-) -> None:
-    """Say so if the scale, or its mean over the data, ends at its floor."""
+) -> np.ndarray:
+    """Whether each scale, or its mean over the data, is at its floor."""
 
     def log_scale(y: Tensor, draws: Tensor) -> Tensor:
         return objective.expectation(
@@ -477,18 +482,7 @@ def _warn_of_floor(
     else:
         some = rows.thin(_SCALE_ROWS)
         mean = mean_over_rows(module, objective, some, units, log_scale)
-    at_floor = (mean.exp() <= 1.05 * module.scale.floor).cpu().numpy()[0]
-    if at_floor.any():
-        warnings.warn(_floor_message(at_floor), ConvergenceWarning, stacklevel=_CALLER)
-
-
-def _warn_of_divergence() -> None:
-    warnings.warn(
-        "Training diverged: its last objective is not finite, so the start is kept. "
-        "Lower learning_rate_init.",
-        ConvergenceWarning,
-        stacklevel=_CALLER,
-    )
+    return (mean.exp() <= 1.05 * module.scale.floor).cpu().numpy()[0]
 
 
 def _floor_message(at_floor: np.ndarray) -> str:

@@ -1,7 +1,6 @@
 """Following a training: history, stopping, callbacks, and a way back from divergence."""
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +123,7 @@ class Recorder:
         self.early_stopping = early_stopping
         self.verbose = verbose
         self.epochs: list[dict[str, float]] = []
+        self.warnings: list[tuple[str, type[Warning]]] = []
         self._is_settled = False
         self._last_good = parameters.get(model)
         self._best: torch.Tensor | None = None
@@ -153,11 +153,12 @@ class Recorder:
         """
         values = self.parameters.get(self.model)
         if not (np.isfinite(metrics).all() and torch.isfinite(values).all()):
-            warnings.warn(
-                f"Training diverged in epoch {len(self.epochs) + 1}; the parameters from "
-                "before that epoch are kept. Lower learning_rate_init.",
-                ConvergenceWarning,
-                stacklevel=2,
+            self.warnings.append(
+                (
+                    f"Training diverged in epoch {len(self.epochs) + 1}; the parameters "
+                    "from before that epoch are kept. Lower learning_rate_init.",
+                    ConvergenceWarning,
+                )
             )
             self.restore()
             self.callbacks.end()

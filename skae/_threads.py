@@ -45,7 +45,7 @@ def flushed_denormals() -> Iterator[None]:
     ------
     None
     """
-    denormal = torch.tensor(1e-40)
+    denormal = torch.tensor(1e-40, dtype=torch.float32)
     was_on = bool(denormal * 1 == 0)
     torch.set_flush_denormal(True)
     try:
@@ -67,11 +67,12 @@ def tf32_products(wanted: bool) -> Iterator[None]:
     ------
     None
     """
+    if not wanted:
+        yield
+        return
     before = torch.get_float32_matmul_precision()
-    if wanted:
-        torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:
-        if wanted:
-            torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before)

@@ -189,6 +189,8 @@ class Meeting:
                     awake.go_on()
         except BaseException:
             # A user who interrupts finds one of them at work.
+            for call in self.calls:
+                call.is_cancelled = True
             for call in (awake, *self.calls):
                 call.cancel()
             raise

@@ -78,8 +78,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         Whether to record in `history_`, at the end of each epoch, how strongly the
         reconstruction term and the weighted KL term pull at the encoder, and in which
         directions. It changes nothing in the fit. It looks at 512 samples at most, with
-        four draws each, which takes as long as training on 1,000 to 1,500 samples: on
-        small data it doubles the time of a fit.
+        four draws each, which takes as long as training on 1,000 to 2,000 samples, and a
+        few milliseconds at least: with few samples it doubles or trebles the time of a
+        fit.
 
     variance_mode : str, default="optimal"
         Where the scale of the likelihood comes from:

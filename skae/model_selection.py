@@ -1,5 +1,6 @@
 """Searches whose candidates are trained together."""
 
+import copy
 import inspect
 import warnings
 from collections.abc import Callable, Iterable
@@ -107,7 +108,8 @@ class _Memo:
                     self.results[key] = function(*args, **kwargs)
                 finally:
                     self.under_way.discard(key)
-            return self.results[key]
+            # A copy: the next step may write over it.
+            return copy.deepcopy(self.results[key])
 
         return remembering
 
@@ -173,8 +175,8 @@ class _BatchedSearch(BaseSearchCV):
         # What evaluates the candidates has its joblib.Parallel as a free variable, and
         # there is no other way to say how the fits are to be run.
         names = evaluate_candidates.__code__.co_freevars
-        closure = evaluate_candidates.__closure__ or ()
-        cell = closure[names.index("parallel")]
+        cells = dict(zip(names, evaluate_candidates.__closure__ or (), strict=True))
+        cell = cells["parallel"]
         cell.cell_contents = _Together(cell.cell_contents, self._most)
         super()._run_search(evaluate_candidates, callback_ctx=callback_ctx)
 

@@ -5,6 +5,8 @@ import inspect
 import pickle
 import random
 import re
+import subprocess
+import sys
 import warnings
 from contextlib import contextmanager
 from itertools import pairwise
@@ -1547,3 +1549,20 @@ def test_far_away_rows_score_finite(estimator, covariance_type, X):
     assert np.isfinite(scores).all()
     assert (np.diff(scores) < 0).all()
     assert np.isfinite(model.score_samples((X + 1e4 * offset).astype(np.float32))).all()
+
+
+def test_a_warning_points_at_the_line_that_called_fit(X):
+    with pytest.warns(ConvergenceWarning) as caught:
+        GaussianAutoencoder(n_components=X.shape[1], max_iter=2, random_state=0).fit(X)
+    assert {w.filename for w in caught} == {__file__}
+
+
+def test_torchs_new_setting_of_precision_does_not_disturb_a_fit():
+    code = (
+        "import torch, numpy as np\n"
+        "torch.backends.fp32_precision = 'tf32'\n"
+        "from skae import GaussianAutoencoder\n"
+        "GaussianAutoencoder(max_iter=2).fit(np.random.RandomState(0).randn(40, 3))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

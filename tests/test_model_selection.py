@@ -21,7 +21,7 @@ from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, model_selection
 from skae.likelihoods import GaussianLikelihood
@@ -749,3 +749,12 @@ def test_convergence_warnings_reach_the_user(X):
         BatchedGridSearchCV(
             vae(variance_mode="learned"), {"learning_rate_init": [1e37, 1e-3]}, cv=2
         ).fit(X)
+
+
+def test_a_step_that_writes_over_its_input_sees_the_same_each_time(X):
+    """What candidates share of a pipeline is handed out as copies."""
+    steps = [StandardScaler(), MaxAbsScaler(copy=False), GaussianAutoencoder(max_iter=2)]
+    grid = {"gaussianautoencoder__random_state": [0, 0, 0]}
+    search = BatchedGridSearchCV(make_pipeline(*steps), grid, cv=2).fit(X)
+    scores = search.cv_results_["mean_test_score"]
+    assert scores[0] == scores[1] == scores[2]

@@ -10,7 +10,7 @@ from skae.engine.latents import LATENTS, Latents
 from skae.engine.layers import Half, is_known
 from skae.likelihoods import LocationScale
 from skae.objectives import Objective
-from skae.scales import Scale
+from skae.scales import SCALES, Scale
 from skae.training import FlatParameters
 
 
@@ -178,10 +178,13 @@ def is_compilable(module: AutoencoderModule, objective: Objective) -> bool:
         Whether a compiled step can train it.
     """
     likelihood = type(module.spec.likelihood)
+    halves = [*module.encoder.parameters(), *module.decoder.parameters()]
     return (
         type(objective) in LATENTS
         and issubclass(likelihood, LocationScale)
         and likelihood.has_influence()
+        and type(module.scale) in SCALES.values()
+        and len({id(p) for p in halves}) == len(halves)  # none in both
         and is_known(module.encoder)
         and is_known(module.decoder)
     )

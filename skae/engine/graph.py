@@ -5,6 +5,7 @@ CUDA graph is the list of all operations of a step, launched by one call.
 """
 
 from collections.abc import Sequence
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from skae.engine.compiled import CompiledStep
 
 # Runs before the capture, in which libraries choose their algorithms.
 _WARM_UP = 3
+_capturing = Lock()
 
 
 class GraphedStep:
@@ -39,10 +41,16 @@ class GraphedStep:
         for place, value in zip(self.inputs, (y, share, noise), strict=True):
             place.copy_(value)
         assert self.graph is not None
-        self.graph.replay()
+        with torch.cuda.device(self.inputs[0].device):
+            self.graph.replay()
         return self.step.metrics
 
     def _capture(self, *inputs: Tensor) -> None:
+        # A capture belongs to the current device, and others must not allocate meanwhile.
+        with _capturing, torch.cuda.device(inputs[0].device):
+            self._capture_here(*inputs)
+
+    def _capture_here(self, *inputs: Tensor) -> None:
         self.inputs = tuple(torch.empty_like(t).copy_(t) for t in inputs)
         # What a step leaves behind beside gradients: the running closed-form scale.
         buffers = list(self.step.scale.buffers())
@@ -54,7 +62,7 @@ class GraphedStep:
                 self.step.run(*self.inputs)
         torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
             self.step.run(*self.inputs)
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)

@@ -279,6 +279,7 @@ def is_known(network: nn.Module) -> bool:
             for before, part in zip([None, *parts], parts, strict=False)
         )
         and not any(map(_has_hooks, parts))
+        and not any("forward" in vars(part) for part in [network, *parts])
     )
 
 

@@ -157,9 +157,11 @@ class LocationScale(Likelihood):
         def defined_in(name: str) -> int:
             return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))
 
-        base = cls.__mro__.index(LocationScale)
-        own = min(defined_in("standard_log_prob"), defined_in("log_prob"))
-        return defined_in("influence_") <= own and defined_in("influence_") < base
+        return (
+            cls.log_prob is LocationScale.log_prob
+            and cls.influence_ is not LocationScale.influence_
+            and defined_in("influence_") <= defined_in("standard_log_prob")
+        )
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         return self.standard_log_prob((x - loc) * torch.exp(-log_scale)) - log_scale

@@ -30,6 +30,8 @@ class Objective(ABC):
 
     n_heads: ClassVar[int]
     n_mc_samples: int
+    # Whether no part of it was written by a user.
+    is_built_in: bool = True
 
     @abstractmethod
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from skae._module import AutoencoderModule, Spec
 from skae.objectives.base import Objective
 from skae.objectives.draws import matched_normal, shifted_normal
-from skae.objectives.schedules import Schedule, make_schedule
+from skae.objectives.schedules import KL_SCHEDULES, Schedule, make_schedule
 
 # Draws of an importance-weighted bound that are in memory together.
 DRAWS_AT_ONCE = 128
@@ -45,6 +45,7 @@ class ELBO(Objective):
     def __init__(self, beta: float, schedule: str | Schedule, n_mc_samples: int) -> None:
         self.beta = beta
         self.schedule = make_schedule(schedule)
+        self.is_built_in = type(self.schedule) in map(type, KL_SCHEDULES.values())
         self.n_mc_samples = n_mc_samples
 
     def posterior(self, module: AutoencoderModule, y: Tensor) -> tuple[Tensor, Tensor]:

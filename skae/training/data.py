@@ -201,11 +201,14 @@ class Batches:
             return None
         resident = []
         for s in self.sets:
-            y = torch.empty(len(s), d, dtype=dtype)
-            for start in range(0, len(s), 8192):
-                part = np.arange(start, min(start + 8192, len(s)))
-                s.standardize(part, out=y[start : start + 8192])
-            resident.append(y.to(device))
+            y = torch.empty(len(s), d, dtype=dtype, device=device)
+            size = max(1, _BLOCK_NUMBERS // d)
+            for start in range(0, len(s), size):
+                part = np.arange(start, min(start + size, len(s)))
+                block = torch.empty(len(part), d, dtype=dtype)
+                s.standardize(part, out=block)
+                y[start : start + size] = block
+            resident.append(y)
         return resident
 
     def select(self, chosen: Sequence[int]) -> "Batches":

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -167,8 +168,10 @@ class Adam:
         self.l2 = parameters.l2(l2) if any(l2) else None
         self.mean = torch.zeros_like(values)
         self.mean_square = torch.zeros_like(values)
-        self.n_steps = torch.zeros((), device=values.device)
+        self.n_steps = torch.zeros((), dtype=torch.float32, device=values.device)
+        # Where the rates differ: a direction for all, and their ratios.
         self._direction: Tensor | None = None
+        self._ratios: list[float] | None = None
 
     def select(self, chosen: Sequence[int], parameters: FlatParameters) -> "Adam":
         """The update of some of the models.
@@ -210,12 +213,18 @@ class Adam:
             self._update(values, grads, first)
             return
         # Where they differ, a step of rate 1 from 0 is the direction for all.
+        largest = max(learning_rates)
+        relative = [rate / largest for rate in learning_rates]
         if self._direction is None:
             self._direction = torch.empty_like(values)
+            self._relative = torch.empty_like(values)
+        if self._ratios is None or not np.allclose(relative, self._ratios, 1e-12, 0.0):
+            # All rates fall by the same law, so this is rare.
+            self._ratios = relative
+            for part in self.parameters.views(self._relative):
+                part.copy_(_column(relative, part).expand_as(part))
         self._update(self._direction.zero_(), grads, 1.0)
-        directions = self.parameters.views(self._direction)
-        for part, way in zip(self.parameters.views(values), directions, strict=True):
-            part.addcmul_(way, _column(learning_rates, part))
+        values.addcmul_(self._direction, self._relative, value=largest)
 
     def _update(self, values: Tensor, grads: Tensor, learning_rate: float) -> None:
         self.n_steps += 1

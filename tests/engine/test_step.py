@@ -345,3 +345,45 @@ def test_all_pairs_of_registries_are_compiled():
     for combination, make in itertools.product(legal_combinations(), OBJECTIVES.values()):
         objective = make()
         assert is_compilable(make_module(combination, objective.n_heads), objective)
+
+
+class OwnLogProb(GaussianLikelihood):
+    """Its own density and its own derivative, but not of a standard variate."""
+
+    def log_prob(self, x, loc, log_scale):
+        return -((x - loc) ** 4) - log_scale
+
+    def influence_(self, t):
+        return t.pow_(3).mul_(4)
+
+
+def test_a_log_prob_of_its_own_is_left_to_autograd():
+    assert not OwnLogProb.has_influence()
+
+
+def test_halves_that_share_a_layer_are_left_to_autograd():
+    module = make_module(("gaussian", "optimal", "diag"), 1, MLP((4,)))
+    assert is_compilable(module, NegativeLogLikelihood())
+    layer = nn.Linear(3, 3)
+    module.encoder = nn.Sequential(nn.Linear(D, 3), nn.Tanh(), layer, nn.Linear(3, K))
+    module.decoder = nn.Sequential(nn.Linear(K, 3), nn.Tanh(), layer, nn.Linear(3, D))
+    assert is_known(module.encoder)
+    assert is_known(module.decoder)
+    assert not is_compilable(module, NegativeLogLikelihood())
+
+
+def test_a_changed_scale_is_left_to_autograd():
+    module = make_module(("gaussian", "learned", "diag"), 1)
+
+    class Halved(type(module.scale)):
+        def log_scale(self, outputs):
+            return 0.5 * super().log_scale(outputs)
+
+    module.scale.__class__ = Halved
+    assert not is_compilable(module, NegativeLogLikelihood())
+
+
+def test_a_layer_with_another_forward_is_left_to_autograd():
+    network = nn.Sequential(nn.Linear(3, 3))
+    network[0].forward = lambda x: x
+    assert not is_known(network)
