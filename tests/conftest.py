@@ -1,6 +1,7 @@
 """What all tests share: settings of torch and SciPy, and small data."""
 
 import os
+import signal
 
 # SciPy reads this once, when it is first imported; without it scikit-learn's array-API
 # checks skip themselves.
@@ -34,3 +35,11 @@ def small_data():
     noise = 0.2 * rng.normal(size=(120, 6))
     units = np.array([1.0, 2.0, 0.5, 3.0, 1.0, 1.5])
     return (curved @ rng.normal(size=(4, 6)) + noise) * units + np.arange(6.0)
+
+
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
