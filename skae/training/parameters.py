@@ -58,7 +58,7 @@ class FlatParameters:
 
         Returns
         -------
-        list of Tensor of shape (R, *shape)
+        list of Tensor of shape (R, ...)
             Views of it.
         """
         R, first = len(self._models), self._models[0]
