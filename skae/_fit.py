@@ -298,7 +298,8 @@ def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
                 with suitable_threads(3 * rows * n_weights * len(members)):
                     found = fit_modules([jobs[i] for i in members])
             except Exception as error:
-                # The other groups are not to blame.
+                # Whatever it is, each fit of this group raises it to its own caller (a
+                # search has an error_score for that), and the other groups go on.
                 found = [Outcome([], error=error) for _ in members]
             outcomes.update(zip(members, found, strict=True))
     return [outcomes[i] for i in range(len(jobs))]
@@ -350,9 +351,10 @@ class _Followed:
         self.error: Exception | None = None
 
     def on_epoch_begin(self) -> None:
-        """Called before each epoch."""
+        """Called before each epoch; an error is kept, and ends this model's training."""
         try:
             self.recorder.on_epoch_begin()
+        # Callbacks are the user's, and may raise anything; conclude hands it on.
         except Exception as error:
             self.error = error
 
@@ -360,6 +362,7 @@ class _Followed:
         """Called after each epoch; an error ends the training of this model alone."""
         try:
             return self.error is not None or self.recorder.on_epoch_end(metrics, progress)
+        # As above: callbacks and modules are the user's.
         except Exception as error:
             self.error = error
             return True
@@ -369,6 +372,7 @@ class _Followed:
         if self.error is None:
             try:
                 return self._conclude()
+            # The user's module may raise here too, and must not take the others along.
             except Exception as error:
                 self.error = error
         return Outcome([], error=self.error)

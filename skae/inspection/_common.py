@@ -11,6 +11,7 @@ from skae._fitted import FittedAutoencoder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def check_matplotlib(caller: str) -> None:
@@ -27,11 +28,29 @@ def check_matplotlib(caller: str) -> None:
         If matplotlib is not installed; it names the extra.
     """
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401  (only to see whether it is there)
     except ImportError as error:
         raise ImportError(
             f"{caller} needs matplotlib: install it with `pip install skae[plot]`."
         ) from error
+
+
+def figure_of(ax: "Axes") -> "Figure":
+    """The figure that axes are in.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        The axes, of a subfigure perhaps.
+
+    Returns
+    -------
+    matplotlib Figure
+        The whole figure.
+    """
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # axes are only without one after their removal
+    return figure
 
 
 def axes_or_new(ax: "Axes | None", **kwargs: Any) -> "Axes":

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from skae._variational import VariationalAutoencoder
-from skae.inspection._common import axes_or_new, check_matplotlib, styled, unwrap
+from skae.inspection._common import axes_or_new, check_matplotlib, figure_of, styled, unwrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +121,7 @@ class KLSpectrumDisplay:
             title=f"{active.sum()} of {len(kl)} components active, {kl.sum():.1f} nats",
         )
         self.ax_ = ax
-        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
+        self.figure_ = figure_of(ax)
         return self
 
     @classmethod

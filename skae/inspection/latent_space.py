@@ -9,7 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
-from skae.inspection._common import axes_or_new, check_matplotlib, styled
+from skae.inspection._common import axes_or_new, check_matplotlib, figure_of, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,7 +151,7 @@ class LatentSpaceDisplay:
             self._plot_grid(ax, image_kwargs)
         ax.set(xlabel=self.component_names[0], ylabel=self.component_names[1])
         self.ax_ = ax
-        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
+        self.figure_ = figure_of(ax)
         return self
 
     def _plot_codes(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
@@ -171,14 +171,12 @@ class LatentSpaceDisplay:
         classes = np.unique(y)
         if type_of_target(y).startswith("continuous") or len(classes) > _MOST_CLASSES:
             self.scatters_ = [ax.scatter(*codes.T, **{"c": y, **style})]
-            figure = ax.get_figure(root=True)
-            assert figure is not None
-            figure.colorbar(self.scatters_[0], ax=ax)
+            figure_of(ax).colorbar(self.scatters_[0], ax=ax)
             return
         import matplotlib as mpl
 
         name = "tab10" if len(classes) <= 10 else "tab20"
-        for label, colour in zip(classes, mpl.colormaps[name].colors, strict=False):  # type: ignore[attr-defined]
+        for label, colour in zip(classes, mpl.color_sequences[name], strict=False):
             points = codes[y == label].T
             self.scatters_.append(
                 ax.scatter(*points, **{"color": colour, "label": str(label), **style})
@@ -326,5 +324,5 @@ def _decode_grid(
     places[:, components[0]] = np.tile(first, n_images)
     places[:, components[1]] = np.repeat(second, n_images)
     images = np.asarray(estimator.inverse_transform(places))
-    limits = (first[0], first[-1], second[0], second[-1])
-    return images.reshape(n_images, n_images, *image_shape), tuple(map(float, limits))  # type: ignore[return-value]
+    limits = float(first[0]), float(first[-1]), float(second[0]), float(second[-1])
+    return images.reshape(n_images, n_images, *image_shape), limits

@@ -4,7 +4,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-import torch  # noqa: F401  (the first fit is timed after this import)
 from worker import LEARNING_RATE, Coder, Plan, serve
 
 from skae import GaussianAutoencoder, VariationalAutoencoder

@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-import torch  # noqa: F401  (its import is not timed)
 from search import n_jobs_of, serve_search
 from sklearn.model_selection import GridSearchCV
 from worker import Plan
