@@ -35,10 +35,12 @@ class FlatParameters:
         self._models = models
         self._penalized = {id(p) for p in penalized}
         likes_of = list(zip(*models, strict=True))
-        together = [torch.stack([p.detach() for p in likes]) for likes in likes_of]
-        self.values = torch.cat([p.reshape(-1) for p in together])
+        n_values = sum(p.numel() for likes in likes_of for p in likes)
+        self.values = models[0][0].detach().new_empty(n_values)
         self.grads = torch.zeros_like(self.values)
         self._parts = self.views(self.values)
+        for part, likes in zip(self._parts, likes_of, strict=True):
+            part.copy_(torch.stack([p.detach() for p in likes]))
         self._stacked = {}
         grads_of = self.views(self.grads)
         for likes, values, grads in zip(likes_of, self._parts, grads_of, strict=True):
@@ -63,7 +65,12 @@ class FlatParameters:
         """
         R, first = len(self._models), self._models[0]
         parts = flat.split([R * p.numel() for p in first])
-        return [part.view(R, *p.shape) for part, p in zip(parts, first, strict=True)]
+        return [
+            part.view(R, *p.shape[::-1]).mT
+            if _is_better_transposed(p)
+            else part.view(R, *p.shape)
+            for part, p in zip(parts, first, strict=True)
+        ]
 
     def stacked(self, parameter: Tensor) -> nn.Parameter:
         """A parameter of the first model together with its likes in the others.
@@ -243,6 +250,16 @@ class Adam:
             amsgrad=False,
             maximize=False,
         )
+
+
+def _is_better_transposed(parameter: Tensor) -> bool:
+    """Whether a matrix has lines of a round length if it lies in memory transposed.
+
+    They make products faster, by half sometimes.
+    """
+    return (
+        parameter.ndim == 2 and parameter.shape[1] % 16 != 0 and parameter.shape[0] % 16 == 0
+    )
 
 
 def _column(numbers: Sequence[float], part: Tensor) -> Tensor:
