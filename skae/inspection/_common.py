@@ -1,4 +1,4 @@
-"""What the displays share: axes, styles, and the model inside a pipeline or a search."""
+"""What the displays share: axes, the model to draw, styles."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -35,44 +35,23 @@ def check_matplotlib(caller: str) -> None:
         ) from error
 
 
-def figure_of(ax: "Axes") -> "Figure":
-    """The figure that axes are in.
+class Display:
+    """Base class of the displays: axes to draw on, and the figure that they are in."""
 
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        The axes, of a subfigure perhaps.
+    ax_: "Axes"
+    figure_: "Figure"
 
-    Returns
-    -------
-    matplotlib Figure
-        The whole figure.
-    """
-    figure = ax.get_figure(root=True)
-    assert figure is not None  # axes are only without one after their removal
-    return figure
+    def _start_plot(self, ax: "Axes | None", **kwargs: Any) -> "Axes":
+        """Store the axes given, or those of a new figure made with the keywords."""
+        check_matplotlib(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
 
-
-def axes_or_new(ax: "Axes | None", **kwargs: Any) -> "Axes":
-    """The axes given, or those of a new figure.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes or None
-        Axes to draw on.
-    **kwargs : dict
-        For ``matplotlib.pyplot.subplots``, if there are none.
-
-    Returns
-    -------
-    matplotlib Axes
-        The axes.
-    """
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained", **kwargs)
-    return ax
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained", **kwargs)
+        figure = ax.get_figure(root=True)
+        assert figure is not None  # axes are only without one after their removal
+        self.ax_, self.figure_ = ax, figure
+        return ax
 
 
 def styled(

@@ -7,17 +7,16 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from skae._variational import VariationalAutoencoder
-from skae.inspection._common import axes_or_new, check_matplotlib, figure_of, styled, unwrap
+from skae.inspection._common import Display, check_matplotlib, styled, unwrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 _OF = ("outputs", "parameters")
 
 
-class GradientBalanceDisplay:
+class GradientBalanceDisplay(Display):
     r"""Gradients of the reconstruction term and of beta KL, epoch by epoch.
 
     Both are those with respect to the encoder's outputs, or to its parameters, as
@@ -73,8 +72,6 @@ class GradientBalanceDisplay:
 
     lines_: "list[Line2D]"
     cosine_line_: "Line2D | None"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -124,11 +121,10 @@ class GradientBalanceDisplay:
         display : GradientBalanceDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
         from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-        ax = axes_or_new(ax)
         name = self.name if name is None else name
         prefix = "" if name is None else f"{name}, "
         epochs = np.arange(1, len(np.asarray(self.kl)) + 1)
@@ -164,8 +160,6 @@ class GradientBalanceDisplay:
         # Room for the legend above the lines.
         ax.margins(y=0.2)
         ax.legend(handles=handles, loc="upper center", ncols=3, fontsize="small")
-        self.ax_ = ax
-        self.figure_ = figure_of(ax)
         return self
 
     @classmethod

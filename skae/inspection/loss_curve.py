@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from skae.inspection._common import (
-    axes_or_new,
+    Display,
     check_matplotlib,
     styled,
     unwrap_autoencoder,
@@ -15,11 +15,10 @@ from skae.inspection._common import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 
-class LossCurveDisplay:
+class LossCurveDisplay(Display):
     """Objective of each epoch, and the validation score where there is one.
 
     Use :meth:`from_estimator` to make one.
@@ -60,8 +59,6 @@ class LossCurveDisplay:
     """
 
     lines_: "list[Line2D]"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -99,10 +96,9 @@ class LossCurveDisplay:
         display : LossCurveDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
 
-        ax = axes_or_new(ax)
         name = self.name if name is None else name
         prefix = "" if name is None else f"{name}, "
         loss = np.asarray(self.loss)
@@ -120,8 +116,6 @@ class LossCurveDisplay:
             self.lines_ += ax.plot(epochs, np.asarray(self.validation_loss), **style)
         ax.set(xlabel="Epoch", ylabel="Nats per sample")
         ax.legend()
-        self.ax_ = ax
-        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
         return self
 
     @classmethod

@@ -11,7 +11,7 @@ from torch import Tensor
 from skae._fitted import FittedAutoencoder
 from skae._module import AutoencoderModule
 from skae.inspection._common import (
-    axes_or_new,
+    Display,
     check_matplotlib,
     styled,
     unwrap_autoencoder,
@@ -19,7 +19,6 @@ from skae.inspection._common import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 # Quantiles that are drawn.
@@ -27,7 +26,7 @@ _POINTS = 201
 _STANDARD = {"gaussian": scipy.stats.norm, "laplace": scipy.stats.laplace}
 
 
-class ResidualQQDisplay:
+class ResidualQQDisplay(Display):
     r"""Quantiles of the residuals against those of a Gaussian and of a Laplace density.
 
     Residuals are x less the reconstruction, in units of the best scale that each of the
@@ -84,8 +83,6 @@ class ResidualQQDisplay:
 
     lines_: "dict[str, Line2D]"
     diagonal_: "Line2D"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -123,10 +120,9 @@ class ResidualQQDisplay:
         display : ResidualQQDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
 
-        ax = axes_or_new(ax)
         self.lines_ = {}
         for marker, (name, quantiles) in zip("ox", self.quantiles.items(), strict=True):
             defaults = {
@@ -146,8 +142,6 @@ class ResidualQQDisplay:
             ylabel="Quantile of the residuals (scales)",
         )
         ax.legend(title="Mean log-density of a residual", loc="upper left")
-        self.ax_ = ax
-        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
         return self
 
     @classmethod

@@ -12,7 +12,7 @@ from torch import Tensor
 from skae._fitted import FittedAutoencoder
 from skae._module import AutoencoderModule
 from skae.inspection._common import (
-    axes_or_new,
+    Display,
     check_matplotlib,
     styled,
     unwrap_autoencoder,
@@ -20,11 +20,10 @@ from skae.inspection._common import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 
-class ScaleProfileDisplay:
+class ScaleProfileDisplay(Display):
     r"""Score of data if the fitted scale were larger or smaller by a factor.
 
     Encoder and decoder stay as they are. For a Gaussian of one scale and d features the
@@ -83,8 +82,6 @@ class ScaleProfileDisplay:
     line_: "Line2D"
     fitted_line_: "Line2D"
     best_line_: "Line2D"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -141,11 +138,10 @@ class ScaleProfileDisplay:
         display : ScaleProfileDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
         from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-        ax = axes_or_new(ax)
         unit = 1.0 if self.fitted_scale is None else self.fitted_scale
         name = self.name if name is None else name
         prefix = "" if name is None else f"{name}, "
@@ -167,8 +163,6 @@ class ScaleProfileDisplay:
             ylabel="Score (nats per sample)",
         )
         ax.legend()
-        self.ax_ = ax
-        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
         return self
 
     @classmethod
