@@ -1,4 +1,4 @@
-"""What the displays share: axes, the model to draw, styles."""
+"""What the displays share: the model to draw, axes, styles and ticks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skae._fitted import FittedAutoencoder
+from skae._variational import VariationalAutoencoder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,57 +36,14 @@ def check_matplotlib(caller: str) -> None:
         ) from error
 
 
-class Display:
-    """Base class of the displays: axes to draw on, and the figure that they are in."""
-
-    ax_: "Axes"
-    figure_: "Figure"
-
-    def _start_plot(self, ax: "Axes | None", **kwargs: Any) -> "Axes":
-        """Store the axes given, or those of a new figure made with the keywords."""
-        check_matplotlib(f"{type(self).__name__}.plot")
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained", **kwargs)
-        figure = ax.get_figure(root=True)
-        assert figure is not None  # axes are only without one after their removal
-        self.ax_, self.figure_ = ax, figure
-        return ax
-
-
-def styled(
-    artist: type, defaults: dict[str, Any], kwargs: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Keyword arguments of a drawing call: the user's before the defaults.
-
-    Parameters
-    ----------
-    artist : type
-        Matplotlib's class of what is drawn, which knows that ``c`` is ``color``.
-    defaults : dict
-        The display's own.
-    kwargs : dict or None
-        The user's.
-
-    Returns
-    -------
-    dict
-        Both, by their full names.
-    """
-    from matplotlib.cbook import normalize_kwargs
-
-    return {**defaults, **normalize_kwargs(kwargs or {}, artist)}
-
-
-def unwrap(estimator: BaseEstimator, X: Any = None) -> tuple[BaseEstimator, Any]:
+def unwrap(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
     """The model at the end of a fitted search or pipeline, and its own input.
 
     Parameters
     ----------
     estimator : estimator
         Fitted model, pipeline or search.
-    X : array-like of shape (n_samples, n_features), default=None
+    X : array-like of shape (n_samples, n_features) or None
         Data for all of it.
 
     Returns
@@ -111,36 +69,73 @@ def unwrap(estimator: BaseEstimator, X: Any = None) -> tuple[BaseEstimator, Any]
     return estimator, X
 
 
-def unwrap_autoencoder(
-    estimator: BaseEstimator, caller: str, X: Any = None
-) -> tuple[FittedAutoencoder, Any]:
-    """As :func:`unwrap`, for displays that need one of our models.
+class Display:
+    """Base class of the displays: a model to draw, and axes to draw it on."""
+
+    ax_: "Axes"
+    figure_: "Figure"
+
+    def _start_plot(self, ax: "Axes | None", **kwargs: Any) -> "Axes":
+        """Store the axes given, or those of a new figure made with the keywords."""
+        check_matplotlib(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained", **kwargs)
+        figure = ax.get_figure(root=True)
+        assert figure is not None  # axes are only without one after their removal
+        self.ax_, self.figure_ = ax, figure
+        return ax
+
+    @classmethod
+    def _find_autoencoder(
+        cls, estimator: BaseEstimator, X: Any = None
+    ) -> tuple[FittedAutoencoder, Any]:
+        """As `unwrap`, for displays of any of our models."""
+        return cls._find_model(estimator, X, FittedAutoencoder, "an autoencoder of skae")
+
+    @classmethod
+    def _find_variational(
+        cls, estimator: BaseEstimator, X: Any, need: str
+    ) -> tuple[VariationalAutoencoder, Any]:
+        """As `unwrap`, for displays of what only a variational autoencoder has."""
+        need = f"{need}, so a VariationalAutoencoder"
+        return cls._find_model(estimator, X, VariationalAutoencoder, need)
+
+    @classmethod
+    def _find_model(
+        cls, estimator: BaseEstimator, X: Any, kind: type, need: str
+    ) -> tuple[Any, Any]:
+        # Typed by its two callers: to mypy, no abstract class is a type[Model].
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        model, X = unwrap(estimator, X)
+        if not isinstance(model, kind):
+            raise TypeError(
+                f"{cls.__name__} needs {need}, alone or at the end of a pipeline or "
+                f"search; got {type(model).__name__}."
+            )
+        return model, X
+
+
+def styled(
+    artist: type, defaults: dict[str, Any], kwargs: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Keyword arguments of a drawing call: the user's before the defaults.
 
     Parameters
     ----------
-    estimator : estimator
-        Fitted model, pipeline or search.
-    caller : str
-        Which display needs it.
-    X : array-like of shape (n_samples, n_features), default=None
-        Data for all of it.
+    artist : type
+        Matplotlib's class of what is drawn, which knows that ``c`` is ``color``.
+    defaults : dict
+        The display's own.
+    kwargs : dict or None
+        The user's.
 
     Returns
     -------
-    model : FittedAutoencoder
-        The autoencoder.
-    X : array-like of shape (n_samples, n_features_of_model) or None
-        Its own input.
-
-    Raises
-    ------
-    TypeError
-        If the model is not an autoencoder of this package.
+    dict
+        Both, by their full names.
     """
-    model, data = unwrap(estimator, X)
-    if not isinstance(model, FittedAutoencoder):
-        raise TypeError(
-            f"{caller} needs an autoencoder of skae, alone or at the end of a pipeline "
-            f"or search; got {type(model).__name__}."
-        )
-    return model, data
+    from matplotlib.cbook import normalize_kwargs
+
+    return {**defaults, **normalize_kwargs(kwargs or {}, artist)}

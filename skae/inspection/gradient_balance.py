@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skae._variational import VariationalAutoencoder
-from skae.inspection._common import Display, check_matplotlib, styled, unwrap
+from skae.inspection._common import Display, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,13 +209,7 @@ class GradientBalanceDisplay(Display):
         ValueError
             If nothing was recorded, or if `of` is not one of the two.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, _ = unwrap(estimator)
-        if not isinstance(model, VariationalAutoencoder):
-            raise TypeError(
-                f"{cls.__name__} needs a KL term, so a VariationalAutoencoder, alone or "
-                f"at the end of a pipeline or search; got {type(model).__name__}."
-            )
+        model, _ = cls._find_variational(estimator, None, "a KL term")
         if of not in _OF:
             raise ValueError(f"of must be one of {_OF}, got {of!r}.")
         history = model.history_

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skae._variational import VariationalAutoencoder
-from skae.inspection._common import Display, check_matplotlib, styled, unwrap
+from skae.inspection._common import Display, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,13 +162,7 @@ class KLSpectrumDisplay(Display):
         TypeError
             If it has no posterior.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, X = unwrap(estimator, X)
-        if not isinstance(model, VariationalAutoencoder):
-            raise TypeError(
-                f"{cls.__name__} needs a posterior, so a VariationalAutoencoder, alone or "
-                f"at the end of a pipeline or search; got {type(model).__name__}."
-            )
+        model, X = cls._find_variational(estimator, X, "a posterior")
         mean, std = (part.astype(np.float64) for part in model.posterior(X))
         kl = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).mean(axis=0)
         display = cls(kl=kl, threshold=threshold)

@@ -6,12 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skae.inspection._common import (
-    Display,
-    check_matplotlib,
-    styled,
-    unwrap_autoencoder,
-)
+from skae.inspection._common import Display, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,8 +150,7 @@ class LossCurveDisplay(Display):
         TypeError
             If it is no autoencoder of this package.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, _ = unwrap_autoencoder(estimator, cls.__name__)
+        model, _ = cls._find_autoencoder(estimator)
         history = model.history_
         validation = history.get("validation_score")
         display = cls(

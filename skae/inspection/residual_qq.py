@@ -10,12 +10,7 @@ from torch import Tensor
 
 from skae._fitted import FittedAutoencoder
 from skae._module import AutoencoderModule
-from skae.inspection._common import (
-    Display,
-    check_matplotlib,
-    styled,
-    unwrap_autoencoder,
-)
+from skae.inspection._common import Display, check_matplotlib, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -192,8 +187,7 @@ class ResidualQQDisplay(Display):
         ValueError
             If all residuals are 0.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, X = unwrap_autoencoder(estimator, cls.__name__, X)
+        model, X = cls._find_autoencoder(estimator, X)
         residuals = np.asarray(X, dtype=np.float64) - model.reconstruct(X)
         return cls._from_scaled(
             residuals,

@@ -11,12 +11,7 @@ from torch import Tensor
 
 from skae._fitted import FittedAutoencoder
 from skae._module import AutoencoderModule
-from skae.inspection._common import (
-    Display,
-    check_matplotlib,
-    styled,
-    unwrap_autoencoder,
-)
+from skae.inspection._common import Display, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -220,8 +215,7 @@ class ScaleProfileDisplay(Display):
         TypeError
             If it is no autoencoder of this package.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, X = unwrap_autoencoder(estimator, cls.__name__, X)
+        model, X = cls._find_autoencoder(estimator, X)
         factors = np.geomspace(1 / span, span, n_points)
         scale = model.scale_
         display = cls(
