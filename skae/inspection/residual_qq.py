@@ -189,14 +189,9 @@ class ResidualQQDisplay(Display):
         """
         model, X = cls._find_autoencoder(estimator, X)
         residuals = np.asarray(X, dtype=np.float64) - model.reconstruct(X)
-        return cls._from_scaled(
-            residuals,
-            _predicted_scale(model, X) if model.scale_ is None else np.ones(1),
-            by_feature=model.covariance_type == "diag",
-            ax=ax,
-            point_kwargs=point_kwargs,
-            diagonal_kwargs=diagonal_kwargs,
-        )
+        scale = _predicted_scale(model, X) if model.scale_ is None else np.ones(1)
+        display = cls._compare(residuals, scale, by_feature=model.covariance_type == "diag")
+        return display.plot(ax, point_kwargs=point_kwargs, diagonal_kwargs=diagonal_kwargs)
 
     @classmethod
     def from_residuals(
@@ -238,26 +233,15 @@ class ResidualQQDisplay(Display):
             If all residuals are 0.
         """
         check_matplotlib(f"{cls.__name__}.from_residuals")
-        return cls._from_scaled(
-            np.asarray(residuals, dtype=np.float64),
-            np.ones(1),
-            by_feature=by_feature,
-            ax=ax,
-            point_kwargs=point_kwargs,
-            diagonal_kwargs=diagonal_kwargs,
-        )
+        residuals = np.asarray(residuals, dtype=np.float64)
+        display = cls._compare(residuals, np.ones(1), by_feature=by_feature)
+        return display.plot(ax, point_kwargs=point_kwargs, diagonal_kwargs=diagonal_kwargs)
 
     @classmethod
-    def _from_scaled(
-        cls,
-        residuals: np.ndarray,
-        scale: np.ndarray,
-        *,
-        by_feature: bool,
-        ax: "Axes | None",
-        point_kwargs: dict[str, Any] | None,
-        diagonal_kwargs: dict[str, Any] | None,
+    def _compare(
+        cls, residuals: np.ndarray, scale: np.ndarray, *, by_feature: bool
     ) -> Self:
+        """Residuals, over their predicted scale, with the two densities."""
         if not residuals.any():
             raise ValueError("The residuals are all 0: they have no scale.")
         axis = 0 if by_feature else None
@@ -281,8 +265,7 @@ class ResidualQQDisplay(Display):
             log_density[name] = float(
                 standard.logpdf(ratio).mean() - np.log(used).mean() - np.log(scale).mean()
             )
-        display = cls(quantiles=quantiles, theoretical=theoretical, log_density=log_density)
-        return display.plot(ax, point_kwargs=point_kwargs, diagonal_kwargs=diagonal_kwargs)
+        return cls(quantiles=quantiles, theoretical=theoretical, log_density=log_density)
 
 
 def _predicted_scale(model: FittedAutoencoder, X: ArrayLike) -> np.ndarray:
