@@ -12,6 +12,7 @@ from skae._variational import VariationalAutoencoder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
@@ -139,3 +140,18 @@ def styled(
     from matplotlib.cbook import normalize_kwargs
 
     return {**defaults, **normalize_kwargs(kwargs or {}, artist)}
+
+
+def plain_ticks(axis: "Axis") -> None:
+    """Label a logarithmic axis at 1, 2 and 5 times the powers of 10, without exponents.
+
+    Parameters
+    ----------
+    axis : matplotlib Axis
+        The axis.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skae.inspection._common import Display, styled
+from skae.inspection._common import Display, plain_ticks, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +122,6 @@ class GradientBalanceDisplay(Display):
         """
         ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
-        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
         name = self.name if name is None else name
         prefix = "" if name is None else f"{name}, "
@@ -139,9 +138,7 @@ class GradientBalanceDisplay(Display):
                 defaults |= {"color": self.lines_[0].get_color(), "linestyle": "--"}
             self.lines_ += ax.plot(epochs, norms, **styled(Line2D, defaults, line_kwargs))
         ax.set(yscale="log", xlabel="Epoch", ylabel="Norm of the gradient (nats)")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(ScalarFormatter())
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(ax.yaxis)
         legend = ax.get_legend()
         handles = [*(legend.legend_handles if legend else []), *self.lines_]
         self.cosine_line_ = None

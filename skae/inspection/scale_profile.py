@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skae._fitted import FittedAutoencoder
 from skae._module import AutoencoderModule
-from skae.inspection._common import Display, styled
+from skae.inspection._common import Display, plain_ticks, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +135,6 @@ class ScaleProfileDisplay(Display):
         """
         ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
-        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
         unit = 1.0 if self.fitted_scale is None else self.fitted_scale
         name = self.name if name is None else name
@@ -150,9 +149,7 @@ class ScaleProfileDisplay(Display):
             self.best_factor * unit, **{"label": f"{prefix}best scale", **style}
         )
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.xaxis.set_major_formatter(ScalarFormatter())
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(ax.xaxis)
         ax.set(
             xlabel="Scale" if self.fitted_scale is not None else "Factor of the scale",
             ylabel="Score (nats per sample)",
