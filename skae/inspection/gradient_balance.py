@@ -109,11 +109,8 @@ class GradientBalanceDisplay(Display):
         name : str, default=None
             Name of the model, if not the one stored.
 
-        line_kwargs : dict, default=None
-            For ``ax.plot`` of the norms.
-
-        cosine_kwargs : dict, default=None
-            For ``ax.plot`` of the cosine.
+        line_kwargs, cosine_kwargs : dict, default=None
+            For ``ax.plot`` of the norms and of the cosine.
 
         Returns
         -------
@@ -186,11 +183,8 @@ class GradientBalanceDisplay(Display):
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        line_kwargs : dict, default=None
-            For ``ax.plot`` of the norms.
-
-        cosine_kwargs : dict, default=None
-            For ``ax.plot`` of the cosine.
+        line_kwargs, cosine_kwargs : dict, default=None
+            For ``ax.plot`` of the norms and of the cosine.
 
         Returns
         -------

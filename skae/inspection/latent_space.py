@@ -115,11 +115,8 @@ class LatentSpaceDisplay(Display):
             What to draw: the codes, or the decoded images at their places. The grid, where
             there is one, if None.
 
-        scatter_kwargs : dict, default=None
-            For ``ax.scatter``.
-
-        image_kwargs : dict, default=None
-            For ``ax.imshow``.
+        scatter_kwargs, image_kwargs : dict, default=None
+            For ``ax.scatter`` and ``ax.imshow``.
 
         Returns
         -------
@@ -253,11 +250,8 @@ class LatentSpaceDisplay(Display):
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        scatter_kwargs : dict, default=None
-            For ``ax.scatter``.
-
-        image_kwargs : dict, default=None
-            For ``ax.imshow``.
+        scatter_kwargs, image_kwargs : dict, default=None
+            For ``ax.scatter`` and ``ax.imshow``.
 
         Returns
         -------

@@ -256,11 +256,8 @@ class ReconstructionDisplay(Display):
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        image_kwargs : dict, default=None
-            For ``ax.imshow`` of originals and reconstructions.
-
-        difference_kwargs : dict, default=None
-            For ``ax.imshow`` of the differences.
+        image_kwargs, difference_kwargs : dict, default=None
+            For ``ax.imshow`` of originals and reconstructions, and of the differences.
 
         Returns
         -------

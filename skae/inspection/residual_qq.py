@@ -104,11 +104,8 @@ class ResidualQQDisplay(Display):
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        point_kwargs : dict, default=None
-            For ``ax.plot`` of the points.
-
-        diagonal_kwargs : dict, default=None
-            For ``ax.plot`` of the diagonal.
+        point_kwargs, diagonal_kwargs : dict, default=None
+            For ``ax.plot`` of the points and of the diagonal.
 
         Returns
         -------
@@ -167,11 +164,8 @@ class ResidualQQDisplay(Display):
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        point_kwargs : dict, default=None
-            For ``ax.plot`` of the points.
-
-        diagonal_kwargs : dict, default=None
-            For ``ax.plot`` of the diagonal.
+        point_kwargs, diagonal_kwargs : dict, default=None
+            For ``ax.plot`` of the points and of the diagonal.
 
         Returns
         -------
@@ -216,11 +210,8 @@ class ResidualQQDisplay(Display):
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        point_kwargs : dict, default=None
-            For ``ax.plot`` of the points.
-
-        diagonal_kwargs : dict, default=None
-            For ``ax.plot`` of the diagonal.
+        point_kwargs, diagonal_kwargs : dict, default=None
+            For ``ax.plot`` of the points and of the diagonal.
 
         Returns
         -------

@@ -122,11 +122,8 @@ class ScaleProfileDisplay(Display):
         name : str, default=None
             Name of the model, if not the one stored.
 
-        line_kwargs : dict, default=None
-            For ``ax.plot`` of the profile.
-
-        mark_kwargs : dict, default=None
-            For ``ax.axvline`` at the fitted and at the best scale.
+        line_kwargs, mark_kwargs : dict, default=None
+            For ``ax.plot`` of the profile; ``ax.axvline`` at the fitted and best scales.
 
         Returns
         -------
@@ -194,11 +191,8 @@ class ScaleProfileDisplay(Display):
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        line_kwargs : dict, default=None
-            For ``ax.plot`` of the profile.
-
-        mark_kwargs : dict, default=None
-            For ``ax.axvline`` at the fitted and at the best scale.
+        line_kwargs, mark_kwargs : dict, default=None
+            For ``ax.plot`` of the profile; ``ax.axvline`` at the fitted and best scales.
 
         Returns
         -------
