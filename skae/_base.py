@@ -18,8 +18,8 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from skae._fit import Job, Settings
 from skae._fitted import FLOATS, FittedAutoencoder, fitted_attributes
+from skae._job import Job, Settings
 from skae._module import AutoencoderModule, Spec
 from skae._random import local_random_state
 from skae._recorder import EpochCallbacks

@@ -288,3 +288,26 @@ def validation_score(
         index=rows.index,
     )
     return float(np.mean(scores.astype(np.float64) * rows.weight)) - units.log_unit
+
+
+def shared_scale(module: AutoencoderModule, units: Units) -> float | np.ndarray | None:
+    """The model's scale as it stands.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The model.
+    units : Units
+        Statistics of the training data.
+
+    Returns
+    -------
+    float, ndarray of shape (n_features,) or None
+        The scale in the units of X; None if it is a function of the code.
+    """
+    if not module.scale.is_shared:
+        return None
+    with torch.no_grad():
+        log_scale = module.scale.log_scale(module.ratio.new_empty(1, 0))
+    scale = np.exp(log_scale.double().cpu().numpy()[0]) * units.unit
+    return scale if module.spec.covariance_type == "diag" else float(scale[0])

@@ -20,8 +20,7 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from skae._evaluate import over_rows, to_precision
-from skae._fit import shared_scale
+from skae._evaluate import over_rows, shared_scale, to_precision
 from skae._module import AutoencoderModule
 from skae._threads import suitable_threads
 from skae._units import Units

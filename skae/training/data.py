@@ -255,12 +255,8 @@ class Batches:
             for s, g in zip(self.sets, self._order, strict=True)
         ]
         # (n_batches * size,) for each model.
-        picked = [
-            p.index_select(0, s) for p, s in zip(positions, self._slots, strict=True)
-        ]
-        weights = [
-            w.index_select(0, p) for w, p in zip(self._weight, picked, strict=True)
-        ]
+        picked = [p.index_select(0, s) for p, s in zip(positions, self._slots, strict=True)]
+        weights = [w.index_select(0, p) for w, p in zip(self._weight, picked, strict=True)]
         shares = torch.stack(weights).view_as(self._shares).mul_(self._shares)
         shares = shares.to(self._y.device)
         for first in range(0, self.n_batches, self._n_block):

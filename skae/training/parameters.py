@@ -1,10 +1,13 @@
 """All parameters of R models in one flat buffer, and the update of it."""
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+_is_close = partial(math.isclose, rel_tol=1e-12)
 
 
 class FlatParameters:
@@ -225,7 +228,7 @@ class Adam:
         if self._direction is None:
             self._direction = torch.empty_like(values)
             self._relative = torch.empty_like(values)
-        if self._ratios is None or not np.allclose(relative, self._ratios, 1e-12, 0.0):
+        if self._ratios is None or not all(map(_is_close, relative, self._ratios)):
             # All rates fall by the same law, so this is rare.
             self._ratios = relative
             for part in self.parameters.views(self._relative):
@@ -257,9 +260,10 @@ def _is_better_transposed(parameter: Tensor) -> bool:
 
     They make products faster, by half sometimes.
     """
-    return (
-        parameter.ndim == 2 and parameter.shape[1] % 16 != 0 and parameter.shape[0] % 16 == 0
-    )
+    if parameter.ndim != 2:
+        return False
+    n_lines, length = parameter.shape
+    return length % 16 != 0 and n_lines % 16 == 0
 
 
 def _column(numbers: Sequence[float], part: Tensor) -> Tensor:
