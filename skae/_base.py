@@ -39,7 +39,9 @@ _SEEN = ("n_features_in_", "feature_names_in_")
 
 def _attributes_now(module: AutoencoderModule, units: Units) -> dict[str, Any]:
     """Fitted attributes of a model in training."""
-    return fitted_attributes(copy.deepcopy(module).eval(), units)
+    module = copy.deepcopy(module).eval()
+    module.leave_shared_memory()
+    return fitted_attributes(module, units)
 
 
 def _of_starts(random_state: RandomState, n: int) -> list[RandomState]:

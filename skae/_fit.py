@@ -253,12 +253,7 @@ class _Followed:
             job.final_objective()
         if job.settings.early_stopping:
             loss = recorder.plateau.best
-        # Memory of its own: the buffers so far belong to all models.
-        for parameter in job.module.parameters():
-            own = parameter.data.clone(memory_format=torch.contiguous_format)
-            parameter.data, parameter.grad = own, None
-        for buffer in job.module.buffers():
-            buffer.data = buffer.data.clone()
+        job.module.leave_shared_memory()
         if message := job.floor_message():
             recorder.warnings.append((message, ConvergenceWarning))
         return Outcome(recorder.epochs, loss, warnings=recorder.warnings)

@@ -1,5 +1,6 @@
 """What a fitted autoencoder can do: code, decode, score, and be pickled."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -245,6 +246,6 @@ def fitted_attributes(module: AutoencoderModule, units: Units) -> dict[str, Any]
         "_units": units,
         "n_components_": module.spec.n_components,
         # In double precision, as scores of float64 data have it.
-        "scale_": shared_scale(to_precision(module, units, torch.float64), units),
+        "scale_": shared_scale(copy.deepcopy(module.scale).double(), units),
         "device_": str(module.ratio.device),
     }

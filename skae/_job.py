@@ -171,7 +171,7 @@ class Job:
         float, ndarray of shape (n_features,) or None
             The scale in the units of X; None if it is a function of the code.
         """
-        return shared_scale(self.module, self.units)
+        return shared_scale(self.module.scale, self.units)
 
     def floor_message(self) -> str | None:
         """What there is to say if a scale, or its mean over the data, is at its floor.
