@@ -295,10 +295,17 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         results = [outcome.result() for outcome in outcomes]
         best = min(range(len(jobs)), key=lambda i: outcomes[i].loss)
         module, epochs = jobs[best].module, results[best]
+        further = self._further_attributes(jobs[best])
         # Nothing of an earlier fit is touched before this one has succeeded.
         self._store(module, units, epochs, continued)
+        for name, value in further.items():
+            setattr(self, name, value)
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
+
+    def _further_attributes(self, job: Job) -> dict[str, Any]:
+        """What a fit leaves beside the model that was trained."""
+        return {}
 
     def _validate_held_out(self, X_val: ArrayLike) -> np.ndarray:
         try:

@@ -41,7 +41,11 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     @abstractmethod
     def _make_objective(self) -> Objective:
-        """What training minimises and what a score means."""
+        """What training minimises."""
+
+    def _fitted_objective(self) -> Objective:
+        """What a score of the fitted model means."""
+        return self._make_objective()
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Code of each sample.
@@ -57,7 +61,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             Codes; the posterior mean where the code is random. The dtype is that of X.
         """
         data = self._validate(X)
-        objective = self._make_objective()
+        objective = self._fitted_objective()
         return self._over_rows(lambda module, y: objective.code(module, y), data)
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
@@ -105,7 +109,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             that of X.
         """
         data = self._validate(X)
-        objective = self._make_objective()
+        objective = self._fitted_objective()
         return self._over_rows(
             lambda module, y: self._location(module, objective.code(module, y)), data
         ).astype(data.dtype)
@@ -131,7 +135,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             sample's value depends on that sample alone.
         """
         data = self._validate(X)
-        objective = self._make_objective()
+        objective = self._fitted_objective()
         draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
         scores = self._over_rows(
             lambda module, y: objective.log_likelihood(module, y, draws),

@@ -261,7 +261,7 @@ class ResidualQQDisplay(Display):
 
 def _predicted_scale(model: FittedAutoencoder, X: ArrayLike) -> np.ndarray:
     """Scale at the code of each sample, (n, 1) or (n, d), in the units of X."""
-    objective = model._make_objective()
+    objective = model._fitted_objective()
 
     def log_scale(module: AutoencoderModule, y: Tensor) -> Tensor:
         _, outputs = module.decode(objective.code(module, y))

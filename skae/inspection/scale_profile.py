@@ -222,7 +222,7 @@ class ScaleProfileDisplay(Display):
 
 def _scores(model: FittedAutoencoder, X: ArrayLike, factors: np.ndarray) -> np.ndarray:
     """Mean score of data with each of these multiples of the scale, in nats."""
-    objective = model._make_objective()
+    objective = model._fitted_objective()
     draws = objective.draws(model.module_.spec)[:, None].to(model.device_)
 
     def scores(module: AutoencoderModule, y: Tensor) -> Tensor:
