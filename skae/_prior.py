@@ -23,6 +23,29 @@ _CODES = 2**13
 _SEEDS = np.iinfo(np.int32).max
 
 
+def check_prior(prior: Any) -> None:
+    """Refuse an estimator that cannot be fitted, before any training.
+
+    Parameters
+    ----------
+    prior : estimator or None
+        The estimator.
+
+    Raises
+    ------
+    TypeError
+        If it is a class, and not an instance of it.
+    ValueError
+        If a parameter of its own is out of range.
+    """
+    if isinstance(prior, type):
+        raise TypeError(
+            f"prior must be an estimator, and is the class {prior.__name__}; call it."
+        )
+    if hasattr(prior, "_parameter_constraints"):
+        prior._validate_params()
+
+
 def fit_prior(
     prior: Any,
     module: AutoencoderModule,

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skae._base import BaseAutoencoder
 from skae._evaluate import to_precision
 from skae._job import Job
-from skae._prior import fit_prior, log_ratio, sample_prior
+from skae._prior import check_prior, fit_prior, log_ratio, sample_prior
 from skae._random import local_random_state, torch_generator
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
@@ -368,11 +368,15 @@ class VariationalAutoencoder(BaseAutoencoder):
         self.prior = prior
         self.gradient_balance = gradient_balance
 
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        check_schedule(self.kl_schedule)
+        check_prior(self.prior)
+
     def _make_likelihood(self) -> Likelihood:
         return make_likelihood(self.likelihood)
 
     def _make_objective(self) -> ELBO:
-        check_schedule(self.kl_schedule)
         return ELBO(self.beta, self.kl_schedule, self.n_mc_samples)
 
     def _fitted_objective(self) -> ELBO:
