@@ -44,6 +44,11 @@ GRID = {
 PRIORS = [None, *(GaussianMixture(k, random_state=0) for k in (2, 3, 5, 10, 20, 40))]
 
 
+def bound(model, X, y=None):
+    """What the table shows, with fewer draws."""
+    return model.log_marginal(X, 128).mean()
+
+
 def tuned(search, train):
     """The best candidate of a search on the training part, refitted, and its parameters."""
     search.fit(train)
@@ -81,7 +86,7 @@ for name in DATA:
         normal = best.log_marginal(test, 512).mean()
         # Then the prior, for the model that was chosen with the normal one.
         best, chosen = tuned(
-            BatchedGridSearchCV(best, {"prior": PRIORS}, cv=3, error_score="raise"), train
+            GridSearchCV(best, {"prior": PRIORS}, scoring=bound, cv=3), train
         )
         score = best.log_marginal(test, 512).mean()
         cells += [f"{normal:.2f}", f"{score:.2f}", f"{trial:.2f}"]
@@ -109,9 +114,10 @@ importance-weighted bound with 512 draws. All models are tuned by a GridSearchCV
 folds on the training part: the number of components of PCA, FactorAnalysis and
 GaussianMixture (the latter's covariance type too), and for ours alpha, covariance_type,
 hidden_layer_sizes and max_iter, at the number of components of the trial; then, for the
-model that this chose, the number of components of a Gaussian mixture as its prior (chosen
-values in this order, Gaussian / Laplace). The trial columns are what a first version with a random
-start had reached; the unit of its "one scale" is not known (PCA had -45.88 there).
+model that this chose, the number of components of a Gaussian mixture as its prior, by the
+same importance-weighted bound (chosen values in this order, Gaussian / Laplace). The trial
+columns are what a first version with a random start had reached; the unit of its "one
+scale" is not known (PCA had -45.88 there).
 """,
     [
         "data",
