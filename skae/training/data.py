@@ -12,6 +12,8 @@ from torch import Tensor
 _RESIDENT_BYTES = 2**24
 # The same for another device: this share of the memory that is free there.
 _RESIDENT_SHARE = 0.5
+# Sizes of batches from here on are made round.
+_SMALLEST_ROUND = 32
 # Numbers that are gathered and standardised together.
 _BLOCK_NUMBERS = 2**18
 
@@ -103,12 +105,18 @@ class TrainingSet:
         np.divide(centered, self.std, out=out.numpy(), casting="same_kind")
 
 
+def _round_up(size: int) -> int:
+    """The next multiple of eight, unless that is much more."""
+    return size if size < _SMALLEST_ROUND else -(-size // 8) * 8
+
+
 class Batches:
     """Standardised batches of R models that are trained side by side.
 
     The rows of a model are split into batches whose sizes differ by one at most, so that
-    no epoch ends with a batch of a single row. All batches have the size of the largest:
-    one that has a row less is filled up with a row of no weight.
+    no epoch ends with a batch of a single row. All batches have the size of the largest,
+    or the next multiple of eight, which products take less time for: one that has fewer
+    rows is filled up with rows of no weight.
 
     Parameters
     ----------
@@ -159,7 +167,7 @@ class Batches:
         self.shuffle = shuffle
         self.noise_shape = noise_shape
         self._order, self._noise = order, noise
-        self._sizes = [-(-len(s) // self.n_batches) for s in sets]
+        self._sizes = [_round_up(-(-len(s) // self.n_batches)) for s in sets]
         self.size = max(self._sizes)
         slots, shares = zip(*map(self._fill_up, sets), strict=True)
         self._slots = [torch.from_numpy(s.reshape(-1)) for s in slots]
