@@ -40,6 +40,8 @@ T = TypeVar("T")
 # gradient, two means of Adam's, a step, and copies of the start, the last and the best.
 _MOST_BYTES = 2**31
 _COPIES = 8
+# Bytes that a step of models side by side may go over, of what cores share of a cache.
+_CACHE_BYTES = 2**23
 _DIVERGED = (
     "Training diverged: its last objective is not finite, so the start is kept. Lower "
     "learning_rate_init."
@@ -73,24 +75,33 @@ def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
 
 
 def _fit_group(jobs: Sequence[Job]) -> list[Outcome]:
-    """Train models that are alike: each core its share, or one model after the other."""
-    first = jobs[0]
-    rows = first.settings.rows_per_batch(len(first.rows))
+    """Train models that are alike: in parts that stay in the cache, on all cores."""
+    module, settings = jobs[0].module, jobs[0].settings
+    rows = settings.rows_per_batch(len(jobs[0].rows))
     # A step goes over the weights three times: forwards, and backwards for two.
-    step = 3 * rows * first.module.n_weights
-    n_shares = 1
-    if first.module.ratio.device.type == "cpu":
-        n_shares = min(torch.get_num_threads(), len(jobs))
-    shares = in_parts(jobs, -(-len(jobs) // n_shares))
-    with tf32_products(first.settings.precision == "tf32"):
-        if len(shares) > 1 and is_worth_a_thread(step * len(shares[-1])):
-            interrupted, turn = Event(), Lock()
+    step = 3 * rows * module.n_weights
+    most, n_threads = len(jobs), 1
+    if module.ratio.device.type == "cpu":
+        numbers = 4 * module.n_weights + 8 * rows * module.width
+        most = min(max(_CACHE_BYTES // (numbers * module.ratio.itemsize), 1), len(jobs))
+        n_threads = min(torch.get_num_threads(), len(jobs))
+        share = -(-len(jobs) // n_threads)
+        if is_worth_a_thread(step * share):
+            most = -(-share // -(-share // most))
+        else:
+            n_threads = 1
+    parts = in_parts(jobs, most)
+    interrupted, turn = Event(), Lock()
+    with tf32_products(settings.precision == "tf32"):
+        if n_threads > 1:
             for job in jobs:
                 job.callbacks.turn = turn
-            calls = [partial(_try_to_fit, share, interrupted) for share in shares]
-            return list(chain.from_iterable(on_cores(calls, interrupted)))
-        with suitable_threads(step * len(jobs)):
-            return _try_to_fit(jobs, Event())
+            calls = [partial(_try_to_fit, part, interrupted) for part in parts]
+            found = on_cores(calls, n_threads, interrupted)
+        else:
+            with suitable_threads(step * most):
+                found = [_try_to_fit(part, interrupted) for part in parts]
+    return list(chain.from_iterable(found))
 
 
 def _try_to_fit(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:

@@ -53,13 +53,17 @@ def is_worth_a_thread(multiply_adds: float) -> bool:
     return multiply_adds >= _WORTH_A_THREAD
 
 
-def on_cores(calls: Sequence[Callable[[], T]], interrupted: Event) -> list[T]:
+def on_cores(
+    calls: Sequence[Callable[[], T]], n_threads: int, interrupted: Event
+) -> list[T]:
     """Results of calls that compute at the same time, each with one thread of torch's.
 
     Parameters
     ----------
     calls : sequence of callable
         What to call.
+    n_threads : int
+        How many at the same time.
     interrupted : Event
         Set when the user interrupts; the calls should then return soon.
 
@@ -75,7 +79,7 @@ def on_cores(calls: Sequence[Callable[[], T]], interrupted: Event) -> list[T]:
         with config_context(**config):
             return call()
 
-    with _one_thread(), ThreadPoolExecutor(len(calls)) as pool:
+    with _one_thread(), ThreadPoolExecutor(n_threads) as pool:
         futures = [pool.submit(copy_context().run, run, call) for call in calls]
         try:
             wait(futures)

@@ -379,10 +379,15 @@ class VariationalAutoencoder(BaseAutoencoder):
     def _make_objective(self) -> ELBO:
         return ELBO(self.beta, self.kl_schedule, self.n_mc_samples)
 
+    @property
+    def _prior(self) -> Any:
+        # For a callback that looks on, there is none yet.
+        return getattr(self, "prior_", None)
+
     def _fitted_objective(self) -> ELBO:
-        prior = self.prior_
+        ratio = None if self._prior is None else partial(log_ratio, self._prior)
         # A score depends neither on beta nor on a schedule.
-        return ELBO(1.0, "constant", 1, prior and partial(log_ratio, prior))
+        return ELBO(1.0, "constant", 1, ratio)
 
     def _further_attributes(self, job: Job) -> dict[str, Any]:
         prior = self.prior
@@ -559,11 +564,11 @@ class VariationalAutoencoder(BaseAutoencoder):
         device = module.ratio.device
         source = local_random_state(random_state)
         generator = torch_generator(source, device)
-        if self.prior_ is None:
+        if self._prior is None:
             z = module.ratio.new_empty(n_samples, self.n_components_)
             z.normal_(generator=generator)
         else:
-            codes = sample_prior(self.prior_, n_samples, source)
+            codes = sample_prior(self._prior, n_samples, source)
             z = torch.from_numpy(codes).to(module.ratio)
         with torch.inference_mode():
             loc, outputs = module.decode(z)
