@@ -28,6 +28,7 @@ from skae.likelihoods import GaussianLikelihood
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
 from skae.networks import MLP
 from skae.scales import SCALES
+from tests.surroundings import nothing_global_changes, unusual_settings
 
 ignore_floor = pytest.mark.filterwarnings(
     "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
@@ -663,27 +664,23 @@ def test_large_models_are_trained_in_parts(X, monkeypatch, counted):
 # The world around
 
 
-def test_nothing_global_changes(X):
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    torch_state = torch.get_rng_state()
-    filters, config = list(warnings.filters), sklearn.get_config()
-    handlers, dtype = list(logging.root.handlers), torch.get_default_dtype()
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        BatchedGridSearchCV(vae(), {"beta": [0.5, 1], "n_init": [1, 2]}).fit(X)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(n_threads)
-    now = np.random.get_state()  # noqa: NPY002
-    np.testing.assert_equal(now, numpy_state)
-    assert torch.equal(torch_state, torch.get_rng_state())
-    assert warnings.filters == filters
-    assert sklearn.get_config() == config
+@pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
+@pytest.mark.parametrize("error_score", [np.nan, "raise"])
+def test_nothing_global_is_touched(error_score, X):
+    """Neither by a search that ends well nor by one that ends with an error."""
+    grid = {"beta": [0.5, 1], "n_init": [1, 2], "precision": ["float32", "tf32"]}
+    search = BatchedGridSearchCV(vae(), grid, error_score=error_score)
+    handlers = list(logging.root.handlers)
+    with unusual_settings():
+        with nothing_global_changes():
+            search.fit(X)
+        search.estimator.set_callbacks(Failing(1, ZeroDivisionError()))
+        ended = pytest.raises(ZeroDivisionError)
+        if error_score != "raise":
+            ended = pytest.warns(FitFailedWarning)
+        with nothing_global_changes(), ended:
+            search.fit(X)
     assert logging.root.handlers == handlers
-    assert torch.get_default_dtype() == dtype
-    assert not torch.is_inference_mode_enabled()
-    assert torch.is_grad_enabled()
 
 
 class Silenced(UserWarning):
