@@ -408,6 +408,21 @@ def test_what_an_estimator_trains_with(model, precision, X, monkeypatch):
         assert step.x.dtype == dtype
 
 
+def test_autocast_rounds_the_products():
+    """By as much as bfloat16 does, whose numbers have eight bits; parameters stay exact."""
+    grads = []
+    for autocast in (None, torch.bfloat16):
+        objective = OBJECTIVES["posterior"]()
+        modules = [make_module(("gaussian", "fixed", "diag"), 2).float()]
+        parameters = flatten(modules)
+        step = AutogradStep(modules, [objective], parameters, autocast)
+        step(*(part.float() for part in batch(1, 1)), [1.0])
+        assert parameters.grads.dtype == torch.float32
+        grads.append(parameters.grads)
+    error = (grads[1] - grads[0]).norm() / grads[0].norm()
+    assert 2**-12 < error < 2**-4
+
+
 class OwnLogProb(GaussianLikelihood):
     """Its own density and its own derivative, but not of a standard variate."""
 
