@@ -84,9 +84,12 @@ def pretended(monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Pretended)
 
     class Graphed(GraphedStep):
+        captures = 0
+
         def _capture_here(self, *inputs):
             super()._capture_here(*inputs)
             self.graph.owner = self
+            Graphed.captures += 1
 
     return Graphed
 
@@ -99,7 +102,7 @@ def two_steps(make, combination, kind, R, device):
     ]
     parameters = flatten(modules)
     step = make(modules, objectives, parameters, N)
-    found = []
+    found, given = [], []
     for seed in (0, 1):
         inputs = [t.to(device) for t in batch(R, objectives[0].n_mc_samples, seed)]
         metrics = step(*inputs, [0.1 + 0.2 * seed] * R)
@@ -107,9 +110,9 @@ def two_steps(make, combination, kind, R, device):
         found += [metrics, parameters.grads, buffers]
         # Copies, since the next step writes to the same places; a GPU is waited for.
         found[-3:] = [t.cpu().clone() for t in found[-3:]]
-        # What was given to the step stays the caller's own.
-        for given in inputs:
-            given.fill_(torch.nan)
+        given += [t.fill_(torch.nan) for t in inputs]
+    # What was given to the step stays the caller's own.
+    assert all(t.isnan().all() for t in given)
     return found
 
 
@@ -150,6 +153,8 @@ def test_capturing_is_not_training(pretended, monkeypatch):
             )
         )
     torch.testing.assert_close(*found, rtol=0, atol=0)
+    # Two trainings of two steps, and each was captured once.
+    assert pretended.captures == 2
 
 
 # The fit
