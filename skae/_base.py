@@ -30,6 +30,7 @@ from skae._together import fit_together
 from skae._units import Units, measure
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
+from skae.objectives import Objective
 from skae.scales import SCALES, check_scale
 
 _SEEDS = np.iinfo(np.int32).max
@@ -150,6 +151,10 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
     def _make_likelihood(self) -> Likelihood:
         """The density of a feature given the decoder's output."""
 
+    def _make_training_objective(self) -> Objective:
+        """What training minimises."""
+        return self._make_objective()
+
     @with_callbacks
     def fit(
         self,
@@ -209,7 +214,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         sample_weight: ArrayLike | None,
         X_val: ArrayLike | None,
     ) -> Self:
-        objective, likelihood = self._make_objective(), self._make_likelihood()
+        objective, likelihood = self._make_training_objective(), self._make_likelihood()
         check_scale(self.variance_mode, self.covariance_type, likelihood)
         device = self._resolve_device()
         continued = self.warm_start and hasattr(self, "module_")

@@ -41,7 +41,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     @abstractmethod
     def _make_objective(self) -> Objective:
-        """What training minimises and what a score means."""
+        """What a code is and what a score means, whatever is a parameter of training."""
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Code of each sample.

@@ -357,8 +357,12 @@ class VariationalAutoencoder(BaseAutoencoder):
     def _make_likelihood(self) -> Likelihood:
         return make_likelihood(self.likelihood)
 
-    def _make_objective(self) -> ELBO:
+    def _make_training_objective(self) -> ELBO:
         return ELBO(self.beta, self.kl_schedule, self.n_mc_samples)
+
+    def _make_objective(self) -> ELBO:
+        # A fitted model does not ask for parameters, which may have been set since.
+        return ELBO(beta=1.0, schedule="constant", n_mc_samples=1)
 
     def posterior(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Posterior q(z|x) of each sample: independent normal components.

@@ -407,6 +407,18 @@ def test_score_knows_no_beta(later, X):
     assert not np.array_equal(model.fit(X).transform(X), before[0]["transform"])
 
 
+@every_estimator
+def test_parameters_are_for_the_next_fit(estimator, X):
+    """Whatever they are set to, a fitted model says what it said."""
+    model = estimator(max_iter=3, random_state=0).fit(X)
+    expected, score = answers(model, X), model.score(X)
+    for name in model.get_params(deep=False):
+        other = copy.deepcopy(model).set_params(**{name: "nonsense"})
+        assert other.score(X) == score, name
+        for method, value in answers(other, X).items():
+            np.testing.assert_array_equal(value, expected[method], err_msg=name)
+
+
 # Randomness, and the rest of the process
 
 
