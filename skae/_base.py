@@ -249,7 +249,10 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
 
         units = self._units if continued else measure(rows, self.covariance_type)
         if fixed_scale is not None:
+            units.check_proportion("scale", self.scale)
             fixed_scale = units.per_scale(fixed_scale, self.covariance_type)
+        elif not isinstance(self.min_scale, str):
+            units.check_proportion("min_scale", self.min_scale, smallest=0.0)
         settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
         context = self._init_callback_context(max_subtasks=self.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}

@@ -1419,6 +1419,23 @@ def test_no_nan_leaves_a_fit(
         assert_finite(model, X)
 
 
+@ignore_floor
+@ignore_divergence
+@every_model
+@pytest.mark.parametrize("size", [1e-14, 1e-3, 1e14])
+def test_scales_of_any_size(likelihood, variance_mode, covariance_type, size, X):
+    """One that is given, or the smallest one: also in the precision of float32."""
+    for model in models_of(likelihood, max_iter=2, random_state=0, scale=size):
+        model.set_params(variance_mode=variance_mode, covariance_type=covariance_type)
+        model.set_params(min_scale=1e300 if variance_mode == "fixed" else size).fit(X)
+        assert_finite(model, X)
+        assert np.isfinite(model.score_samples(X.astype(np.float32))).all()
+        if variance_mode == "fixed":
+            np.testing.assert_allclose(model.scale_, size, rtol=1e-5)
+        elif model.scale_ is not None:
+            assert (np.asarray(model.scale_) >= size * (1 - 1e-5)).all()
+
+
 @every_estimator
 def test_divergence_is_told(estimator, X):
     """A warning that names the cure; what came before is kept."""
