@@ -297,6 +297,7 @@ def test_a_device_without_double_precision(monkeypatch):
         (lambda progress: progress - 0.5, r"must give .* at least 0 .* -0\.5 at 0\.00"),
         (lambda progress: np.nan, r"must give .* finite .* nan at 0\.00"),
         (lambda progress: np.inf if progress == 1 else 1.0, r"gives inf at 1\.00"),
+        (lambda progress: -((0.4 < progress < 0.45) * 1.0), r"at least 0 .* at 0\.41"),
         (lambda progress: "1", r"must give a finite number .* gives '1'"),
         (lambda progress: None, r"must give a finite number .* gives None"),
     ],

@@ -1,5 +1,6 @@
 """The batched searches beside those of scikit-learn, whose results they must have."""
 
+import copy
 import logging
 import pickle
 import re
@@ -22,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from sklearn.utils.parallel import delayed
 
 from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, model_selection
 from skae.likelihoods import GaussianLikelihood
@@ -616,6 +618,50 @@ def test_workers(backend, X):
     with parallel_config(backend, n_jobs=2):
         pipeline = make_pipeline(StandardScaler(), vae())
         compare(pipeline, {"variationalautoencoder__beta": [0.5, 1]}, X)
+
+
+def test_shares_of_workers_are_alike():
+    """In number, and in the shapes of the models, which follow each other in a grid."""
+
+    class Parallel(list):
+        n_jobs = 3
+
+        def __call__(self, tasks):
+            self.extend(args for _, args, _ in tasks)
+            return [[call() for call in calls] for calls, _ in self]
+
+    def shape(name):
+        return name
+
+    parallel = Parallel()
+    names = [f"{letter}{i}" for letter in "abcd" for i in range(5)]
+    together = model_selection._Together(parallel, 128)
+    assert together([delayed(shape)(name) for name in names]) == names
+    shares = [[call() for call in calls] for calls, most in parallel]
+    assert sorted(map(len, shares)) == [6, 7, 7]
+    for share in shares:
+        counts = [sum(name[0] == letter for name in share) for letter in "abcd"]
+        assert set(counts) <= {1, 2}
+
+
+def test_what_is_remembered_stays_in_its_process():
+    """And is computed once there, for the same arguments."""
+    memo = model_selection._Memo()
+    numbers = []
+
+    def square(number, verbose):
+        numbers.append(number)
+        return [number**2]
+
+    cached = memo.cache(square, ignore=["verbose"])
+    assert [cached(2, True), cached(2, False), cached(3, verbose=True)] == [[4], [4], [9]]
+    assert numbers == [2, 3]
+    other = pickle.loads(pickle.dumps(memo))
+    assert (other.results, other.under_way) == ({}, set())
+    assert copy.deepcopy(memo) is memo
+    memo.clear()
+    assert cached(2, True) == [4]
+    assert numbers == [2, 3, 2]
 
 
 def test_an_error_in_a_worker(X):
