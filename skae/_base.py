@@ -19,8 +19,8 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from skae._fit import Job, Settings
 from skae._fitted import FLOATS, FittedAutoencoder, fitted_attributes
+from skae._job import Job, Settings
 from skae._module import AutoencoderModule, Spec
 from skae._random import local_random_state
 from skae._recorder import EpochCallbacks
@@ -31,7 +31,6 @@ from skae._together import fit_together
 from skae._units import Units, measure
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
-from skae.objectives import Objective
 from skae.scales import SCALES, check_scale
 
 _SEEDS = np.iinfo(np.int32).max
@@ -41,7 +40,9 @@ _SEEN = ("n_features_in_", "feature_names_in_")
 
 def _attributes_now(module: AutoencoderModule, units: Units) -> dict[str, Any]:
     """Fitted attributes of a model in training."""
-    return fitted_attributes(copy.deepcopy(module).eval(), units)
+    module = copy.deepcopy(module).eval()
+    module.leave_shared_memory()
+    return fitted_attributes(module, units)
 
 
 def _of_starts(random_state: RandomState, n: int) -> list[RandomState]:
@@ -152,10 +153,6 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
     def _make_likelihood(self) -> Likelihood:
         """The density of a feature given the decoder's output."""
 
-    def _make_training_objective(self) -> Objective:
-        """What training minimises."""
-        return self._make_objective()
-
     @with_callbacks
     def fit(
         self,
@@ -215,7 +212,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         sample_weight: ArrayLike | None,
         X_val: ArrayLike | None,
     ) -> Self:
-        objective, likelihood = self._make_training_objective(), self._make_likelihood()
+        objective, likelihood = self._make_objective(), self._make_likelihood()
         check_scale(self.variance_mode, self.covariance_type, likelihood)
         device = self._resolve_device()
         continued = self.warm_start and hasattr(self, "module_")
@@ -302,10 +299,17 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         results = [outcome.result() for outcome in outcomes]
         best = min(range(len(jobs)), key=lambda i: outcomes[i].loss)
         module, epochs = jobs[best].module, results[best]
+        further = self._further_attributes(jobs[best])
         # Nothing of an earlier fit is touched before this one has succeeded.
         self._store(module, units, epochs, continued)
+        for name, value in further.items():
+            setattr(self, name, value)
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
+
+    def _further_attributes(self, job: Job) -> dict[str, Any]:
+        """What a fit leaves beside the model that was trained."""
+        return {}
 
     def _validate_held_out(self, X_val: ArrayLike) -> np.ndarray:
         try:

@@ -12,6 +12,7 @@ from skae._module import AutoencoderModule
 from skae._rows import Rows
 from skae._units import Units
 from skae.objectives import Objective
+from skae.scales import Scale
 
 # (y, draws) -> a statistic of each row, 2-D.
 Statistic = Callable[[Tensor, Tensor], Tensor]
@@ -288,3 +289,26 @@ def validation_score(
         index=rows.index,
     )
     return float(np.mean(scores.astype(np.float64) * rows.weight)) - units.log_unit
+
+
+def shared_scale(scale: Scale, units: Units) -> float | np.ndarray | None:
+    """A model's scale as it stands.
+
+    Parameters
+    ----------
+    scale : Scale
+        The model's.
+    units : Units
+        Statistics of the training data.
+
+    Returns
+    -------
+    float, ndarray of shape (n_features,) or None
+        The scale in the units of X; None if it is a function of the code.
+    """
+    if not scale.is_shared:
+        return None
+    with torch.no_grad():
+        log_scale = scale.log_scale(scale.floor.new_empty(1, 0))
+    value = np.exp(log_scale.double().cpu().numpy()[0]) * units.unit
+    return value if scale.covariance_type == "diag" else float(value[0])

@@ -1,5 +1,6 @@
 """What a fitted autoencoder can do: code, decode, score, and be pickled."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +21,7 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from skae._evaluate import over_rows, to_precision
-from skae._fit import shared_scale
+from skae._evaluate import over_rows, shared_scale, to_precision
 from skae._module import AutoencoderModule
 from skae._threads import suitable_threads
 from skae._units import Units
@@ -41,7 +41,11 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     @abstractmethod
     def _make_objective(self) -> Objective:
-        """What a code is and what a score means, whatever is a parameter of training."""
+        """What training minimises."""
+
+    def _fitted_objective(self) -> Objective:
+        """What a score of the fitted model means."""
+        return self._make_objective()
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Code of each sample.
@@ -57,7 +61,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             Codes; the posterior mean where the code is random. The dtype is that of X.
         """
         data = self._validate(X)
-        objective = self._make_objective()
+        objective = self._fitted_objective()
         return self._over_rows(lambda module, y: objective.code(module, y), data)
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
@@ -105,7 +109,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             that of X.
         """
         data = self._validate(X)
-        objective = self._make_objective()
+        objective = self._fitted_objective()
         return self._over_rows(
             lambda module, y: self._location(module, objective.code(module, y)), data
         ).astype(data.dtype)
@@ -131,7 +135,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             sample's value depends on that sample alone.
         """
         data = self._validate(X)
-        objective = self._make_objective()
+        objective = self._fitted_objective()
         draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
         scores = self._over_rows(
             lambda module, y: objective.log_likelihood(module, y, draws),
@@ -246,6 +250,6 @@ def fitted_attributes(module: AutoencoderModule, units: Units) -> dict[str, Any]
         "_units": units,
         "n_components_": module.spec.n_components,
         # In double precision, as scores of float64 data have it.
-        "scale_": shared_scale(to_precision(module, units, torch.float64), units),
+        "scale_": shared_scale(copy.deepcopy(module.scale).double(), units),
         "device_": str(module.ratio.device),
     }

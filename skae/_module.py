@@ -143,6 +143,14 @@ class AutoencoderModule(nn.Module):
         d = self.spec.n_features
         return decoded[:, :d] * self.loc_gain, decoded[:, d:]
 
+    def leave_shared_memory(self) -> None:
+        """Give parameters and buffers memory of their own; in training models share it."""
+        for parameter in self.parameters():
+            own = parameter.data.clone(memory_format=torch.contiguous_format)
+            parameter.data, parameter.grad = own, None
+        for buffer in self.buffers():
+            buffer.data = buffer.data.clone(memory_format=torch.contiguous_format)
+
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Parameters and buffers as numpy arrays.
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.linalg
+import torch
 from sklearn.utils.extmath import randomized_svd
 
 from skae._rows import Rows
@@ -55,10 +56,10 @@ def principal_components(
         size = max(d, _BLOCK_NUMBERS // d)
         parts = [slice(first, first + size) for first in range(0, n, size)]
         blocks = (_scaled(rows, units, part) for part in parts)
-        gram = sum((A.T @ A for A in blocks), np.zeros((d, d)))
+        gram = sum((_product(A.T, A) for A in blocks), np.zeros((d, d)))
     else:
         A = _scaled(rows, units)
-        gram = A @ A.T
+        gram = _product(A, A.T)
     size = len(gram)
     eigenvalues, vectors = scipy.linalg.eigh(gram, subset_by_index=[size - q, size - 1])
     eigenvalues = np.maximum(eigenvalues[::-1], 0.0)
@@ -138,7 +139,7 @@ def factor_noise(
     noise = np.maximum(0.5 * variance, smallest)
     if d > _FACTOR_FEATURES:
         return noise
-    covariance = A.T @ A
+    covariance = _product(A.T, A)
     for _ in range(_FACTOR_STEPS):
         deviation = np.sqrt(noise)
         whitened = covariance / deviation / deviation[:, None]
@@ -171,6 +172,15 @@ def winsorized(rows: Rows, units: Units) -> Rows:
     squared = np.square((rows.X[rows.index] - units.mean) / units.unit).sum(axis=1)
     factor = np.median(squared) / np.maximum(squared, np.finfo(float).tiny)
     return replace(rows, weight=rows.weight * np.minimum(factor, 1.0))
+
+
+def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """A times B, with as many threads as torch has now.
+
+    Those of numpy wait for each other, a hundred times as long as this takes, where other
+    processes compute.
+    """
+    return (torch.from_numpy(A) @ torch.from_numpy(B)).numpy()
 
 
 def _scaled(rows: Rows, units: Units, part: slice = slice(None)) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,16 @@ class EpochCallbacks:
         self.told = told
         self.fitted_attributes = fitted_attributes
         self.is_silent = is_silent
+        # Whose turn it is, where several threads train.
+        self.turn: AbstractContextManager[Any] = nullcontext()
 
     def begin(self) -> None:
         """Called before each epoch."""
         if self.is_silent:
             return
-        self.epoch = self.context.subcontext(task_name="epoch")
-        self.epoch.call_on_fit_task_begin(**self.told)
+        with self.turn:
+            self.epoch = self.context.subcontext(task_name="epoch")
+            self.epoch.call_on_fit_task_begin(**self.told)
 
     def end(self) -> bool:
         """Called after each epoch.
@@ -57,9 +61,10 @@ class EpochCallbacks:
         """
         if self.is_silent:
             return False
-        return self.epoch.call_on_fit_task_end(
-            **self.told, reconstruction_attributes=self.fitted_attributes
-        )
+        with self.turn:
+            return self.epoch.call_on_fit_task_end(
+                **self.told, reconstruction_attributes=self.fitted_attributes
+            )
 
 
 class Recorder:

@@ -137,34 +137,25 @@ def _start_linear_path(
     fixed_scale: np.ndarray | None,
 ) -> None:
     """Start the linear path from the closed form for these rows."""
-    beta = objective.kl_weight(1.0)
-    noise = _linear_noise(module, rows, units, beta, fixed_scale)
-    whitened = replace(units, unit=units.unit * np.sqrt(noise))
-    k = module.spec.n_components
-    components, eigenvalues, _ = principal_components(rows, whitened, k)
-    start_at_pca(module, components, eigenvalues, noise, beta)
-
-
-def _linear_noise(
-    module: AutoencoderModule,
-    rows: Rows,
-    units: Units,
-    beta: float,
-    fixed_scale: np.ndarray | None,
-) -> np.ndarray:
-    """Noise variance of each feature in the linear model, in the likelihood's units."""
-    spec = module.spec
+    spec, beta = module.spec, objective.kl_weight(1.0)
     d, k = spec.n_features, spec.n_components
-    if fixed_scale is not None:
-        variance = np.square(fixed_scale * spec.likelihood.unit_stddev)
-        return np.broadcast_to(variance, (1, d))[0]
     smallest = np.square(module.scale.floor.double().cpu().numpy())
     # Without a KL, factor analysis would copy single features, at no noise, into the code.
-    if spec.covariance_type == "diag" and beta > 0:
-        return factor_noise(rows, units, k, beta, smallest)
-    _, eigenvalues, total = principal_components(rows, units, k)
-    noise = noise_variance(eigenvalues, total, d, beta)
-    return np.full(d, max(noise, smallest.min()))
+    if fixed_scale is not None:
+        given = np.square(fixed_scale * spec.likelihood.unit_stddev).reshape(-1)
+    elif spec.covariance_type == "diag" and beta > 0:
+        given = factor_noise(rows, units, k, beta, smallest)
+    else:
+        given = None
+    # Principal components of the data in units of their noise.
+    deviation = np.sqrt(given) if given is not None else 1.0
+    whitened = replace(units, unit=units.unit * deviation)
+    components, eigenvalues, total = principal_components(rows, whitened, k)
+    if given is None:
+        # They are those in any unit, if it is the same for all features.
+        variance = max(noise_variance(eigenvalues, total, d, beta), smallest.min())
+        given, eigenvalues = np.full(d, variance), eigenvalues / variance
+    start_at_pca(module, components, eigenvalues, np.broadcast_to(given, d), beta)
 
 
 def start_at_pca(

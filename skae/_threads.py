@@ -1,11 +1,16 @@
 """The arithmetic of this process: threads, precision, and numbers too small to matter."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from threading import Lock
-from typing import Any
+from contextvars import copy_context
+from threading import Event, Lock
+from typing import Any, TypeVar
 
 import torch
+from sklearn import config_context, get_config
+
+T = TypeVar("T")
 
 # Multiply-adds of a step below which handing work to a second thread costs more than the
 # thread brings; and where others compute too, waiting for it costs fifty times that.
@@ -25,10 +30,63 @@ def suitable_threads(multiply_adds: float) -> Iterator[None]:
     ------
     None
     """
-    before = torch.get_num_threads()
-    if multiply_adds >= _WORTH_A_THREAD or before == 1:
+    if is_worth_a_thread(multiply_adds):
         yield
         return
+    with _one_thread():
+        yield
+
+
+def is_worth_a_thread(multiply_adds: float) -> bool:
+    """Whether a step is so large that a thread more makes it faster.
+
+    Parameters
+    ----------
+    multiply_adds : float
+        Size of one step.
+
+    Returns
+    -------
+    bool
+        Whether it is.
+    """
+    return multiply_adds >= _WORTH_A_THREAD
+
+
+def on_cores(calls: Sequence[Callable[[], T]], interrupted: Event) -> list[T]:
+    """Results of calls that compute at the same time, each with one thread of torch's.
+
+    Parameters
+    ----------
+    calls : sequence of callable
+        What to call.
+    interrupted : Event
+        Set when the user interrupts; the calls should then return soon.
+
+    Returns
+    -------
+    list
+        What they returned, in the same order.
+    """
+    config = get_config()
+
+    def run(call: Callable[[], T]) -> T:
+        torch.set_num_threads(1)
+        with config_context(**config):
+            return call()
+
+    with _one_thread(), ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(copy_context().run, run, call) for call in calls]
+        try:
+            wait(futures)
+        except KeyboardInterrupt:
+            interrupted.set()
+        return [future.result() for future in futures]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield

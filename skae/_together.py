@@ -17,7 +17,8 @@ import torch
 from joblib import parallel_config
 from joblib.parallel import get_active_backend
 
-from skae._fit import Job, Outcome, fit_jobs, in_parts
+from skae._fit import fit_jobs, in_parts
+from skae._job import Job, Outcome
 
 _of_thread = threading.local()
 

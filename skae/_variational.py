@@ -1,19 +1,22 @@
 """The variational autoencoder."""
 
 import warnings
+from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch, check_scalar
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skae._base import BaseAutoencoder
 from skae._evaluate import to_precision
+from skae._job import Job
+from skae._prior import check_prior, fit_prior, log_ratio, sample_prior
 from skae._random import local_random_state, torch_generator
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
@@ -73,6 +76,13 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     n_mc_samples : int, default=1
         Draws of the code for each sample and step of training.
+
+    prior : estimator or None, default=None
+        Density of the codes. None is N(0, I), which training always uses. An estimator
+        with ``fit``, ``score_samples`` and ``sample``, such as
+        :class:`sklearn.mixture.GaussianMixture`, takes its place in scores, bounds and
+        samples: after training a clone of it is fitted to draws from the posteriors of
+        the training data (Ghosh et al. 2020). On data in clusters that is worth a lot.
 
     gradient_balance : bool, default=False
         Whether to record in `history_`, at the end of each epoch, how strongly the
@@ -220,6 +230,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         ``grad_cosine_outputs``, and the same with respect to its ``_parameters``: see
         :func:`skae.objectives.gradient_balance`.
 
+    prior_ : estimator or None
+        The fitted prior; None is N(0, I).
+
     module_ : AutoencoderModule
         The torch module, without gradients.
 
@@ -242,8 +255,16 @@ class VariationalAutoencoder(BaseAutoencoder):
     that row alone, and the ELBO of a linear model with a Gaussian likelihood has no
     sampling error.
 
+    With a `prior` that is not N(0, I), its log-density at these draws is part of the
+    score, which then has a sampling error of its own; it stays a lower bound of log p(x).
+    ``history_`` and ``beta`` are about N(0, I) all the same: a prior that is fitted to the
+    codes changes nothing in them.
+
     References
     ----------
+    P. Ghosh, M. S. M. Sajjadi, A. Vergari, M. Black and B. Schoelkopf (2020). "From
+    variational to deterministic autoencoders". ICLR. Section 5, for the prior.
+
     D. P. Kingma and M. Welling (2014). "Auto-encoding variational Bayes". ICLR.
 
     I. Higgins et al. (2017). "beta-VAE: learning basic visual concepts with a constrained
@@ -276,6 +297,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_schedule": [StrOptions(set(KL_SCHEDULES)), callable],
         "n_mc_samples": [Interval(Integral, 1, None, closed="left")],
+        "prior": [None, HasMethods(["fit", "score_samples", "sample"])],
         "gradient_balance": ["boolean"],
     }
 
@@ -287,6 +309,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         beta: float = 1.0,
         kl_schedule: str | Schedule = "constant",
         n_mc_samples: int = 1,
+        prior: Any = None,
         gradient_balance: bool = False,
         variance_mode: str = "optimal",
         covariance_type: str = "spherical",
@@ -342,27 +365,33 @@ class VariationalAutoencoder(BaseAutoencoder):
         self.beta = beta
         self.kl_schedule = kl_schedule
         self.n_mc_samples = n_mc_samples
+        self.prior = prior
         self.gradient_balance = gradient_balance
 
-    def _fit(
-        self,
-        X: ArrayLike,
-        y: Any,
-        sample_weight: ArrayLike | None,
-        X_val: ArrayLike | None,
-    ) -> Self:
+    def _validate_params(self) -> None:
+        super()._validate_params()
         check_schedule(self.kl_schedule)
-        return super()._fit(X, y, sample_weight, X_val)
+        check_prior(self.prior)
 
     def _make_likelihood(self) -> Likelihood:
         return make_likelihood(self.likelihood)
 
-    def _make_training_objective(self) -> ELBO:
+    def _make_objective(self) -> ELBO:
         return ELBO(self.beta, self.kl_schedule, self.n_mc_samples)
 
-    def _make_objective(self) -> ELBO:
-        # A fitted model does not ask for parameters, which may have been set since.
-        return ELBO(beta=1.0, schedule="constant", n_mc_samples=1)
+    def _fitted_objective(self) -> ELBO:
+        prior = self.prior_
+        # A score depends neither on beta nor on a schedule.
+        return ELBO(1.0, "constant", 1, prior and partial(log_ratio, prior))
+
+    def _further_attributes(self, job: Job) -> dict[str, Any]:
+        prior = self.prior
+        if prior is not None:
+            objective = self._make_objective()
+            prior = fit_prior(
+                prior, job.module, objective, job.rows, job.units, job.random_state
+            )
+        return {"prior_": prior}
 
     def posterior(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Posterior q(z|x) of each sample: independent normal components.
@@ -378,7 +407,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             Mean and standard deviation of each component. The dtype is that of X.
         """
         data = self._validate(X)
-        objective = self._make_objective()
+        objective = self._fitted_objective()
         both = self._over_rows(
             lambda module, y: torch.stack(objective.posterior(module, y), dim=1), data
         )
@@ -484,7 +513,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         self, data: np.ndarray, n_samples: int, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """The bound with a number of draws, and the estimate of its gap."""
-        objective = self._make_objective()
+        objective = self._fitted_objective()
         draws = sobol_normal(n_samples, self.n_components_, seed)[:, None]
         draws = draws.to(self.device_)
         both = self._over_rows(
@@ -506,7 +535,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         *,
         noise: bool = True,
     ) -> np.ndarray:
-        """Draw from the model: z ~ N(0, I), then x ~ p(x|z).
+        """Draw from the model: z from the prior, N(0, I) or `prior_`, then x ~ p(x|z).
 
         Parameters
         ----------
@@ -528,10 +557,14 @@ class VariationalAutoencoder(BaseAutoencoder):
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         module = to_precision(self.module_, self._units, torch.float64)
         device = module.ratio.device
-        generator = torch_generator(local_random_state(random_state), device)
-        z = torch.empty(
-            n_samples, self.n_components_, dtype=torch.float64, device=device
-        ).normal_(generator=generator)
+        source = local_random_state(random_state)
+        generator = torch_generator(source, device)
+        if self.prior_ is None:
+            z = module.ratio.new_empty(n_samples, self.n_components_)
+            z.normal_(generator=generator)
+        else:
+            codes = sample_prior(self.prior_, n_samples, source)
+            z = torch.from_numpy(codes).to(module.ratio)
         with torch.inference_mode():
             loc, outputs = module.decode(z)
             if noise:

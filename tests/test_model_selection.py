@@ -90,9 +90,9 @@ def counted(monkeypatch):
     sizes = []
     original = _fit.fit_modules
 
-    def fit_modules(jobs):
+    def fit_modules(jobs, interrupted):
         sizes.append(len(jobs))
-        return original(jobs)
+        return original(jobs, interrupted)
 
     monkeypatch.setattr(_fit, "fit_modules", fit_modules)
     return sizes
@@ -416,10 +416,10 @@ def test_a_group_that_cannot_be_trained_is_told_alone(X, monkeypatch):
     """As when the memory of a device is used up."""
     original = _fit.fit_modules
 
-    def fit_modules(jobs):
+    def fit_modules(jobs, interrupted):
         if jobs[0].module.spec.n_components == 2:
             raise RuntimeError("out of memory")
-        return original(jobs)
+        return original(jobs, interrupted)
 
     monkeypatch.setattr(_fit, "fit_modules", fit_modules)
     search = BatchedGridSearchCV(vae(), {"n_components": [1, 2, 3]}, cv=FOLDS)

@@ -41,9 +41,9 @@ def counted(monkeypatch):
     sizes = []
     original = _fit.fit_modules
 
-    def fit_modules(jobs):
+    def fit_modules(jobs, interrupted):
         sizes.append(len(jobs))
-        return original(jobs)
+        return original(jobs, interrupted)
 
     monkeypatch.setattr(_fit, "fit_modules", fit_modules)
     return sizes

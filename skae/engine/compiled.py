@@ -58,8 +58,9 @@ class CompiledStep:
         self.likelihood = first.spec.likelihood
         stacked = parameters.stacked
 
-        def empty(*shape: int) -> Tensor:
-            return parameters.values.new_empty(R, *shape)
+        def empty(n: int, width: int) -> Tensor:
+            # Feature by feature: see skae.engine.layers.
+            return parameters.values.new_empty(R, width, n).mT
 
         def per_model(name: str) -> Tensor:
             return torch.stack([m.get_buffer(name) for m in modules])[:, None]
@@ -81,15 +82,17 @@ class CompiledStep:
         self.grad = empty(n_draws * n, d + self.scale.n_outputs)
         self.t, self.grad_outputs = self.grad[..., :d], self.grad[..., d:]
         v, self.outputs = self.decoder.out[..., :d], self.decoder.out[..., d:]
-        by_draw = (-1, n_draws, n, d)
-        self._v, self._t = v.view(by_draw), self.t.view(by_draw)
+        by_draw = (n_draws, n)
+        self._v, self._t = v.unflatten(1, by_draw), self.t.unflatten(1, by_draw)
         self._x, self._gain = self.x[:, None], self.gain[:, None]
         self.scratch = empty(n_draws * n, d)
-        self.by_feature = empty(1, d)
+        self.by_row = empty(n_draws * n, 1)
         self.kl_weights = empty(1, 1)
         self.kl_share = empty(n, 1)
-        self.metrics = empty(1 + self.latents.kl(empty(n, 1)).shape[1])
-        self._log_likelihood, self._kl = self.metrics[:, :1], self.metrics[:, 1:]
+        n_metrics = 1 + self.latents.kl(empty(n, 1)).shape[1]
+        self.metrics = parameters.values.new_empty(n_metrics, R).T
+        self._log_likelihood = self.metrics[:, :1, None]
+        self._kl = self.metrics[:, 1:]
         self._kl_weights: list[float] = []
 
     def __call__(
@@ -151,8 +154,8 @@ class CompiledStep:
             weight = share.repeat(1, self.n_draws, 1).div_(self.n_draws)
         likelihood.standard_log_prob(t, out=scratch)
         torch.sub(scratch, log_scale, out=scratch)
-        torch.bmm(weight.mT, scratch, out=self.by_feature)
-        torch.sum(self.by_feature, dim=2, out=self._log_likelihood)
+        torch.sum(scratch, dim=2, keepdim=True, out=self.by_row)
+        torch.bmm(weight.mT, self.by_row, out=self._log_likelihood)
 
         if self.scale.is_trained:
             # w (1 - t psi(t))

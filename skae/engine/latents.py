@@ -79,7 +79,7 @@ class Code:
 
     def __init__(self, heads: Tensor, n_draws: int, empty: Empty) -> None:
         self.z = heads
-        self._no_kl = empty(0)
+        self._no_kl = heads.new_empty(len(heads), 0)
 
     def bind(self, grad: Tensor) -> None:
         """See `Latents.bind`."""
@@ -127,10 +127,11 @@ class Posterior:
         self.mean, self.h = heads.split(k, dim=2)
         self.q, self.log_std, self.std = empty(n, k), empty(n, k), empty(n, k)
         self.variance, self.twice_kl = empty(n, k), empty(n, k)
-        # For each draw: s e and z.
-        self.moved, self._z = empty(n_draws, n, k), empty(n_draws, n, k)
+        self.z = empty(n_draws * n, k)
+        # For each draw: z and s e.
+        self._z = self.z.unflatten(1, (n_draws, n))
+        self.moved = empty(n_draws * n, k).unflatten(1, (n_draws, n))
         self._mean, self._std = self.mean[:, None], self.std[:, None]
-        self.z = self._z.view(len(heads), -1, k)
         self.grad_heads = empty(n, 2 * k)
         self.grad_mean, self.grad_h = self.grad_heads.split(k, dim=2)
         self.kl_sum = empty(1, k)
@@ -138,7 +139,7 @@ class Posterior:
 
     def bind(self, grad: Tensor) -> None:
         """See `Latents.bind`."""
-        self.grad = grad.view_as(self.moved)
+        self.grad = grad.unflatten(1, self.moved.shape[1:3])
         # A single draw needs no sum.
         self.grad_sum, self.moved_sum = self.grad[:, 0], self.moved[:, 0]
 

@@ -1,4 +1,4 @@
-"""What the displays share: axes, styles, and the model inside a pipeline or a search."""
+"""What the displays share: the model to draw, axes, styles and ticks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skae._fitted import FittedAutoencoder
+from skae._variational import VariationalAutoencoder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
@@ -35,44 +37,85 @@ def check_matplotlib(caller: str) -> None:
         ) from error
 
 
-def figure_of(ax: "Axes") -> "Figure":
-    """The figure that axes are in.
+def unwrap(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
+    """The model at the end of a fitted search or pipeline, and its own input.
 
     Parameters
     ----------
-    ax : matplotlib Axes
-        The axes, of a subfigure perhaps.
+    estimator : estimator
+        Fitted model, pipeline or search.
+    X : array-like of shape (n_samples, n_features) or None
+        Data for all of it.
 
     Returns
     -------
-    matplotlib Figure
-        The whole figure.
+    model : estimator
+        The last step.
+    X : array-like of shape (n_samples, n_features_of_model) or None
+        What the steps before it make of the data.
+
+    Raises
+    ------
+    NotFittedError
+        If there has been no fit.
     """
-    figure = ax.get_figure(root=True)
-    assert figure is not None  # axes are only without one after their removal
-    return figure
+    check_is_fitted(estimator)
+    if isinstance(estimator, (GridSearchCV, RandomizedSearchCV)):
+        return unwrap(estimator.best_estimator_, X)
+    if isinstance(estimator, Pipeline):
+        before = estimator[:-1]
+        if X is not None and len(before) > 0:
+            X = before.transform(X)
+        return unwrap(estimator[-1], X)
+    return estimator, X
 
 
-def axes_or_new(ax: "Axes | None", **kwargs: Any) -> "Axes":
-    """The axes given, or those of a new figure.
+class Display:
+    """Base class of the displays: a model to draw, and axes to draw it on."""
 
-    Parameters
-    ----------
-    ax : matplotlib Axes or None
-        Axes to draw on.
-    **kwargs : dict
-        For ``matplotlib.pyplot.subplots``, if there are none.
+    ax_: "Axes"
+    figure_: "Figure"
 
-    Returns
-    -------
-    matplotlib Axes
-        The axes.
-    """
-    import matplotlib.pyplot as plt
+    def _start_plot(self, ax: "Axes | None", **kwargs: Any) -> "Axes":
+        """Store the axes given, or those of a new figure made with the keywords."""
+        check_matplotlib(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
 
-    if ax is None:
-        _, ax = plt.subplots(layout="constrained", **kwargs)
-    return ax
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained", **kwargs)
+        figure = ax.get_figure(root=True)
+        assert figure is not None  # axes are only without one after their removal
+        self.ax_, self.figure_ = ax, figure
+        return ax
+
+    @classmethod
+    def _find_autoencoder(
+        cls, estimator: BaseEstimator, X: Any = None
+    ) -> tuple[FittedAutoencoder, Any]:
+        """As `unwrap`, for displays of any of our models."""
+        return cls._find_model(estimator, X, FittedAutoencoder, "an autoencoder of skae")
+
+    @classmethod
+    def _find_variational(
+        cls, estimator: BaseEstimator, X: Any, need: str
+    ) -> tuple[VariationalAutoencoder, Any]:
+        """As `unwrap`, for displays of what only a variational autoencoder has."""
+        need = f"{need}, so a VariationalAutoencoder"
+        return cls._find_model(estimator, X, VariationalAutoencoder, need)
+
+    @classmethod
+    def _find_model(
+        cls, estimator: BaseEstimator, X: Any, kind: type, need: str
+    ) -> tuple[Any, Any]:
+        # Typed by its two callers: to mypy, no abstract class is a type[Model].
+        check_matplotlib(f"{cls.__name__}.from_estimator")
+        model, X = unwrap(estimator, X)
+        if not isinstance(model, kind):
+            raise TypeError(
+                f"{cls.__name__} needs {need}, alone or at the end of a pipeline or "
+                f"search; got {type(model).__name__}."
+            )
+        return model, X
 
 
 def styled(
@@ -99,69 +142,16 @@ def styled(
     return {**defaults, **normalize_kwargs(kwargs or {}, artist)}
 
 
-def unwrap(estimator: BaseEstimator, X: Any = None) -> tuple[BaseEstimator, Any]:
-    """The model at the end of a fitted search or pipeline, and its own input.
+def plain_ticks(axis: "Axis") -> None:
+    """Label a logarithmic axis at 1, 2 and 5 times the powers of 10, without exponents.
 
     Parameters
     ----------
-    estimator : estimator
-        Fitted model, pipeline or search.
-    X : array-like of shape (n_samples, n_features), default=None
-        Data for all of it.
-
-    Returns
-    -------
-    model : estimator
-        The last step.
-    X : array-like of shape (n_samples, n_features_of_model) or None
-        What the steps before it make of the data.
-
-    Raises
-    ------
-    NotFittedError
-        If there has been no fit.
+    axis : matplotlib Axis
+        The axis.
     """
-    check_is_fitted(estimator)
-    if isinstance(estimator, (GridSearchCV, RandomizedSearchCV)):
-        return unwrap(estimator.best_estimator_, X)
-    if isinstance(estimator, Pipeline):
-        before = estimator[:-1]
-        if X is not None and len(before) > 0:
-            X = before.transform(X)
-        return unwrap(estimator[-1], X)
-    return estimator, X
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-
-def unwrap_autoencoder(
-    estimator: BaseEstimator, caller: str, X: Any = None
-) -> tuple[FittedAutoencoder, Any]:
-    """As :func:`unwrap`, for displays that need one of our models.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted model, pipeline or search.
-    caller : str
-        Which display needs it.
-    X : array-like of shape (n_samples, n_features), default=None
-        Data for all of it.
-
-    Returns
-    -------
-    model : FittedAutoencoder
-        The autoencoder.
-    X : array-like of shape (n_samples, n_features_of_model) or None
-        Its own input.
-
-    Raises
-    ------
-    TypeError
-        If the model is not an autoencoder of this package.
-    """
-    model, data = unwrap(estimator, X)
-    if not isinstance(model, FittedAutoencoder):
-        raise TypeError(
-            f"{caller} needs an autoencoder of skae, alone or at the end of a pipeline "
-            f"or search; got {type(model).__name__}."
-        )
-    return model, data
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())

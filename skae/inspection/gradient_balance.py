@@ -6,18 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skae._variational import VariationalAutoencoder
-from skae.inspection._common import axes_or_new, check_matplotlib, figure_of, styled, unwrap
+from skae.inspection._common import Display, plain_ticks, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 _OF = ("outputs", "parameters")
 
 
-class GradientBalanceDisplay:
+class GradientBalanceDisplay(Display):
     r"""Gradients of the reconstruction term and of beta KL, epoch by epoch.
 
     Both are those with respect to the encoder's outputs, or to its parameters, as
@@ -73,8 +71,6 @@ class GradientBalanceDisplay:
 
     lines_: "list[Line2D]"
     cosine_line_: "Line2D | None"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -113,22 +109,17 @@ class GradientBalanceDisplay:
         name : str, default=None
             Name of the model, if not the one stored.
 
-        line_kwargs : dict, default=None
-            For ``ax.plot`` of the norms.
-
-        cosine_kwargs : dict, default=None
-            For ``ax.plot`` of the cosine.
+        line_kwargs, cosine_kwargs : dict, default=None
+            For ``ax.plot`` of the norms and of the cosine.
 
         Returns
         -------
         display : GradientBalanceDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
-        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-        ax = axes_or_new(ax)
         name = self.name if name is None else name
         prefix = "" if name is None else f"{name}, "
         epochs = np.arange(1, len(np.asarray(self.kl)) + 1)
@@ -144,9 +135,7 @@ class GradientBalanceDisplay:
                 defaults |= {"color": self.lines_[0].get_color(), "linestyle": "--"}
             self.lines_ += ax.plot(epochs, norms, **styled(Line2D, defaults, line_kwargs))
         ax.set(yscale="log", xlabel="Epoch", ylabel="Norm of the gradient (nats)")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(ScalarFormatter())
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(ax.yaxis)
         legend = ax.get_legend()
         handles = [*(legend.legend_handles if legend else []), *self.lines_]
         self.cosine_line_ = None
@@ -164,8 +153,6 @@ class GradientBalanceDisplay:
         # Room for the legend above the lines.
         ax.margins(y=0.2)
         ax.legend(handles=handles, loc="upper center", ncols=3, fontsize="small")
-        self.ax_ = ax
-        self.figure_ = figure_of(ax)
         return self
 
     @classmethod
@@ -196,11 +183,8 @@ class GradientBalanceDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        line_kwargs : dict, default=None
-            For ``ax.plot`` of the norms.
-
-        cosine_kwargs : dict, default=None
-            For ``ax.plot`` of the cosine.
+        line_kwargs, cosine_kwargs : dict, default=None
+            For ``ax.plot`` of the norms and of the cosine.
 
         Returns
         -------
@@ -216,13 +200,7 @@ class GradientBalanceDisplay:
         ValueError
             If nothing was recorded, or if `of` is not one of the two.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, _ = unwrap(estimator)
-        if not isinstance(model, VariationalAutoencoder):
-            raise TypeError(
-                f"{cls.__name__} needs a KL term, so a VariationalAutoencoder, alone or "
-                f"at the end of a pipeline or search; got {type(model).__name__}."
-            )
+        model, _ = cls._find_variational(estimator, None, "a KL term")
         if of not in _OF:
             raise ValueError(f"of must be one of {_OF}, got {of!r}.")
         history = model.history_

@@ -6,16 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skae._variational import VariationalAutoencoder
-from skae.inspection._common import axes_or_new, check_matplotlib, figure_of, styled, unwrap
+from skae.inspection._common import Display, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import BarContainer
-    from matplotlib.figure import Figure
 
 
-class KLSpectrumDisplay:
+class KLSpectrumDisplay(Display):
     r"""Mean KL of each component of a variational autoencoder's code.
 
     .. math:: KL_j = \tfrac12 (m_j^2 + s_j^2 - 1) - \log s_j
@@ -61,8 +59,6 @@ class KLSpectrumDisplay:
     """
 
     bars_: "BarContainer"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(self, *, kl: ArrayLike, threshold: float = 0.01) -> None:
         self.kl = kl
@@ -98,11 +94,10 @@ class KLSpectrumDisplay:
         display : KLSpectrumDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start_plot(ax)
         from matplotlib.patches import Rectangle
         from matplotlib.ticker import MaxNLocator
 
-        ax = axes_or_new(ax)
         kl, active = np.asarray(self.kl), self.active
         order = np.argsort(-kl, kind="stable")
         ranks = np.arange(1, len(kl) + 1)
@@ -120,8 +115,6 @@ class KLSpectrumDisplay:
             ylabel="KL (nats per sample)",
             title=f"{active.sum()} of {len(kl)} components active, {kl.sum():.1f} nats",
         )
-        self.ax_ = ax
-        self.figure_ = figure_of(ax)
         return self
 
     @classmethod
@@ -169,13 +162,7 @@ class KLSpectrumDisplay:
         TypeError
             If it has no posterior.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, X = unwrap(estimator, X)
-        if not isinstance(model, VariationalAutoencoder):
-            raise TypeError(
-                f"{cls.__name__} needs a posterior, so a VariationalAutoencoder, alone or "
-                f"at the end of a pipeline or search; got {type(model).__name__}."
-            )
+        model, X = cls._find_variational(estimator, X, "a posterior")
         mean, std = (part.astype(np.float64) for part in model.posterior(X))
         kl = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).mean(axis=0)
         display = cls(kl=kl, threshold=threshold)

@@ -9,12 +9,11 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
-from skae.inspection._common import axes_or_new, check_matplotlib, figure_of, styled
+from skae.inspection._common import Display, check_matplotlib, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
-    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
 # Classes that a legend can still tell apart.
@@ -23,7 +22,7 @@ _MOST_CLASSES = 20
 _TAIL = 0.01
 
 
-class LatentSpaceDisplay:
+class LatentSpaceDisplay(Display):
     """Two components of the codes as a scatter, or the decoder's images over a grid.
 
     Use :meth:`from_estimator` to make one, of any transformer; the grid needs two
@@ -79,8 +78,6 @@ class LatentSpaceDisplay:
 
     scatters_: "list[PathCollection]"
     image_: "AxesImage | None"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -118,11 +115,8 @@ class LatentSpaceDisplay:
             What to draw: the codes, or the decoded images at their places. The grid, where
             there is one, if None.
 
-        scatter_kwargs : dict, default=None
-            For ``ax.scatter``.
-
-        image_kwargs : dict, default=None
-            For ``ax.imshow``.
+        scatter_kwargs, image_kwargs : dict, default=None
+            For ``ax.scatter`` and ``ax.imshow``.
 
         Returns
         -------
@@ -134,7 +128,6 @@ class LatentSpaceDisplay:
         ValueError
             If `kind` is neither, or is "grid" and nothing was decoded.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
         if kind is None:
             kind = "scatter" if self.grid is None else "grid"
         if kind not in ("scatter", "grid"):
@@ -143,15 +136,13 @@ class LatentSpaceDisplay:
             raise ValueError(
                 'kind="grid" needs decoded images: give image_shape to from_estimator.'
             )
-        ax = axes_or_new(ax)
+        ax = self._start_plot(ax)
         self.scatters_, self.image_ = [], None
         if kind == "scatter":
             self._plot_codes(ax, scatter_kwargs)
         else:
             self._plot_grid(ax, image_kwargs)
         ax.set(xlabel=self.component_names[0], ylabel=self.component_names[1])
-        self.ax_ = ax
-        self.figure_ = figure_of(ax)
         return self
 
     def _plot_codes(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
@@ -171,7 +162,7 @@ class LatentSpaceDisplay:
         classes = np.unique(y)
         if type_of_target(y).startswith("continuous") or len(classes) > _MOST_CLASSES:
             self.scatters_ = [ax.scatter(*codes.T, **{"c": y, **style})]
-            figure_of(ax).colorbar(self.scatters_[0], ax=ax)
+            self.figure_.colorbar(self.scatters_[0], ax=ax)
             return
         import matplotlib as mpl
 
@@ -259,11 +250,8 @@ class LatentSpaceDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        scatter_kwargs : dict, default=None
-            For ``ax.scatter``.
-
-        image_kwargs : dict, default=None
-            For ``ax.imshow``.
+        scatter_kwargs, image_kwargs : dict, default=None
+            For ``ax.scatter`` and ``ax.imshow``.
 
         Returns
         -------

@@ -6,20 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skae.inspection._common import (
-    axes_or_new,
-    check_matplotlib,
-    styled,
-    unwrap_autoencoder,
-)
+from skae.inspection._common import Display, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 
-class LossCurveDisplay:
+class LossCurveDisplay(Display):
     """Objective of each epoch, and the validation score where there is one.
 
     Use :meth:`from_estimator` to make one.
@@ -60,8 +54,6 @@ class LossCurveDisplay:
     """
 
     lines_: "list[Line2D]"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -99,10 +91,9 @@ class LossCurveDisplay:
         display : LossCurveDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
 
-        ax = axes_or_new(ax)
         name = self.name if name is None else name
         prefix = "" if name is None else f"{name}, "
         loss = np.asarray(self.loss)
@@ -120,8 +111,6 @@ class LossCurveDisplay:
             self.lines_ += ax.plot(epochs, np.asarray(self.validation_loss), **style)
         ax.set(xlabel="Epoch", ylabel="Nats per sample")
         ax.legend()
-        self.ax_ = ax
-        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
         return self
 
     @classmethod
@@ -161,8 +150,7 @@ class LossCurveDisplay:
         TypeError
             If it is no autoencoder of this package.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, _ = unwrap_autoencoder(estimator, cls.__name__)
+        model, _ = cls._find_autoencoder(estimator)
         history = model.history_
         validation = history.get("validation_score")
         display = cls(

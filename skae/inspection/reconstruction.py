@@ -8,11 +8,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skae.inspection._common import axes_or_new, check_matplotlib, styled
+from skae.inspection._common import Display, check_matplotlib, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
 # Tables with more columns than this go without their names.
@@ -21,7 +20,7 @@ _MOST_NAMES = 16
 _CLIP = 3.0
 
 
-class ReconstructionDisplay:
+class ReconstructionDisplay(Display):
     """Samples, their reconstructions and the difference, as images or as a table.
 
     With an `image_shape` each sample is an image: a row of originals above a row of
@@ -71,8 +70,6 @@ class ReconstructionDisplay:
     """
 
     images_: "list[AxesImage]"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -117,27 +114,30 @@ class ReconstructionDisplay:
         display : ReconstructionDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
         X, X_hat = np.asarray(self.X, dtype=float), np.asarray(self.X_hat, dtype=float)
-        draw = self._plot_table if self.image_shape is None else self._plot_images
-        self.ax_ = draw(X, X_hat, ax, image_kwargs or {}, difference_kwargs or {})
-        self.figure_ = self.ax_.get_figure(root=True)  # type: ignore[assignment]
+        if self.image_shape is None:
+            ax = self._start_plot(ax, figsize=(8, 3.8))
+            self._plot_table(ax, X, X_hat, image_kwargs, difference_kwargs)
+        else:
+            height, width = self.image_shape[:2]
+            size = (0.9 * len(X) + 1.4, 3.1 * height / width)
+            ax = self._start_plot(ax, figsize=size)
+            self._plot_images(ax, X, X_hat, image_kwargs, difference_kwargs)
         return self
 
     def _plot_images(
         self,
+        ax: "Axes",
         X: np.ndarray,
         X_hat: np.ndarray,
-        ax: "Axes | None",
-        image_kwargs: dict[str, Any],
-        difference_kwargs: dict[str, Any],
-    ) -> "Axes":
+        image_kwargs: dict[str, Any] | None,
+        difference_kwargs: dict[str, Any] | None,
+    ) -> None:
         from matplotlib.image import AxesImage
 
         assert self.image_shape is not None
         n, (height, width, *colours) = len(X), self.image_shape
         step = 1 + 1 / max(height, width)  # a gap of about a pixel between images
-        ax = axes_or_new(ax, figsize=(0.9 * n + 1.4, 3.1 * height / width))
         low, high = X.min(), X.max()
         span = high - low if high > low else 1.0
         image_style = styled(
@@ -166,21 +166,19 @@ class ReconstructionDisplay:
         ax.set_xticks([])
         ax.tick_params(length=0)
         ax.set_frame_on(False)
-        return ax
 
     def _plot_table(
         self,
+        ax: "Axes",
         X: np.ndarray,
         X_hat: np.ndarray,
-        ax: "Axes | None",
-        image_kwargs: dict[str, Any],
-        difference_kwargs: dict[str, Any],
-    ) -> "Axes":
+        image_kwargs: dict[str, Any] | None,
+        difference_kwargs: dict[str, Any] | None,
+    ) -> None:
         from matplotlib.image import AxesImage
 
         n, d = X.shape
         gap = max(1.0, 0.08 * d)
-        ax = axes_or_new(ax, figsize=(8, 3.8))
         center = X.mean(axis=0) if self.center is None else np.asarray(self.center)
         spread = X.std(axis=0) if self.spread is None else np.asarray(self.spread)
         spread = np.where(spread > 0, spread, 1.0)
@@ -221,12 +219,9 @@ class ReconstructionDisplay:
         ax.set_ylabel("Samples")
         ax.tick_params(length=0)
         ax.set_frame_on(False)
-        figure = ax.get_figure(root=True)
-        assert figure is not None
-        figure.colorbar(
+        self.figure_.colorbar(
             self.images_[0], ax=ax, label="standard deviations", extend="both", pad=0.02
         )
-        return ax
 
     @classmethod
     def from_estimator(
@@ -261,11 +256,8 @@ class ReconstructionDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        image_kwargs : dict, default=None
-            For ``ax.imshow`` of originals and reconstructions.
-
-        difference_kwargs : dict, default=None
-            For ``ax.imshow`` of the differences.
+        image_kwargs, difference_kwargs : dict, default=None
+            For ``ax.imshow`` of originals and reconstructions, and of the differences.
 
         Returns
         -------

@@ -10,16 +10,10 @@ from torch import Tensor
 
 from skae._fitted import FittedAutoencoder
 from skae._module import AutoencoderModule
-from skae.inspection._common import (
-    axes_or_new,
-    check_matplotlib,
-    styled,
-    unwrap_autoencoder,
-)
+from skae.inspection._common import Display, check_matplotlib, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 # Quantiles that are drawn.
@@ -27,7 +21,7 @@ _POINTS = 201
 _STANDARD = {"gaussian": scipy.stats.norm, "laplace": scipy.stats.laplace}
 
 
-class ResidualQQDisplay:
+class ResidualQQDisplay(Display):
     r"""Quantiles of the residuals against those of a Gaussian and of a Laplace density.
 
     Residuals are x less the reconstruction, in units of the best scale that each of the
@@ -84,8 +78,6 @@ class ResidualQQDisplay:
 
     lines_: "dict[str, Line2D]"
     diagonal_: "Line2D"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -112,21 +104,17 @@ class ResidualQQDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        point_kwargs : dict, default=None
-            For ``ax.plot`` of the points.
-
-        diagonal_kwargs : dict, default=None
-            For ``ax.plot`` of the diagonal.
+        point_kwargs, diagonal_kwargs : dict, default=None
+            For ``ax.plot`` of the points and of the diagonal.
 
         Returns
         -------
         display : ResidualQQDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
 
-        ax = axes_or_new(ax)
         self.lines_ = {}
         for marker, (name, quantiles) in zip("ox", self.quantiles.items(), strict=True):
             defaults = {
@@ -146,8 +134,6 @@ class ResidualQQDisplay:
             ylabel="Quantile of the residuals (scales)",
         )
         ax.legend(title="Mean log-density of a residual", loc="upper left")
-        self.ax_ = ax
-        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
         return self
 
     @classmethod
@@ -178,11 +164,8 @@ class ResidualQQDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        point_kwargs : dict, default=None
-            For ``ax.plot`` of the points.
-
-        diagonal_kwargs : dict, default=None
-            For ``ax.plot`` of the diagonal.
+        point_kwargs, diagonal_kwargs : dict, default=None
+            For ``ax.plot`` of the points and of the diagonal.
 
         Returns
         -------
@@ -198,17 +181,11 @@ class ResidualQQDisplay:
         ValueError
             If all residuals are 0.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, X = unwrap_autoencoder(estimator, cls.__name__, X)
+        model, X = cls._find_autoencoder(estimator, X)
         residuals = np.asarray(X, dtype=np.float64) - model.reconstruct(X)
-        return cls._from_scaled(
-            residuals,
-            _predicted_scale(model, X) if model.scale_ is None else np.ones(1),
-            by_feature=model.covariance_type == "diag",
-            ax=ax,
-            point_kwargs=point_kwargs,
-            diagonal_kwargs=diagonal_kwargs,
-        )
+        scale = _predicted_scale(model, X) if model.scale_ is None else np.ones(1)
+        display = cls._compare(residuals, scale, by_feature=model.covariance_type == "diag")
+        return display.plot(ax, point_kwargs=point_kwargs, diagonal_kwargs=diagonal_kwargs)
 
     @classmethod
     def from_residuals(
@@ -233,11 +210,8 @@ class ResidualQQDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        point_kwargs : dict, default=None
-            For ``ax.plot`` of the points.
-
-        diagonal_kwargs : dict, default=None
-            For ``ax.plot`` of the diagonal.
+        point_kwargs, diagonal_kwargs : dict, default=None
+            For ``ax.plot`` of the points and of the diagonal.
 
         Returns
         -------
@@ -250,26 +224,15 @@ class ResidualQQDisplay:
             If all residuals are 0.
         """
         check_matplotlib(f"{cls.__name__}.from_residuals")
-        return cls._from_scaled(
-            np.asarray(residuals, dtype=np.float64),
-            np.ones(1),
-            by_feature=by_feature,
-            ax=ax,
-            point_kwargs=point_kwargs,
-            diagonal_kwargs=diagonal_kwargs,
-        )
+        residuals = np.asarray(residuals, dtype=np.float64)
+        display = cls._compare(residuals, np.ones(1), by_feature=by_feature)
+        return display.plot(ax, point_kwargs=point_kwargs, diagonal_kwargs=diagonal_kwargs)
 
     @classmethod
-    def _from_scaled(
-        cls,
-        residuals: np.ndarray,
-        scale: np.ndarray,
-        *,
-        by_feature: bool,
-        ax: "Axes | None",
-        point_kwargs: dict[str, Any] | None,
-        diagonal_kwargs: dict[str, Any] | None,
+    def _compare(
+        cls, residuals: np.ndarray, scale: np.ndarray, *, by_feature: bool
     ) -> Self:
+        """Residuals, over their predicted scale, with the two densities."""
         if not residuals.any():
             raise ValueError("The residuals are all 0: they have no scale.")
         axis = 0 if by_feature else None
@@ -293,13 +256,12 @@ class ResidualQQDisplay:
             log_density[name] = float(
                 standard.logpdf(ratio).mean() - np.log(used).mean() - np.log(scale).mean()
             )
-        display = cls(quantiles=quantiles, theoretical=theoretical, log_density=log_density)
-        return display.plot(ax, point_kwargs=point_kwargs, diagonal_kwargs=diagonal_kwargs)
+        return cls(quantiles=quantiles, theoretical=theoretical, log_density=log_density)
 
 
 def _predicted_scale(model: FittedAutoencoder, X: ArrayLike) -> np.ndarray:
     """Scale at the code of each sample, (n, 1) or (n, d), in the units of X."""
-    objective = model._make_objective()
+    objective = model._fitted_objective()
 
     def log_scale(module: AutoencoderModule, y: Tensor) -> Tensor:
         _, outputs = module.decode(objective.code(module, y))

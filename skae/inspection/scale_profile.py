@@ -11,20 +11,14 @@ from torch import Tensor
 
 from skae._fitted import FittedAutoencoder
 from skae._module import AutoencoderModule
-from skae.inspection._common import (
-    axes_or_new,
-    check_matplotlib,
-    styled,
-    unwrap_autoencoder,
-)
+from skae.inspection._common import Display, plain_ticks, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 
-class ScaleProfileDisplay:
+class ScaleProfileDisplay(Display):
     r"""Score of data if the fitted scale were larger or smaller by a factor.
 
     Encoder and decoder stay as they are. For a Gaussian of one scale and d features the
@@ -83,8 +77,6 @@ class ScaleProfileDisplay:
     line_: "Line2D"
     fitted_line_: "Line2D"
     best_line_: "Line2D"
-    ax_: "Axes"
-    figure_: "Figure"
 
     def __init__(
         self,
@@ -130,22 +122,17 @@ class ScaleProfileDisplay:
         name : str, default=None
             Name of the model, if not the one stored.
 
-        line_kwargs : dict, default=None
-            For ``ax.plot`` of the profile.
-
-        mark_kwargs : dict, default=None
-            For ``ax.axvline`` at the fitted and at the best scale.
+        line_kwargs, mark_kwargs : dict, default=None
+            For ``ax.plot`` of the profile; ``ax.axvline`` at the fitted and best scales.
 
         Returns
         -------
         display : ScaleProfileDisplay
             This object.
         """
-        check_matplotlib(f"{type(self).__name__}.plot")
+        ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
-        from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-        ax = axes_or_new(ax)
         unit = 1.0 if self.fitted_scale is None else self.fitted_scale
         name = self.name if name is None else name
         prefix = "" if name is None else f"{name}, "
@@ -159,16 +146,12 @@ class ScaleProfileDisplay:
             self.best_factor * unit, **{"label": f"{prefix}best scale", **style}
         )
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.xaxis.set_major_formatter(ScalarFormatter())
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(ax.xaxis)
         ax.set(
             xlabel="Scale" if self.fitted_scale is not None else "Factor of the scale",
             ylabel="Score (nats per sample)",
         )
         ax.legend()
-        self.ax_ = ax
-        self.figure_ = ax.get_figure(root=True)  # type: ignore[assignment]
         return self
 
     @classmethod
@@ -208,11 +191,8 @@ class ScaleProfileDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on; those of a new figure if None.
 
-        line_kwargs : dict, default=None
-            For ``ax.plot`` of the profile.
-
-        mark_kwargs : dict, default=None
-            For ``ax.axvline`` at the fitted and at the best scale.
+        line_kwargs, mark_kwargs : dict, default=None
+            For ``ax.plot`` of the profile; ``ax.axvline`` at the fitted and best scales.
 
         Returns
         -------
@@ -226,8 +206,7 @@ class ScaleProfileDisplay:
         TypeError
             If it is no autoencoder of this package.
         """
-        check_matplotlib(f"{cls.__name__}.from_estimator")
-        model, X = unwrap_autoencoder(estimator, cls.__name__, X)
+        model, X = cls._find_autoencoder(estimator, X)
         factors = np.geomspace(1 / span, span, n_points)
         scale = model.scale_
         display = cls(
@@ -243,7 +222,7 @@ class ScaleProfileDisplay:
 
 def _scores(model: FittedAutoencoder, X: ArrayLike, factors: np.ndarray) -> np.ndarray:
     """Mean score of data with each of these multiples of the scale, in nats."""
-    objective = model._make_objective()
+    objective = model._fitted_objective()
     draws = objective.draws(model.module_.spec)[:, None].to(model.device_)
 
     def scores(module: AutoencoderModule, y: Tensor) -> Tensor:

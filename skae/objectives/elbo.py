@@ -1,6 +1,7 @@
 """The evidence lower bound, and the importance-weighted bound."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -38,11 +39,21 @@ class ELBO(Objective):
         done to what beta is multiplied by.
     n_mc_samples : int
         Draws of the code for each row and step of training.
+    log_prior_ratio : callable, default=None
+        For scores under another prior: from codes ``(m, n_components)`` to the logarithm
+        of its density over that of N(0, I), ``(m,)``. Training does not know of it.
     """
 
     n_heads = 2
 
-    def __init__(self, beta: float, schedule: str | Schedule, n_mc_samples: int) -> None:
+    def __init__(
+        self,
+        beta: float,
+        schedule: str | Schedule,
+        n_mc_samples: int,
+        log_prior_ratio: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.log_prior_ratio = log_prior_ratio
         self.beta = beta
         self.schedule = make_schedule(schedule)
         self.is_built_in = type(self.schedule) in map(type, KL_SCHEDULES.values())
@@ -101,6 +112,19 @@ class ELBO(Objective):
             "active_units": int((kl > _ACTIVE_KL).sum()),
         }
 
+    def log_likelihood(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        draws: Tensor,
+        kl_weight: float = 1.0,
+    ) -> Tensor:
+        bound = super().log_likelihood(module, y, draws, kl_weight)
+        if self.log_prior_ratio is None:
+            return bound
+        z, _ = self.latents(module, y, draws)
+        return bound + kl_weight * self.log_prior_ratio(z).view(-1, len(y)).mean(dim=0)
+
     def log_weights(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
         """Logarithm of p(x, z) / q(z|x) for each draw.
 
@@ -127,6 +151,8 @@ class ELBO(Objective):
         x = module.target(y).repeat(draws.shape[0], 1)
         log_scale = module.scale.log_scale(outputs)
         log_prob = module.spec.likelihood.log_prob(x, loc, log_scale).sum(dim=1)
+        if self.log_prior_ratio is not None:
+            log_prob = log_prob + self.log_prior_ratio(z.view(-1, mean.shape[1]))
         return log_prob.view(draws.shape[0], -1) + log_ratio
 
     def log_marginal(

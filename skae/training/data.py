@@ -12,6 +12,8 @@ from torch import Tensor
 _RESIDENT_BYTES = 2**24
 # The same for another device: this share of the memory that is free there.
 _RESIDENT_SHARE = 0.5
+# Sizes of batches from here on are made round.
+_SMALLEST_ROUND = 32
 # Numbers that are gathered and standardised together.
 _BLOCK_NUMBERS = 2**18
 
@@ -103,12 +105,18 @@ class TrainingSet:
         np.divide(centered, self.std, out=out.numpy(), casting="same_kind")
 
 
+def _round_up(size: int) -> int:
+    """The next multiple of eight, unless that is much more."""
+    return size if size < _SMALLEST_ROUND else -(-size // 8) * 8
+
+
 class Batches:
     """Standardised batches of R models that are trained side by side.
 
     The rows of a model are split into batches whose sizes differ by one at most, so that
-    no epoch ends with a batch of a single row. All batches have the size of the largest:
-    one that has a row less is filled up with a row of no weight.
+    no epoch ends with a batch of a single row. All batches have the size of the largest,
+    or the next multiple of eight, which products take less time for: one that has fewer
+    rows is filled up with rows of no weight.
 
     Parameters
     ----------
@@ -159,9 +167,10 @@ class Batches:
         self.shuffle = shuffle
         self.noise_shape = noise_shape
         self._order, self._noise = order, noise
-        self._sizes = [-(-len(s) // self.n_batches) for s in sets]
+        self._sizes = [_round_up(-(-len(s) // self.n_batches)) for s in sets]
         self.size = max(self._sizes)
-        self._slots, shares = zip(*map(self._fill_up, sets), strict=True)
+        slots, shares = zip(*map(self._fill_up, sets), strict=True)
+        self._slots = [torch.from_numpy(s.reshape(-1)) for s in slots]
         # (R, n_batches, size, 1), in the order of the rows; shuffled in each epoch.
         self._shares = torch.tensor(np.stack(shares), dtype=dtype)
         self._weight = [torch.tensor(s.weight, dtype=dtype) for s in sets]
@@ -253,39 +262,35 @@ class Batches:
             torch.randperm(len(s), generator=g) if self.shuffle else torch.arange(len(s))
             for s, g in zip(self.sets, self._order, strict=True)
         ]
-        picked = [
-            p[torch.from_numpy(s)] for p, s in zip(positions, self._slots, strict=True)
-        ]
-        shares = torch.stack(
-            [w[p] for w, p in zip(self._weight, picked, strict=True)]
-        ).unsqueeze(-1)
-        shares.mul_(self._shares)
+        # (n_batches * size,) for each model.
+        picked = [p.index_select(0, s) for p, s in zip(positions, self._slots, strict=True)]
+        weights = [w.index_select(0, p) for w, p in zip(self._weight, picked, strict=True)]
+        shares = torch.stack(weights).view_as(self._shares).mul_(self._shares)
         shares = shares.to(self._y.device)
         for first in range(0, self.n_batches, self._n_block):
-            block = slice(first, first + self._n_block)
-            n = self._gather([p[block] for p in picked])
+            n = min(self._n_block, self.n_batches - first)
+            block = slice(first * self.size, (first + n) * self.size)
+            self._gather([p[block] for p in picked])
             for b in range(n):
                 self._draw()
                 yield self._y[:, b], shares[:, first + b], self._noise_buffer
 
-    def _gather(self, positions: list[Tensor]) -> int:
-        """Put some batches of each model into the block; the number of batches."""
-        n = len(positions[0])
+    def _gather(self, positions: list[Tensor]) -> None:
+        """Put the rows at these positions of each model into the block."""
+        n = len(positions[0]) // self.size
         for r, rows in enumerate(positions):
-            flat = rows.reshape(-1)
             if self._resident is not None:
-                y = self._y[r, :n].view(len(flat), -1)
-                index = flat.to(y.device)
+                y = self._y[r, :n].view(len(rows), -1)
+                index = rows.to(y.device)
                 torch.index_select(self._resident[r], 0, index, out=y)
             else:
-                y = self._host[r, :n].view(len(flat), -1)
-                self.sets[r].standardize(flat.numpy(), out=y)
+                y = self._host[r, :n].view(len(rows), -1)
+                self.sets[r].standardize(rows.numpy(), out=y)
         if self._resident is None and self._host is not self._y:
             self._y[:, :n].copy_(self._host[:, :n], non_blocking=True)
             if self._y.device.type == "cuda":
                 # The host's buffer is filled again before long.
                 torch.cuda.current_stream(self._y.device).synchronize()
-        return n
 
     def _draw(self) -> None:
         """New normal numbers: for each model those that it would have alone."""
