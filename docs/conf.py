@@ -8,7 +8,7 @@ import matplotlib as mpl
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_helpers import EXAMPLES, escape_references, skip_foreign_members
+from site_helpers import EXAMPLES, skip_foreign_members
 
 import skae
 
@@ -90,5 +90,3 @@ html_theme_options = {
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-skip-member", skip_foreign_members)
-    # Before numpydoc, whose priority is the default of 500.
-    app.connect("autodoc-process-docstring", escape_references, priority=400)

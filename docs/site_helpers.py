@@ -1,7 +1,6 @@
 """Helpers for ``conf.py`` that Sphinx has to import by name."""
 
 import inspect
-import re
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,3 @@ def skip_foreign_members(
     function = obj.fget if isinstance(obj, property) else inspect.unwrap(obj)
     home = getattr(function, "__module__", None) or "skae"
     return None if home.startswith("skae") else True
-
-
-def escape_references(
-    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
-) -> None:
-    """Quote a fitted attribute in a shape, ``(n_iter_,)``, which would be a reference."""
-    for i, line in enumerate(lines):
-        if " of shape (" in line:
-            lines[i] = re.sub(r"(?<![`\w])(\w+_)(?=[,)])", r"`\1`", line)

@@ -142,10 +142,10 @@ class GaussianAutoencoder(BaseAutoencoder):
     n_features_in_ : int
         Number of features seen during `fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had such.
 
-    scale_ : float, ndarray of shape (n_features_in_,) or None
+    scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
         the b of a Laplace); None for `variance_mode="predicted"`.
 
@@ -155,7 +155,7 @@ class GaussianAutoencoder(BaseAutoencoder):
     loss_curve_ : list of float
         Objective of each epoch, in nats per sample, `alpha`'s penalty left out.
 
-    history_ : dict of str to ndarray of shape (n_iter_,)
+    history_ : dict of str to ndarray of shape (`n_iter_`,)
         Of each epoch: ``objective`` and ``log_likelihood`` in nats per sample,
         ``scale`` (the geometric mean, where it does not depend on the code) and
         ``validation_score``, where there is one. Means over the batches as they were
@@ -334,10 +334,10 @@ class LaplaceAutoencoder(BaseAutoencoder):
     n_features_in_ : int
         Number of features seen during `fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had such.
 
-    scale_ : float, ndarray of shape (n_features_in_,) or None
+    scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
         the b of a Laplace); None for `variance_mode="predicted"`.
 
@@ -347,7 +347,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
     loss_curve_ : list of float
         Objective of each epoch, in nats per sample, `alpha`'s penalty left out.
 
-    history_ : dict of str to ndarray of shape (n_iter_,)
+    history_ : dict of str to ndarray of shape (`n_iter_`,)
         Of each epoch: ``objective`` and ``log_likelihood`` in nats per sample,
         ``scale`` (the geometric mean, where it does not depend on the code) and
         ``validation_score``, where there is one. Means over the batches as they were

@@ -1,6 +1,7 @@
 """What the three estimators have in common."""
 
 import copy
+import re
 import warnings
 from abc import ABCMeta, abstractmethod
 from dataclasses import fields, replace
@@ -246,7 +247,10 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
 
         units = self._units if continued else measure(rows, self.covariance_type)
         if fixed_scale is not None:
+            units.check_proportion("scale", self.scale)
             fixed_scale = units.per_scale(fixed_scale, self.covariance_type)
+        elif not isinstance(self.min_scale, str):
+            units.check_proportion("min_scale", self.min_scale, smallest=0.0)
         settings = Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
         context = self._init_callback_context(max_subtasks=self.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -350,12 +354,16 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(self.device)
-            torch.zeros(1, device=device).cpu()
-        # Torch says in three ways that it lacks a device, was built without it, or that it
-        # holds no data ("meta").
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            # Sums are in double precision, which Apple's devices lack.
+            torch.zeros(1, dtype=torch.float64, device=device).cpu()
+        # Torch says in many ways that it lacks a device, was built without it, or that it
+        # holds no such data; and it may go on for pages.
+        except (
+            RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError
+        ) as error:  # fmt: skip
+            reason = re.split(r"\.?\n|\. ", str(error), maxsplit=1)[0]
             raise ValueError(
-                f"device={self.device!r} cannot be used here: {error}"
+                f"device={self.device!r} cannot be used here: {reason}"
             ) from error
         return device
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
-from threading import Event
-from typing import TypeVar
+from threading import Event, Lock
+from typing import Any, TypeVar
 
 import torch
 from sklearn import config_context, get_config
@@ -118,9 +118,49 @@ def flushed_denormals() -> Iterator[None]:
         torch.set_flush_denormal(was_on)
 
 
+class _Tf32:
+    """The setting of the process that lets products be rounded, and who wants it."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.n_users = 0
+        self.before: str | bool = False
+
+    def enter(self) -> None:
+        """Set it, for the first of those who want it."""
+        with self.lock:
+            if self.n_users == 0:
+                products, name, value = self._setting()
+                self.before = getattr(products, name)
+                setattr(products, name, value)
+            self.n_users += 1
+
+    def leave(self) -> None:
+        """Put it back, after the last of them."""
+        with self.lock:
+            self.n_users -= 1
+            if self.n_users == 0:
+                products, name, _ = self._setting()
+                setattr(products, name, self.before)
+
+    @staticmethod
+    def _setting() -> tuple[Any, str, str | bool]:
+        """Where it is, its name, and the value that means TF32."""
+        products = torch.backends.cuda.matmul
+        # torch.set_float32_matmul_precision fails where a user has set it by this name.
+        if hasattr(products, "fp32_precision"):
+            return products, "fp32_precision", "tf32"
+        return products, "allow_tf32", True  # before torch 2.9
+
+
+_tf32 = _Tf32()
+
+
 @contextmanager
 def tf32_products(wanted: bool) -> Iterator[None]:
     """Let a GPU round the factors of its products to TF32, if that is wanted.
+
+    Fits in several threads share the setting: it is put back when the last of them ends.
 
     Parameters
     ----------
@@ -134,9 +174,8 @@ def tf32_products(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    _tf32.enter()
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        _tf32.leave()

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skae._rows import Rows
 
@@ -11,6 +12,8 @@ from skae._rows import Rows
 _RESOLUTION_ROWS = 1000
 # Smallest scale in the likelihood's units that float32 residuals can support.
 _SMALLEST = 1e-6
+# Largest one to compute with, and the inverse of the smallest: float32 holds their squares.
+_LARGEST = 1e15
 # Numbers that are looked at together.
 _CHUNK_NUMBERS = 2**18
 
@@ -82,6 +85,35 @@ class Units:
         if covariance_type == "spherical":
             return values.min(axis=1, keepdims=True)
         return values
+
+    def check_proportion(
+        self, name: str, scale: ArrayLike, smallest: float = 1 / _LARGEST
+    ) -> None:
+        """Refuse a scale that is out of proportion to the data.
+
+        Parameters
+        ----------
+        name : str
+            Of the parameter.
+        scale : float or array-like of shape (n_features,)
+            In the units of X.
+        smallest : float
+            Smallest ratio of it to the likelihood's units.
+
+        Raises
+        ------
+        ValueError
+            If float32 cannot compute with it in the likelihood's units.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            ratio = np.asarray(scale, dtype=np.float64) / self.unit
+        if not ((ratio >= smallest) & (ratio <= _LARGEST)).all():
+            typical = np.sqrt(np.mean(np.square(self.unit)))
+            raise ValueError(
+                f"{name}={scale!r} is out of proportion to X, whose standard deviation is "
+                f"about {typical:.3g}; their ratio must be between {smallest:g} and "
+                f"{_LARGEST:g}."
+            )
 
     def floor(self, min_scale: float | str, covariance_type: str) -> np.ndarray:
         """Smallest scale, in the likelihood's units.

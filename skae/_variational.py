@@ -205,10 +205,10 @@ class VariationalAutoencoder(BaseAutoencoder):
     n_features_in_ : int
         Number of features seen during `fit`.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had such.
 
-    scale_ : float, ndarray of shape (n_features_in_,) or None
+    scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
         the b of a Laplace); None for `variance_mode="predicted"`.
 
@@ -218,7 +218,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     loss_curve_ : list of float
         Objective of each epoch, in nats per sample, `alpha`'s penalty left out.
 
-    history_ : dict of str to ndarray of shape (n_iter_,)
+    history_ : dict of str to ndarray of shape (`n_iter_`,)
         Of each epoch: ``objective`` and ``log_likelihood`` in nats per sample,
         ``kl`` (unweighted), ``beta`` (the weight at the end of the epoch),
         ``active_units`` (components whose KL is above 0.01 nats),

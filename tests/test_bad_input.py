@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
@@ -244,6 +245,17 @@ CONTRADICTIONS = [
     ({"device": "no such device"}, "device='no such device' cannot be used here"),
     ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
     ({"device": "meta"}, "device='meta' cannot be used here"),
+    # Apple's devices lack float64; elsewhere torch lacks the device. In one sentence.
+    ({"device": "mps"}, r"^device='mps' cannot be used here: .{,120}$"),
+    ({"device": "hpu"}, "device='hpu' cannot be used here: No module named 'torch.hpu'"),
+    ({"min_scale": 1e300}, r"min_scale=1e\+300 is out of proportion .* 0 and 1e\+15\."),
+    (
+        {"min_scale": 1e16},
+        r"min_scale=1e\+16 is out of proportion .* deviation is about 0\.945",
+    ),
+    ({**FIXED, "scale": 1e300}, r"scale=1e\+300 is out of proportion .* 1e-15 and 1e\+15"),
+    ({**FIXED, "scale": 1e-300}, "scale=1e-300 is out of proportion to X"),
+    ({**DIAG, "scale": [1, 1e-16, 1, 1]}, r"scale=\[1, 1e-16, 1, 1\] is out of prop"),
     (
         {"early_stopping": True, "validation_fraction": 0.99},
         r"early_stopping=True with validation_fraction=0\.99.*n_samples=30.*"
@@ -257,6 +269,17 @@ CONTRADICTIONS = [
 def test_contradictions(estimator, parameters, message):
     model = estimator(**parameters)
     refuses(lambda: model.fit(DATA), ValueError, message)
+
+
+def test_a_device_without_double_precision(monkeypatch):
+    def zeros(*args, dtype, **kwargs):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype. Please use float32.")
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    message = (
+        "device='mps' cannot be used here: Cannot convert a MPS Tensor to float64 dtype$"
+    )
+    refuses(lambda: VariationalAutoencoder(device="mps").fit(DATA), ValueError, message)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +297,7 @@ def test_contradictions(estimator, parameters, message):
         (lambda progress: progress - 0.5, r"must give .* at least 0 .* -0\.5 at 0\.00"),
         (lambda progress: np.nan, r"must give .* finite .* nan at 0\.00"),
         (lambda progress: np.inf if progress == 1 else 1.0, r"gives inf at 1\.00"),
+        (lambda progress: -((0.4 < progress < 0.45) * 1.0), r"at least 0 .* at 0\.41"),
         (lambda progress: "1", r"must give a finite number .* gives '1'"),
         (lambda progress: None, r"must give a finite number .* gives None"),
     ],

@@ -7,7 +7,6 @@ import random
 import re
 import subprocess
 import sys
-import warnings
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -27,13 +26,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP
 from skae.objectives import KL_SCHEDULES, CyclicalSchedule, LinearSchedule
 from skae.scales import legal_combinations
+from tests.surroundings import nothing_global_changes, unusual_settings
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -407,6 +407,18 @@ def test_score_knows_no_beta(later, X):
     assert not np.array_equal(model.fit(X).transform(X), before[0]["transform"])
 
 
+@every_estimator
+def test_parameters_are_for_the_next_fit(estimator, X):
+    """Whatever they are set to, a fitted model says what it said."""
+    model = estimator(max_iter=3, random_state=0).fit(X)
+    expected, score = answers(model, X), model.score(X)
+    for name in model.get_params(deep=False):
+        other = copy.deepcopy(model).set_params(**{name: "nonsense"})
+        assert other.score(X) == score, name
+        for method, value in answers(other, X).items():
+            np.testing.assert_array_equal(value, expected[method], err_msg=name)
+
+
 # Randomness, and the rest of the process
 
 
@@ -450,45 +462,82 @@ def test_order_of_rows(estimator, X):
         )
 
 
-@contextmanager
-def nothing_global_changes():
-    """Fails if the block moves a random state or changes a setting of the process."""
+class Looking:
+    """A callback that looks at the arithmetic of the process, and may end the fit."""
 
-    def state():
-        name, keys, *rest = check_random_state(None).get_state()
-        return {
-            "numpy": (name, keys.tolist(), rest),
-            "python": random.getstate(),
-            "torch": torch.get_rng_state().tolist(),
-            "dtype": torch.get_default_dtype(),
-            "threads": torch.get_num_threads(),
-            "grad": torch.is_grad_enabled(),
-            "deterministic": torch.are_deterministic_algorithms_enabled(),
-            "errors of numpy": np.geterr(),
-            "products": torch.get_float32_matmul_precision(),
-            "denormal numbers": (torch.tensor(1e-40) * 1).item(),
-            "warnings": list(warnings.filters),
-        }
+    def __init__(self, error=None):
+        self.error, self.seen = error, []
 
-    before = state()
-    yield
-    after = state()
-    assert [name for name in before if before[name] != after[name]] == []
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        if context.task_name == "epoch":
+            flushed = not (torch.tensor(1e-40, dtype=torch.float32) * 1).item()
+            products = torch.backends.cuda.matmul.fp32_precision
+            self.seen.append((torch.get_num_threads(), flushed, products))
+            if self.error is not None:
+                raise self.error
+
+    def on_fit_task_end(self, estimator, context):
+        return False
 
 
 @every_estimator
 @pytest.mark.parametrize("random_state", [None, 0])
-def test_nothing_global_is_touched(estimator, random_state, X):
-    """Neither by a fit nor by anything after it."""
-    with nothing_global_changes():
-        model = estimator(max_iter=3, random_state=random_state, early_stopping=True).fit(X)
-    with nothing_global_changes():
-        answers(model, X)
-        model.score(X)
-        if estimator is VariationalAutoencoder:
-            model.sample(3)
-    with nothing_global_changes():
-        copy.deepcopy(pickle.loads(pickle.dumps(model)))
+@pytest.mark.parametrize("flush_denormal", [False, True])
+def test_nothing_global_is_touched(estimator, random_state, flush_denormal, X):
+    """Neither by a fit, which wants other settings, nor by anything after it."""
+    looking = Looking()
+    model = estimator(
+        max_iter=3, random_state=random_state, early_stopping=True, precision="tf32"
+    ).set_callbacks(looking)
+    with unusual_settings(flush_denormal):
+        with nothing_global_changes():
+            model.fit(X)
+        assert looking.seen == 3 * [(1, True, "tf32")]
+        with nothing_global_changes():
+            answers(model, X)
+            model.score(X)
+            if estimator is VariationalAutoencoder:
+                model.sample(3)
+        with nothing_global_changes():
+            copy.deepcopy(pickle.loads(pickle.dumps(model)))
+
+
+@every_estimator
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
+def test_a_fit_that_fails_touches_nothing_global(estimator, error, X):
+    """Whatever ends it, and wherever."""
+    model = estimator(max_iter=3, random_state=0, precision="tf32")
+    ended = pytest.raises(error)
+    if error is KeyboardInterrupt:
+        ended = pytest.warns(UserWarning, match="interrupted")
+    looking = Looking(error)
+    with unusual_settings():
+        with nothing_global_changes(), ended:
+            clone(model).set_callbacks(looking).fit(X)
+        assert looking.seen == [(1, True, "tf32")]
+        with nothing_global_changes(), pytest.raises(ValueError, match="NaN"):
+            model.fit(np.where(X > 1, np.nan, X))
+        with nothing_global_changes(), pytest.raises(RuntimeError, match="in a layer"):
+            clone(model).set_params(network=Failing()).fit(X)
+
+
+class Failing(MLP):
+    """A network that cannot be used, when it is first called."""
+
+    def encoder(self, n_features, n_outputs):
+        network = super().encoder(n_features, n_outputs)
+
+        def fail(module, inputs):
+            raise RuntimeError("in a layer")
+
+        network.register_forward_pre_hook(fail)
+        return network
 
 
 @every_estimator
@@ -1368,6 +1417,23 @@ def test_no_nan_leaves_a_fit(
             assert model.score(X) >= start - 1e-3 * abs(start)
         model.set_params(early_stopping=True).fit(X)
         assert_finite(model, X)
+
+
+@ignore_floor
+@ignore_divergence
+@every_model
+@pytest.mark.parametrize("size", [1e-14, 1e-3, 1e14])
+def test_scales_of_any_size(likelihood, variance_mode, covariance_type, size, X):
+    """One that is given, or the smallest one: also in the precision of float32."""
+    for model in models_of(likelihood, max_iter=2, random_state=0, scale=size):
+        model.set_params(variance_mode=variance_mode, covariance_type=covariance_type)
+        model.set_params(min_scale=1e300 if variance_mode == "fixed" else size).fit(X)
+        assert_finite(model, X)
+        assert np.isfinite(model.score_samples(X.astype(np.float32))).all()
+        if variance_mode == "fixed":
+            np.testing.assert_allclose(model.scale_, size, rtol=1e-5)
+        elif model.scale_ is not None:
+            assert (np.asarray(model.scale_) >= size * (1 - 1e-5)).all()
 
 
 @every_estimator

@@ -1,5 +1,6 @@
 """The batched searches beside those of scikit-learn, whose results they must have."""
 
+import copy
 import logging
 import pickle
 import re
@@ -22,12 +23,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from sklearn.utils.parallel import delayed
 
 from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, model_selection
 from skae.likelihoods import GaussianLikelihood
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
 from skae.networks import MLP
 from skae.scales import SCALES
+from tests.surroundings import nothing_global_changes, unusual_settings
 
 ignore_floor = pytest.mark.filterwarnings(
     "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
@@ -617,6 +620,50 @@ def test_workers(backend, X):
         compare(pipeline, {"variationalautoencoder__beta": [0.5, 1]}, X)
 
 
+def test_shares_of_workers_are_alike():
+    """In number, and in the shapes of the models, which follow each other in a grid."""
+
+    class Parallel(list):
+        n_jobs = 3
+
+        def __call__(self, tasks):
+            self.extend(args for _, args, _ in tasks)
+            return [[call() for call in calls] for calls, _ in self]
+
+    def shape(name):
+        return name
+
+    parallel = Parallel()
+    names = [f"{letter}{i}" for letter in "abcd" for i in range(5)]
+    together = model_selection._Together(parallel, 128)
+    assert together([delayed(shape)(name) for name in names]) == names
+    shares = [[call() for call in calls] for calls, most in parallel]
+    assert sorted(map(len, shares)) == [6, 7, 7]
+    for share in shares:
+        counts = [sum(name[0] == letter for name in share) for letter in "abcd"]
+        assert set(counts) <= {1, 2}
+
+
+def test_what_is_remembered_stays_in_its_process():
+    """And is computed once there, for the same arguments."""
+    memo = model_selection._Memo()
+    numbers = []
+
+    def square(number, verbose):
+        numbers.append(number)
+        return [number**2]
+
+    cached = memo.cache(square, ignore=["verbose"])
+    assert [cached(2, True), cached(2, False), cached(3, verbose=True)] == [[4], [4], [9]]
+    assert numbers == [2, 3]
+    other = pickle.loads(pickle.dumps(memo))
+    assert (other.results, other.under_way) == ({}, set())
+    assert copy.deepcopy(memo) is memo
+    memo.clear()
+    assert cached(2, True) == [4]
+    assert numbers == [2, 3, 2]
+
+
 def test_an_error_in_a_worker(X):
     search = BatchedGridSearchCV(vae(), {"beta": [1, -1]}, n_jobs=2, error_score="raise")
     with pytest.raises(ValueError, match="The 'beta' parameter"):
@@ -663,27 +710,23 @@ def test_large_models_are_trained_in_parts(X, monkeypatch, counted):
 # The world around
 
 
-def test_nothing_global_changes(X):
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    torch_state = torch.get_rng_state()
-    filters, config = list(warnings.filters), sklearn.get_config()
-    handlers, dtype = list(logging.root.handlers), torch.get_default_dtype()
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        BatchedGridSearchCV(vae(), {"beta": [0.5, 1], "n_init": [1, 2]}).fit(X)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(n_threads)
-    now = np.random.get_state()  # noqa: NPY002
-    np.testing.assert_equal(now, numpy_state)
-    assert torch.equal(torch_state, torch.get_rng_state())
-    assert warnings.filters == filters
-    assert sklearn.get_config() == config
+@pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
+@pytest.mark.parametrize("error_score", [np.nan, "raise"])
+def test_nothing_global_is_touched(error_score, X):
+    """Neither by a search that ends well nor by one that ends with an error."""
+    grid = {"beta": [0.5, 1], "n_init": [1, 2], "precision": ["float32", "tf32"]}
+    search = BatchedGridSearchCV(vae(), grid, error_score=error_score)
+    handlers = list(logging.root.handlers)
+    with unusual_settings():
+        with nothing_global_changes():
+            search.fit(X)
+        search.estimator.set_callbacks(Failing(1, ZeroDivisionError()))
+        ended = pytest.raises(ZeroDivisionError)
+        if error_score != "raise":
+            ended = pytest.warns(FitFailedWarning)
+        with nothing_global_changes(), ended:
+            search.fit(X)
     assert logging.root.handlers == handlers
-    assert torch.get_default_dtype() == dtype
-    assert not torch.is_inference_mode_enabled()
-    assert torch.is_grad_enabled()
 
 
 class Silenced(UserWarning):

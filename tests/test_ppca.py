@@ -121,6 +121,10 @@ def test_many_rows_are_thinned_but_not_biased():
     _, values, _ = principal_components(rows, units, 3)
     exact = eigenvalues(X) / units.unit[0] ** 2
     np.testing.assert_allclose(values, exact, rtol=0.06)
+    # Nor where they come in an order, as rows of a fit do.
+    rows = all_rows(X[np.argsort(X[:, 0])])
+    _, values, _ = principal_components(rows, units, 3)
+    np.testing.assert_allclose(values, exact, rtol=0.06)
 
 
 # ---------------------------------------------------------------------- noise variance
@@ -250,6 +254,41 @@ def test_factor_noise_is_nearly_the_most_likely(name, kind):
     assert exact - 0.02 < actual < exact + 1e-4
     # Probabilistic PCA is far from it, even of what has one spread.
     assert exact_ppca(scaled, 3) - log_std < exact - 0.2
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0, 3.0])
+def test_factor_noise_nearly_maximises_the_beta_elbo(beta):
+    """With the best of all else, which in units of the noise is PPCA's."""
+    X, k = uneven_noise(), 3
+    rows = all_rows(X)
+    units = measure(rows, "diag")
+    covariance = np.cov(X / units.unit, rowvar=False, ddof=0)
+
+    def gain(values):
+        kept = np.maximum(values[:k], beta)
+        return 0.5 * (kept - beta - beta * np.log(kept / beta)).sum()
+
+    def loss(log_noise):
+        whitened = covariance / np.exp(0.5 * (log_noise + log_noise[:, None]))
+        values = np.linalg.eigvalsh(whitened)[::-1]
+        constant = len(values) * math.log(2 * math.pi) + log_noise.sum()
+        return 0.5 * (constant + values.sum()) - gain(values)
+
+    values = np.array([9.0, 4.0, 3.0, 1.0])
+    nothing, best = (linear_objective(0.0, values, q, beta) for q in (0, k))
+    assert gain(values) == pytest.approx(nothing - best, abs=1e-6)
+    noise = factor_noise(rows, units, k, beta, np.full((1, X.shape[1]), 1e-12))
+    found = scipy.optimize.minimize(loss, np.log(noise), method="BFGS")
+    assert found.fun - 1e-9 <= loss(np.log(noise)) < found.fun + 0.01
+
+
+def test_factor_noise_of_very_many_features():
+    """They are not worth the steps: half the variance is a start."""
+    X = np.random.default_rng(0).normal(size=(50, 1001)) * np.linspace(1, 2, 1001)
+    rows = all_rows(X)
+    noise = factor_noise(rows, measure(rows, "spherical"), 2, 1.0, np.full((1, 1001), 0.1))
+    variance = X.var(axis=0) / X.var(axis=0).mean()
+    np.testing.assert_allclose(noise, np.maximum(variance / 2, 0.1), rtol=1e-9)
 
 
 def test_factor_noise_counts_weights():

@@ -140,6 +140,22 @@ def test_rounding_is_no_spread():
     assert units.resolution[1] == units.resolution[0]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_several_roundings_are_no_spread(dtype):
+    """A sum of some numbers is known to some units in its last place."""
+    X = np.random.default_rng(0).normal(size=(100, 2)).astype(dtype)
+    ulp = np.spacing(dtype(1000))
+    X[:, 1] = 1000 + ulp * np.arange(-4, 6)[np.arange(100) % 10]
+    assert X[:, 1].std() > 2 * ulp
+    units = measure(all_rows(X), "diag")
+    assert units.std[1] == pytest.approx(X[:, 0].std(), rel=1e-5)
+    # Many more are a spread, of a resolution of their own.
+    X[:, 1] = 1000 + 100 * ulp * np.arange(-4, 6)[np.arange(100) % 10]
+    units = measure(all_rows(X), "diag")
+    assert units.std[1] == pytest.approx(X[:, 1].astype(float).std(), rel=1e-5)
+    assert units.resolution[1] == pytest.approx(100 * ulp)
+
+
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
 @pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e6])
 @pytest.mark.parametrize("shift", [0.0, 1e6])
@@ -187,6 +203,23 @@ def test_resolution_of_each_feature():
 def test_resolution_of_many_rows():
     X = np.random.default_rng(0).integers(0, 16, size=(30_000, 2)).astype(float)
     np.testing.assert_array_equal(measure(all_rows(X), "diag").resolution, 1)
+
+
+def test_resolution_of_rows_in_an_order():
+    """Those of a fit are sorted, so the first ones may all be alike."""
+    X = np.repeat(np.arange(20.0), 1500)[:, None] * [0.5, 2.0]
+    resolution = measure(all_rows(X), "diag").resolution
+    np.testing.assert_array_equal(resolution, [0.5, 2])
+
+
+def test_resolution_of_a_constant_with_an_exception():
+    """A gap that is rare enough, and near to rounding, leaves a feature a constant."""
+    X = np.random.default_rng(0).integers(0, 16, size=(1000, 2)).astype(float)
+    X[:, 1] = 1.0
+    X[0, 1] += 30 * np.finfo(float).eps
+    units = measure(all_rows(X), "diag")
+    assert units.std[1] == units.std[0]
+    np.testing.assert_array_equal(units.resolution, 1)
 
 
 def test_automatic_floor_is_the_deviation_of_rounding():

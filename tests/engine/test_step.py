@@ -6,15 +6,24 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 
+from skae import (
+    GaussianAutoencoder,
+    LaplaceAutoencoder,
+    VariationalAutoencoder,
+    _fit,
+    objectives,
+)
+from skae._base import BaseAutoencoder
 from skae._module import AutoencoderModule, Spec
 from skae.engine import AutogradStep, make_step
 from skae.engine.compiled import CompiledStep, is_compilable
 from skae.engine.layers import Half, is_known
 from skae.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, LocationScale
-from skae.networks import ACTIVATIONS, MLP
-from skae.objectives import ELBO, NegativeLogLikelihood
+from skae.networks import ACTIVATIONS, MLP, NETWORKS
+from skae.objectives import ELBO, KL_SCHEDULES, NegativeLogLikelihood, Objective
 from skae.scales import legal_combinations
 from skae.training import Adam, Batches, FlatParameters, TrainingSet
 
@@ -342,9 +351,76 @@ def test_influence_is_the_derivative_of_the_log_density(name):
 
 
 def test_all_pairs_of_registries_are_compiled():
+    """And the objectives here are all that there are."""
+    parts = [part for part in vars(objectives).values() if isinstance(part, type)]
+    known = {type(make()) for make in OBJECTIVES.values()}
+    assert known == {p for p in parts if issubclass(p, Objective) and p is not Objective}
     for combination, make in itertools.product(legal_combinations(), OBJECTIVES.values()):
         objective = make()
         assert is_compilable(make_module(combination, objective.n_heads), objective)
+
+
+@pytest.mark.parametrize("hidden", [(), 3, (4, 3)])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_all_registered_networks_are_compiled(name, activation, hidden):
+    network = NETWORKS[name](hidden_layer_sizes=hidden, activation=activation)
+    for make in OBJECTIVES.values():
+        module = make_module(("laplace", "learned", "diag"), make().n_heads, network)
+        assert is_compilable(module, make())
+
+
+PRECISIONS = BaseAutoencoder._parameter_constraints["precision"][0].options
+FITS = [
+    *(
+        VariationalAutoencoder(
+            likelihood=likelihood, variance_mode=mode, covariance_type=covariance_type
+        )
+        for likelihood, mode, covariance_type in legal_combinations()
+    ),
+    *(VariationalAutoencoder(kl_schedule=name, n_mc_samples=2) for name in KL_SCHEDULES),
+    *(GaussianAutoencoder(activation=name) for name in ACTIVATIONS),
+    *(LaplaceAutoencoder(network=name, hidden_layer_sizes=()) for name in NETWORKS),
+    VariationalAutoencoder(warm_start=True, gradient_balance=True, early_stopping=True),
+]
+
+
+@pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale")
+@pytest.mark.parametrize("precision", sorted(PRECISIONS))
+@pytest.mark.parametrize("model", FITS, ids=str)
+def test_what_an_estimator_trains_with(model, precision, X, monkeypatch):
+    """The compiled step in every precision but one, whose rounding is autocast's."""
+    steps = []
+
+    def noted(*args):
+        steps.append(make_step(*args))
+        return steps[-1]
+
+    monkeypatch.setattr(_fit, "make_step", noted)
+    clone(model).set_params(precision=precision, max_iter=1, device="cpu").fit(X)
+    (step,) = steps
+    if precision == "bf16":
+        assert isinstance(step, AutogradStep)
+        assert step.autocast == torch.bfloat16
+    else:
+        dtype = torch.float64 if precision == "float64" else torch.float32
+        assert isinstance(step, CompiledStep)
+        assert step.x.dtype == dtype
+
+
+def test_autocast_rounds_the_products():
+    """By as much as bfloat16 does, whose numbers have eight bits; parameters stay exact."""
+    grads = []
+    for autocast in (None, torch.bfloat16):
+        objective = OBJECTIVES["posterior"]()
+        modules = [make_module(("gaussian", "fixed", "diag"), 2).float()]
+        parameters = flatten(modules)
+        step = AutogradStep(modules, [objective], parameters, autocast)
+        step(*(part.float() for part in batch(1, 1)), [1.0])
+        assert parameters.grads.dtype == torch.float32
+        grads.append(parameters.grads)
+    error = (grads[1] - grads[0]).norm() / grads[0].norm()
+    assert 2**-12 < error < 2**-4
 
 
 class OwnLogProb(GaussianLikelihood):

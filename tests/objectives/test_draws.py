@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from torch.quasirandom import SobolEngine
 
 from skae.objectives.draws import (
     matched_normal,
@@ -34,6 +35,15 @@ def test_number_of_matched_draws(k, min_draws):
     # At least so many, in pairs, and enough of them to be whitened.
     assert len(draws) == max(min_draws + min_draws % 2, 2 * k)
     np.testing.assert_allclose(draws.T @ draws / len(draws), np.eye(k), atol=1e-13)
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_matched_draws_are_nearly_the_sobol_ones(k):
+    """Whatever signs a QR decomposition happens to have."""
+    half = matched_normal(k, 256)[:128]
+    sobol = sobol_normal(128, k, seed=0)
+    cosine = (half * sobol).sum(dim=0) / (half.norm(dim=0) * sobol.norm(dim=0))
+    assert cosine.min() > 0.95
 
 
 def test_matched_draws_integrate_quadratics_exactly():
@@ -103,6 +113,27 @@ def test_sobol_draws_are_finite_and_reproducible():
     assert torch.equal(sobol_normal(2**15, 2, seed=3), first)
     assert not torch.equal(sobol_normal(2**15, 2, seed=4), first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_draws_at_the_ends_of_the_unit_interval_are_finite(monkeypatch):
+    ends = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    monkeypatch.setattr(SobolEngine, "draw", lambda *args, **kwargs: ends)
+    draws = sobol_normal(2, 2, seed=0)
+    assert torch.isfinite(draws).all()
+    assert draws.sign().tolist() == [[-1, 1], [1, -1]]
+    # The same where a shift leads there.
+    middle = torch.zeros(1, 1, 1, dtype=torch.float64)
+    for shift in (0.5, -0.5, 0.5 - 1e-17):
+        moved = shifted_normal(middle, torch.tensor([[shift]], dtype=torch.float64))
+        assert torch.isfinite(moved).all()
+
+
+def test_every_feature_shifts_a_row():
+    """None is all but left out: two rows that differ anywhere have different draws."""
+    y, step = torch.zeros(1, 300, dtype=torch.float64), 1e-6
+    for seed in range(5):
+        shift = row_shift(y + step * torch.eye(300, dtype=torch.float64), 2, seed)
+        assert (shift - row_shift(y, 2, seed)).min() > 0.5 * 32 * step * 0.999
 
 
 def test_shifts_of_rows_look_uniform_and_belong_to_the_row():

@@ -403,6 +403,29 @@ def test_active_units_are_counted():
     assert history["kl"] == pytest.approx(kl.sum())
 
 
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_numbers_of_draws_of_a_score(name):
+    """As the guide has them: a kink or a tail takes more."""
+    for k in (1, 16, 17, 200):
+        spec = Spec(D, k, 2, MLP(()), LIKELIHOODS[name](), "fixed", "spherical")
+        draws = OBJECTIVES["elbo"].draws(spec)
+        assert draws.shape == (max(32 if name == "gaussian" else 256, 2 * k), k)
+        assert len(OBJECTIVES["elbo"].draws(spec, 8)) == max(8, 2 * k)
+
+
+def test_which_objectives_are_built_in():
+    """A schedule of a user's own may fail, and then has to fail alone."""
+
+    class Own(CyclicalSchedule):
+        pass
+
+    assert all(ELBO(1.0, name, 1).is_built_in for name in KL_SCHEDULES)
+    assert ELBO(1.0, CyclicalSchedule(3), 1).is_built_in
+    assert not ELBO(1.0, Own(3), 1).is_built_in
+    assert not ELBO(1.0, lambda progress: 1.0, 1).is_built_in
+    assert NegativeLogLikelihood().is_built_in
+
+
 # ------------------------------------------------------------------------- schedules
 
 

@@ -326,6 +326,15 @@ def test_floor_of_closed_forms(combination):
 
 
 @over(CLOSED_FORM)
+def test_a_batch_without_weight_says_nothing_that_is_not_finite(combination):
+    scale = build(combination)
+    x, loc, weight = batch()
+    log_scale = training_log_scale(scale, x, loc, 0 * weight)
+    assert torch.isfinite(log_scale).all()
+    assert torch.isfinite(scale.log_scale(None)).all()
+
+
+@over(CLOSED_FORM)
 def test_running_value_goes_to_the_batches_optimum(combination):
     name, _, covariance_type = combination
     scale = build(combination)
