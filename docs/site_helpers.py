@@ -19,6 +19,7 @@ EXAMPLES = [
     "importance_weights",
     "samples",
     "latent_grid",
+    "prior",
     "grid_search",
     "batched_search",
     "mnist",

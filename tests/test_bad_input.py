@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import KFold
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
@@ -178,6 +179,7 @@ VARIATIONAL_ONLY = {
     "beta": [-1e-9, -1, np.inf, np.nan, "1", None],
     "kl_schedule": ["cosine", "Linear", None, 1, [1.0]],
     "n_mc_samples": [0, -1, 1.5, "1", None],
+    "prior": ["mixture", 1, KFold()],
     "gradient_balance": ["yes", None, 2],
 }
 CASES = [
