@@ -20,14 +20,14 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skae._fitted import FLOATS, FittedAutoencoder, fitted_attributes
-from skae._job import Job, Settings
+from skae._job import Job, Settings, is_built_in
 from skae._module import AutoencoderModule, Spec
 from skae._random import local_random_state
 from skae._recorder import EpochCallbacks
 from skae._rows import select_rows, split_validation
 from skae._start import build_module, start
 from skae._threads import suitable_threads
-from skae._together import fit_together
+from skae._together import compute, fit_together
 from skae._units import Units, measure
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
@@ -274,9 +274,9 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 else:
                     # A second start in closed form would be the first one again.
                     init = self.init if i == 0 else "random"
-                    start(
-                        module, objective, rows, units, init=init, fixed_scale=fixed_scale
-                    )
+                    begin = partial(start, module, objective, rows, units)
+                    begin = partial(begin, init=init, fixed_scale=fixed_scale)
+                    compute(begin) if is_built_in(module, objective) else begin()
             callbacks = EpochCallbacks(
                 context, told, partial(_attributes_now, module, units), is_silent=i > 0
             )

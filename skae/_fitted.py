@@ -22,8 +22,10 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from skae._evaluate import over_rows, shared_scale, to_precision
+from skae._job import is_built_in
 from skae._module import AutoencoderModule
 from skae._threads import suitable_threads
+from skae._together import compute
 from skae._units import Units
 from skae.objectives import Objective
 
@@ -188,14 +190,20 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         """A function of the module and standardised rows, in the precision of X."""
         dtype = torch.float64 if X.dtype == np.float64 else torch.float32
         module = to_precision(self.module_, self._units, dtype)
-        with suitable_threads(len(X) * n_draws * module.n_weights):
-            return over_rows(
-                lambda y: function(module, y),
-                X,
-                self._units if units is None else units,
-                module,
-                n_draws=n_draws,
-            )
+
+        def work() -> np.ndarray:
+            with suitable_threads(len(X) * n_draws * module.n_weights):
+                return over_rows(
+                    lambda y: function(module, y),
+                    X,
+                    self._units if units is None else units,
+                    module,
+                    n_draws=n_draws,
+                )
+
+        if is_built_in(module, self._fitted_objective()):
+            return compute(work)
+        return work()
 
     def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:
         return (log_density.astype(np.float64) - self._units.log_unit).astype(X.dtype)

@@ -14,7 +14,8 @@ from skae._probe import GradientProbe
 from skae._recorder import EpochCallbacks
 from skae._rows import Rows
 from skae._units import Units
-from skae.engine import is_compilable
+from skae.engine import is_compilable, is_known
+from skae.likelihoods import LIKELIHOODS
 from skae.objectives import Objective
 
 # Rows that are enough to see a scale while training, and whether it lies at its floor.
@@ -70,6 +71,32 @@ class Settings:
         if isinstance(self.batch_size, str):
             return int(np.clip(2 ** round(np.log2(n_samples / 16)), 32, 512))
         return int(self.batch_size)
+
+
+def is_built_in(module: AutoencoderModule, objective: Objective) -> bool:
+    """Whether nothing that a user wrote takes part in the arithmetic of a model.
+
+    What users wrote may not like company, in another thread.
+
+    Parameters
+    ----------
+    module : AutoencoderModule
+        The model.
+    objective : Objective
+        What it minimises, or is scored by.
+
+    Returns
+    -------
+    bool
+        Whether its arithmetic may be done together with that of others.
+    """
+    return (
+        objective.is_built_in
+        and is_known(module.encoder)
+        and is_known(module.decoder)
+        and type(module.spec.likelihood) in LIKELIHOODS.values()
+        and not vars(module.spec.likelihood)
+    )
 
 
 @dataclass

@@ -3,15 +3,18 @@
 Whoever calls ``fit`` of many models, a grid search for one, calls it for one after the
 other. :func:`run_together` runs such calls in threads of which only one is awake. Each
 prepares its model, comes to :func:`fit_together` and sleeps; when all sleep, the models are
-trained in one go, and the calls go on one by one. Nobody on the way has to know.
+trained in one go, and the calls go on one by one. What else takes time on the way, starts
+and scores, is handed to :func:`compute` and done on all cores while the calls sleep. Nobody
+on the way has to know.
 """
 
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import nullcontext
 from contextvars import copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from joblib import parallel_config
@@ -19,6 +22,9 @@ from joblib.parallel import get_active_backend
 
 from skae._fit import fit_jobs, in_parts
 from skae._job import Job, Outcome
+from skae._threads import on_cores
+
+T = TypeVar("T")
 
 _of_thread = threading.local()
 
@@ -38,6 +44,23 @@ def fit_together(jobs: Sequence[Job]) -> list[Outcome]:
     """
     call: _Call | None = getattr(_of_thread, "call", None)
     return fit_jobs(jobs) if call is None else call.join(jobs)
+
+
+def compute(function: Callable[[], T]) -> T:
+    """Result of a function, at the same time as those of the other calls, if there are any.
+
+    Parameters
+    ----------
+    function : callable
+        What to compute. In which thread, and beside what, must not matter to it.
+
+    Returns
+    -------
+    object
+        What it returned.
+    """
+    call: _Call | None = getattr(_of_thread, "call", None)
+    return function() if call is None else call.compute(function)
 
 
 def run_together(calls: Sequence[Callable[[], Any]], most: int) -> list[Any]:
@@ -73,13 +96,16 @@ class _Cancelled(BaseException):
 class _Call:
     """A call in a thread of its own, which sleeps wherever it wants models trained."""
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self, function: Callable[[], Any], n_threads: int) -> None:
         self.function = function
+        self.n_threads = n_threads
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over = self.is_cancelled = False
         self.jobs: Sequence[Job] = ()
         self.outcomes: list[Outcome] = []
+        # What it wants computed.
+        self.work: Callable[[], None] | None = None
         # The caller and the call hand over to each other.
         self.may_go_on, self.is_paused = threading.Event(), threading.Event()
         # In a worker of a joblib.Parallel, the call has no workers of its own.
@@ -128,6 +154,38 @@ class _Call:
             What became of each.
         """
         self.jobs = jobs
+        self._sleep()
+        return self.outcomes
+
+    def compute(self, function: Callable[[], T]) -> T:
+        """Sleep, in the thread of the call, until a function is computed.
+
+        Parameters
+        ----------
+        function : callable
+            The function.
+
+        Returns
+        -------
+        object
+            What it returned.
+        """
+        if self.n_threads == 1:
+            return function()
+        future: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(function())
+            # The call gets it, whatever it is.
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.work = work
+        self._sleep()
+        return future.result()
+
+    def _sleep(self) -> None:
         self.may_go_on.clear()
         with warnings.catch_warnings():
             # Else it was cancelled while it was awake.
@@ -136,7 +194,6 @@ class _Call:
                 self.may_go_on.wait()
         if self.is_cancelled:
             raise _Cancelled
-        return self.outcomes
 
     def _run(self) -> None:
         _of_thread.call = self
@@ -162,7 +219,8 @@ class Meeting:
     """
 
     def __init__(self, functions: Sequence[Callable[[], Any]]) -> None:
-        self.calls = [_Call(function) for function in functions]
+        self.n_threads = torch.get_num_threads()
+        self.calls = [_Call(function, self.n_threads) for function in functions]
 
     def run(self) -> list[Any]:
         """Results of the calls.
@@ -177,16 +235,18 @@ class Meeting:
         BaseException
             What the first of the calls that failed raised.
         """
-        n_threads = torch.get_num_threads()
         awake = self.calls[0]
         try:
             for awake in self.calls:
                 awake.go_on()
             while waiting := [call for call in self.calls if not call.is_over]:
                 # A call may have left another number of threads behind.
-                torch.set_num_threads(n_threads)
-                self._train(waiting)
-                for awake in waiting:
+                torch.set_num_threads(self.n_threads)
+                if computing := [call for call in waiting if call.work is not None]:
+                    self._compute(computing)
+                else:
+                    self._train(waiting)
+                for awake in computing or waiting:
                     awake.go_on()
         except BaseException:
             # A user who interrupts finds one of them at work.
@@ -196,10 +256,19 @@ class Meeting:
                 call.cancel()
             raise
         finally:
-            torch.set_num_threads(n_threads)
+            torch.set_num_threads(self.n_threads)
         for call in self.calls:
             call.thread.join()
         return [call.result for call in self.calls]
+
+    def _compute(self, calls: Sequence[_Call]) -> None:
+        works = [call.work for call in calls if call.work is not None]
+        for call in calls:
+            call.work = None
+        interrupted = threading.Event()
+        on_cores(works, self.n_threads, interrupted)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
 
     @staticmethod
     def _train(calls: Sequence[_Call]) -> None:

@@ -15,9 +15,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae import GaussianAutoencoder, VariationalAutoencoder, _fit
+from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, _together
 from skae._fit import in_parts
-from skae._together import fit_together, run_together
+from skae._together import compute, fit_together, run_together
 
 
 def vae(**parameters):
@@ -350,3 +350,92 @@ def test_continuing_takes_one_start(X, counted):
     model = vae(n_init=3, warm_start=True).fit(X)
     model.fit(X)
     assert counted == [3, 1]
+
+
+# What is computed at the same time
+
+
+@pytest.fixture
+def two_threads():
+    """Two threads of torch's, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_alone_it_is_a_call():
+    assert compute(threading.get_ident) == threading.get_ident()
+
+
+def test_two_compute_at_the_same_time(two_threads):
+    """Each of them waits for the other; torch has one thread in each."""
+    barrier = threading.Barrier(2)
+    awake = []
+
+    def work(i):
+        barrier.wait(timeout=60)
+        return i, torch.get_num_threads()
+
+    def call(i):
+        awake.append(i)
+        result = compute(lambda: work(i))
+        awake.append(i)
+        return result
+
+    results = run_together([lambda i=i: call(i) for i in range(4)], 4)
+    assert results == [(i, 1) for i in range(4)]
+    assert awake == 2 * [0, 1, 2, 3]
+
+
+def test_one_thread_computes_in_order():
+    done = []
+    results = run_together(
+        [lambda i=i: compute(lambda: done.append(i)) for i in range(3)], 3
+    )
+    assert results == 3 * [None]
+    assert done == [0, 1, 2]
+
+
+def test_an_error_is_raised_where_it_was_asked_for(two_threads):
+    def call(i):
+        try:
+            return compute(lambda: 1 // i)
+        except ZeroDivisionError:
+            return "caught"
+
+    assert run_together([lambda i=i: call(i) for i in range(3)], 3) == ["caught", 1, 0]
+    with pytest.raises(ZeroDivisionError):
+        run_together([lambda i=i: compute(lambda: 1 // i) for i in range(3)], 3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+def test_an_interrupt_ends_what_computes(two_threads):
+    def call(work):
+        compute(work)
+        pytest.fail("went on after the interrupt")
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_together([lambda: call(interrupt), lambda: call(lambda: time.sleep(0.2))], 2)
+
+
+def test_starts_and_scores_meet(X, two_threads, monkeypatch):
+    """And have the results that they have alone."""
+    together = []
+    original = _together.on_cores
+
+    def on_cores(calls, *args):
+        together.append(len(calls))
+        return original(calls, *args)
+
+    monkeypatch.setattr(_together, "on_cores", on_cores)
+    scores = run_together(
+        [lambda k=k: vae(n_components=k).fit(X).score(X) for k in (1, 2)], 2
+    )
+    assert together == [2, 2]
+    assert_allclose(
+        scores, [vae(n_components=k).fit(X).score(X) for k in (1, 2)], rtol=1e-9
+    )

@@ -188,6 +188,7 @@ def is_compilable(module: AutoencoderModule, objective: Objective) -> bool:
         and likelihood.has_influence()
         and type(module.scale) in SCALES.values()
         and len({id(p) for p in halves}) == len(halves)  # none in both
+        and all(p.requires_grad for p in halves)
         and is_known(module.encoder)
         and is_known(module.decoder)
     )

@@ -283,7 +283,6 @@ def is_known(network: nn.Module) -> bool:
     parameters = list(network.parameters())
     return (
         len(parameters) == sum(len(list(part.parameters())) for part in parts)
-        and all(p.requires_grad for p in parameters)
         # An activation overwrites its input, so that has to be a map's own output.
         and len(parts) > 0
         and type(parts[0]) is nn.Linear

@@ -56,7 +56,9 @@ class ELBO(Objective):
         self.log_prior_ratio = log_prior_ratio
         self.beta = beta
         self.schedule = make_schedule(schedule)
-        self.is_built_in = type(self.schedule) in map(type, KL_SCHEDULES.values())
+        self.is_built_in = log_prior_ratio is None and type(self.schedule) in map(
+            type, KL_SCHEDULES.values()
+        )
         self.n_mc_samples = n_mc_samples
 
     def posterior(self, module: AutoencoderModule, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -279,6 +279,12 @@ def test_which_likelihoods_are_compiled(likelihood, expected):
     assert isinstance(step, CompiledStep if expected else AutogradStep)
 
 
+def test_frozen_weights_are_left_to_autograd():
+    module = make_module(("gaussian", "optimal", "diag"), 1)
+    next(module.encoder.parameters()).requires_grad_(False)
+    assert not is_compilable(module, NegativeLogLikelihood())
+
+
 class OtherObjective(NegativeLogLikelihood):
     pass
 
@@ -290,7 +296,6 @@ def test_only_objectives_that_are_known_are_compiled():
 
 
 shared = nn.Linear(3, 3)
-frozen = nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 3))
 hooked = nn.Sequential(nn.Linear(3, 3))
 hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
 
@@ -305,7 +310,6 @@ hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
         nn.Sequential(shared, nn.ReLU(), shared),
         nn.Sequential(),
         nn.Linear(3, 3),
-        frozen,
         hooked,
     ],
     ids=str,
