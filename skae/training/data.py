@@ -136,8 +136,8 @@ class Batches:
         Sources of the random orders, on the CPU.
     noise : sequence of R torch.Generator
         Sources of the normal numbers, on the device.
-    resident : list of R Tensor, default=None
-        The standardised rows of each model, where they are there already.
+    resident : Tensor of shape (n_1 + ... + n_R, n_features), default=None
+        The standardised rows of all models, where they are there already.
 
     Raises
     ------
@@ -156,7 +156,7 @@ class Batches:
         device: torch.device,
         order: Sequence[torch.Generator],
         noise: Sequence[torch.Generator],
-        resident: list[Tensor] | None = None,
+        resident: Tensor | None = None,
     ) -> None:
         counts = {-(-len(s) // batch_size) for s in sets}
         if len(counts) > 1:
@@ -173,15 +173,22 @@ class Batches:
         self._slots = [torch.from_numpy(s.reshape(-1)) for s in slots]
         # (R, n_batches, size, 1), in the order of the rows; shuffled in each epoch.
         self._shares = torch.tensor(np.stack(shares), dtype=dtype)
-        self._weight = [torch.tensor(s.weight, dtype=dtype) for s in sets]
+        # Rows of all models, one model after the other.
+        self._weight = torch.tensor(np.concatenate([s.weight for s in sets]), dtype=dtype)
+        self._bounds = np.cumsum([0, *map(len, sets)]).tolist()
+        self._starts = torch.tensor(self._bounds[:-1])[:, None]
         R, d = len(sets), sets[0].X.shape[1]
         self._noise_buffer = torch.zeros(
             R, noise_shape[0], self.size, noise_shape[1], dtype=dtype, device=device
         )
+        # Each model's part of it, and the rows of that which it would have alone.
+        self._noise_of = [
+            (own, own if size == self.size else own[:, :size])
+            for own, size in zip(self._noise_buffer, self._sizes, strict=True)
+        ]
         n_block = _BLOCK_NUMBERS // (R * self.size * d)
         self._n_block = min(max(n_block, 1), self.n_batches)
-        shape = (R, self._n_block, self.size)
-        self._y = torch.empty(*shape, d, dtype=dtype, device=device)
+        self._y = torch.empty(R, self._n_block, self.size, d, dtype=dtype, device=device)
         self._host = (
             self._y
             if device.type == "cpu"
@@ -199,7 +206,7 @@ class Batches:
             np.where(slots < stop, 1 / (stop - start), 0.0)[..., None],
         )
 
-    def _load(self, dtype: torch.dtype, device: torch.device) -> list[Tensor] | None:
+    def _load(self, dtype: torch.dtype, device: torch.device) -> Tensor | None:
         """All rows of all models, standardised, on the device, if they fit there."""
         d = self.sets[0].X.shape[1]
         n_bytes = sum(map(len, self.sets)) * d * dtype.itemsize
@@ -208,16 +215,14 @@ class Batches:
             budget = _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
         if n_bytes > budget:
             return None
-        resident = []
-        for s in self.sets:
-            y = torch.empty(len(s), d, dtype=dtype, device=device)
-            size = max(1, _BLOCK_NUMBERS // d)
+        resident = torch.empty(self._bounds[-1], d, dtype=dtype, device=device)
+        size = max(1, _BLOCK_NUMBERS // d)
+        for s, first in zip(self.sets, self._bounds, strict=False):
             for start in range(0, len(s), size):
                 part = np.arange(start, min(start + size, len(s)))
                 block = torch.empty(len(part), d, dtype=dtype)
                 s.standardize(part, out=block)
-                y[start : start + size] = block
-            resident.append(y)
+                resident[first + start : first + start + len(part)] = block
         return resident
 
     def select(self, chosen: Sequence[int]) -> "Batches":
@@ -233,6 +238,10 @@ class Batches:
         Batches
             Those that these models would have had next.
         """
+        resident = self._resident
+        if resident is not None:
+            parts = [resident[self._bounds[r] : self._bounds[r + 1]] for r in chosen]
+            resident = torch.cat(parts)
         return Batches(
             [self.sets[r] for r in chosen],
             batch_size=self.batch_size,
@@ -242,7 +251,7 @@ class Batches:
             device=self._y.device,
             order=[self._order[r] for r in chosen],
             noise=[self._noise[r] for r in chosen],
-            resident=self._resident and [self._resident[r] for r in chosen],
+            resident=resident,
         )
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -262,44 +271,45 @@ class Batches:
             torch.randperm(len(s), generator=g) if self.shuffle else torch.arange(len(s))
             for s, g in zip(self.sets, self._order, strict=True)
         ]
-        # (n_batches * size,) for each model.
-        picked = [p.index_select(0, s) for p, s in zip(positions, self._slots, strict=True)]
-        weights = [w.index_select(0, p) for w, p in zip(self._weight, picked, strict=True)]
-        shares = torch.stack(weights).view_as(self._shares).mul_(self._shares)
-        shares = shares.to(self._y.device)
+        # (R, n_batches * size), among the rows of each model and among all.
+        picked = torch.stack(
+            [p.index_select(0, s) for p, s in zip(positions, self._slots, strict=True)]
+        )
+        among_all = picked + self._starts
+        shares = self._weight.index_select(0, among_all.view(-1)).view_as(self._shares)
+        shares = shares.mul_(self._shares).to(self._y.device)
+        if self._resident is not None:
+            picked = among_all.to(self._y.device)
         for first in range(0, self.n_batches, self._n_block):
             n = min(self._n_block, self.n_batches - first)
-            block = slice(first * self.size, (first + n) * self.size)
-            self._gather([p[block] for p in picked])
+            y = self._gather(picked[:, first * self.size : (first + n) * self.size])
             for b in range(n):
                 self._draw()
-                yield self._y[:, b], shares[:, first + b], self._noise_buffer
+                yield y[:, b], shares[:, first + b], self._noise_buffer
 
-    def _gather(self, positions: list[Tensor]) -> None:
-        """Put the rows at these positions of each model into the block."""
-        n = len(positions[0]) // self.size
-        for r, rows in enumerate(positions):
-            if self._resident is not None:
-                y = self._y[r, :n].view(len(rows), -1)
-                index = rows.to(y.device)
-                torch.index_select(self._resident[r], 0, index, out=y)
-            else:
-                y = self._host[r, :n].view(len(rows), -1)
-                self.sets[r].standardize(rows.numpy(), out=y)
-        if self._resident is None and self._host is not self._y:
+    def _gather(self, picked: Tensor) -> Tensor:
+        """Rows of each model, as ``(R, n, size, n_features)``; overwritten next time."""
+        R, _, size, d = self._y.shape
+        n = picked.shape[1] // size
+        if self._resident is not None:
+            y = self._y.view(-1, d)[: R * n * size]
+            torch.index_select(self._resident, 0, picked.reshape(-1), out=y)
+            return y.view(R, n, size, d)
+        for r, rows in enumerate(picked):
+            self.sets[r].standardize(rows.numpy(), out=self._host[r, :n].view(-1, d))
+        if self._host is not self._y:
             self._y[:, :n].copy_(self._host[:, :n], non_blocking=True)
             if self._y.device.type == "cuda":
                 # The host's buffer is filled again before long.
                 torch.cuda.current_stream(self._y.device).synchronize()
+        return self._y[:, :n]
 
     def _draw(self) -> None:
         """New normal numbers: for each model those that it would have alone."""
         if self._noise_buffer.numel() == 0:
             return
-        for r, (size, generator) in enumerate(zip(self._sizes, self._noise, strict=True)):
-            own = self._noise_buffer[r]
-            if size == self.size:
+        for (own, alone), generator in zip(self._noise_of, self._noise, strict=True):
+            if alone is own:
                 own.normal_(generator=generator)
             else:
-                drawn = own.new_empty(own.shape[0], size, own.shape[2])
-                own[:, :size] = drawn.normal_(generator=generator)
+                alone.copy_(own.new_empty(alone.shape).normal_(generator=generator))
