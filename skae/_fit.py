@@ -65,42 +65,41 @@ def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
     for i, job in enumerate(jobs):
         groups.setdefault(job.program(), []).append(i)
     outcomes: dict[int, Outcome] = {}
+    # An interrupt ends them all.
+    interrupted = Event()
     for group in groups.values():
         first = jobs[group[0]].module
         most = max(_MOST_BYTES // (_COPIES * first.n_weights * first.ratio.itemsize), 1)
         for members in in_parts(group, most):
-            found = _fit_group([jobs[i] for i in members])
+            found = _fit_group([jobs[i] for i in members], interrupted)
             outcomes.update(zip(members, found, strict=True))
     return [outcomes[i] for i in range(len(jobs))]
 
 
-def _fit_group(jobs: Sequence[Job]) -> list[Outcome]:
-    """Train models that are alike: in parts that stay in the cache, on all cores."""
+def _fit_group(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:
+    """Train models that are alike: each core its share, in parts that stay in the cache."""
     module, settings = jobs[0].module, jobs[0].settings
     rows = settings.rows_per_batch(len(jobs[0].rows))
     # A step goes over the weights three times: forwards, and backwards for two.
     step = 3 * rows * module.n_weights
-    most, n_threads = len(jobs), 1
+    parts, shares = [jobs], [jobs]
     if module.ratio.device.type == "cpu":
+        size = -(-len(jobs) // torch.get_num_threads())
+        if size < len(jobs) and is_worth_a_thread(step * size):
+            shares = in_parts(jobs, size)
         numbers = 4 * module.n_weights + 8 * rows * module.width
-        most = min(max(_CACHE_BYTES // (numbers * module.ratio.itemsize), 1), len(jobs))
-        n_threads = min(torch.get_num_threads(), len(jobs))
-        share = -(-len(jobs) // n_threads)
-        if is_worth_a_thread(step * share):
-            most = -(-share // -(-share // most))
-        else:
-            n_threads = 1
-    parts = in_parts(jobs, most)
-    interrupted, turn = Event(), Lock()
+        most = max(_CACHE_BYTES // (numbers * module.ratio.itemsize), 1)
+        parts = [part for share in shares for part in in_parts(share, most)]
+    calls = [partial(_try_to_fit, part, interrupted) for part in parts]
     with tf32_products(settings.precision == "tf32"):
-        if n_threads > 1:
+        if len(shares) > 1:
+            turn = Lock()
             for job in jobs:
                 job.callbacks.turn = turn
-            calls = [partial(_try_to_fit, part, interrupted) for part in parts]
-            found = on_cores(calls, n_threads, interrupted)
+            found = on_cores(calls, len(shares), interrupted)
         else:
-            with suitable_threads(step * most):
-                found = [_try_to_fit(part, interrupted) for part in parts]
+            with suitable_threads(step * len(parts[0])):
+                found = [call() for call in calls]
     return list(chain.from_iterable(found))
 
 
@@ -121,7 +120,7 @@ def fit_modules(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:
     jobs : sequence of R Job
         The models; of the same shapes, batch size and number of batches.
     interrupted : Event
-        Set when the user interrupts, and that is another thread's to notice.
+        Set when the user interrupts; then this training ends too.
 
     Returns
     -------
@@ -156,6 +155,7 @@ def fit_modules(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:
                     for i, f in enumerate(running):
                         f.recorder.parameters, f.recorder.model = parameters, i
     except KeyboardInterrupt:
+        interrupted.set()
         for f in running:
             f.recorder.restore()
             f.recorder.warnings.append(("Training interrupted by user.", UserWarning))

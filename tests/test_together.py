@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, _together
+from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, _threads, _together
 from skae._fit import in_parts
 from skae._together import compute, fit_together, run_together
 
@@ -439,3 +439,105 @@ def test_starts_and_scores_meet(X, two_threads, monkeypatch):
     assert_allclose(
         scores, [vae(n_components=k).fit(X).score(X) for k in (1, 2)], rtol=1e-9
     )
+
+
+# Training on all cores
+
+
+@pytest.fixture(params=["shares", "parts"])
+def on_all_cores(request, two_threads, monkeypatch):
+    """Two threads train, whatever the size of the models."""
+    monkeypatch.setattr(_threads, "_WORTH_A_THREAD", 0)
+    if request.param == "parts":
+        monkeypatch.setattr(_fit, "_CACHE_BYTES", 0)
+    return request.param
+
+
+def test_each_core_trains_a_share(X, on_all_cores, monkeypatch):
+    """With the results of each model alone, and one thread of torch's for each share."""
+    trained = []
+    original = _fit.fit_modules
+
+    def fit_modules(jobs, interrupted):
+        trained.append((len(jobs), threading.get_ident(), torch.get_num_threads()))
+        return original(jobs, interrupted)
+
+    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
+    calls = [lambda b=b: vae(beta=b).fit(X).score(X) for b in range(1, 6)]
+    scores = run_together(calls, 5)
+    sizes, names, n_threads = zip(*trained, strict=True)
+    assert sorted(sizes) == ([2, 3] if on_all_cores == "shares" else 5 * [1])
+    assert threading.get_ident() not in names
+    assert set(n_threads) == {1}
+    assert_allclose(scores, [call() for call in calls], rtol=1e-9)
+
+
+class Jealous(Interrupting):
+    """A callback that notices another one of its kind at work."""
+
+    inside = 0
+
+    def on_fit_task_end(self, estimator, context):
+        Jealous.inside += 1
+        time.sleep(0.002)
+        alone = Jealous.inside == 1
+        Jealous.inside -= 1
+        if not alone:
+            raise AssertionError("two at the same time")
+        return False
+
+
+def test_callbacks_are_called_one_at_a_time(X, on_all_cores):
+    calls = [lambda b=b: vae(beta=b).set_callbacks(Jealous()).fit(X) for b in (1, 2, 3)]
+    assert [model.n_iter_ for model in run_together(calls, 3)] == [4, 4, 4]
+
+
+class Raising(Interrupting):
+    """A callback that fails."""
+
+    def on_fit_task_end(self, estimator, context):
+        raise ArithmeticError("of a callback")
+
+
+def test_an_error_on_one_core_is_no_others(X, on_all_cores):
+    def call(i):
+        model = vae(beta=1 + i)
+        if i == 1:
+            model.set_callbacks(Raising())
+        try:
+            return model.fit(X).n_iter_
+        except ArithmeticError:
+            return "failed"
+
+    calls = [lambda i=i: call(i) for i in range(4)]
+    assert run_together(calls, 4) == [4, "failed", 4, 4]
+
+
+def test_interrupt_of_all_cores(X, on_all_cores):
+    """Each thread ends with a whole epoch, and those that have not begun do not begin."""
+
+    def call(i):
+        model = vae(max_iter=3000, tol=0, n_iter_no_change=3000, beta=1 + i)
+        if i == 0:
+            model.set_callbacks(Interrupting())
+        return model.fit(X)
+
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        models = run_together([lambda i=i: call(i) for i in range(4)], 4)
+    assert all(m.n_iter_ < 3000 for m in models)
+    assert all(np.isfinite(m.score(X)) for m in models)
+
+
+def test_an_interrupt_ends_other_shapes_too(X, counted):
+    def call(i):
+        model = vae(n_components=i, max_iter=500, tol=0, n_iter_no_change=500)
+        if i == 1:
+            model.set_callbacks(Interrupting())
+        return model.fit(X)
+
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        models = run_together([lambda i=i: call(i) for i in (1, 2)], 2)
+    assert counted == [1, 1]
+    assert models[0].n_iter_ in {4, 5}
+    assert models[1].n_iter_ == 0
+    assert all(np.isfinite(m.score(X)) for m in models)
