@@ -274,8 +274,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 else:
                     # A second start in closed form would be the first one again.
                     init = self.init if i == 0 else "random"
-                    begin = partial(start, module, objective, rows, units)
-                    begin = partial(begin, init=init, fixed_scale=fixed_scale)
+                    task = module, objective, rows, units
+                    begin = partial(start, *task, init=init, fixed_scale=fixed_scale)
                     compute(begin) if is_built_in(module, objective) else begin()
             callbacks = EpochCallbacks(
                 context, told, partial(_attributes_now, module, units), is_silent=i > 0

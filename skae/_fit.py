@@ -12,7 +12,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
-from skae._job import Job, Outcome
+from skae._job import Job, Outcome, is_built_in
 from skae._module import AutoencoderModule
 from skae._random import torch_generator
 from skae._recorder import Recorder
@@ -85,7 +85,8 @@ def _fit_group(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:
     parts, shares = [jobs], [jobs]
     if module.ratio.device.type == "cpu":
         size = -(-len(jobs) // torch.get_num_threads())
-        if size < len(jobs) and is_worth_a_thread(step * size):
+        may = is_built_in(module, jobs[0].objective) and is_worth_a_thread(step * size)
+        if size < len(jobs) and may:
             shares = in_parts(jobs, size)
         numbers = 4 * module.n_weights + 8 * rows * module.width
         most = max(_CACHE_BYTES // (numbers * module.ratio.itemsize), 1)

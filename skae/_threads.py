@@ -30,7 +30,7 @@ def suitable_threads(multiply_adds: float) -> Iterator[None]:
     ------
     None
     """
-    if is_worth_a_thread(multiply_adds):
+    if is_worth_a_thread(multiply_adds) or torch.get_num_threads() == 1:
         yield
         return
     with _one_thread():
