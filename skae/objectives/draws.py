@@ -1,5 +1,7 @@
 """Standard normal draws for the expectations over a posterior."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
@@ -78,12 +80,14 @@ def shifted_normal(draws: Tensor, shift: Tensor) -> Tensor:
     return torch.special.ndtri(uniform.clamp(2.0**-32, 1 - 2.0**-32))
 
 
+@lru_cache(maxsize=16)
 def matched_normal(n_components: int, min_draws: int = 32) -> Tensor:
     """A fixed set of standard normal draws with exact first and second moments.
 
     Antithetic pairs make the mean and all odd moments vanish, and the set is whitened, so
     its covariance is exactly the identity. An expectation of anything quadratic in the
-    draws has no error, and the ELBO of a linear Gaussian model with it.
+    draws has no error, and the ELBO of a linear Gaussian model with it. A fit asks for the
+    same set several times, and a search some hundred times: it is remembered.
 
     Parameters
     ----------
@@ -95,10 +99,12 @@ def matched_normal(n_components: int, min_draws: int = 32) -> Tensor:
     Returns
     -------
     Tensor of shape (n_draws, n_components)
-        Draws, float64.
+        Draws, float64; not to be written to.
     """
     n_pairs = max(-(-min_draws // 2), n_components)
-    half = sobol_normal(n_pairs, n_components, seed=0)
-    q, r = torch.linalg.qr(half)
-    half = q * r.diagonal().sign() * n_pairs**0.5
-    return torch.cat([half, -half])
+    # Outside of inference mode, so that whoever asks next may use them with gradients.
+    with torch.inference_mode(False), torch.no_grad():
+        half = sobol_normal(n_pairs, n_components, seed=0)
+        q, r = torch.linalg.qr(half)
+        half = q * r.diagonal().sign() * n_pairs**0.5
+        return torch.cat([half, -half])
