@@ -15,6 +15,8 @@ T = TypeVar("T")
 # Multiply-adds of a step below which handing work to a second thread costs more than the
 # thread brings; and where others compute too, waiting for it costs fifty times that.
 _WORTH_A_THREAD = 2**25
+# Seconds after which an interrupt is looked for.
+_PATIENCE = 0.1
 
 
 @contextmanager
@@ -82,7 +84,9 @@ def on_cores(
     with _one_thread(), ThreadPoolExecutor(n_threads) as pool:
         futures = [pool.submit(copy_context().run, run, call) for call in calls]
         try:
-            wait(futures)
+            # Not every interrupt wakes a thread that waits without end.
+            while wait(futures, timeout=_PATIENCE).not_done:
+                pass
         except KeyboardInterrupt:
             interrupted.set()
         return [future.result() for future in futures]
