@@ -262,7 +262,7 @@ _ACTIVATIONS: dict[type[nn.Module], type[Layer]] = {
 
 
 def is_known(network: nn.Module) -> bool:
-    """Whether :class:`Half` can be built with this network.
+    """Whether the engine has derivatives for this network.
 
     Parameters
     ----------
