@@ -8,6 +8,7 @@ the codes after training, which scores, bounds and samples then take.
 """
 
 import matplotlib.pyplot as plt
+import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -30,7 +31,8 @@ for name, model in models.items():
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
 for ax, (name, model) in zip(axes, models.items(), strict=True):
     images = model.sample(64, random_state=0, noise=False).reshape(8, 8, 8, 8)
-    ax.imshow(images.transpose(0, 2, 1, 3).reshape(64, 64), cmap="gray_r", vmin=0, vmax=1)
+    images = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 1, 3)
+    ax.imshow(images.reshape(80, 80), cmap="gray_r", vmin=0, vmax=1)
     ax.set(title=f"samples, {name}", xticks=[], yticks=[])
 plt.show()
 
