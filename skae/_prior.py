@@ -34,7 +34,7 @@ def check_prior(prior: Any) -> None:
     Raises
     ------
     TypeError
-        If it is a class, and not an instance of it.
+        If it is a class, and not an instance of it, or cannot be cloned.
     ValueError
         If a parameter of its own is out of range.
     """
@@ -44,6 +44,12 @@ def check_prior(prior: Any) -> None:
         )
     if hasattr(prior, "_parameter_constraints"):
         prior._validate_params()
+    if prior is None:
+        return
+    try:
+        clone(prior)
+    except TypeError as error:
+        raise TypeError(f"prior cannot be used: {error}") from error
 
 
 def fit_prior(
@@ -91,12 +97,15 @@ def fit_prior(
     codes = mean + np.exp(log_std) * random_state.standard_normal(mean.shape)
     fitted = _with_seed(clone(prior), random_state, only_where_missing=True)
     try:
-        return fitted.fit(codes)
+        fitted.fit(codes)
+        # What it cannot do it should say now, and not when it is asked for a sample.
+        sample_prior(fitted, 1, RandomState(0))
+        return fitted
     # It is anybody's estimator. What was trained must not be lost with it.
     except Exception as error:
         warnings.warn(
-            f"The prior {prior!r} could not be fitted to the codes, so it stays the "
-            f"standard normal: {error}",
+            f"The prior {prior!r} could not be fitted to the codes or sampled, so it "
+            f"stays the standard normal: {error!r}",
             ConvergenceWarning,
             # Above are the estimator's _fit twice, fit, its wrapper, and who called.
             stacklevel=6,
@@ -120,8 +129,12 @@ def log_ratio(prior: Any, z: Tensor) -> Tensor:
         The difference, in nats.
     """
     codes = z.double().cpu().numpy()
-    normal = -0.5 * (np.square(codes).sum(axis=1) + codes.shape[1] * math.log(2 * math.pi))
-    return torch.from_numpy(prior.score_samples(codes) - normal).to(z)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = np.square(codes).sum(axis=1)
+        normal = -0.5 * (squared + codes.shape[1] * math.log(2 * math.pi))
+        ratio = prior.score_samples(codes) - normal
+    # So far out that neither density is a number, the likelihood says all there is to say.
+    return torch.from_numpy(np.where(np.isfinite(normal), ratio, 0.0)).to(z)
 
 
 def sample_prior(prior: Any, n_samples: int, random_state: RandomState) -> np.ndarray:

@@ -166,6 +166,32 @@ def test_a_row_has_its_score_alone(blobs):
     assert_allclose(together[:5], alone, rtol=1e-9)
 
 
+class NoEstimator:
+    """It has the methods, but cannot be cloned."""
+
+    fit = score_samples = sample = StandardNormal.fit
+
+
+def test_what_cannot_be_cloned_is_refused_before_training(blobs, monkeypatch):
+    monkeypatch.delattr("skae._base.fit_together")
+    with pytest.raises(TypeError, match="prior cannot be used: Cannot clone"):
+        vae(NoEstimator()).fit(blobs[0])
+
+
+def test_a_prior_without_samples_is_noticed_by_fit(blobs):
+    with pytest.warns(ConvergenceWarning, match="NotImplementedError"):
+        model = vae(KernelDensity(kernel="exponential")).fit(blobs[0])
+    assert model.sample(2, random_state=0).shape == (2, 5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_of_extreme_rows(blobs):
+    model = vae(GaussianMixture(4, random_state=0)).fit(blobs[0])
+    far = blobs[1][:2] * 1e6
+    assert np.isfinite(model.score_samples(far)).all()
+    assert (model.score_samples(far * 1e194) == -np.inf).all()
+
+
 def test_a_prior_that_fails_loses_no_training(blobs):
     X, X_test = blobs
     with pytest.warns(ConvergenceWarning, match="no density today") as caught:
