@@ -38,11 +38,13 @@ _SEEDS = np.iinfo(np.int32).max
 _SEEN = ("n_features_in_", "feature_names_in_")
 
 
-def _attributes_now(module: AutoencoderModule, units: Units) -> dict[str, Any]:
+def _attributes_now(
+    module: AutoencoderModule, units: Units, further: dict[str, Any]
+) -> dict[str, Any]:
     """Fitted attributes of a model in training."""
     module = copy.deepcopy(module).eval()
     module.leave_shared_memory()
-    return fitted_attributes(module, units)
+    return {**fitted_attributes(module, units), **further}
 
 
 def _of_starts(random_state: RandomState, n: int) -> list[RandomState]:
@@ -278,7 +280,10 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                     begin = partial(start, *task, init=init, fixed_scale=fixed_scale)
                     compute(begin) if is_built_in(module, objective) else begin()
             callbacks = EpochCallbacks(
-                context, told, partial(_attributes_now, module, units), is_silent=i > 0
+                context,
+                told,
+                partial(_attributes_now, module, units, self._further_attributes(None)),
+                is_silent=i > 0,
             )
             jobs.append(
                 Job(
@@ -307,8 +312,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         context.call_on_fit_task_end(**told, reconstruction_attributes={})
         return self
 
-    def _further_attributes(self, job: Job) -> dict[str, Any]:
-        """What a fit leaves beside the model that was trained."""
+    def _further_attributes(self, job: Job | None) -> dict[str, Any]:
+        """What a fit leaves beside the model; without a job, while that is in training."""
         return {}
 
     def _validate_held_out(self, X_val: ArrayLike) -> np.ndarray:

@@ -23,7 +23,7 @@ from skae._threads import (
     suitable_threads,
     tf32_products,
 )
-from skae.engine import make_step
+from skae.engine import is_known, make_step
 from skae.training import (
     Adam,
     Annealing,
@@ -279,7 +279,13 @@ def _flatten(modules: Sequence[AutoencoderModule]) -> FlatParameters:
         # The penalty pulls the networks' correction towards 0, so the model towards its
         # linear path; biases go free.
         penalized=[p for net in networks for p in net.parameters() if p.ndim > 1],
+        may_transpose=_is_known(modules[0]),
     )
+
+
+def _is_known(module: AutoencoderModule) -> bool:
+    """Whether the networks are none that a user wrote."""
+    return is_known(module.encoder) and is_known(module.decoder)
 
 
 def _trained(module: AutoencoderModule) -> list[nn.Parameter]:
@@ -304,4 +310,6 @@ def _make_batches(jobs: Sequence[Job]) -> Batches:
         device=device,
         order=[torch_generator(job.random_state, cpu) for job in jobs],
         noise=[torch_generator(job.random_state, device) for job in jobs],
+        # A network that normalises over a batch would take what fills it up for data.
+        fill_up=_is_known(module),
     )

@@ -129,12 +129,15 @@ def log_ratio(prior: Any, z: Tensor) -> Tensor:
         The difference, in nats.
     """
     codes = z.double().cpu().numpy()
+    finite = np.isfinite(codes).all(axis=1)
+    codes = np.where(finite[:, None], codes, 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
         squared = np.square(codes).sum(axis=1)
         normal = -0.5 * (squared + codes.shape[1] * math.log(2 * math.pi))
         ratio = prior.score_samples(codes) - normal
     # So far out that neither density is a number, the likelihood says all there is to say.
-    return torch.from_numpy(np.where(np.isfinite(normal), ratio, 0.0)).to(z)
+    known = finite & np.isfinite(normal)
+    return torch.from_numpy(np.where(known, ratio, 0.0)).to(z)
 
 
 def sample_prior(prior: Any, n_samples: int, random_state: RandomState) -> np.ndarray:

@@ -87,8 +87,10 @@ def on_cores(
             # Not every interrupt wakes a thread that waits without end.
             while wait(futures, timeout=_PATIENCE).not_done:
                 pass
-        except KeyboardInterrupt:
+        except BaseException as error:
             interrupted.set()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
         return [future.result() for future in futures]
 
 

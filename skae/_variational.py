@@ -379,19 +379,14 @@ class VariationalAutoencoder(BaseAutoencoder):
     def _make_objective(self) -> ELBO:
         return ELBO(self.beta, self.kl_schedule, self.n_mc_samples)
 
-    @property
-    def _prior(self) -> Any:
-        # For a callback that looks on, there is none yet.
-        return getattr(self, "prior_", None)
-
     def _fitted_objective(self) -> ELBO:
-        ratio = None if self._prior is None else partial(log_ratio, self._prior)
+        ratio = None if self.prior_ is None else partial(log_ratio, self.prior_)
         # A score depends neither on beta nor on a schedule.
         return ELBO(1.0, "constant", 1, ratio)
 
-    def _further_attributes(self, job: Job) -> dict[str, Any]:
-        prior = self.prior
-        if prior is not None:
+    def _further_attributes(self, job: Job | None) -> dict[str, Any]:
+        prior = None if job is None else self.prior
+        if job is not None and prior is not None:
             objective = self._make_objective()
             prior = fit_prior(
                 prior, job.module, objective, job.rows, job.units, job.random_state
@@ -564,11 +559,11 @@ class VariationalAutoencoder(BaseAutoencoder):
         device = module.ratio.device
         source = local_random_state(random_state)
         generator = torch_generator(source, device)
-        if self._prior is None:
+        if self.prior_ is None:
             z = module.ratio.new_empty(n_samples, self.n_components_)
             z.normal_(generator=generator)
         else:
-            codes = sample_prior(self._prior, n_samples, source)
+            codes = sample_prior(self.prior_, n_samples, source)
             z = torch.from_numpy(codes).to(module.ratio)
         with torch.inference_mode():
             loc, outputs = module.decode(z)

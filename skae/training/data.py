@@ -115,8 +115,8 @@ class Batches:
 
     The rows of a model are split into batches whose sizes differ by one at most, so that
     no epoch ends with a batch of a single row. All batches have the size of the largest,
-    or the next multiple of eight, which products take less time for: one that has fewer
-    rows is filled up with rows of no weight.
+    or with ``fill_up`` the next multiple of eight, which products take less time for: one
+    that has fewer rows is filled up with rows of no weight.
 
     Parameters
     ----------
@@ -136,6 +136,8 @@ class Batches:
         Sources of the random orders, on the CPU.
     noise : sequence of R torch.Generator
         Sources of the normal numbers, on the device.
+    fill_up : bool, default=True
+        Whether to make the sizes round.
     resident : Tensor of shape (n_1 + ... + n_R, n_features), default=None
         The standardised rows of all models, where they are there already.
 
@@ -156,6 +158,7 @@ class Batches:
         device: torch.device,
         order: Sequence[torch.Generator],
         noise: Sequence[torch.Generator],
+        fill_up: bool = True,
         resident: Tensor | None = None,
     ) -> None:
         counts = {-(-len(s) // batch_size) for s in sets}
@@ -167,7 +170,10 @@ class Batches:
         self.shuffle = shuffle
         self.noise_shape = noise_shape
         self._order, self._noise = order, noise
-        self._sizes = [_round_up(-(-len(s) // self.n_batches)) for s in sets]
+        self.fill_up = fill_up
+        self._sizes = [-(-len(s) // self.n_batches) for s in sets]
+        if fill_up:
+            self._sizes = [_round_up(size) for size in self._sizes]
         self.size = max(self._sizes)
         slots, shares = zip(*map(self._fill_up, sets), strict=True)
         self._slots = [torch.from_numpy(s.reshape(-1)) for s in slots]
@@ -251,6 +257,7 @@ class Batches:
             device=self._y.device,
             order=[self._order[r] for r in chosen],
             noise=[self._noise[r] for r in chosen],
+            fill_up=self.fill_up,
             resident=resident,
         )
 

@@ -23,6 +23,8 @@ class FlatParameters:
         moves into the flat buffer.
     penalized : sequence of Parameter
         Those of the first model that the L2 penalty is for, and so their likes.
+    may_transpose : bool, default=True
+        Whether a matrix may lie transposed, which a user's module need not expect.
 
     Attributes
     ----------
@@ -34,7 +36,9 @@ class FlatParameters:
         self,
         models: Sequence[Sequence[nn.Parameter]],
         penalized: Sequence[nn.Parameter] = (),
+        may_transpose: bool = True,
     ) -> None:
+        self._may_transpose = may_transpose
         self._models = models
         self._penalized = {id(p) for p in penalized}
         likes_of = list(zip(*models, strict=True))
@@ -70,7 +74,7 @@ class FlatParameters:
         parts = flat.split([R * p.numel() for p in first])
         return [
             part.view(R, *p.shape[::-1]).mT
-            if _is_better_transposed(p)
+            if self._may_transpose and _is_better_transposed(p)
             else part.view(R, *p.shape)
             for part, p in zip(parts, first, strict=True)
         ]
@@ -153,7 +157,8 @@ class FlatParameters:
         """
         models = [self._models[r] for r in chosen]
         pairs = zip(self._models[0], models[0], strict=True)
-        return FlatParameters(models, [q for p, q in pairs if id(p) in self._penalized])
+        penalized = [q for p, q in pairs if id(p) in self._penalized]
+        return FlatParameters(models, penalized, self._may_transpose)
 
 
 class Adam:
