@@ -208,3 +208,40 @@ def test_a_prior_that_fails_loses_no_training(blobs):
 def test_what_is_no_density_is_refused(blobs, prior):
     with pytest.raises((ValueError, TypeError), match=r"prior|Mixture|bandwidth"):
         vae(prior).fit(blobs[0])
+
+
+def test_rows_beyond_all_numbers_have_scores(blobs):
+    """They are what they are without a prior: nothing that raises."""
+    far = np.full((2, 5), 3e38, dtype=np.float32)
+    model = vae(GaussianMixture(4, random_state=0)).fit(blobs[0].astype(np.float32))
+    plain = vae(None).fit(blobs[0].astype(np.float32))
+    assert_array_equal(model.score_samples(far), plain.score_samples(far))
+
+
+class Onlooker:
+    """A callback that asks the model in training for its prior."""
+
+    def __init__(self):
+        self.seen = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name == "epoch":
+            self.seen.append(fitted_estimator.prior_)
+        return False
+
+
+def test_callbacks_hear_of_no_earlier_prior(blobs):
+    onlooker = Onlooker()
+    model = vae(GaussianMixture(2), max_iter=2).fit(blobs[0])
+    model.set_callbacks(onlooker).fit(blobs[0])
+    assert onlooker.seen == [None, None]
+    assert model.prior_ is not None

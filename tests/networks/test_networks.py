@@ -281,3 +281,29 @@ def test_an_mlp_object_is_the_same_as_its_name(X):
     np.testing.assert_array_equal(
         by_name.fit(X).score_samples(X), by_object.fit(X).score_samples(X)
     )
+
+
+class Flattened(nn.Module):
+    """A linear map that takes its weight for a line of numbers."""
+
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, n_inputs) / 4)
+        self.last = nn.Linear(16, n_outputs)
+
+    def forward(self, x):
+        return self.last(x @ self.weight.view(-1).view(self.weight.shape).T)
+
+
+class Viewing(BaseEstimator):
+    def encoder(self, n_features, n_outputs):
+        return Flattened(n_features, n_outputs)
+
+    def decoder(self, n_components, n_outputs):
+        return Flattened(n_components, n_outputs)
+
+
+def test_a_users_weights_lie_as_they_were_made(X):
+    """Only those of known networks may lie transposed while they are trained."""
+    model = VariationalAutoencoder(2, network=Viewing(), max_iter=2, random_state=0).fit(X)
+    assert np.isfinite(model.score(X))

@@ -700,3 +700,12 @@ def test_a_fit_does_not_import_compilers():
     assert "torch._inductor" not in after
     assert "sympy" not in after
     assert not {m for m in new if m.startswith(("torch._", "torch.fx", "torch.optim"))}
+
+
+def test_sizes_that_are_not_filled_up():
+    """Every row of a batch of 33 is one of the data, each of them once."""
+    batches = make_batches(numbered(99), batch_size=33, fill_up=False)
+    for y, share, _ in batches.epoch():
+        assert len(y[0].unique(dim=0)) == y.shape[1] == 33
+        assert (share > 0).all()
+    assert batches.select([0]).size == 33
