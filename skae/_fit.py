@@ -107,9 +107,9 @@ def _fit_group(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:
 def _try_to_fit(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:
     try:
         return fit_modules(jobs, interrupted)
+    # Whatever it is, each of these fits raises it to its own caller (a search has an
+    # error_score for that), and the others go on.
     except Exception as error:
-        # Whatever it is, each of these fits raises it to its own caller (a search has an
-        # error_score for that), and the others go on.
         return [Outcome([], error=error) for _ in jobs]
 
 

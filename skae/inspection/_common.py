@@ -1,5 +1,6 @@
 """What the displays share: the model to draw, axes, styles and ticks."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
@@ -30,7 +31,7 @@ def check_matplotlib(caller: str) -> None:
         If matplotlib is not installed; it names the extra.
     """
     try:
-        import matplotlib  # noqa: F401  (only to see whether it is there)
+        import_module("matplotlib")
     except ImportError as error:
         raise ImportError(
             f"{caller} needs matplotlib: install it with `pip install skae[plot]`."

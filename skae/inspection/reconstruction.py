@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array
+from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skae.inspection._common import Display, check_matplotlib, styled
@@ -279,7 +279,7 @@ class ReconstructionDisplay(Display):
                 f"image_shape={image_shape} has {np.prod(image_shape)} pixels, but X has "
                 f"{data.shape[1]} features."
             )
-        codes = estimator.transform(X[:n_samples])  # type: ignore[index]
+        codes = estimator.transform(_safe_indexing(X, slice(n_samples)))
         X_hat = np.asarray(estimator.inverse_transform(codes))
         display = cls(
             X=data[:n_samples],
