@@ -10,10 +10,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from torch import nn
 
 from skae._job import Job, Outcome, is_built_in
-from skae._module import AutoencoderModule
 from skae._random import torch_generator
 from skae._recorder import Recorder
 from skae._threads import (
@@ -23,7 +21,7 @@ from skae._threads import (
     suitable_threads,
     tf32_products,
 )
-from skae.engine import is_known, make_step
+from skae.engine import flatten, is_known, make_step
 from skae.training import (
     Adam,
     Annealing,
@@ -132,7 +130,9 @@ def fit_modules(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:
     -----
     If the user interrupts, the last whole epoch counts.
     """
-    parameters = _flatten([job.module for job in jobs])
+    settings = jobs[0].settings
+    modules = [job.module for job in jobs]
+    parameters = flatten(modules, jobs[0].objective, settings.autocast)
     batches = _make_batches(jobs)
     followed = [_Followed(job, parameters, i, interrupted) for i, job in enumerate(jobs)]
     adam = Adam(parameters, [job.settings.alpha / len(job.rows) for job in jobs])
@@ -145,7 +145,7 @@ def fit_modules(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:
                     [f.job.objective for f in running],
                     adam.parameters,
                     batches.size,
-                    jobs[0].settings.autocast,
+                    settings.autocast,
                 )
                 annealings = [f.annealing for f in running]
                 epoch, left = train(step, batches, adam, annealings, running, epoch)
@@ -271,27 +271,6 @@ class _Followed:
         return Outcome(recorder.epochs, loss, warnings=recorder.warnings)
 
 
-def _flatten(modules: Sequence[AutoencoderModule]) -> FlatParameters:
-    """The parameters of the models, in one buffer."""
-    networks = [modules[0].encoder, modules[0].decoder]
-    return FlatParameters(
-        [_trained(module) for module in modules],
-        # The penalty pulls the networks' correction towards 0, so the model towards its
-        # linear path; biases go free.
-        penalized=[p for net in networks for p in net.parameters() if p.ndim > 1],
-        may_transpose=_is_known(modules[0]),
-    )
-
-
-def _is_known(module: AutoencoderModule) -> bool:
-    """Whether the networks are none that a user wrote."""
-    return is_known(module.encoder) and is_known(module.decoder)
-
-
-def _trained(module: AutoencoderModule) -> list[nn.Parameter]:
-    return [p for p in module.parameters() if p.requires_grad]
-
-
 def _make_batches(jobs: Sequence[Job]) -> Batches:
     settings, module = jobs[0].settings, jobs[0].module
     device = module.ratio.device
@@ -311,5 +290,5 @@ def _make_batches(jobs: Sequence[Job]) -> Batches:
         order=[torch_generator(job.random_state, cpu) for job in jobs],
         noise=[torch_generator(job.random_state, device) for job in jobs],
         # A network that normalises over a batch would take what fills it up for data.
-        fill_up=_is_known(module),
+        fill_up=is_known(module.encoder) and is_known(module.decoder),
     )

@@ -68,7 +68,7 @@ def parts(workload, n_models):
     """Cells of a row: times of the parts for each model, and the number of operations."""
     X = make(workload, quick=True)
     jobs = [start(workload, X, seed) for seed in range(n_models)]
-    parameters = _fit._flatten([job.module for job in jobs])
+    parameters = _fit.flatten([job.module for job in jobs], jobs[0].objective)
     batches = _fit._make_batches(jobs)
     adam = _fit.Adam(parameters, [1e-3] * n_models)
     modules, objectives = [j.module for j in jobs], [j.objective for j in jobs]
@@ -76,13 +76,11 @@ def parts(workload, n_models):
     y, share, noise = next(batches.epoch())
     progress = [0.5] * n_models
     dense = [
-        (layer, half is step.decoder or i > 0)
+        (layer, half is step.decoder or i > 0)  # the data want no gradient
         for half in (step.encoder, step.decoder)
-        for i, layer in enumerate([half.linear, *half.network.layers])
+        for i, layer in enumerate([half.first, *half.rest.layers])
         if isinstance(layer, Dense)
     ]
-    # The encoder's first two take in the data, and pass no gradient on.
-    dense[1] = dense[1][0], False
 
     def products():
         with torch.inference_mode():

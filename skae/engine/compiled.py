@@ -74,25 +74,33 @@ class CompiledStep:
         self.decoder = Half(
             first.linear_decoder, first.decoder, n_draws * n, stacked, empty
         )
-        self.latents.bind(self.decoder.grad_input)
 
         self.n_draws = n_draws
         self.x = empty(n, d)
         # Standardised residuals first, then derivatives with respect to what was decoded.
-        self.grad = empty(n_draws * n, d + self.scale.n_outputs)
-        self.t, self.grad_outputs = self.grad[..., :d], self.grad[..., d:]
-        v, self.outputs = self.decoder.out[..., :d], self.decoder.out[..., d:]
+        self.t, self.grad_outputs = self.decoder.grad_out.tensor_split([d], dim=2)
+        v, self.outputs = self.decoder.out.tensor_split([d], dim=2)
         by_draw = (n_draws, n)
         self._v, self._t = v.unflatten(1, by_draw), self.t.unflatten(1, by_draw)
         self._x, self._gain = self.x[:, None], self.gain[:, None]
+        self.minus_gain = -self.gain
         self.scratch = empty(n_draws * n, d)
-        self.by_row = empty(n_draws * n, 1)
         self.kl_weights = empty(1, 1)
         self.kl_share = empty(n, 1)
-        n_metrics = 1 + self.latents.kl(empty(n, 1)).shape[1]
-        self.metrics = parameters.values.new_empty(n_metrics, R).T
-        self._log_likelihood = self.metrics[:, :1, None]
-        self._kl = self.metrics[:, 1:]
+        # What rows count for each draw; the batch's own shares if there is one draw.
+        self._draw_share = empty(n_draws * n, 1)
+        self._by_draw = self._draw_share.unflatten(1, by_draw)
+        # The log-likelihood of each row, and its KL: what metrics are means of.
+        by_row = empty(n, 1 + self.latents.n_kl)
+        self._by_row = by_row.mT
+        self._row_log_likelihood = by_row[..., :1]
+        self._draw_log_likelihood = self._row_log_likelihood
+        if n_draws > 1:
+            self._draw_log_likelihood = empty(n_draws * n, 1)
+        self._log_likelihoods = self._draw_log_likelihood.unflatten(1, by_draw)
+        self.latents.bind(self.decoder.grad_input, by_row[..., 1:])
+        self._means = parameters.values.new_empty(R, by_row.shape[2], 1)
+        self.metrics = self._means[..., 0]
         self._kl_weights: list[float] = []
 
     def __call__(
@@ -118,13 +126,14 @@ class CompiledStep:
         with torch.inference_mode():
             self.encoder.forward(y).mul_(self.code_gain)
             self.latents.forward(noise)
-            self._kl.copy_(self.latents.kl(share))
             self.decoder.forward(self.latents.z)
             self._reconstruct(y, share)
-            self.decoder.backward(self.grad, wants_input=True)
+            torch.bmm(self._by_row, share, out=self._means)
+            self.decoder.backward(wants_input=True)
             torch.mul(share, self.kl_weights, out=self.kl_share)
-            grad_heads = self.latents.backward(self.kl_share).mul_(self.code_gain)
-            self.encoder.backward(grad_heads, wants_input=False)
+            grad_heads = self.latents.backward(self.kl_share)
+            torch.mul(grad_heads, self.code_gain, out=self.encoder.grad_out)
+            self.encoder.backward(wants_input=False)
             return self.metrics
 
     def set_progress(self, progress: Sequence[float]) -> None:
@@ -151,18 +160,20 @@ class CompiledStep:
 
         weight = share
         if self.n_draws > 1:
-            weight = share.repeat(1, self.n_draws, 1).div_(self.n_draws)
+            self._by_draw.copy_(share[:, None]).div_(self.n_draws)
+            weight = self._draw_share
         likelihood.standard_log_prob(t, out=scratch)
         torch.sub(scratch, log_scale, out=scratch)
-        torch.sum(scratch, dim=2, keepdim=True, out=self.by_row)
-        torch.bmm(weight.mT, self.by_row, out=self._log_likelihood)
+        torch.sum(scratch, dim=2, keepdim=True, out=self._draw_log_likelihood)
+        if self.n_draws > 1:
+            torch.mean(self._log_likelihoods, dim=1, out=self._row_log_likelihood)
 
         if self.scale.is_trained:
             # w (1 - t psi(t))
             likelihood.influence_(scratch.copy_(t)).mul_(t).neg_().add_(1.0).mul_(weight)
             self.scale.backward(scratch, self.outputs, self.grad_outputs)
         # -w gain psi(t) / s
-        likelihood.influence_(t).mul_(weight).mul_(precision.mul(self.gain).neg_())
+        likelihood.influence_(t).mul_(weight).mul_(precision.mul(self.minus_gain))
 
 
 def is_compilable(module: AutoencoderModule, objective: Objective) -> bool:

@@ -15,38 +15,27 @@ class Latents(Protocol):
     All is done in places that are known beforehand, so that a step makes no views.
     """
 
+    n_kl: int  # components that have a KL
     z: Tensor  # (R, n_draws * n, k), the codes to decode, for each draw in turn
 
-    def bind(self, grad: Tensor) -> None:
-        """Say where the derivatives of the loss with respect to the codes will be.
+    def bind(self, grad: Tensor, kl: Tensor) -> None:
+        """Say where derivatives will be, and where the KL is wanted.
 
         Parameters
         ----------
         grad : Tensor of shape (R, n_draws * n, k)
-            The place.
+            Place of the derivatives of the loss with respect to the codes.
+        kl : Tensor of shape (R, n, n_kl)
+            Place for the KL of each row and component, in nats.
         """
 
     def forward(self, noise: Tensor) -> None:
-        """Make the codes from what the encoder says.
+        """Make the codes from what the encoder says, and their KL.
 
         Parameters
         ----------
         noise : Tensor of shape (R, n_draws, n, k)
             Standard normal numbers.
-        """
-
-    def kl(self, share: Tensor) -> Tensor:
-        """Mean KL of each component, in nats.
-
-        Parameters
-        ----------
-        share : Tensor of shape (R, n, 1)
-            What each row counts.
-
-        Returns
-        -------
-        Tensor of shape (R, k) or (R, 0)
-            The means.
         """
 
     def backward(self, kl_share: Tensor) -> Tensor:
@@ -78,19 +67,15 @@ class Code:
     """
 
     def __init__(self, heads: Tensor, n_draws: int, empty: Empty) -> None:
+        self.n_kl = 0
         self.z = heads
-        self._no_kl = heads.new_empty(len(heads), 0)
 
-    def bind(self, grad: Tensor) -> None:
+    def bind(self, grad: Tensor, kl: Tensor) -> None:
         """See `Latents.bind`."""
         self._grad = grad
 
     def forward(self, noise: Tensor) -> None:
         """See `Latents.forward`."""
-
-    def kl(self, share: Tensor) -> Tensor:
-        """See `Latents.kl`."""
-        return self._no_kl
 
     def backward(self, kl_share: Tensor) -> Tensor:
         """See `Latents.backward`."""
@@ -123,10 +108,11 @@ class Posterior:
 
     def __init__(self, heads: Tensor, n_draws: int, empty: Empty) -> None:
         n, k = heads.shape[1], heads.shape[2] // 2
-        self.n_draws = n_draws
+        self.n_draws, self.n_kl = n_draws, k
         self.mean, self.h = heads.split(k, dim=2)
         self.q, self.log_std, self.std = empty(n, k), empty(n, k), empty(n, k)
-        self.variance, self.twice_kl = empty(n, k), empty(n, k)
+        self.excess = empty(n, k)  # of the variance over 1, halved
+        self.minus_half = heads.new_full((), -0.5)
         self.z = empty(n_draws * n, k)
         # For each draw: z and s e.
         self._z = self.z.unflatten(1, (n_draws, n))
@@ -134,14 +120,13 @@ class Posterior:
         self._mean, self._std = self.mean[:, None], self.std[:, None]
         self.grad_heads = empty(n, 2 * k)
         self.grad_mean, self.grad_h = self.grad_heads.split(k, dim=2)
-        self.kl_sum = empty(1, k)
-        self._kl = self.kl_sum[:, 0]
 
-    def bind(self, grad: Tensor) -> None:
+    def bind(self, grad: Tensor, kl: Tensor) -> None:
         """See `Latents.bind`."""
         self.grad = grad.unflatten(1, self.moved.shape[1:3])
         # A single draw needs no sum.
         self.grad_sum, self.moved_sum = self.grad[:, 0], self.moved[:, 0]
+        self.kl = kl
 
     def forward(self, noise: Tensor) -> None:
         """See `Latents.forward`."""
@@ -151,15 +136,9 @@ class Posterior:
         torch.exp(self.log_std, out=self.std)
         torch.mul(noise, self._std, out=self.moved)
         torch.add(self._mean, self.moved, out=self._z)
-
-    def kl(self, share: Tensor) -> Tensor:
-        """See `Latents.kl`."""
-        torch.square(self.std, out=self.variance)
-        torch.addcmul(self.variance, self.mean, self.mean, out=self.twice_kl)
-        self.variance.sub_(1.0)
-        self.twice_kl.sub_(self.log_std, alpha=2.0).sub_(1.0)
-        torch.bmm(share.mT, self.twice_kl, out=self.kl_sum).mul_(0.5)
-        return self._kl
+        torch.addcmul(self.minus_half, self.std, self.std, value=0.5, out=self.excess)
+        torch.sub(self.excess, self.log_std, out=self.kl)
+        self.kl.addcmul_(self.mean, self.mean, value=0.5)
 
     def backward(self, kl_share: Tensor) -> Tensor:
         """See `Latents.backward`."""
@@ -167,7 +146,7 @@ class Posterior:
         if self.n_draws > 1:
             self.grad_sum, self.moved_sum = self.grad.sum(dim=1), self.moved.sum(dim=1)
         torch.addcmul(self.grad_sum, kl_share, self.mean, out=self.grad_mean)
-        torch.addcmul(self.moved_sum, kl_share, self.variance, out=self.grad_h)
+        torch.addcmul(self.moved_sum, kl_share, self.excess, value=2.0, out=self.grad_h)
         self.grad_h.div_(self.q)
         return self.grad_heads
 

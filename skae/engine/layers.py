@@ -10,7 +10,8 @@ numbers in a line a product takes half as long again.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,8 @@ from skae.networks.mlp import NoCorrection
 
 # What makes memory for (n, width) numbers of each model, feature by feature.
 Empty = Callable[[int, int], Tensor]
-# What finds a parameter of the first model together with its likes in the others.
-Stacked = Callable[[Tensor], nn.Parameter]
+# What finds parameters of the first model together with their likes in the others.
+Stacked = Callable[..., nn.Parameter]
 
 
 class Layer(ABC):
@@ -67,8 +68,9 @@ class Dense(Layer):
 
     Parameters
     ----------
-    linear : torch.nn.Linear
-        The layer of the first model.
+    linears : sequence of torch.nn.Linear
+        A layer of the first model, or some that have one input and are joined: their
+        outputs lie side by side.
     n : int
         Rows of a batch.
     stacked : callable
@@ -78,20 +80,24 @@ class Dense(Layer):
     onto : Tensor, default=None
         Memory that the output is added to, rather than written to memory of its own; for
         a layer without a bias.
+    grad_input : Tensor, default=None
+        Memory for the derivative with respect to the input, if not of its own.
     """
 
     def __init__(
         self,
-        linear: nn.Linear,
+        linears: Sequence[nn.Linear],
         n: int,
         stacked: Stacked,
         empty: Empty,
         onto: Tensor | None = None,
+        grad_input: Tensor | None = None,
     ) -> None:
-        weight = stacked(linear.weight)  # (R, n_out, n_in)
+        weight = stacked(*(linear.weight for linear in linears))  # (R, n_out, n_in)
         self.weight, self.weight_grad = weight.data, _grad_of(weight)
-        self.out = empty(n, linear.out_features) if onto is None else onto
-        self.grad_input = empty(n, linear.in_features)
+        _, n_out, n_in = self.weight.shape
+        self.out = empty(n, n_out) if onto is None else onto
+        self.grad_input = empty(n, n_in) if grad_input is None else grad_input
         # The products are those of the transposed tensors, which is how they lie. A view
         # takes as long as half a small product: all but those of the data are kept.
         self._weight, self._out = self.weight.mT, self.out.mT
@@ -100,8 +106,8 @@ class Dense(Layer):
         # What the product is added to: a bias, or what is there already.
         self.base: Tensor | None = None if onto is None else self._out
         self.bias_grad: Tensor | None = None
-        if linear.bias is not None:
-            bias = stacked(linear.bias)
+        if linears[0].bias is not None:
+            bias = stacked(*(linear.bias for linear in linears))
             self.base = bias.data[..., None]  # (R, n_out, 1)
             self.bias_grad = _grad_of(bias)
 
@@ -196,8 +202,11 @@ class Chain(Layer):
         return passed
 
 
-class Half(Layer):
+class Half:
     """Half an autoencoder: a linear path, and the network whose output is added to it.
+
+    The linear path and the network's first layer have the same input, so they are one
+    product: outputs of the layer, then those of the path. Derivatives lie likewise.
 
     Parameters
     ----------
@@ -214,43 +223,50 @@ class Half(Layer):
 
     Attributes
     ----------
-    out, grad_input : Tensor of shape (R, n, n_out) and (R, n, n_in)
-        Where the output and the derivative with respect to the input always are.
+    out, grad_out : Tensor of shape (R, n, n_out)
+        Where the output always is, and where its derivative has to be put.
+    grad_input : Tensor of shape (R, n, n_in)
+        Where the derivative with respect to the input will be.
     """
 
     def __init__(
         self, linear: nn.Linear, network: nn.Module, n: int, stacked: Stacked, empty: Empty
     ) -> None:
-        self.linear = Dense(linear, n, stacked, empty)
-        self.out, self.grad_input = self.linear.out, self.linear.grad_input
-        parts = list(network) if isinstance(network, nn.Sequential) else []
-        # A map without bias at the end adds its product to the linear path's.
-        self.is_added = len(parts) > 0 and getattr(parts[-1], "bias", True) is None
-        onto = self.out if self.is_added else None
-        self.network = Chain(
-            [
-                Dense(part, n, stacked, empty, onto if part is parts[-1] else None)
-                if isinstance(part, nn.Linear)
-                else _ACTIVATIONS[type(part)]()
-                for part in parts
-            ]
-        )
+        layers = list(network) if isinstance(network, nn.Sequential) else []
+        firsts, others = [*layers[:1], linear], layers[1:]
+        self.first = Dense(firsts, n, stacked, empty)
+        self.grad_first = empty(n, self.first.out.shape[2])
+        sizes = [layer.out_features for layer in firsts]
+        *hidden, self.out = self.first.out.split(sizes, dim=2)
+        *grad_hidden, self.grad_out = self.grad_first.split(sizes, dim=2)
+        self.grad_input = self.first.grad_input
+        if others:
+            (self.hidden,), (grad,) = hidden, grad_hidden
+        rest: list[Layer] = []
+        for part in others:
+            if not isinstance(part, nn.Linear):
+                rest.append(_ACTIVATIONS[type(part)]())
+                continue
+            # A map without bias at the end adds its product to the linear path's.
+            onto = self.out if part is others[-1] and part.bias is None else None
+            place = grad if all(type(layer) is not Dense for layer in rest) else None
+            rest.append(Dense([part], n, stacked, empty, onto, place))
+        self.rest = Chain(rest)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.linear.forward(x)
-        if self.network.layers:
-            correction = self.network.forward(x)
-            if not self.is_added:
+        """Output for ``(R, n, n_in)``, which is :attr:`out`."""
+        self.first.forward(x)
+        if self.rest.layers:
+            correction = self.rest.forward(self.hidden)
+            if correction is not self.out:
                 self.out.add_(correction)
         return self.out
 
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
-        self.linear.backward(grad, wants_input=wants_input)
-        if self.network.layers:
-            correction = self.network.backward(grad, wants_input=wants_input)
-            if correction is not None:
-                self.grad_input.add_(correction)
-        return self.grad_input
+    def backward(self, *, wants_input: bool) -> None:
+        """From :attr:`grad_out` to the gradients, and to :attr:`grad_input` if asked."""
+        if self.rest.layers:
+            self.rest.backward(self.grad_out, wants_input=True)
+        self.first.backward(self.grad_first, wants_input=wants_input)
 
 
 _ACTIVATIONS: dict[type[nn.Module], type[Layer]] = {
@@ -272,8 +288,9 @@ def is_known(network: nn.Module) -> bool:
     Returns
     -------
     bool
-        True for NoCorrection, and for a chain of affine maps with known activations
-        between them, all of them plain: no hooks, no parameter used twice.
+        True for NoCorrection, and for a chain of at least two affine maps, the first one
+        with a bias, with known activations between them, all of them plain: no hooks, no
+        parameter used twice.
     """
     if type(network) is NoCorrection:
         return True
@@ -283,17 +300,41 @@ def is_known(network: nn.Module) -> bool:
     parameters = list(network.parameters())
     return (
         len(parameters) == sum(len(list(part.parameters())) for part in parts)
+        and len(parts) > 1
+        and type(parts[0]) is type(parts[-1]) is nn.Linear
+        and parts[0].bias is not None
         # An activation overwrites its input, so that has to be a map's own output.
-        and len(parts) > 0
-        and type(parts[0]) is nn.Linear
         and all(
             type(part) is nn.Linear
             or (type(part) in _ACTIVATIONS and type(before) is nn.Linear)
-            for before, part in zip([None, *parts], parts, strict=False)
+            for before, part in pairwise(parts)
         )
         and not any(map(_has_hooks, parts))
         and not any("forward" in vars(part) for part in [network, *parts])
     )
+
+
+def joined(
+    linear: nn.Linear, network: nn.Module
+) -> list[tuple[nn.Parameter, nn.Parameter]]:
+    """Parameters that have to lie side by side for a :class:`Half`.
+
+    Parameters
+    ----------
+    linear : torch.nn.Linear
+        The linear path.
+    network : torch.nn.Module
+        The network; one that :func:`is_known`.
+
+    Returns
+    -------
+    list of pairs of Parameter
+        Those of the network's first layer and of the linear path.
+    """
+    if not isinstance(network, nn.Sequential):
+        return []
+    first = network[0]
+    return [(first.weight, linear.weight), (first.bias, linear.bias)]
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skae._module import AutoencoderModule
 from skae.engine.compiled import CompiledStep, is_compilable
 from skae.engine.graph import GraphedStep
+from skae.engine.layers import joined
 from skae.objectives import Objective
 from skae.training import FlatParameters, Step
 
@@ -57,6 +58,42 @@ class AutogradStep:
         return torch.stack(metrics)
 
 
+def flatten(
+    modules: Sequence[AutoencoderModule],
+    objective: Objective,
+    autocast: torch.dtype | None = None,
+) -> FlatParameters:
+    """The parameters of some models in one buffer, laid out as their step wants them.
+
+    Parameters
+    ----------
+    modules : sequence of R AutoencoderModule
+        The models, alike but for their numbers; parameters that are frozen stay outside.
+    objective : Objective
+        What the first one minimises.
+    autocast : torch.dtype, default=None
+        Lower precision of the products, as for :func:`make_step`.
+
+    Returns
+    -------
+    FlatParameters
+        The parameters.
+    """
+    first = modules[0]
+    compiled = _compiles(first, objective, autocast)
+    paths = [first.linear_encoder, first.linear_decoder]
+    networks = [first.encoder, first.decoder]
+    halves = zip(paths, networks, strict=True) if compiled else ()
+    return FlatParameters(
+        [_trained(module) for module in modules],
+        # The penalty pulls the networks' correction towards 0, so the model towards its
+        # linear path; biases go free.
+        penalized=[p for network in networks for p in _trained(network) if p.ndim > 1],
+        joined=[pair for half in halves for pair in joined(*half)],
+        may_transpose=compiled,
+    )
+
+
 def make_step(
     modules: Sequence[AutoencoderModule],
     objectives: Sequence[Objective],
@@ -85,9 +122,19 @@ def make_step(
         A compiled step, on a GPU the CUDA graph of one, or an
         :class:`AutogradStep`.
     """
-    if autocast is None and is_compilable(modules[0], objectives[0]):
+    if _compiles(modules[0], objectives[0], autocast):
         compiled = CompiledStep(modules, objectives, parameters, n)
         if parameters.values.device.type == "cuda":
             return GraphedStep(compiled)
         return compiled
     return AutogradStep(modules, objectives, parameters, autocast)
+
+
+def _compiles(
+    module: AutoencoderModule, objective: Objective, autocast: torch.dtype | None
+) -> bool:
+    return autocast is None and is_compilable(module, objective)
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]

@@ -65,7 +65,7 @@ class ClosedFormScale(Scale):
         # Where all rows of a batch weigh nothing, they say nothing.
         tiny = torch.finfo(weight.dtype).tiny
         total = weight.sum(dim=-2, keepdim=True).clamp_min_(tiny)
-        optimum = self._log_optimum((weight.mT @ self.pool(deviation)).div_(total))
+        optimum = self._log_optimum(self.pool(weight.mT @ deviation).div_(total))
         self.value.lerp_(optimum, _MOMENTUM)
         return optimum
 

@@ -23,6 +23,9 @@ class FlatParameters:
         moves into the flat buffer.
     penalized : sequence of Parameter
         Those of the first model that the L2 penalty is for, and so their likes.
+    joined : sequence of sequences of Parameter
+        Those of the first model that lie side by side along their first axis, so that
+        they can be taken for one.
     may_transpose : bool, default=True
         Whether a matrix may lie transposed, which a user's module need not expect.
 
@@ -36,26 +39,40 @@ class FlatParameters:
         self,
         models: Sequence[Sequence[nn.Parameter]],
         penalized: Sequence[nn.Parameter] = (),
+        joined: Sequence[Sequence[nn.Parameter]] = (),
         may_transpose: bool = True,
     ) -> None:
         self._may_transpose = may_transpose
         self._models = models
-        self._penalized = {id(p) for p in penalized}
-        likes_of = list(zip(*models, strict=True))
-        n_values = sum(p.numel() for likes in likes_of for p in likes)
+        self._index = {id(p): i for i, p in enumerate(models[0])}
+        self._penalized = [self._index[id(p)] for p in penalized]
+        # Parameters that lie together, by their numbers: most of them alone.
+        self._blocks = [[self._index[id(p)] for p in block] for block in joined]
+        others = set(self._index.values()).difference(*self._blocks)
+        self._blocks += [[i] for i in sorted(others)]
+        n_values = sum(p.numel() for model in models for p in model)
         self.values = models[0][0].detach().new_empty(n_values)
         self.grads = torch.zeros_like(self.values)
-        self._parts = self.views(self.values)
-        for part, likes in zip(self._parts, likes_of, strict=True):
-            part.copy_(torch.stack([p.detach() for p in likes]))
-        self._stacked = {}
-        grads_of = self.views(self.grads)
-        for likes, values, grads in zip(likes_of, self._parts, grads_of, strict=True):
-            stacked = nn.Parameter(values, requires_grad=False)
-            stacked.grad = grads
-            self._stacked[id(likes[0])] = stacked
-            for p, value, grad in zip(likes, values, grads, strict=True):
+        self._parts, grads = self.views(self.values), self.views(self.grads)
+        for i, likes in enumerate(zip(*models, strict=True)):
+            self._parts[i].copy_(torch.stack([p.detach() for p in likes]))
+            for p, value, grad in zip(likes, self._parts[i], grads[i], strict=True):
                 p.data, p.grad = value, grad
+
+    def _whole(self, flat: Tensor) -> list[Tensor]:
+        """A buffer of the shape of ``values``, block by block: views (R, ...)."""
+        R, first = len(self._models), self._models[0]
+        sizes = [R * sum(first[i].numel() for i in block) for block in self._blocks]
+        views = []
+        for part, block in zip(flat.split(sizes), self._blocks, strict=True):
+            shape = list(first[block[0]].shape)
+            if len(block) > 1:
+                shape[0] = sum(len(first[i]) for i in block)
+            if self._may_transpose and _is_better_transposed(shape):
+                views.append(part.view(R, *shape[::-1]).mT)
+            else:
+                views.append(part.view(R, *shape))
+        return views
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """A buffer of the shape of ``values``, parameter by parameter.
@@ -70,29 +87,37 @@ class FlatParameters:
         list of Tensor of shape (R, ...)
             Views of it.
         """
-        R, first = len(self._models), self._models[0]
-        parts = flat.split([R * p.numel() for p in first])
-        return [
-            part.view(R, *p.shape[::-1]).mT
-            if self._may_transpose and _is_better_transposed(p)
-            else part.view(R, *p.shape)
-            for part, p in zip(parts, first, strict=True)
-        ]
+        parts = {}
+        for block, whole in zip(self._blocks, self._whole(flat), strict=True):
+            pieces = [whole]
+            if len(block) > 1:
+                pieces = whole.split([len(self._models[0][i]) for i in block], dim=1)
+            parts.update(zip(block, pieces, strict=True))
+        return [parts[i] for i in range(len(parts))]
 
-    def stacked(self, parameter: Tensor) -> nn.Parameter:
-        """A parameter of the first model together with its likes in the others.
+    def stacked(self, *parameters: Tensor) -> nn.Parameter:
+        """Parameters of the first model together with their likes in the others.
 
         Parameters
         ----------
-        parameter : Parameter
-            One of the first model's.
+        *parameters : Parameter
+            One of the first model's, or some that are joined.
 
         Returns
         -------
         Parameter
-            A view of shape ``(R, *parameter.shape)``, its gradient too.
+            A view of shape ``(R, *shape)``, its gradient too.
         """
-        return self._stacked[id(parameter)]
+        numbers = [self._index[id(p)] for p in parameters]
+
+        def find(flat: Tensor) -> Tensor:
+            if len(numbers) == 1:
+                return self.views(flat)[numbers[0]]
+            return self._whole(flat)[self._blocks.index(numbers)]
+
+        stacked = nn.Parameter(find(self.values), requires_grad=False)
+        stacked.grad = find(self.grads)
+        return stacked
 
     def get(self, model: int) -> Tensor:
         """A copy of the parameters of one model.
@@ -137,9 +162,9 @@ class FlatParameters:
             The factors, and 0 elsewhere.
         """
         result = torch.zeros_like(self.values)
-        for part, p in zip(self.views(result), self._models[0], strict=True):
-            if id(p) in self._penalized:
-                part.add_(_column(factors, part))
+        parts = self.views(result)
+        for i in self._penalized:
+            parts[i].add_(_column(factors, parts[i]))
         return result
 
     def select(self, chosen: Sequence[int]) -> "FlatParameters":
@@ -156,9 +181,9 @@ class FlatParameters:
             Their parameters, which move; those of the others stay where they are.
         """
         models = [self._models[r] for r in chosen]
-        pairs = zip(self._models[0], models[0], strict=True)
-        penalized = [q for p, q in pairs if id(p) in self._penalized]
-        return FlatParameters(models, penalized, self._may_transpose)
+        penalized = [models[0][i] for i in self._penalized]
+        joined = [[models[0][i] for i in block] for block in self._blocks]
+        return FlatParameters(models, penalized, joined, self._may_transpose)
 
 
 class Adam:
@@ -260,14 +285,14 @@ class Adam:
         )
 
 
-def _is_better_transposed(parameter: Tensor) -> bool:
+def _is_better_transposed(shape: Sequence[int]) -> bool:
     """Whether a matrix has lines of a round length if it lies in memory transposed.
 
     They make products faster, by half sometimes.
     """
-    if parameter.ndim != 2:
+    if len(shape) != 2:
         return False
-    n_lines, length = parameter.shape
+    n_lines, length = shape
     return length % 16 != 0 and n_lines % 16 == 0
 
 

@@ -12,13 +12,13 @@ import torch
 from sklearn.base import clone
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae.engine import graph
+from skae.engine import flatten, graph
 from skae.engine.compiled import CompiledStep
 from skae.engine.graph import GraphedStep
 from skae.engine.step import make_step
 from skae.model_selection import BatchedGridSearchCV
 from skae.scales import legal_combinations
-from tests.engine.test_step import FITS, OBJECTIVES, N, batch, flatten, make_module
+from tests.engine.test_step import FITS, OBJECTIVES, N, batch, make_module
 from tests.surroundings import nothing_global_changes
 from tests.test_estimators import answers, weights
 
@@ -100,7 +100,7 @@ def two_steps(make, combination, kind, R, device):
     modules = [
         make_module(combination, objectives[0].n_heads, seed=r).to(device) for r in range(R)
     ]
-    parameters = flatten(modules)
+    parameters = flatten(modules, objectives[0])
     step = make(modules, objectives, parameters, N)
     found, given = [], []
     for seed in (0, 1):

@@ -18,9 +18,9 @@ from skae import (
 )
 from skae._base import BaseAutoencoder
 from skae._module import AutoencoderModule, Spec
-from skae.engine import AutogradStep, make_step
+from skae.engine import AutogradStep, flatten, make_step
 from skae.engine.compiled import CompiledStep, is_compilable
-from skae.engine.layers import Half, is_known
+from skae.engine.layers import Half, is_known, joined
 from skae.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, LocationScale
 from skae.networks import ACTIVATIONS, MLP, NETWORKS
 from skae.objectives import ELBO, KL_SCHEDULES, NegativeLogLikelihood, Objective
@@ -57,8 +57,9 @@ def make_module(combination, n_heads, network=None, seed=0):
     return module
 
 
-def flatten(modules):
-    return FlatParameters([list(m.parameters()) for m in modules])
+def by_parameter(parameters, flat):
+    """A flat buffer in the order of the parameters, however they lie."""
+    return torch.cat([part.reshape(-1) for part in parameters.views(flat)])
 
 
 def batch(R, n_draws, seed=0):
@@ -82,9 +83,12 @@ def both(combination, kind, R=1, network=None):
             make_module(combination, objectives[0].n_heads, network, seed=i)
             for i in range(R)
         ]
-        parameters = flatten(modules)
+        is_compiled = kind_of_step is CompiledStep
+        parameters = flatten(
+            modules, objectives[0], None if is_compiled else torch.bfloat16
+        )
         arguments = (modules, objectives, parameters)
-        if kind_of_step is CompiledStep:
+        if is_compiled:
             assert is_compilable(modules[0], objectives[0])
             arguments = (*arguments, N)
         steps.append((kind_of_step(*arguments), parameters, modules))
@@ -104,7 +108,8 @@ def test_gradients_and_metrics_are_autograds(combination, kind, R):
         for step, parameters, modules in steps:
             metrics = step(*inputs, progress).clone()
             buffers = torch.cat([b.reshape(-1) for m in modules for b in m.buffers()])
-            found.append((metrics, parameters.grads.clone(), buffers.clone()))
+            grads = by_parameter(parameters, parameters.grads)
+            found.append((metrics, grads, buffers.clone()))
         for ours, autograds in zip(*found, strict=True):
             torch.testing.assert_close(ours, autograds, rtol=1e-11, atol=1e-13)
         assert found[0][1].abs().max() > 1e-3
@@ -117,7 +122,7 @@ def test_networks(activation, hidden):
     _, steps = both(("gaussian", "optimal", "spherical"), "posterior", 2, network)
     inputs = batch(2, 1)
     ours, autograds = (
-        (step(*inputs, [0.5, 0.5]).clone(), parameters.grads.clone())
+        (step(*inputs, [0.5, 0.5]).clone(), by_parameter(parameters, parameters.grads))
         for step, parameters, _ in steps
     )
     torch.testing.assert_close(ours, autograds, rtol=1e-11, atol=1e-13)
@@ -162,7 +167,8 @@ def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None
             objective.beta *= 1 + r
         objectives.append(objective)
         modules.append(make_module(combination, objective.n_heads, MLP((6,)), seed=r))
-    parameters = flatten(modules)
+    autocast = None if kind_of_step is CompiledStep else torch.bfloat16
+    parameters = flatten(modules, objectives[0], autocast)
 
     def generators(first):
         return [torch.Generator().manual_seed(first + r) for r in chosen]
@@ -275,7 +281,8 @@ def test_which_likelihoods_are_compiled(likelihood, expected):
     spec = Spec(D, K, 2, MLP((3,)), likelihood(), "fixed", "spherical")
     module = AutoencoderModule(spec, torch.ones(D), torch.ones(1, 1))
     assert is_compilable(module, OBJECTIVES["posterior"]()) is expected
-    step = make_step([module], [OBJECTIVES["posterior"]()], flatten([module]), N)
+    objective = OBJECTIVES["posterior"]()
+    step = make_step([module], [objective], flatten([module], objective), N)
     assert isinstance(step, CompiledStep if expected else AutogradStep)
 
 
@@ -296,7 +303,7 @@ def test_only_objectives_that_are_known_are_compiled():
 
 
 shared = nn.Linear(3, 3)
-hooked = nn.Sequential(nn.Linear(3, 3))
+hooked = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
 hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
 
 
@@ -305,7 +312,10 @@ hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
     [
         nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.Linear(3, 3)),
         nn.Sequential(nn.ReLU(), nn.Linear(3, 3)),  # would overwrite the data
-        nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.ReLU()),
+        nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.ReLU(), nn.Linear(3, 3)),
+        nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU()),
+        nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 3)),
+        nn.Sequential(nn.Linear(3, 3)),
         nn.Sequential(nn.Linear(3, 3), nn.LeakyReLU(), nn.Linear(3, 3)),
         nn.Sequential(shared, nn.ReLU(), shared),
         nn.Sequential(),
@@ -330,7 +340,9 @@ def test_a_plain_sequence_is_known(bias):
     assert is_known(network)
     x = torch.randn(N, 3, dtype=torch.float64)
     expected = (linear(x) + network(x)).detach()
-    parameters = FlatParameters([[*linear.parameters(), *network.parameters()]])
+    parameters = FlatParameters(
+        [[*linear.parameters(), *network.parameters()]], joined=joined(linear, network)
+    )
 
     def empty(*shape):
         return torch.empty(1, *shape, dtype=torch.float64)
@@ -418,7 +430,7 @@ def test_autocast_rounds_the_products():
     for autocast in (None, torch.bfloat16):
         objective = OBJECTIVES["posterior"]()
         modules = [make_module(("gaussian", "fixed", "diag"), 2).float()]
-        parameters = flatten(modules)
+        parameters = flatten(modules, objective, torch.bfloat16)
         step = AutogradStep(modules, [objective], parameters, autocast)
         step(*(part.float() for part in batch(1, 1)), [1.0])
         assert parameters.grads.dtype == torch.float32
@@ -464,6 +476,6 @@ def test_a_changed_scale_is_left_to_autograd():
 
 
 def test_a_layer_with_another_forward_is_left_to_autograd():
-    network = nn.Sequential(nn.Linear(3, 3))
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     network[0].forward = lambda x: x
     assert not is_known(network)
