@@ -316,7 +316,7 @@ def is_known(network: nn.Module) -> bool:
 
 def joined(
     linear: nn.Linear, network: nn.Module
-) -> list[tuple[nn.Parameter, nn.Parameter]]:
+) -> list[tuple[Tensor, Tensor]]:
     """Parameters that have to lie side by side for a :class:`Half`.
 
     Parameters
@@ -334,6 +334,7 @@ def joined(
     if not isinstance(network, nn.Sequential):
         return []
     first = network[0]
+    assert isinstance(first, nn.Linear)
     return [(first.weight, linear.weight), (first.bias, linear.bias)]
 
 
