@@ -1,7 +1,6 @@
 """What the three estimators have in common."""
 
 import copy
-import re
 import warnings
 from abc import ABCMeta, abstractmethod
 from dataclasses import fields, replace
@@ -15,16 +14,16 @@ from numpy.random import RandomState
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from skae._device import resolve_device
 from skae._fitted import FLOATS, FittedAutoencoder, fitted_attributes
 from skae._job import Job, Settings, is_built_in
 from skae._module import AutoencoderModule, Spec
 from skae._random import local_random_state
 from skae._recorder import EpochCallbacks
-from skae._rows import select_rows, split_validation
+from skae._rows import Rows, select_rows, split_validation
 from skae._start import build_module, start
 from skae._threads import suitable_threads
 from skae._together import compute, fit_together
@@ -32,6 +31,7 @@ from skae._units import Units, measure
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
 from skae.scales import SCALES, check_scale
+from skae.scales.fixed import check_fixed_scale
 
 _SEEDS = np.iinfo(np.int32).max
 # What scikit-learn's validation remembers of the data.
@@ -216,7 +216,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
     ) -> Self:
         objective, likelihood = self._make_objective(), self._make_likelihood()
         check_scale(self.variance_mode, self.covariance_type, likelihood)
-        device = self._resolve_device()
+        device = resolve_device(self.device)
         continued = self.warm_start and hasattr(self, "module_")
         data: np.ndarray = validate_data(self, X, dtype=FLOATS, reset=not continued)
         weight = _check_sample_weight(
@@ -235,18 +235,11 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             variance_mode=self.variance_mode,
             covariance_type=self.covariance_type,
         )
-        fixed_scale = self._check_fixed_scale(data.shape[1])
+        fixed_scale = None
+        if self.variance_mode == "fixed":
+            fixed_scale = check_fixed_scale(self.scale, self.covariance_type, data.shape[1])
         random_state = local_random_state(self.random_state)
-        rows = select_rows(data, weight, self.shuffle)
-        validation = None
-        if X_val is not None:
-            held_out = self._validate_held_out(X_val)
-            validation = select_rows(held_out, np.ones(len(held_out)), shuffle=False)
-        elif self.early_stopping:
-            rows, validation = split_validation(
-                rows, self.validation_fraction, random_state
-            )
-
+        rows, validation = self._divide(data, weight, X_val, random_state)
         units = self._units if continued else measure(rows, self.covariance_type)
         if fixed_scale is not None:
             units.check_proportion("scale", self.scale)
@@ -316,11 +309,24 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         """What a fit leaves beside the model; without a job, while that is in training."""
         return {}
 
-    def _validate_held_out(self, X_val: ArrayLike) -> np.ndarray:
-        try:
-            return validate_data(self, X_val, dtype=FLOATS, reset=False)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"X_val cannot be used: {error}") from error
+    def _divide(
+        self,
+        data: np.ndarray,
+        weight: np.ndarray,
+        X_val: ArrayLike | None,
+        random_state: RandomState,
+    ) -> tuple[Rows, Rows | None]:
+        """Rows to train on, and those to validate with, if there are any."""
+        rows = select_rows(data, weight, self.shuffle)
+        if X_val is not None:
+            try:
+                held_out = validate_data(self, X_val, dtype=FLOATS, reset=False)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"X_val cannot be used: {error}") from error
+            return rows, select_rows(held_out, np.ones(len(held_out)), shuffle=False)
+        if self.early_stopping:
+            return split_validation(rows, self.validation_fraction, random_state)
+        return rows, None
 
     def _store(
         self,
@@ -353,43 +359,6 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 hidden_layer_sizes=self.hidden_layer_sizes, activation=self.activation
             )
         return clone(self.network, safe=False)
-
-    def _resolve_device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-            # Sums are in double precision, which Apple's devices lack.
-            torch.zeros(1, dtype=torch.float64, device=device).cpu()
-        # Torch says in many ways that it lacks a device, was built without it, or that it
-        # holds no such data; and it may go on for pages.
-        except (
-            RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError
-        ) as error:  # fmt: skip
-            reason = re.split(r"\.?\n|\. ", str(error), maxsplit=1)[0]
-            raise ValueError(
-                f"device={self.device!r} cannot be used here: {reason}"
-            ) from error
-        return device
-
-    def _check_fixed_scale(self, n_features: int) -> np.ndarray | None:
-        """The scale that the user gives, one per feature; None in other modes."""
-        if self.variance_mode != "fixed":
-            return None
-        shape = np.shape(self.scale)
-        allowed = [()] if self.covariance_type == "spherical" else [(), (n_features,)]
-        if shape not in allowed:
-            raise ValueError(
-                f"scale has shape {shape}; with "
-                f"covariance_type={self.covariance_type!r} it must be a number"
-                + (f" or have shape ({n_features},)." if len(allowed) > 1 else ".")
-            )
-        scale = check_array(
-            np.atleast_1d(self.scale), ensure_2d=False, dtype=np.float64, input_name="scale"
-        )
-        if not (scale > 0).all():
-            raise ValueError("scale must be positive in every feature.")
-        return np.broadcast_to(scale, (n_features,)).astype(np.float64)
 
     def _continue_from(
         self, module: AutoencoderModule, fixed_scale: np.ndarray | None

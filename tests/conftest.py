@@ -12,6 +12,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from skae import _fit
+
 
 @pytest.fixture(scope="session", autouse=True)
 def torch_settings():
@@ -43,3 +45,17 @@ def interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Numbers of models that were trained side by side."""
+    sizes = []
+    original = _fit.fit_modules
+
+    def fit_modules(jobs, interrupted):
+        sizes.append(len(jobs))
+        return original(jobs, interrupted)
+
+    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
+    return sizes

@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 
 from skae import VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
+from tests.callbacks import Callback
 
 distributed = pytest.importorskip("distributed")
 
@@ -45,7 +46,7 @@ def vae(*callbacks):
     return model.set_callbacks(*callbacks)
 
 
-class Telling:
+class Telling(Callback):
     """A callback that writes down the threads of each epoch, in a file for its process.
 
     Parameters
@@ -56,15 +57,6 @@ class Telling:
 
     def __init__(self, folder):
         self.folder = folder
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context):
         if context.task_name == "epoch":

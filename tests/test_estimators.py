@@ -33,6 +33,7 @@ from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP
 from skae.objectives import KL_SCHEDULES, CyclicalSchedule, LinearSchedule
 from skae.scales import legal_combinations
+from tests.callbacks import Callback
 from tests.surroundings import nothing_global_changes, unusual_settings
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
@@ -462,17 +463,11 @@ def test_order_of_rows(estimator, X):
         )
 
 
-class Looking:
+class Looking(Callback):
     """A callback that looks at the arithmetic of the process, and may end the fit."""
 
     def __init__(self, error=None):
         self.error, self.seen = error, []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
 
     def on_fit_task_begin(self, estimator, context):
         if context.task_name == "epoch":
@@ -481,9 +476,6 @@ class Looking:
             self.seen.append((torch.get_num_threads(), flushed, products))
             if self.error is not None:
                 raise self.error
-
-    def on_fit_task_end(self, estimator, context):
-        return False
 
 
 @every_estimator

@@ -30,6 +30,7 @@ from skae.likelihoods import GaussianLikelihood
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
 from skae.networks import MLP
 from skae.scales import SCALES
+from tests.callbacks import Callback
 from tests.surroundings import nothing_global_changes, unusual_settings
 
 ignore_floor = pytest.mark.filterwarnings(
@@ -82,20 +83,6 @@ def weights(model):
 
 
 # The same results
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Numbers of models that were trained side by side."""
-    sizes = []
-    original = _fit.fit_modules
-
-    def fit_modules(jobs, interrupted):
-        sizes.append(len(jobs))
-        return original(jobs, interrupted)
-
-    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
-    return sizes
 
 
 GRIDS = {
@@ -279,20 +266,11 @@ def test_verbose_prints_a_line_for_each_fit(X, capsys):
 # Failures
 
 
-class Failing:
+class Failing(Callback):
     """A callback that raises in the fits with a given beta."""
 
     def __init__(self, beta, error, epoch=2):
         self.beta, self.error, self.epoch = beta, error, epoch
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context):
         if context.task_name == "epoch" and context.task_id + 1 == self.epoch:

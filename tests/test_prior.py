@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity
 
 from skae import VariationalAutoencoder
+from tests.callbacks import Callback
 
 
 class StandardNormal(BaseEstimator):
@@ -218,20 +219,11 @@ def test_rows_beyond_all_numbers_have_scores(blobs):
     assert_array_equal(model.score_samples(far), plain.score_samples(far))
 
 
-class Onlooker:
+class Onlooker(Callback):
     """A callback that asks the model in training for its prior."""
 
     def __init__(self):
         self.seen = []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
         if context.task_name == "epoch":

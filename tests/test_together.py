@@ -18,6 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, _threads, _together
 from skae._fit import in_parts
 from skae._together import compute, fit_together, run_together
+from tests.callbacks import Callback
 
 
 def vae(**parameters):
@@ -33,20 +34,6 @@ def assert_nothing_is_left():
     yield
     assert set(threading.enumerate()) <= threads
     assert torch.get_num_threads() == n_threads
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Numbers of models that were trained side by side."""
-    sizes = []
-    original = _fit.fit_modules
-
-    def fit_modules(jobs, interrupted):
-        sizes.append(len(jobs))
-        return original(jobs, interrupted)
-
-    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
-    return sizes
 
 
 @pytest.mark.parametrize(("n", "most"), [(0, 3), (1, 3), (3, 3), (4, 3), (10, 4), (7, 1)])
@@ -213,17 +200,8 @@ def test_interrupt_while_a_call_is_awake(X):
     assert sorted(ended) == [0, 1]
 
 
-class Interrupting:
+class Interrupting(Callback):
     """A callback that does what Ctrl-C does, after five epochs."""
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context):
         if context.task_name == "epoch" and context.task_id == 4:
@@ -231,19 +209,23 @@ class Interrupting:
         return False
 
 
+def long_vae(max_iter=500, **parameters):
+    return vae(max_iter=max_iter, tol=0, n_iter_no_change=max_iter, **parameters)
+
+
+def fit_and_interrupt(models, interrupting, X):
+    """Train models side by side until one of them interrupts; all can be used then."""
+    interrupting.set_callbacks(Interrupting())
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        run_together([lambda m=m: m.fit(X) for m in models], len(models))
+    assert all(np.isfinite(m.score(X)) for m in models)
+
+
 def test_interrupt_while_models_are_trained(X):
     """All models are those of the last whole epoch, and the calls go on."""
-
-    def call(i):
-        model = vae(max_iter=500, tol=0, n_iter_no_change=500, beta=1 + i)
-        if i == 1:
-            model.set_callbacks(Interrupting())
-        return model.fit(X)
-
-    with pytest.warns(UserWarning, match="Training interrupted by user"):
-        models = run_together([lambda i=i: call(i) for i in range(3)], 3)
+    models = [long_vae(beta=1 + i) for i in range(3)]
+    fit_and_interrupt(models, models[1], X)
     assert {m.n_iter_ for m in models} <= {4, 5}
-    assert all(np.isfinite(m.score(X)) for m in models)
 
 
 def test_signal_ends_a_search():
@@ -472,7 +454,7 @@ def test_each_core_trains_a_share(X, on_all_cores, monkeypatch):
     assert_allclose(scores, [call() for call in calls], rtol=1e-9)
 
 
-class Jealous(Interrupting):
+class Jealous(Callback):
     """A callback that notices another one of its kind at work."""
 
     inside = 0
@@ -492,7 +474,7 @@ def test_callbacks_are_called_one_at_a_time(X, on_all_cores):
     assert [model.n_iter_ for model in run_together(calls, 3)] == [4, 4, 4]
 
 
-class Raising(Interrupting):
+class Raising(Callback):
     """A callback that fails."""
 
     def on_fit_task_end(self, estimator, context):
@@ -515,29 +497,14 @@ def test_an_error_on_one_core_is_no_others(X, on_all_cores):
 
 def test_interrupt_of_all_cores(X, on_all_cores):
     """Each thread ends with a whole epoch, and those that have not begun do not begin."""
-
-    def call(i):
-        model = vae(max_iter=3000, tol=0, n_iter_no_change=3000, beta=1 + i)
-        if i == 0:
-            model.set_callbacks(Interrupting())
-        return model.fit(X)
-
-    with pytest.warns(UserWarning, match="Training interrupted by user"):
-        models = run_together([lambda i=i: call(i) for i in range(4)], 4)
+    models = [long_vae(3000, beta=1 + i) for i in range(4)]
+    fit_and_interrupt(models, models[0], X)
     assert all(m.n_iter_ < 3000 for m in models)
-    assert all(np.isfinite(m.score(X)) for m in models)
 
 
 def test_an_interrupt_ends_other_shapes_too(X, counted):
-    def call(i):
-        model = vae(n_components=i, max_iter=500, tol=0, n_iter_no_change=500)
-        if i == 1:
-            model.set_callbacks(Interrupting())
-        return model.fit(X)
-
-    with pytest.warns(UserWarning, match="Training interrupted by user"):
-        models = run_together([lambda i=i: call(i) for i in (1, 2)], 2)
+    models = [long_vae(n_components=k) for k in (1, 2)]
+    fit_and_interrupt(models, models[0], X)
     assert counted == [1, 1]
     assert models[0].n_iter_ in {4, 5}
     assert models[1].n_iter_ == 0
-    assert all(np.isfinite(m.score(X)) for m in models)

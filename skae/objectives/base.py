@@ -89,23 +89,9 @@ class Objective(ABC):
     def latents(
         self, module: AutoencoderModule, y: Tensor, draws: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Codes to decode, and what they cost.
+        """Codes to decode, and what they cost, of standardised data.
 
-        Parameters
-        ----------
-        module : AutoencoderModule
-            The model.
-        y : Tensor of shape (n, n_features)
-            Standardised data.
-        draws : Tensor of shape (n_draws, n or 1, n_components)
-            Standard normal draws.
-
-        Returns
-        -------
-        z : Tensor of shape (n_draws * n, n_components)
-            A code for each draw and row.
-        kl : Tensor of shape (n, n_components or 0)
-            Cost of each row and component, in nats.
+        What the encoder says of them decides. See `Objective.latents_of`.
         """
         return self.latents_of(module.encode(y), draws)
 

@@ -1,6 +1,9 @@
 """A scale that the user gives: the squared or absolute error, up to constants."""
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from sklearn.utils import check_array
 from torch import Tensor
 
 from skae.likelihoods import Likelihood
@@ -29,3 +32,43 @@ class FixedScale(Scale):
 
     def log_scale(self, outputs: Tensor) -> Tensor:
         return self.value
+
+
+def check_fixed_scale(
+    scale: ArrayLike, covariance_type: str, n_features: int
+) -> np.ndarray:
+    """The scale that the user gives, for each feature.
+
+    Parameters
+    ----------
+    scale : float or array-like of shape (n_features,)
+        What is given.
+    covariance_type : {"spherical", "diag"}
+        One scale for all features, or one per feature.
+    n_features : int
+        Number of features.
+
+    Returns
+    -------
+    ndarray of shape (n_features,)
+        The scale, float64.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape than the covariance type allows, or is not positive.
+    """
+    shape = np.shape(scale)
+    allowed = [()] if covariance_type == "spherical" else [(), (n_features,)]
+    if shape not in allowed:
+        raise ValueError(
+            f"scale has shape {shape}; with covariance_type={covariance_type!r} it must "
+            "be a number"
+            + (f" or have shape ({n_features},)." if len(allowed) > 1 else ".")
+        )
+    checked = check_array(
+        np.atleast_1d(scale), ensure_2d=False, dtype=np.float64, input_name="scale"
+    )
+    if not (checked > 0).all():
+        raise ValueError("scale must be positive in every feature.")
+    return np.broadcast_to(checked, (n_features,)).astype(np.float64)

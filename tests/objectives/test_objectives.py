@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import distributions
 
 from skae import VariationalAutoencoder
-from skae._module import AutoencoderModule, Spec
+from skae._module import Spec
 from skae.likelihoods import LIKELIHOODS
 from skae.networks import MLP
 from skae.objectives import (
@@ -28,8 +28,9 @@ from skae.objectives import (
 )
 from skae.objectives.draws import matched_normal
 from skae.scales import legal_combinations
+from tests.objectives.models import D, K, make_module
 
-D, K, N = 4, 2, 7
+N = 7
 COMBINATIONS = legal_combinations()
 OBJECTIVES = {
     "elbo": ELBO(beta=0.7, schedule="constant", n_mc_samples=3),
@@ -54,29 +55,6 @@ def torch_distribution(name, loc, scale):
     logit = distributions.SigmoidTransform().inv
     affine = distributions.AffineTransform(loc, scale)
     return distributions.TransformedDistribution(uniform, [logit, affine])
-
-
-def make_module(combination, n_heads, spread=0.5):
-    """A module of which nothing is zero, one or equal to anything else."""
-    name, mode, covariance_type = combination
-    likelihood = LIKELIHOODS[name]()
-    network = MLP((5,), activation="tanh")
-    spec = Spec(D, K, n_heads, network, likelihood, mode, covariance_type)
-    n_scales = D if covariance_type == "diag" else 1
-    module = AutoencoderModule(
-        spec,
-        ratio=torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64),
-        floor=torch.full((1, n_scales), 1e-4, dtype=torch.float64),
-    ).double()
-    generator = torch.Generator().manual_seed(0)
-    module.scale.start(torch.linspace(0.6, 1.1, n_scales, dtype=torch.float64)[None])
-    with torch.no_grad():
-        for p in module.parameters():
-            noise = torch.randn(p.shape, generator=generator, dtype=p.dtype)
-            p.copy_(spread * noise)
-        module.code_gain.uniform_(0.5, 1.5, generator=generator)
-        module.loc_gain.uniform_(0.5, 1.5, generator=generator)
-    return module
 
 
 def make_batch(n=N, seed=1):

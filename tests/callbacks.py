@@ -1,0 +1,17 @@
+"""What the callbacks of the tests have in common."""
+
+
+class Callback:
+    """A callback that does nothing."""
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        return False
