@@ -21,7 +21,7 @@ Statistic = Callable[[Tensor, Tensor], Tensor]
 # that what one operation writes the next one still finds in the cache.
 _CHUNK_NUMBERS = 2**18
 # Rows times draws that are enough for the mean of a statistic over the training set.
-_MEAN_EVALUATIONS = 2**13
+_MEAN_EVALUATIONS = 2**12
 # Draws of the posterior that follow the validation score during training.
 _VALIDATION_DRAWS = 8
 

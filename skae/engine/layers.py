@@ -232,8 +232,11 @@ class Half:
     def __init__(
         self, linear: nn.Linear, network: nn.Module, n: int, stacked: Stacked, empty: Empty
     ) -> None:
-        layers = list(network) if isinstance(network, nn.Sequential) else []
-        firsts, others = [*layers[:1], linear], layers[1:]
+        firsts, others = [linear], []
+        if isinstance(network, nn.Sequential):
+            first, *others = network
+            assert isinstance(first, nn.Linear)
+            firsts = [first, linear]
         self.first = Dense(firsts, n, stacked, empty)
         self.grad_first = empty(n, self.first.out.shape[2])
         sizes = [layer.out_features for layer in firsts]
@@ -314,9 +317,7 @@ def is_known(network: nn.Module) -> bool:
     )
 
 
-def joined(
-    linear: nn.Linear, network: nn.Module
-) -> list[tuple[Tensor, Tensor]]:
+def joined(linear: nn.Linear, network: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Parameters that have to lie side by side for a :class:`Half`.
 
     Parameters

@@ -16,6 +16,8 @@ _RESIDENT_SHARE = 0.5
 _SMALLEST_ROUND = 32
 # Numbers that are gathered and standardised together.
 _BLOCK_NUMBERS = 2**18
+# Normal numbers that are drawn together for a model.
+_NOISE_NUMBERS = 2**14
 
 
 def distinct_rows(
@@ -184,14 +186,12 @@ class Batches:
         self._bounds = np.cumsum([0, *map(len, sets)]).tolist()
         self._starts = torch.tensor(self._bounds[:-1])[:, None]
         R, d = len(sets), sets[0].X.shape[1]
-        self._noise_buffer = torch.zeros(
-            R, noise_shape[0], self.size, noise_shape[1], dtype=dtype, device=device
-        )
-        # Each model's part of it, and the rows of that which it would have alone.
-        self._noise_of = [
-            (own, own if size == self.size else own[:, :size])
-            for own, size in zip(self._noise_buffer, self._sizes, strict=True)
-        ]
+        n_draws, width = noise_shape
+        # The same for any number of models: those that a model draws depend on it.
+        n_together = _NOISE_NUMBERS // max(n_draws * batch_size * width, 1)
+        self._n_noise = min(max(n_together, 1), self.n_batches)
+        shape = (R, self._n_noise, n_draws, self.size, width)
+        self._noise_block = torch.zeros(shape, dtype=dtype, device=device)
         n_block = _BLOCK_NUMBERS // (R * self.size * d)
         self._n_block = min(max(n_block, 1), self.n_batches)
         self._y = torch.empty(R, self._n_block, self.size, d, dtype=dtype, device=device)
@@ -287,12 +287,11 @@ class Batches:
         shares = shares.mul_(self._shares).to(self._y.device)
         if self._resident is not None:
             picked = among_all.to(self._y.device)
+        noise = self._noises()
         for first in range(0, self.n_batches, self._n_block):
-            n = min(self._n_block, self.n_batches - first)
-            y = self._gather(picked[:, first * self.size : (first + n) * self.size])
-            for b in range(n):
-                self._draw()
-                yield y[:, b], shares[:, first + b], self._noise_buffer
+            last = min(first + self._n_block, self.n_batches)
+            y = self._gather(picked[:, first * self.size : last * self.size])
+            yield from zip(y.unbind(1), shares[:, first:last].unbind(1), noise)
 
     def _gather(self, picked: Tensor) -> Tensor:
         """Rows of each model, as ``(R, n, size, n_features)``; overwritten next time."""
@@ -311,12 +310,21 @@ class Batches:
                 torch.cuda.current_stream(self._y.device).synchronize()
         return self._y[:, :n]
 
-    def _draw(self) -> None:
-        """New normal numbers: for each model those that it would have alone."""
-        if self._noise_buffer.numel() == 0:
-            return
-        for (own, alone), generator in zip(self._noise_of, self._noise, strict=True):
-            if alone is own:
-                own.normal_(generator=generator)
+    def _noises(self) -> Iterator[Tensor]:
+        """Normal numbers, batch by batch: for each model those that it would have alone."""
+        batches = self._noise_block.unbind(1)
+        for first in range(0, self.n_batches, self._n_noise):
+            n = min(self._n_noise, self.n_batches - first)
+            if self._noise_block.numel() > 0:
+                self._draw(n)
+            yield from batches[:n]
+
+    def _draw(self, n: int) -> None:
+        """New normal numbers for n batches."""
+        parts = zip(self._noise_block, self._sizes, self._noise, strict=True)
+        for own, size, generator in parts:
+            if size == self.size:
+                own[:n].normal_(generator=generator)
             else:
-                alone.copy_(own.new_empty(alone.shape).normal_(generator=generator))
+                alone = own[:n, :, :size]
+                alone.copy_(alone.new_empty(alone.shape).normal_(generator=generator))

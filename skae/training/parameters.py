@@ -39,7 +39,7 @@ class FlatParameters:
         self,
         models: Sequence[Sequence[nn.Parameter]],
         penalized: Sequence[nn.Parameter] = (),
-        joined: Sequence[Sequence[nn.Parameter]] = (),
+        joined: Sequence[Sequence[Tensor]] = (),
         may_transpose: bool = True,
     ) -> None:
         self._may_transpose = may_transpose
@@ -53,25 +53,32 @@ class FlatParameters:
         n_values = sum(p.numel() for model in models for p in model)
         self.values = models[0][0].detach().new_empty(n_values)
         self.grads = torch.zeros_like(self.values)
-        self._parts, grads = self.views(self.values), self.views(self.grads)
-        for i, likes in enumerate(zip(*models, strict=True)):
-            self._parts[i].copy_(torch.stack([p.detach() for p in likes]))
-            for p, value, grad in zip(likes, self._parts[i], grads[i], strict=True):
+        views = zip(self.views(self.values), self.views(self.grads), strict=True)
+        for likes, (values, grads) in zip(zip(*models, strict=True), views, strict=True):
+            values.copy_(torch.stack([p.detach() for p in likes]))
+            for p, value, grad in zip(likes, values, grads, strict=True):
                 p.data, p.grad = value, grad
+        # For each model its part of each block.
+        self._memory_of = list(zip(*self._in_memory(self.values), strict=True))
 
-    def _whole(self, flat: Tensor) -> list[Tensor]:
-        """A buffer of the shape of ``values``, block by block: views (R, ...)."""
+    def _in_memory(self, flat: Tensor) -> list[Tensor]:
+        """A buffer of the shape of ``values``, block by block: views (R, n_numbers)."""
         R, first = len(self._models), self._models[0]
         sizes = [R * sum(first[i].numel() for i in block) for block in self._blocks]
+        return [part.view(R, -1) for part in flat.split(sizes)]
+
+    def _whole(self, flat: Tensor) -> list[Tensor]:
+        """The same in the shapes of parameters: views (R, ...)."""
+        first = self._models[0]
         views = []
-        for part, block in zip(flat.split(sizes), self._blocks, strict=True):
+        for part, block in zip(self._in_memory(flat), self._blocks, strict=True):
             shape = list(first[block[0]].shape)
             if len(block) > 1:
                 shape[0] = sum(len(first[i]) for i in block)
             if self._may_transpose and _is_better_transposed(shape):
-                views.append(part.view(R, *shape[::-1]).mT)
+                views.append(part.view(-1, *shape[::-1]).mT)
             else:
-                views.append(part.view(R, *shape))
+                views.append(part.view(-1, *shape))
         return views
 
     def views(self, flat: Tensor) -> list[Tensor]:
@@ -87,9 +94,9 @@ class FlatParameters:
         list of Tensor of shape (R, ...)
             Views of it.
         """
-        parts = {}
+        parts: dict[int, Tensor] = {}
         for block, whole in zip(self._blocks, self._whole(flat), strict=True):
-            pieces = [whole]
+            pieces: Sequence[Tensor] = [whole]
             if len(block) > 1:
                 pieces = whole.split([len(self._models[0][i]) for i in block], dim=1)
             parts.update(zip(block, pieces, strict=True))
@@ -130,9 +137,9 @@ class FlatParameters:
         Returns
         -------
         Tensor of shape (n_parameters,)
-            The parameters, one after the other.
+            The parameters, in the order of the memory.
         """
-        return torch.cat([part[model].reshape(-1) for part in self._parts])
+        return torch.cat(self._memory_of[model])
 
     def put(self, model: int, values: Tensor) -> None:
         """Replace the parameters of one model.
@@ -142,11 +149,11 @@ class FlatParameters:
         model : int
             Which one.
         values : Tensor of shape (n_parameters,)
-            What :meth:`get` gave.
+            What :meth:`get` gave, here or before a :meth:`select`.
         """
-        sizes = [part[model].numel() for part in self._parts]
-        for part, own in zip(self._parts, values.split(sizes), strict=True):
-            part[model] = own.view_as(part[model])
+        parts = self._memory_of[model]
+        for part, own in zip(parts, values.split([len(p) for p in parts]), strict=True):
+            part.copy_(own)
 
     def l2(self, factors: Sequence[float]) -> Tensor:
         """Factors of the models, where the penalty is for a parameter.
