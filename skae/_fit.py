@@ -66,6 +66,8 @@ def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
     # An interrupt ends them all.
     interrupted = Event()
     for group in groups.values():
+        # Models of one learning rate side by side are updated together.
+        group.sort(key=lambda i: jobs[i].settings.learning_rate_init)
         first = jobs[group[0]].module
         most = max(_MOST_BYTES // (_COPIES * first.n_weights * first.ratio.itemsize), 1)
         for members in in_parts(group, most):

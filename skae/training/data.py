@@ -291,7 +291,8 @@ class Batches:
         for first in range(0, self.n_batches, self._n_block):
             last = min(first + self._n_block, self.n_batches)
             y = self._gather(picked[:, first * self.size : last * self.size])
-            yield from zip(y.unbind(1), shares[:, first:last].unbind(1), noise)
+            rows = zip(y.unbind(1), shares[:, first:last].unbind(1), strict=True)
+            yield from ((*batch, next(noise)) for batch in rows)
 
     def _gather(self, picked: Tensor) -> Tensor:
         """Rows of each model, as ``(R, n, size, n_features)``; overwritten next time."""

@@ -1,13 +1,13 @@
 """All parameters of R models in one flat buffer, and the update of it."""
 
-import math
 from collections.abc import Sequence
-from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-_is_close = partial(math.isclose, rel_tol=1e-12)
+# Values, gradients, and means of both kinds, of some models.
+_Run = tuple[list[Tensor], ...]
 
 
 class FlatParameters:
@@ -174,6 +174,23 @@ class FlatParameters:
             parts[i].add_(_column(factors, parts[i]))
         return result
 
+    def of_models(self, flat: Tensor, first: int, last: int) -> list[Tensor]:
+        """Some models' part of a buffer of the shape of ``values``.
+
+        Parameters
+        ----------
+        flat : Tensor of shape (R * n_parameters,)
+            The buffer.
+        first, last : int
+            The models from the first, up to but not including the last.
+
+        Returns
+        -------
+        list of Tensor
+            Views that are contiguous.
+        """
+        return [part[first:last] for part in self._in_memory(flat)]
+
     def select(self, chosen: Sequence[int]) -> "FlatParameters":
         """Some of the models, in a buffer of their own.
 
@@ -216,9 +233,7 @@ class Adam:
         self.mean = torch.zeros_like(values)
         self.mean_square = torch.zeros_like(values)
         self.n_steps = torch.zeros((), dtype=torch.float32, device=values.device)
-        # Where the rates differ: a direction for all, and their ratios.
-        self._direction: Tensor | None = None
-        self._ratios: list[float] | None = None
+        self._runs: dict[tuple[int, ...], list[_Run]] = {}
 
     def select(self, chosen: Sequence[int], parameters: FlatParameters) -> "Adam":
         """The update of some of the models.
@@ -252,44 +267,45 @@ class Adam:
         learning_rates : sequence of R floats
             Size of the update of each model.
         """
-        values, grads = self.parameters.values, self.parameters.grads
         if self.l2 is not None:
-            grads.addcmul_(self.l2, values)
-        first = learning_rates[0]
-        if all(rate == first for rate in learning_rates):
-            self._update(values, grads, first)
-            return
-        # Where they differ, a step of rate 1 from 0 is the direction for all.
-        largest = max(learning_rates)
-        relative = [rate / largest for rate in learning_rates]
-        if self._direction is None:
-            self._direction = torch.empty_like(values)
-            self._relative = torch.empty_like(values)
-        if self._ratios is None or not all(map(_is_close, relative, self._ratios)):
-            # All rates fall by the same law, so this is rare.
-            self._ratios = relative
-            for part in self.parameters.views(self._relative):
-                part.copy_(_column(relative, part).expand_as(part))
-        self._update(self._direction.zero_(), grads, 1.0)
-        values.addcmul_(self._direction, self._relative, value=largest)
-
-    def _update(self, values: Tensor, grads: Tensor, learning_rate: float) -> None:
+            self.parameters.grads.addcmul_(self.l2, self.parameters.values)
         self.n_steps += 1
-        torch._fused_adam_(
-            [values],
-            [grads],
-            [self.mean],
-            [self.mean_square],
-            [],
-            [self.n_steps],
-            lr=learning_rate,
-            beta1=0.9,
-            beta2=0.999,
-            weight_decay=0.0,
-            eps=1e-8,
-            amsgrad=False,
-            maximize=False,
-        )
+        changes = [i for i, (a, b) in enumerate(pairwise(learning_rates), 1) if a != b]
+        runs = self._runs_between(tuple(changes))
+        for first, (values, grads, means, squares) in zip([0, *changes], runs, strict=True):
+            rate = learning_rates[first]
+            if rate == 0:
+                continue
+            torch._fused_adam_(
+                values,
+                grads,
+                means,
+                squares,
+                [],
+                len(values) * [self.n_steps],
+                lr=rate,
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=0.0,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def _runs_between(self, changes: tuple[int, ...]) -> list["_Run"]:
+        """Views of the buffers, for models side by side that have one learning rate."""
+        # All rates fall by the same law, so these are few.
+        if changes not in self._runs:
+            p = self.parameters
+            buffers = p.values, p.grads, self.mean, self.mean_square
+            bounds = list(pairwise([0, *changes, len(self._factors)]))
+            self._runs[changes] = [
+                tuple(
+                    p.of_models(buffer, *run) if changes else [buffer] for buffer in buffers
+                )
+                for run in bounds
+            ]
+        return self._runs[changes]
 
 
 def _is_better_transposed(shape: Sequence[int]) -> bool:
