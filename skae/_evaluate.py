@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule
+from skae._products import large_products
 from skae._rows import Rows
 from skae._units import Units
 from skae.objectives import Objective
@@ -86,7 +87,7 @@ def over_rows(
     """
     n = len(X) if index is None else len(index)
     result = np.empty(0)
-    with _evaluating(module):
+    with _evaluating(module, n * n_draws):
         for first, y in _blocks(X, units, module, n_draws, index):
             values = function(y).cpu().numpy()
             if first == 0:
@@ -97,11 +98,12 @@ def over_rows(
 
 
 @contextmanager
-def _evaluating(module: AutoencoderModule) -> Iterator[None]:
+def _evaluating(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
     """No gradients, and the module in evaluation mode."""
     training = module.training
     module.eval()
-    with torch.inference_mode():
+    multiply_adds = n_rows * module.n_weights
+    with torch.inference_mode(), large_products(multiply_adds, module.ratio):
         yield
     module.train(training)
 
@@ -162,7 +164,7 @@ def mean_over_rows(
     weights = torch.as_tensor(rows.weight).to(draws.device)
     n_draws = max(2 * n_pairs, 1)
     total: Tensor | float = 0.0
-    with _evaluating(module):
+    with _evaluating(module, n_draws * len(rows)):
         for first, y in _blocks(rows.X, units, module, n_draws, rows.index):
             if n_pairs == half:
                 used = draws[:, None]  # (n_draws, 1, k)

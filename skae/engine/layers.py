@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from skae._products import is_large, large_product
 from skae.networks.mlp import NoCorrection
 
 # What makes memory for (n, width) numbers of each model, feature by feature.
@@ -103,6 +104,8 @@ class Dense(Layer):
         self._weight, self._out = self.weight.mT, self.out.mT
         self._grad_input = self.grad_input.mT
         self.x = self.grad = self._x = self._grad = self.out
+        multiply_adds = n * self.weight[0].numel()
+        self._multiply = _large if is_large(multiply_adds, self.weight) else _small
         # What the product is added to: a bias, or what is there already.
         self.base: Tensor | None = None if onto is None else self._out
         self.bias_grad: Tensor | None = None
@@ -114,22 +117,41 @@ class Dense(Layer):
     def forward(self, x: Tensor) -> Tensor:
         if x is not self.x:
             self.x, self._x = x, x.mT
-        if self.base is None:
-            torch.bmm(self.weight, self._x, out=self._out)
-        else:
-            torch.baddbmm(self.base, self.weight, self._x, out=self._out)
+        self._multiply(self.weight, x, self._x, self._out, self.base)
         return self.out
 
     def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
         if grad is not self.grad:
             self.grad, self._grad = grad, grad.mT
-        torch.bmm(self._grad, self.x, out=self.weight_grad)
+        self._multiply(self._grad, self._x, self.x, self.weight_grad)
         if self.bias_grad is not None:
             torch.sum(grad, dim=1, out=self.bias_grad)
         if not wants_input:
             return None
-        torch.bmm(self._weight, self._grad, out=self._grad_input)
+        self._multiply(self._weight, grad, self._grad, self._grad_input)
         return self.grad_input
+
+
+def _small(
+    a: Tensor, bt: Tensor, b: Tensor, out: Tensor, base: Tensor | None = None
+) -> None:
+    """The products AB of all models, or their sums with what is given, in one call."""
+    if base is None:
+        torch.bmm(a, b, out=out)
+    else:
+        torch.baddbmm(base, a, b, out=out)
+
+
+def _large(
+    a: Tensor, bt: Tensor, b: Tensor, out: Tensor, base: Tensor | None = None
+) -> None:
+    """The same, one product after the other, from the transposed second factor."""
+    for r, (first, second) in enumerate(zip(a, bt, strict=True)):
+        product = large_product(first, second)
+        if base is None:
+            out[r].copy_(product)
+        else:
+            torch.add(base[r], product, out=out[r])
 
 
 class Identity(Layer):
