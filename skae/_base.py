@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skae._device import resolve_device
+from skae._evaluate import settle
 from skae._fitted import FLOATS, FittedAutoencoder, fitted_attributes
 from skae._job import Job, Settings, is_built_in
 from skae._module import AutoencoderModule, Spec
@@ -266,12 +267,14 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             with suitable_threads(step):
                 if continued:
                     self._continue_from(module, fixed_scale)
+                    first_objective = settle(module, objective, rows, units)
                 else:
                     # A second start in closed form would be the first one again.
                     init = self.init if i == 0 else "random"
                     task = module, objective, rows, units
                     begin = partial(start, *task, init=init, fixed_scale=fixed_scale)
-                    compute(begin) if is_built_in(module, objective) else begin()
+                    is_ours = is_built_in(module, objective)
+                    first_objective = compute(begin) if is_ours else begin()
             callbacks = EpochCallbacks(
                 context,
                 told,
@@ -288,6 +291,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                     settings if i == 0 else replace(settings, verbose=0),
                     callbacks,
                     random_state,
+                    first_objective,
                 )
             )
         outcomes = fit_together(jobs)

@@ -312,5 +312,5 @@ def shared_scale(scale: Scale, units: Units) -> float | np.ndarray | None:
         return None
     with torch.no_grad():
         log_scale = scale.log_scale(scale.floor.new_empty(1, 0))
-    value = np.exp(log_scale.double().cpu().numpy()[0]) * units.unit
+    value = np.exp(log_scale.cpu().numpy()[0].astype(np.float64)) * units.unit
     return value if scale.covariance_type == "diag" else float(value[0])

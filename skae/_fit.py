@@ -214,7 +214,6 @@ class _Followed:
             verbose=settings.verbose,
         )
         self.first = parameters.get(model)
-        self.first_objective = job.final_objective()
         self.error: Exception | None = None
 
     def on_epoch_begin(self) -> None:
@@ -258,9 +257,9 @@ class _Followed:
         job.module.requires_grad_(False).eval()
         last_objective = job.final_objective()
         loss, diverged = last_objective, not math.isfinite(last_objective)
-        worse = last_objective > self.first_objective and not job.settings.early_stopping
+        worse = last_objective > job.first_objective and not job.settings.early_stopping
         if worse or diverged:
-            loss = self.first_objective
+            loss = job.first_objective
             if diverged:
                 recorder.warnings.append((_DIVERGED, ConvergenceWarning))
             recorder.parameters.put(recorder.model, self.first)

@@ -121,6 +121,8 @@ class Job:
         Who wants to know of the epochs.
     random_state : RandomState
         Source of the randomness.
+    first_objective : float
+        What :meth:`final_objective` is before the training.
     """
 
     module: AutoencoderModule
@@ -131,6 +133,7 @@ class Job:
     settings: Settings
     callbacks: EpochCallbacks
     random_state: RandomState
+    first_objective: float
 
     def program(self) -> object:
         """What jobs must have in common to be trained side by side.

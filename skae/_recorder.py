@@ -157,7 +157,7 @@ class Recorder:
             Whether to stop.
         """
         values = self.parameters.get(self.model)
-        if not (np.isfinite(metrics).all() and torch.isfinite(values).all()):
+        if not (np.isfinite(metrics).all() and _is_finite(values)):
             self.warnings.append(
                 (
                     f"Training diverged in epoch {len(self.epochs) + 1}; the parameters "
@@ -209,3 +209,8 @@ class Recorder:
         """Go back to the parameters of the best validation score, if that was watched."""
         if self._best is not None:
             self.parameters.put(self.model, self._best)
+
+
+def _is_finite(values: torch.Tensor) -> bool:
+    # A sum is faster to come by, and finite numbers nearly always have a finite one.
+    return math.isfinite(values.sum()) or bool(torch.isfinite(values).all())

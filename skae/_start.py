@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae._evaluate import mean_over_rows, training_objective
+from skae._evaluate import mean_over_rows, settle, training_objective
 from skae._module import AutoencoderModule, Spec
 from skae._ppca import factor_noise, noise_variance, principal_components, winsorized
 from skae._random import seeded
@@ -61,7 +61,7 @@ def start(
     *,
     init: str,
     fixed_scale: np.ndarray | None,
-) -> None:
+) -> float:
     """Give the linear path and the scale their first values.
 
     Parameters
@@ -78,14 +78,30 @@ def start(
         Whether the linear path starts from the closed form.
     fixed_scale : ndarray of shape (1, 1) or (1, n_features), or None
         The scale in the likelihood's units, where it is given.
+
+    Returns
+    -------
+    float
+        The training objective that this is, in nats, in the likelihood's units.
     """
-    if init == "random":
-        _start_scale(module, objective, rows, units, fixed_scale)
-        return
-    if not module.spec.likelihood.heavy_tailed:
-        _start_linear_path(module, objective, rows, units, fixed_scale)
-        _start_scale(module, objective, rows, units, fixed_scale)
-        return
+    if init == "pca" and module.spec.likelihood.heavy_tailed:
+        _start_at_the_better(module, objective, rows, units, fixed_scale)
+    else:
+        if init == "pca":
+            _start_linear_path(module, objective, rows, units, fixed_scale)
+        if not module.scale.needs_optimal_scale:
+            _start_scale(module, objective, rows, units, fixed_scale)
+    return settle(module, objective, rows, units)
+
+
+def _start_at_the_better(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    units: Units,
+    fixed_scale: np.ndarray | None,
+) -> None:
+    """Start from the closed form for all rows, or for rows without outliers."""
     found = []
     for weighted in (rows, winsorized(rows, units)):
         _start_linear_path(module, objective, weighted, units, fixed_scale)

@@ -1,11 +1,11 @@
 """The arithmetic of this process: threads, precision, and numbers too small to matter."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
-from threading import Event, Lock
-from typing import Any, TypeVar
+from threading import Event, Lock, Thread
+from typing import Any, Protocol, TypeVar
 
 import torch
 from sklearn import config_context, get_config
@@ -74,24 +74,92 @@ def on_cores(
     list
         What they returned, in the same order.
     """
+    results: Future[list[T]] = Future()
     config = get_config()
 
-    def run(call: Callable[[], T]) -> T:
+    def conduct() -> None:
+        try:
+            with config_context(**config), cores(n_threads) as submit:
+                futures = [submit(call) for call in calls]
+                results.set_result([future.result() for future in futures])
+        # Whoever waits for the results gets it, whatever it is.
+        except BaseException as error:
+            results.set_exception(error)
+
+    # This thread only waits, so that it can be interrupted anywhere.
+    conductor = Thread(target=copy_context().run, args=(conduct,), daemon=True)
+    try:
+        conductor.start()
+        wait_for([results])
+    except BaseException as error:
+        interrupted.set()
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+    return results.result()
+
+
+class Submit(Protocol):
+    """What hands a call to a core."""
+
+    def __call__(self, call: Callable[[], T]) -> "Future[T]":
+        """Begin a call as soon as a core is free.
+
+        Parameters
+        ----------
+        call : callable
+            What to call.
+
+        Returns
+        -------
+        Future
+            What it will return.
+        """
+
+
+@contextmanager
+def cores(n_threads: int) -> Iterator[Submit]:
+    """Threads that compute at the same time, each with one thread of torch's.
+
+    Parameters
+    ----------
+    n_threads : int
+        How many.
+
+    Yields
+    ------
+    callable
+        See :class:`Submit`. All calls are over when the block is; after an error those
+        that have not begun are left out.
+    """
+
+    def run(call: Callable[[], T], config: dict[str, Any]) -> T:
         torch.set_num_threads(1)
         with config_context(**config):
             return call()
 
     with _one_thread(), ThreadPoolExecutor(n_threads) as pool:
-        futures = [pool.submit(copy_context().run, run, call) for call in calls]
+
+        def submit(call: Callable[[], T]) -> Future[T]:
+            return pool.submit(copy_context().run, run, call, get_config())
+
         try:
-            # Not every interrupt wakes a thread that waits without end.
-            while wait(futures, timeout=_PATIENCE).not_done:
-                pass
-        except BaseException as error:
-            interrupted.set()
-            if not isinstance(error, KeyboardInterrupt):
-                raise
-        return [future.result() for future in futures]
+            yield submit
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def wait_for(futures: Sequence[Future[Any]]) -> None:
+    """Wait until some calls are over, whatever became of them, or the user interrupts.
+
+    Parameters
+    ----------
+    futures : sequence of Future
+        The calls.
+    """
+    # Not every interrupt wakes a thread that waits without end.
+    while wait(futures, timeout=_PATIENCE).not_done:
+        pass
 
 
 @contextmanager

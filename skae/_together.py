@@ -22,7 +22,7 @@ from joblib.parallel import get_active_backend
 
 from skae._fit import fit_jobs, in_parts
 from skae._job import Job, Outcome
-from skae._threads import on_cores
+from skae._threads import Submit, cores, wait_for
 
 T = TypeVar("T")
 
@@ -96,16 +96,16 @@ class _Cancelled(BaseException):
 class _Call:
     """A call in a thread of its own, which sleeps wherever it wants models trained."""
 
-    def __init__(self, function: Callable[[], Any], n_threads: int) -> None:
+    def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
-        self.n_threads = n_threads
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over = self.is_cancelled = False
         self.jobs: Sequence[Job] = ()
         self.outcomes: list[Outcome] = []
-        # What it wants computed.
-        self.work: Callable[[], None] | None = None
+        # Who computes what it wants, if there are cores to spare, and what it waits for.
+        self.submit: Submit | None = None
+        self.future: Future[Any] | None = None
         # The caller and the call hand over to each other.
         self.may_go_on, self.is_paused = threading.Event(), threading.Event()
         # In a worker of a joblib.Parallel, the call has no workers of its own.
@@ -170,19 +170,12 @@ class _Call:
         object
             What it returned.
         """
-        if self.n_threads == 1:
+        if self.submit is None:
             return function()
-        future: Future[T] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(function())
-            # The call gets it, whatever it is.
-            except BaseException as error:
-                future.set_exception(error)
-
-        self.work = work
+        # It begins while other calls are awake.
+        future = self.future = self.submit(function)
         self._sleep()
+        self.future = None
         return future.result()
 
     def _sleep(self) -> None:
@@ -220,7 +213,7 @@ class Meeting:
 
     def __init__(self, functions: Sequence[Callable[[], Any]]) -> None:
         self.n_threads = torch.get_num_threads()
-        self.calls = [_Call(function, self.n_threads) for function in functions]
+        self.calls = [_Call(function) for function in functions]
 
     def run(self) -> list[Any]:
         """Results of the calls.
@@ -237,17 +230,19 @@ class Meeting:
         """
         awake = self.calls[0]
         try:
-            for awake in self.calls:
-                awake.go_on()
-            while waiting := [call for call in self.calls if not call.is_over]:
-                # A call may have left another number of threads behind.
-                torch.set_num_threads(self.n_threads)
-                if computing := [call for call in waiting if call.work is not None]:
-                    self._compute(computing)
-                else:
-                    self._train(waiting)
-                for awake in computing or waiting:
+            with cores(self.n_threads) as submit:
+                for awake in self.calls:
+                    awake.submit = submit if self.n_threads > 1 else None
                     awake.go_on()
+                while waiting := [call for call in self.calls if not call.is_over]:
+                    # A call may have left another number of threads behind.
+                    torch.set_num_threads(self.n_threads)
+                    if computing := [call for call in waiting if call.future is not None]:
+                        wait_for([call.future for call in computing if call.future])
+                    else:
+                        self._train(waiting)
+                    for awake in computing or waiting:
+                        awake.go_on()
         except BaseException:
             # A user who interrupts finds one of them at work.
             for call in self.calls:
@@ -260,15 +255,6 @@ class Meeting:
         for call in self.calls:
             call.thread.join()
         return [call.result for call in self.calls]
-
-    def _compute(self, calls: Sequence[_Call]) -> None:
-        works = [call.work for call in calls if call.work is not None]
-        for call in calls:
-            call.work = None
-        interrupted = threading.Event()
-        on_cores(works, self.n_threads, interrupted)
-        if interrupted.is_set():
-            raise KeyboardInterrupt
 
     @staticmethod
     def _train(calls: Sequence[_Call]) -> None:

@@ -407,13 +407,13 @@ def test_an_interrupt_ends_what_computes(two_threads):
 def test_starts_and_scores_meet(X, two_threads, monkeypatch):
     """And have the results that they have alone."""
     together = []
-    original = _together.on_cores
+    original = _together.wait_for
 
-    def on_cores(calls, *args):
-        together.append(len(calls))
-        return original(calls, *args)
+    def wait_for(futures, *args):
+        together.append(len(futures))
+        return original(futures, *args)
 
-    monkeypatch.setattr(_together, "on_cores", on_cores)
+    monkeypatch.setattr(_together, "wait_for", wait_for)
     scores = run_together(
         [lambda k=k: vae(n_components=k).fit(X).score(X) for k in (1, 2)], 2
     )

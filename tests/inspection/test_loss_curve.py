@@ -15,7 +15,7 @@ def test_draws_the_objective(ae):
 
 
 def test_draws_minus_the_validation_score(X):
-    vae = VariationalAutoencoder(2, max_iter=8, random_state=0)
+    vae = VariationalAutoencoder(2, max_iter=30, random_state=0)
     vae.fit(X[:90], X_val=X[90:])
     display = LossCurveDisplay.from_estimator(vae, name="mine")
     training, validation = display.lines_
