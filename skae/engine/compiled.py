@@ -173,7 +173,11 @@ class CompiledStep:
             likelihood.influence_(scratch.copy_(t)).mul_(t).neg_().add_(1.0).mul_(weight)
             self.scale.backward(scratch, self.outputs, self.grad_outputs)
         # -w gain psi(t) / s
-        likelihood.influence_(t).mul_(weight).mul_(precision.mul(self.minus_gain))
+        grad = likelihood.influence_(t)
+        if log_scale.shape[1] == 1:
+            grad.mul_(weight).mul_(precision.mul(self.minus_gain))
+        else:
+            grad.mul_(precision.mul_(weight)).mul_(self.minus_gain)
 
 
 def is_compilable(module: AutoencoderModule, objective: Objective) -> bool:

@@ -49,19 +49,11 @@ class ClosedFormScale(Scale):
     def finalize(self, mean_deviation: Tensor) -> None:
         self.value.copy_(self._log_optimum(mean_deviation))
 
-    def _deviation(
-        self, residual: Tensor, weight: Tensor, scratch: Tensor | None
-    ) -> Tensor:
-        """Deviation of each row and feature: (n, d)."""
-        deviation = self.likelihood.deviation(residual, out=scratch)
-        n_draws = residual.shape[-2] // weight.shape[-2]
-        if n_draws > 1:
-            # The scale is best for the expectation over the draws, so they are averaged.
-            deviation = deviation.unflatten(-2, (n_draws, -1)).mean(dim=-3)
-        return deviation
-
     def _batch_optimum(self, deviation: Tensor, weight: Tensor) -> Tensor:
-        """The log-scale that is best for all rows; the running one follows it."""
+        """The log-scale that is best for all rows and draws; the running one follows it."""
+        n_draws = deviation.shape[-2] // weight.shape[-2]
+        if n_draws > 1:
+            weight = torch.cat(n_draws * [weight], dim=-2)
         # Where all rows of a batch weigh nothing, they say nothing.
         tiny = torch.finfo(weight.dtype).tiny
         total = weight.sum(dim=-2, keepdim=True).clamp_min_(tiny)
@@ -85,7 +77,7 @@ class OptimalScale(ClosedFormScale):
         scratch: Tensor | None = None,
     ) -> Tensor:
         with torch.no_grad():
-            deviation = self._deviation(residual, weight, scratch)
+            deviation = self.likelihood.deviation(residual, out=scratch)
             return self._batch_optimum(deviation, weight)
 
 
@@ -106,7 +98,9 @@ class ProfileScale(ClosedFormScale):
         scratch: Tensor | None = None,
     ) -> Tensor:
         with torch.no_grad():
-            deviation = self._deviation(residual, weight, scratch)
+            deviation = self.likelihood.deviation(residual, out=scratch)
             self._batch_optimum(deviation, weight)
+            # The scale is best for the expectation over the draws, so they are averaged.
             n_draws = residual.shape[-2] // weight.shape[-2]
-            return torch.cat(n_draws * [self._log_optimum(self.pool(deviation))], dim=-2)
+            of_rows = self.pool(deviation).unflatten(-2, (n_draws, -1)).mean(dim=-3)
+            return torch.cat(n_draws * [self._log_optimum(of_rows)], dim=-2)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from skae import (
     GaussianAutoencoder,
@@ -149,6 +150,46 @@ def test_gradients_are_the_slopes_of_the_loss():
             sides.append(loss())
         parameters.values[i] = value
         assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(float(grads[i]), abs=1e-6)
+
+
+class NewMemory(TorchDispatchMode):
+    """Notes the sizes of results that are in memory of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = [
+            t for t in (*args, *(kwargs or {}).values()) if isinstance(t, torch.Tensor)
+        ]
+        places = {t.untyped_storage().data_ptr() for t in given}
+        results = result if isinstance(result, (list, tuple)) else [result]
+        self.sizes += [
+            t.numel() for t in results if t.untyped_storage().data_ptr() not in places
+        ]
+        return result
+
+
+@pytest.mark.parametrize("R", [1, 3])
+@pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
+def test_memory_for_a_batch_is_there_before(combination, kind, R):
+    """What a step makes anew is as small as a row or a column of each model's batch.
+
+    A predicted scale is the exception, and the logistic density's exponential.
+    """
+    _, ((step, *_), _) = both(combination, kind, R)
+    inputs = batch(R, step.objectives[0].n_mc_samples)
+    step(*inputs, [0.5] * R)
+    with NewMemory() as made:
+        step(*inputs, [0.5] * R)
+    assert made.sizes
+    name, mode, covariance_type = combination
+    if name == "logistic" or (mode, covariance_type) == ("predicted", "diag"):
+        return
+    assert max(made.sizes) <= R * step.n_draws * max(N, D)
 
 
 def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None):
