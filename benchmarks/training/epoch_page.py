@@ -26,8 +26,10 @@ same warm process, has starts and ends. skae standardises its data in each batch
 thread where a step is small, and has a linear path beside its networks.
 
 The floor is the time of the matrix products of an epoch, forwards and backwards, into
-buffers that are there already, with one thread or with all, whichever is faster; and the
-same with the linear path of skae's models in the products of the first and last layer.
+buffers that are there already, by ``torch.mm``, with one thread or with all, whichever is
+faster. Two more rows have the same with the linear path of skae's models in the products of
+the first and last layer, and by oneDNN, which skae leaves large products to where torch's
+own are half as fast: on processors with AVX-512 that are not Intel's.
 """
 _SAME = """
 Number of parameters, steps per epoch (counted by a hook on torch's optimizers; skae does
@@ -93,7 +95,8 @@ def _table(answers: dict[System, list[Answer]], whole: int):
                 if whole:
                     row.append(shown([a["whole"] for a in answers[system]]))
             rows.append(row)
-        for floor_name in [] if failure(floors) else (kind, f"{kind}, linear path"):
+        names = [kind, f"{kind}, linear path", f"{kind}, by oneDNN"]
+        for floor_name in [n for n in names if not failure(floors) and n in floors[0]]:
             row = [f"{label}: {floor_name.replace(kind, FLOOR.name)}"]
             row.append(shown([a[floor_name] for a in floors], unit))
             seconds = middle(floors, floor_name)

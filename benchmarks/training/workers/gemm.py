@@ -1,9 +1,10 @@
 """The matrix products of an epoch alone: what no training of this model can go below.
 
 For each linear layer the product forwards, the gradient of its weights, and, but for the
-first, the gradient of its input, into buffers that are there already. Adding the linear
-path of skae's models costs no product of its own: its weights stand beside those of the
-first layer of the encoder, and of the last layer of the decoder.
+first, the gradient of its input, into buffers that are there already: by torch.mm, and by
+oneDNN, where torch has it, which skae leaves large products to on some processors. Adding
+the linear path of skae's models costs no product of its own: its weights stand beside those
+of the first layer of the encoder, and of the last layer of the decoder.
 """
 
 import time
@@ -72,6 +73,16 @@ def products_time(products: list[Product], n_threads: int) -> float:
     return on_best_threads(run, n_threads)
 
 
+def onednn_time(products: list[Product], n_threads: int) -> float:
+    """Seconds of the same products by oneDNN, in float32 and memory of their own."""
+
+    def run() -> None:
+        for left, right, _ in products:
+            torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
+
+    return on_best_threads(run, n_threads)
+
+
 if __name__ == "__main__":
     request, plan = read_request()
     n, d = np.load(request["train"], mmap_mode="r").shape
@@ -84,4 +95,7 @@ if __name__ == "__main__":
     ]:
         products = step_products(plan, d, heads=heads, linear_path=linear_path)
         values[name] = products_time(products, request["threads"]) * n / plan.batch
+        if not linear_path and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            seconds = onednn_time(products, request["threads"]) * n / plan.batch
+            values[f"{name}, by oneDNN"] = seconds
     answer(**values)
