@@ -81,7 +81,8 @@ def on_cores(
         try:
             with config_context(**config), cores(n_threads) as submit:
                 futures = [submit(call) for call in calls]
-                results.set_result([future.result() for future in futures])
+                found = [future.result() for future in futures]
+            results.set_result(found)
         # Whoever waits for the results gets it, whatever it is.
         except BaseException as error:
             results.set_exception(error)
@@ -95,6 +96,8 @@ def on_cores(
         interrupted.set()
         if not isinstance(error, KeyboardInterrupt):
             raise
+    wait([results])
+    conductor.join()
     return results.result()
 
 
