@@ -87,7 +87,7 @@ def over_rows(
     """
     n = len(X) if index is None else len(index)
     result = np.empty(0)
-    with _evaluating(module, n * n_draws):
+    with _evaluating(module, n_draws * n):
         for first, y in _blocks(X, units, module, n_draws, index):
             values = function(y).cpu().numpy()
             if first == 0:
@@ -99,13 +99,15 @@ def over_rows(
 
 @contextmanager
 def _evaluating(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
-    """No gradients, and the module in evaluation mode."""
+    """No gradients, the module in evaluation mode, and the fastest products."""
+    n_rows = min(n_rows, _CHUNK_NUMBERS // module.width)
     training = module.training
-    module.eval()
-    multiply_adds = n_rows * module.n_weights
-    with torch.inference_mode(), large_products(multiply_adds, module.ratio):
+    if training:
+        module.eval()
+    with torch.inference_mode(), large_products(n_rows * module.largest, module.ratio):
         yield
-    module.train(training)
+    if training:
+        module.train()
 
 
 def _blocks(

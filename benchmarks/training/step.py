@@ -28,7 +28,7 @@ Microseconds of a training step, for each of R models side by side, on the workl
 :doc:`training`: the fastest of many repetitions of each part alone, its memory in the cache
 where that fits. Products are those of the step's layers, the linear path among them.
 Other operations are what is left of a step: the posterior, the likelihood and the scale,
-activations, biases, and the time to call all of them. Batches are gathered and get their
+activations, sums of biases, and the time to call all of them. Batches are gathered and get their
 noise; Adam updates the parameters. S and W take one thread, M as many as there are.
 """
 # Workload, models side by side, threads.
@@ -85,10 +85,11 @@ def parts(workload, n_models):
     def products():
         with torch.inference_mode():
             for layer, wants_input in dense:
-                torch.bmm(layer.weight, layer._x, out=layer._out)
-                torch.bmm(layer._grad, layer.x, out=layer.weight_grad)
+                layer._multiply(layer.weight, layer.x, layer._x, layer._out)
+                layer._multiply(layer._grad, layer._x, layer.x, layer.weight_grad)
                 if wants_input:
-                    torch.bmm(layer._weight, layer._grad, out=layer._grad_input)
+                    weight, out = layer._weight, layer._grad_input
+                    layer._multiply(weight, layer.grad, layer._grad, out)
 
     def one_epoch():
         for _ in batches.epoch():

@@ -327,10 +327,15 @@ def test_which_likelihoods_are_compiled(likelihood, expected):
     assert isinstance(step, CompiledStep if expected else AutogradStep)
 
 
-def test_frozen_weights_are_left_to_autograd():
+@pytest.mark.parametrize("part", ["encoder", "linear_encoder", "linear_decoder"])
+def test_frozen_weights_are_left_to_autograd(part):
     module = make_module(("gaussian", "optimal", "diag"), 1)
-    next(module.encoder.parameters()).requires_grad_(False)
-    assert not is_compilable(module, NegativeLogLikelihood())
+    next(getattr(module, part).parameters()).requires_grad_(False)
+    objective = NegativeLogLikelihood()
+    assert not is_compilable(module, objective)
+    assert isinstance(
+        make_step([module], [objective], flatten([module], objective), N), AutogradStep
+    )
 
 
 class OtherObjective(NegativeLogLikelihood):
