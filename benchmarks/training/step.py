@@ -28,8 +28,8 @@ Microseconds of a training step, for each of R models side by side, on the workl
 :doc:`training`: the fastest of many repetitions of each part alone, its memory in the cache
 where that fits. Products are those of the step's layers, the linear path among them.
 Other operations are what is left of a step: the posterior, the likelihood and the scale,
-activations, sums of biases, and the time to call all of them. Batches are gathered and get their
-noise; Adam updates the parameters. S and W take one thread, M as many as there are.
+activations, sums of biases, and the time to call all of them. Batches are gathered and get
+their noise; Adam updates the parameters. S and W take one thread, M as many as there are.
 """
 # Workload, models side by side, threads.
 CASES = [("S", 1, 1), ("S", 16, 1), ("W", 1, 1), ("W", 16, 1), ("M", 1, 0)]
