@@ -2,16 +2,17 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule
-from skae._products import large_products
+from skae._products import is_large, large_products
 from skae._rows import Rows
 from skae._units import Units
+from skae.engine import is_known
 from skae.objectives import Objective
 from skae.scales import Scale
 
@@ -21,7 +22,8 @@ Statistic = Callable[[Tensor, Tensor], Tensor]
 # Numbers that the widest intermediate result of a chunk may hold: about a megabyte, so
 # that what one operation writes the next one still finds in the cache.
 _CHUNK_NUMBERS = 2**18
-# Rows times draws that are enough for the mean of a statistic over the training set.
+# Rows times draws that are enough for the mean of a statistic over the training set; each
+# row takes a pair of draws at least.
 _MEAN_EVALUATIONS = 2**12
 # Draws of the posterior that follow the validation score during training.
 _VALIDATION_DRAWS = 8
@@ -87,7 +89,7 @@ def over_rows(
     """
     n = len(X) if index is None else len(index)
     result = np.empty(0)
-    with _evaluating(module, n * n_draws):
+    with _evaluating(module, n_draws * n):
         for first, y in _blocks(X, units, module, n_draws, index):
             values = function(y).cpu().numpy()
             if first == 0:
@@ -99,13 +101,23 @@ def over_rows(
 
 @contextmanager
 def _evaluating(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
-    """No gradients, and the module in evaluation mode."""
+    """No gradients, the module in evaluation mode, and the fastest products."""
+    n_rows = min(n_rows, _CHUNK_NUMBERS // module.width)
+    # Modules that users wrote are left alone.
+    is_wide = (
+        is_large(n_rows * module.largest, module.ratio)
+        and is_known(module.encoder)
+        and is_known(module.decoder)
+    )
     training = module.training
-    module.eval()
-    multiply_adds = n_rows * module.n_weights
-    with torch.inference_mode(), large_products(multiply_adds, module.ratio):
-        yield
-    module.train(training)
+    if training:
+        module.eval()
+    try:
+        with torch.inference_mode(), large_products(n_rows) if is_wide else nullcontext():
+            yield
+    finally:
+        if training:
+            module.train()
 
 
 def _blocks(
@@ -131,7 +143,6 @@ def mean_over_rows(
     rows: Rows,
     units: Units,
     statistic: Statistic,
-    n_evaluations: int = _MEAN_EVALUATIONS,
 ) -> Tensor:
     """Weighted mean over rows, and over their posteriors, of a statistic.
 
@@ -148,8 +159,6 @@ def mean_over_rows(
     statistic : callable
         Function of standardised rows ``(n, n_features)`` and of draws
         ``(n_draws, n or 1, n_components)`` with a 2-D result.
-    n_evaluations : int
-        Rows times draws that are enough; each row takes a pair of draws at least.
 
     Returns
     -------
@@ -160,7 +169,7 @@ def mean_over_rows(
     # The draws are pairs, z and -z, half the set apart. Few rows take all of them; many
     # rows take some each, in turn, so that together they use the whole set evenly.
     half = len(draws) // 2
-    n_pairs = min(half, -(-n_evaluations // (2 * len(rows))))
+    n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * len(rows))))
     weights = torch.as_tensor(rows.weight).to(draws.device)
     n_draws = max(2 * n_pairs, 1)
     total: Tensor | float = 0.0
@@ -183,7 +192,6 @@ def training_objective(
     objective: Objective,
     rows: Rows,
     units: Units,
-    n_evaluations: int = _MEAN_EVALUATIONS,
 ) -> float:
     """What training minimises, over all rows and with the final weight of the KL.
 
@@ -197,8 +205,6 @@ def training_objective(
         Training data.
     units : Units
         Their statistics.
-    n_evaluations : int
-        Rows times draws that are enough; each row takes a pair of draws at least.
 
     Returns
     -------
@@ -210,7 +216,7 @@ def training_objective(
     def statistic(y: Tensor, draws: Tensor) -> Tensor:
         return objective.log_likelihood(module, y, draws, kl_weight)[:, None]
 
-    mean = mean_over_rows(module, objective, rows, units, statistic, n_evaluations)
+    mean = mean_over_rows(module, objective, rows, units, statistic)
     return -float(mean)
 
 

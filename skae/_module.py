@@ -1,6 +1,7 @@
 """The torch module of an autoencoder: encoder, decoder, likelihood and scale."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,12 +85,17 @@ class AutoencoderModule(nn.Module):
         self.encoder = spec.network.encoder(d, n_codes)
         self.decoder = spec.network.decoder(k, n_outputs)
 
-    @property
+    @cached_property
     def n_weights(self) -> int:
         """Number of all parameters: about the multiply-adds that a row costs."""
         return sum(p.numel() for p in self.parameters())
 
-    @property
+    @cached_property
+    def largest(self) -> int:
+        """Number of weights of the largest layer."""
+        return max(p.numel() for p in self.parameters())
+
+    @cached_property
     def width(self) -> int:
         """Largest number of numbers that a row takes inside."""
         return max(max(p.shape) for p in self.parameters())

@@ -40,6 +40,7 @@ def is_large(multiply_adds: float, like: Tensor) -> bool:
         and like.device.type == "cpu"
         and like.dtype == torch.float32
         and has_wider_products()
+        and bool(torch.backends.mkldnn.enabled)  # which a user may have changed
     )
 
 
@@ -95,6 +96,10 @@ def large_product(a: Tensor, bt: Tensor, bias: Tensor | None = None) -> Tensor:
 class _LargeProducts(TorchFunctionMode):
     """Leaves the large products of affine layers to :func:`large_product`."""
 
+    def __init__(self, n_rows: int) -> None:
+        super().__init__()
+        self.n_rows = n_rows
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -103,29 +108,25 @@ class _LargeProducts(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is torch.nn.functional.linear and not kwargs:
-            x, weight = args[:2]
-            if weight.ndim == 2 and is_large(x.numel() * len(weight), x):
+            weight = args[1]
+            if is_large(self.n_rows * weight.numel(), weight):
                 return large_product(*args)
         return func(*args, **(kwargs or {}))
 
 
 @contextmanager
-def large_products(multiply_adds: float, like: Tensor) -> Iterator[None]:
-    """Let the affine layers of any module use :func:`large_product`; without autograd.
+def large_products(n_rows: int) -> Iterator[None]:
+    """Let affine layers use :func:`large_product`; without autograd.
 
     Parameters
     ----------
-    multiply_adds : float
-        Size of what is to be computed.
-    like : Tensor
-        One of the parameters.
+    n_rows : int
+        Rows of most blocks that are to come. All blocks are computed alike then: what a
+        row gives does not depend on the size of the last one.
 
     Yields
     ------
     None
     """
-    if not is_large(multiply_adds, like):
-        yield
-        return
-    with _LargeProducts():
+    with _LargeProducts(n_rows):
         yield

@@ -15,9 +15,8 @@ from skae._rows import Rows
 from skae._units import Units
 from skae.objectives import Objective
 
-# Rows that are enough to guess a scale and to tell two starts apart, and rows times draws.
+# Rows that are enough to guess a scale and to tell two starts apart.
 _SCALE_ROWS = 1024
-_EVALUATIONS = 2**12
 # Smallest gain, relative to 1.
 _SMALLEST_GAIN = 1e-4
 # Smallest posterior deviation to start from.
@@ -107,7 +106,7 @@ def _start_at_the_better(
         _start_linear_path(module, objective, weighted, units, fixed_scale)
         _start_scale(module, objective, rows, units, fixed_scale)
         some = rows.thin(_SCALE_ROWS)
-        value = training_objective(module, objective, some, units, _EVALUATIONS)
+        value = training_objective(module, objective, some, units)
         found.append((value, {k: v.clone() for k, v in module.state_dict().items()}))
     module.load_state_dict(min(found, key=lambda start: start[0])[1])
 
@@ -129,7 +128,7 @@ def _start_scale(
             )[0]
 
         some = rows.thin(_SCALE_ROWS)
-        return mean_over_rows(module, objective, some, units, pooled, _EVALUATIONS)
+        return mean_over_rows(module, objective, some, units, pooled)
 
     if fixed_scale is not None:
         scale = torch.tensor(fixed_scale).to(module.ratio)

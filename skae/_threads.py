@@ -1,7 +1,7 @@
 """The arithmetic of this process: threads, precision, and numbers too small to matter."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from threading import Event, Lock, Thread
@@ -67,38 +67,61 @@ def on_cores(
     n_threads : int
         How many at the same time.
     interrupted : Event
-        Set when the user interrupts; the calls should then return soon.
+        Set when the user interrupts, or one of the calls fails; the calls should then
+        return soon. An interrupt is not raised: it is for the calls to end with.
 
     Returns
     -------
     list
         What they returned, in the same order.
+
+    Raises
+    ------
+    BaseException
+        What one of them raised.
     """
-    results: Future[list[T]] = Future()
-    config = get_config()
+    results: list[T] = []
+    errors: list[BaseException] = []
+    is_over = Event()
+    config, before = get_config(), torch.get_num_threads()
 
     def conduct() -> None:
         try:
             with config_context(**config), cores(n_threads) as submit:
                 futures = [submit(call) for call in calls]
-                found = [future.result() for future in futures]
-            results.set_result(found)
+                done = wait(futures, return_when=FIRST_EXCEPTION).done
+                if any(future.exception() for future in done):
+                    interrupted.set()
+                results.extend(future.result() for future in futures)
         # Whoever waits for the results gets it, whatever it is.
         except BaseException as error:
-            results.set_exception(error)
+            errors.append(error)
+        finally:
+            is_over.set()
 
     # This thread only waits, so that it can be interrupted anywhere.
     conductor = Thread(target=copy_context().run, args=(conduct,), daemon=True)
     try:
         conductor.start()
-        wait_for([results])
     except BaseException as error:
-        interrupted.set()
-        if not isinstance(error, KeyboardInterrupt):
+        if conductor.ident is None:
             raise
-    wait([results])
+        interrupted.set()
+        errors.append(error)
+    while not is_over.is_set():
+        try:
+            is_over.wait(_PATIENCE)
+        # An interrupt, or what a user's handler of another signal raises.
+        except BaseException as error:
+            interrupted.set()
+            errors.append(error)
     conductor.join()
-    return results.result()
+    # Threads had another number, and those to come take it from the last one.
+    torch.set_num_threads(before)
+    for raised in errors:
+        if not isinstance(raised, KeyboardInterrupt):
+            raise raised
+    return results
 
 
 class Submit(Protocol):

@@ -4,8 +4,8 @@ Whoever calls ``fit`` of many models, a grid search for one, calls it for one af
 other. :func:`run_together` runs such calls in threads of which only one is awake. Each
 prepares its model, comes to :func:`fit_together` and sleeps; when all sleep, the models are
 trained in one go, and the calls go on one by one. What else takes time on the way, starts
-and scores, is handed to :func:`compute` and done on all cores while the calls sleep. Nobody
-on the way has to know.
+and scores, is handed to :func:`compute`: its call sleeps, and it is done by threads that do
+nothing else, on all cores, while other calls are awake. Nobody on the way has to know.
 """
 
 import threading
@@ -170,6 +170,8 @@ class _Call:
         object
             What it returned.
         """
+        if self.is_cancelled:
+            raise _Cancelled
         if self.submit is None:
             return function()
         # It begins while other calls are awake.
@@ -228,21 +230,30 @@ class Meeting:
         BaseException
             What the first of the calls that failed raised.
         """
-        awake = self.calls[0]
         try:
             with cores(self.n_threads) as submit:
-                for awake in self.calls:
-                    awake.submit = submit if self.n_threads > 1 else None
+                self._run(submit if self.n_threads > 1 else None)
+        finally:
+            torch.set_num_threads(self.n_threads)
+        for call in self.calls:
+            call.thread.join()
+        return [call.result for call in self.calls]
+
+    def _run(self, submit: Submit | None) -> None:
+        awake = self.calls[0]
+        try:
+            for awake in self.calls:
+                awake.submit = submit
+                awake.go_on()
+            while waiting := [call for call in self.calls if not call.is_over]:
+                # A call may have left another number of threads behind.
+                torch.set_num_threads(self.n_threads)
+                if computing := [call for call in waiting if call.future is not None]:
+                    wait_for([call.future for call in computing if call.future])
+                else:
+                    self._train(waiting)
+                for awake in computing or waiting:
                     awake.go_on()
-                while waiting := [call for call in self.calls if not call.is_over]:
-                    # A call may have left another number of threads behind.
-                    torch.set_num_threads(self.n_threads)
-                    if computing := [call for call in waiting if call.future is not None]:
-                        wait_for([call.future for call in computing if call.future])
-                    else:
-                        self._train(waiting)
-                    for awake in computing or waiting:
-                        awake.go_on()
         except BaseException:
             # A user who interrupts finds one of them at work.
             for call in self.calls:
@@ -250,11 +261,6 @@ class Meeting:
             for call in (awake, *self.calls):
                 call.cancel()
             raise
-        finally:
-            torch.set_num_threads(self.n_threads)
-        for call in self.calls:
-            call.thread.join()
-        return [call.result for call in self.calls]
 
     @staticmethod
     def _train(calls: Sequence[_Call]) -> None:

@@ -1,12 +1,15 @@
 """Threads, tiny numbers and rounded products: set for a while, and put back."""
 
+import os
+import signal
 import threading
 from contextlib import contextmanager
 
 import pytest
 import torch
+from sklearn import config_context, get_config
 
-from skae._threads import flushed_denormals, suitable_threads, tf32_products
+from skae._threads import flushed_denormals, on_cores, suitable_threads, tf32_products
 from tests.surroundings import nothing_global_changes, unusual_settings
 
 products = torch.backends.cuda.matmul
@@ -52,6 +55,60 @@ def test_small_steps_take_one_thread_and_large_ones_all():
     torch.set_num_threads(1)
     with suitable_threads(1e12):
         assert torch.get_num_threads() == 1
+
+
+def test_calls_on_cores():
+    """Side by side, each with one thread of torch's; results in order."""
+    interrupted, meeting = threading.Event(), threading.Barrier(2)
+
+    def call(i):
+        meeting.wait(10)
+        return i, torch.get_num_threads(), get_config()["assume_finite"]
+
+    with config_context(assume_finite=True), nothing_global_changes():
+        found = on_cores([lambda i=i: call(i) for i in range(4)], 2, interrupted)
+    assert found == [(i, 1, True) for i in range(4)]
+    assert not interrupted.is_set()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_an_error_on_a_core_ends_the_others(error):
+    interrupted = threading.Event()
+
+    def failing():
+        raise error
+
+    with nothing_global_changes(), pytest.raises(error):
+        on_cores([lambda: interrupted.wait(30), failing], 2, interrupted)
+    assert interrupted.is_set()
+    assert not any("ThreadPool" in thread.name for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+def test_a_signal_while_cores_compute(error):
+    """An interrupt is for the calls to end with; another error is raised when they have."""
+    interrupted, ended = threading.Event(), []
+
+    def handler(*_):
+        raise error
+
+    def call():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert interrupted.wait(30)
+        ended.append(True)
+        return "ended"
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with nothing_global_changes():
+            if error is KeyboardInterrupt:
+                assert on_cores([call], 2, interrupted) == ["ended"]
+            else:
+                with pytest.raises(error):
+                    on_cores([call], 2, interrupted)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert ended == [True]
 
 
 def test_denormal_numbers_are_flushed():

@@ -163,8 +163,11 @@ def test_an_error_ends_all_calls(error, when, X):
     assert sorted(cleaned) == ([0, 1] if when == "before" else [0, 1, 2])
 
 
-def test_a_call_that_will_not_end(X):
+@pytest.mark.parametrize("cores", ["one core", "two_threads"])
+def test_a_call_that_will_not_end(X, cores, request):
     """Given up, it cannot train any more, whatever it catches."""
+    if cores == "two_threads":
+        request.getfixturevalue(cores)
     caught = []
 
     def stubborn():
@@ -402,6 +405,29 @@ def test_an_interrupt_ends_what_computes(two_threads):
 
     with pytest.raises(KeyboardInterrupt):
         run_together([lambda: call(interrupt), lambda: call(lambda: time.sleep(0.2))], 2)
+
+
+def test_what_is_computed_begins_at_once(two_threads):
+    """While the calls after it are awake."""
+    begun = threading.Event()
+
+    def waiting():
+        return begun.wait(10)
+
+    assert run_together([lambda: compute(begun.set), waiting], 2) == [None, True]
+
+
+def test_each_call_gets_its_own_error(two_threads):
+    def call(i):
+        def divide():
+            return 1 / i
+
+        try:
+            return compute(divide)
+        except ZeroDivisionError:
+            return "divided"
+
+    assert run_together([lambda i=i: call(i) for i in range(3)], 3) == ["divided", 1, 0.5]
 
 
 def test_starts_and_scores_meet(X, two_threads, monkeypatch):

@@ -196,14 +196,15 @@ def is_compilable(module: AutoencoderModule, objective: Objective) -> bool:
         Whether a compiled step can train it.
     """
     likelihood = type(module.spec.likelihood)
-    halves = [*module.encoder.parameters(), *module.decoder.parameters()]
+    parts = [module.linear_encoder, module.encoder, module.linear_decoder, module.decoder]
+    weights = [p for part in parts for p in part.parameters()]
     return (
         type(objective) in LATENTS
         and issubclass(likelihood, LocationScale)
         and likelihood.has_influence()
         and type(module.scale) in SCALES.values()
-        and len({id(p) for p in halves}) == len(halves)  # none in both
-        and all(p.requires_grad for p in halves)
+        and len({id(p) for p in weights}) == len(weights)  # none in two of them
+        and all(p.requires_grad for p in weights)
         and is_known(module.encoder)
         and is_known(module.decoder)
     )

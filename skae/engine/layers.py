@@ -2,7 +2,8 @@
 
 A layer is built once for a batch shape, with all the memory that it needs, and used at
 each step: :meth:`Layer.forward`, then :meth:`Layer.backward`. The products of the R models
-are one batched product.
+are one batched product; or, where they are large, products of oneDNN's one after the other,
+which make memory for their results, from where they are copied.
 
 A tensor of shape ``(R, n, width)`` lies in memory feature by feature, ``(R, width, n)``:
 the sizes of batches are round numbers, those of data are not, and with 47 instead of 48

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
+from skae._random import seeded
+
 
 def sobol_normal(n_draws: int, n_components: int, seed: int) -> Tensor:
     """Low-discrepancy standard normal draws.
@@ -25,7 +27,9 @@ def sobol_normal(n_draws: int, n_components: int, seed: int) -> Tensor:
     Tensor of shape (n_draws, n_components)
         Draws, float64.
     """
-    engine = SobolEngine(n_components, scramble=True, seed=seed)
+    # In torch's own precision, whatever the process has set.
+    with seeded(0):
+        engine = SobolEngine(n_components, scramble=True, seed=seed)
     # A Sobol point has 30 bits or so; the middle of its cell is never 0 or 1.
     uniform = engine.draw(n_draws, dtype=torch.float64).clamp(2.0**-32, 1 - 2.0**-32)
     return torch.special.ndtri(uniform)

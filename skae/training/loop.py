@@ -96,10 +96,9 @@ def train(
     running : list of int
         Models that are not done.
     """
-    parameters = optimizer.parameters
     n_models, n_batches = len(hooks), batches.n_batches
     running = list(range(n_models))
-    done: dict[int, Tensor] = {}
+    done: set[int] = set()
     while running and 4 * len(running) > 3 * n_models:
         for r in running:
             hooks[r].on_epoch_begin()
@@ -117,8 +116,5 @@ def train(
             stop = hooks[r].on_epoch_end(means[r], epoch / annealings[r].max_epochs)
             if stop or epoch >= annealings[r].n_epochs:
                 running.remove(r)
-                done[r] = parameters.get(r)
-    # What the others needed after a model's end must not show in it.
-    for r, values in done.items():
-        parameters.put(r, values)
+                done.add(r)
     return epoch, running

@@ -13,8 +13,9 @@ _Run = tuple[list[Tensor], ...]
 class FlatParameters:
     """Parameters and gradients of R models, each as views into one flat tensor.
 
-    An update is one operation then, whatever the number of layers and models. A parameter
-    of all models together is contiguous, so that one batched product reads or writes it.
+    An update is one operation then, whatever the number of layers, for all models of one
+    learning rate. The likes of a parameter lie one after the other, so that one batched
+    product reads or writes them.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ class FlatParameters:
         self._may_transpose = may_transpose
         self._models = models
         self._index = {id(p): i for i, p in enumerate(models[0])}
-        self._penalized = [self._index[id(p)] for p in penalized]
+        # Once each, also where halves of a model share one.
+        self._penalized = sorted({self._index[id(p)] for p in penalized})
         # Parameters that lie together, by their numbers: most of them alone.
         self._blocks = [[self._index[id(p)] for p in block] for block in joined]
         others = set(self._index.values()).difference(*self._blocks)
@@ -65,7 +67,7 @@ class FlatParameters:
         """A buffer of the shape of ``values``, block by block: views (R, n_numbers)."""
         R, first = len(self._models), self._models[0]
         sizes = [R * sum(first[i].numel() for i in block) for block in self._blocks]
-        return [part.view(R, -1) for part in flat.split(sizes)]
+        return [part.view(R, len(part) // R) for part in flat.split(sizes)]
 
     def _whole(self, flat: Tensor) -> list[Tensor]:
         """The same in the shapes of parameters: views (R, ...)."""
@@ -76,9 +78,9 @@ class FlatParameters:
             if len(block) > 1:
                 shape[0] = sum(len(first[i]) for i in block)
             if self._may_transpose and _is_better_transposed(shape):
-                views.append(part.view(-1, *shape[::-1]).mT)
+                views.append(part.view(len(part), *shape[::-1]).mT)
             else:
-                views.append(part.view(-1, *shape))
+                views.append(part.view(len(part), *shape))
         return views
 
     def views(self, flat: Tensor) -> list[Tensor]:
@@ -211,8 +213,9 @@ class FlatParameters:
 
 
 class Adam:
-    """Adam over one flat buffer (Kingma and Ba 2015), one fused call a step.
+    """Adam over one flat buffer (Kingma and Ba 2015).
 
+    A step is one fused call for each run of models of the same learning rate.
     The classes of ``torch.optim`` do the same, and import about two seconds of compiler
     machinery at their first step.
 
@@ -233,7 +236,9 @@ class Adam:
         self.mean = torch.zeros_like(values)
         self.mean_square = torch.zeros_like(values)
         self.n_steps = torch.zeros((), dtype=torch.float32, device=values.device)
-        self._runs: dict[tuple[int, ...], list[_Run]] = {}
+        # Where in the row of models rates change, and the buffers of the runs between.
+        self._changes: list[int] = []
+        self._runs: list[_Run] = []
 
     def select(self, chosen: Sequence[int], parameters: FlatParameters) -> "Adam":
         """The update of some of the models.
@@ -271,8 +276,11 @@ class Adam:
             self.parameters.grads.addcmul_(self.l2, self.parameters.values)
         self.n_steps += 1
         changes = [i for i, (a, b) in enumerate(pairwise(learning_rates), 1) if a != b]
-        runs = self._runs_between(tuple(changes))
-        for first, (values, grads, means, squares) in zip([0, *changes], runs, strict=True):
+        if not self._runs or changes != self._changes:
+            # All rates fall by the same law, so this is rare.
+            self._changes, self._runs = changes, self._runs_between(changes)
+        starts = [0, *changes]
+        for first, (values, grads, means, squares) in zip(starts, self._runs, strict=True):
             rate = learning_rates[first]
             if rate == 0:
                 continue
@@ -292,20 +300,13 @@ class Adam:
                 maximize=False,
             )
 
-    def _runs_between(self, changes: tuple[int, ...]) -> list["_Run"]:
-        """Views of the buffers, for models side by side that have one learning rate."""
-        # All rates fall by the same law, so these are few.
-        if changes not in self._runs:
-            p = self.parameters
-            buffers = p.values, p.grads, self.mean, self.mean_square
-            bounds = list(pairwise([0, *changes, len(self._factors)]))
-            self._runs[changes] = [
-                tuple(
-                    p.of_models(buffer, *run) if changes else [buffer] for buffer in buffers
-                )
-                for run in bounds
-            ]
-        return self._runs[changes]
+    def _runs_between(self, changes: list[int]) -> list[_Run]:
+        p = self.parameters
+        buffers = p.values, p.grads, self.mean, self.mean_square
+        if not changes:
+            return [tuple([buffer] for buffer in buffers)]
+        bounds = pairwise([0, *changes, len(self._factors)])
+        return [tuple(p.of_models(b, *run) for b in buffers) for run in bounds]
 
 
 def _is_better_transposed(shape: Sequence[int]) -> bool:

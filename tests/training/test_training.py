@@ -181,6 +181,8 @@ def kept(request, monkeypatch):
         monkeypatch.setattr(data, "_RESIDENT_BYTES", 0)
     if request.param == "in small blocks":
         monkeypatch.setattr(data, "_BLOCK_NUMBERS", 50)
+        # Of two batches, and an odd one at the end.
+        monkeypatch.setattr(data, "_NOISE_NUMBERS", 140)
 
 
 @pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 64, 65, 100])
@@ -392,6 +394,69 @@ def test_flat_parameters_of_several_models():
     assert torch.equal(penalty.views(penalty.l2([1.0, 2.0, 3.0]))[1], expected.double())
 
 
+@pytest.mark.parametrize("may_transpose", [True, False])
+def test_flat_parameters_that_lie_side_by_side(may_transpose):
+    """Two layers of one input are one block; whatever moves, they are what they were."""
+
+    def layers(seed):
+        torch.manual_seed(seed)
+        return nn.ModuleList([nn.Linear(3, 12), nn.Linear(12, 4), nn.Linear(3, 4)]).double()
+
+    models = [layers(seed) for seed in range(4)]
+    before = [[p.detach().clone() for p in model.parameters()] for model in models]
+    first, _, path = models[0]
+    pairs = [(first.weight, path.weight), (first.bias, path.bias)]
+    flat = FlatParameters(
+        [list(model.parameters()) for model in models],
+        penalized=[path.weight],
+        joined=pairs,
+        may_transpose=may_transpose,
+    )
+    for pair, i, j in zip(pairs, (0, 1), (4, 5), strict=True):
+        both = flat.stacked(*pair)
+        expected = torch.stack([torch.cat([own[i], own[j]]) for own in before])
+        assert torch.equal(both, expected)
+    # (16, 3): the length of its lines is round only if it lies transposed.
+    assert flat.stacked(*pairs[0]).mT.is_contiguous() == may_transpose
+    flat.stacked(*pairs[0]).grad += 1
+    for model in models:
+        assert (model[0].weight.grad == 1).all()
+        assert (model[2].weight.grad == 1).all()
+        assert (model[1].weight.grad == 0).all()
+    penalty = flat.views(flat.l2([1.0, 2.0, 3.0, 4.0]))
+    for i, part in enumerate(penalty):
+        expected = torch.arange(1.0, 5.0) if i == 4 else torch.zeros(4)
+        assert torch.equal(
+            part, expected.double().view(4, *(part.ndim - 1) * [1]) + 0 * part
+        )
+    kept = [flat.get(r) for r in range(4)]
+    some = flat.select([1, 3])
+    for r, own in ((0, 1), (1, 3)):
+        assert torch.equal(some.get(r), kept[own])
+        assert all(map(torch.equal, models[own].parameters(), before[own]))
+    some.put(0, kept[3])
+    assert all(map(torch.equal, models[1].parameters(), before[3]))
+    (run,) = (some.of_models(some.values, 1, 2),)
+    assert sorted(torch.cat([p.reshape(-1) for p in run]).tolist()) == sorted(
+        kept[3].tolist()
+    )
+
+
+def test_a_shared_parameter_is_penalized_once():
+    layer = nn.Linear(2, 2)
+    flat = FlatParameters([list(layer.parameters())], penalized=2 * [layer.weight])
+    assert flat.l2([0.5]).tolist() == 4 * [0.5] + 2 * [0.0]
+    assert flat.select([0]).l2([0.5]).tolist() == 4 * [0.5] + 2 * [0.0]
+
+
+def test_parameters_without_numbers():
+    """A layer without outputs, in a network that a user wrote."""
+    parameters = [nn.Parameter(torch.ones(2, 0)), nn.Parameter(torch.ones(3))]
+    flat = FlatParameters([parameters])
+    assert torch.equal(flat.get(0), torch.ones(3))
+    assert [tuple(part.shape) for part in flat.views(flat.grads)] == [(1, 2, 0), (1, 3)]
+
+
 @pytest.mark.parametrize("l2", [0.0, 0.3])
 def test_adam_is_torchs(l2):
     x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -434,26 +499,48 @@ def test_adam_in_single_precision_is_torchs():
         np.testing.assert_allclose(p.detach(), q.detach(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("rates", [[0.01, 0.01, 0.01], [0.01, 0.0, 0.1]])
+@pytest.mark.parametrize(
+    "rates",
+    [
+        [0.01, 0.01, 0.01, 0.01],
+        [0.01, 0.0, 0.1, 0.1],
+        [0.01, 0.01, 0.1, 0.1],
+        [0.1, 0.01, 0.01, 0.1],
+    ],
+)
 def test_adam_of_several_models(rates):
-    """With a rate and a penalty of its own, each is updated as it would be alone."""
+    """With a rate and a penalty of its own, each is updated as it would be alone.
+
+    Which of them have the same rate changes on the way, and so does who is there.
+    """
     x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    l2 = [0.0, 0.2, 0.5]
+    l2 = [0.0, 0.2, 0.5, 0.1]
 
     def trained(chosen):
         models = [make_layers(r) for r in chosen]
         parameters = [list(model.parameters()) for model in models]
         flat = FlatParameters(parameters, penalized=parameters[0][::2])
         adam = Adam(flat, [l2[r] for r in chosen])
-        for _ in range(30):
+        left, ends = list(chosen), {}
+        for step in range(30):
+            if step == 20 and 3 in left:
+                place = left.index(3)
+                ends[3] = flat.get(place)
+                left.pop(place)
+                others = [i for i in range(len(chosen)) if i != place]
+                if not left:
+                    break
+                flat = flat.select(others)
+                adam = adam.select(others, flat)
             flat.grads.zero_()
             sum(squared_error(model, x) for model in models).backward()
-            adam.step([rates[r] for r in chosen])
-        return [flat.get(i) for i in range(len(chosen))]
+            adam.step([rates[r] * (0.5 if step > 9 and r == 1 else 1.0) for r in left])
+        return ends | {r: flat.get(i) for i, r in enumerate(left)}
 
-    together = trained([0, 1, 2])
-    for r in range(3):
-        torch.testing.assert_close(together[r], trained([r])[0], rtol=1e-12, atol=1e-13)
+    together = trained([0, 1, 2, 3])
+    assert set(together) == {0, 1, 2, 3}
+    for r in range(4):
+        torch.testing.assert_close(together[r], trained([r])[r], rtol=1e-12, atol=1e-13)
 
 
 # -------------------------------------------------------------------------- annealing
