@@ -119,7 +119,7 @@ def on_cores(
     # Threads had another number, and those to come take it from the last one.
     torch.set_num_threads(before)
     for raised in errors:
-        if not isinstance(raised, KeyboardInterrupt):
+        if not isinstance(raised, KeyboardInterrupt) or len(results) < len(calls):
             raise raised
     return results
 

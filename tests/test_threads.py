@@ -71,7 +71,7 @@ def test_calls_on_cores():
     assert not interrupted.is_set()
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
 def test_an_error_on_a_core_ends_the_others(error):
     interrupted = threading.Event()
 
