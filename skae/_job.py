@@ -268,6 +268,9 @@ class Outcome:
     error: Exception | None = None
     warnings: list[tuple[str, type[Warning]]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._traceback = None if self.error is None else self.error.__traceback__
+
     def result(self) -> list[dict[str, float]]:
         """What is known of each epoch.
 
@@ -282,5 +285,6 @@ class Outcome:
             What ended the training.
         """
         if self.error is not None:
-            raise self.error
+            # One error may end several fits: each tells its own part of the way alone.
+            raise self.error.with_traceback(self._traceback)
         return self.epochs

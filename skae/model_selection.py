@@ -113,6 +113,10 @@ class _Memo:
 
         return remembering
 
+    def __repr__(self) -> str:
+        # Users gave their pipeline no memory, and should find none in a message.
+        return "None"
+
     def clear(self) -> None:
         """Forget everything."""
         self.results.clear()

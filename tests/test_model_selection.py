@@ -779,3 +779,28 @@ def test_a_step_that_writes_over_its_input_sees_the_same_each_time(X):
     search = BatchedGridSearchCV(make_pipeline(*steps), grid, cv=2).fit(X)
     scores = search.cv_results_["mean_test_score"]
     assert scores[0] == scores[1] == scores[2]
+
+
+def test_one_error_of_a_group_is_told_once(X, monkeypatch):
+    """The same words for each of its fits, however many they are."""
+
+    def fit_modules(jobs, interrupted):
+        raise MemoryError("too many models")
+
+    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
+    search = BatchedGridSearchCV(
+        VariationalAutoencoder(1, max_iter=1, random_state=0),
+        {"beta": [1.0, 2.0, 3.0]},
+        cv=2,
+        refit=False,
+    )
+    with pytest.raises(ValueError, match="All the 6 fits failed") as caught:
+        search.fit(X)
+    assert str(caught.value).count("MemoryError: too many models") == 1
+    assert "6 fits failed with the following error" in str(caught.value)
+
+
+def test_users_find_no_memory_that_they_did_not_give(X):
+    pipe = Pipeline([("scale", StandardScaler()), ("vae", VariationalAutoencoder(1))])
+    with pytest.raises(ValueError, match=r"estimator Pipeline\(memory=None"):
+        BatchedGridSearchCV(pipe, {"vea__beta": [1.0, 2.0]}).fit(X)

@@ -280,7 +280,18 @@ class Half:
         self.rest = Chain(rest)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Output for ``(R, n, n_in)``, which is :attr:`out`."""
+        """The output.
+
+        Parameters
+        ----------
+        x : Tensor of shape (R, n, n_in)
+            Input.
+
+        Returns
+        -------
+        Tensor of shape (R, n, n_out)
+            :attr:`out`; overwritten by the next call.
+        """
         self.first.forward(x)
         if self.rest.layers:
             correction = self.rest.forward(self.hidden)
@@ -289,7 +300,13 @@ class Half:
         return self.out
 
     def backward(self, *, wants_input: bool) -> None:
-        """From :attr:`grad_out` to the gradients, and to :attr:`grad_input` if asked."""
+        """From :attr:`grad_out` to the gradients of parameters and of the input.
+
+        Parameters
+        ----------
+        wants_input : bool
+            Whether anyone asks for :attr:`grad_input`.
+        """
         if self.rest.layers:
             self.rest.backward(self.grad_out, wants_input=True)
         self.first.backward(self.grad_first, wants_input=wants_input)
