@@ -802,5 +802,5 @@ def test_one_error_of_a_group_is_told_once(X, monkeypatch):
 
 def test_users_find_no_memory_that_they_did_not_give(X):
     pipe = Pipeline([("scale", StandardScaler()), ("vae", VariationalAutoencoder(1))])
-    with pytest.raises(ValueError, match=r"estimator Pipeline\(memory=None"):
+    with pytest.raises(ValueError, match=r"estimator Pipeline\(steps="):
         BatchedGridSearchCV(pipe, {"vea__beta": [1.0, 2.0]}).fit(X)
