@@ -193,7 +193,7 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     models have the same shapes are one training over a leading axis of models, each with
     its own data, learning rate, penalty and beta; whatever else there is to fit, is fitted
     in the ordinary way. In float64 the scores equal those of GridSearchCV to rounding; in
-    float32 to what another order of additions makes of them.
+    float32, on a CPU, mostly to the bit.
 
     With ``n_jobs`` above 1, or under a :func:`joblib.parallel_config` of another backend
     (loky, Dask, Ray), each worker gets its share of the fits and trains it together. The

@@ -6,6 +6,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+# What a model has of a block takes a multiple of this many numbers. Then they are all
+# updated by the processor's vector arithmetic, and none by what does the odd ones at the
+# end, which rounds in another way: so a model is the same whoever is beside it.
+_VECTOR = 16
 # Values, gradients, and means of both kinds, of some models.
 _Run = tuple[list[Tensor], ...]
 
@@ -32,8 +36,8 @@ class FlatParameters:
 
     Attributes
     ----------
-    values, grads : Tensor of shape (R * n_parameters,)
-        The buffers: each parameter of all models in turn.
+    values, grads : Tensor of shape (R * room,)
+        The buffers: each parameter of all models in turn, with zeros between them.
     """
 
     def __init__(
@@ -52,8 +56,8 @@ class FlatParameters:
         self._blocks = [[self._index[id(p)] for p in block] for block in joined]
         others = set(self._index.values()).difference(*self._blocks)
         self._blocks += [[i] for i in sorted(others)]
-        n_values = sum(p.numel() for model in models for p in model)
-        self.values = models[0][0].detach().new_empty(n_values)
+        n_values = len(models) * sum(map(self._room, self._blocks))
+        self.values = models[0][0].detach().new_zeros(n_values)
         self.grads = torch.zeros_like(self.values)
         views = zip(self.views(self.values), self.views(self.grads), strict=True)
         for likes, (values, grads) in zip(zip(*models, strict=True), views, strict=True):
@@ -63,11 +67,24 @@ class FlatParameters:
         # For each model its part of each block.
         self._memory_of = list(zip(*self._in_memory(self.values), strict=True))
 
+    def _size(self, block: list[int]) -> int:
+        """How many numbers a model has in a block."""
+        return sum(self._models[0][i].numel() for i in block)
+
+    def _room(self, block: list[int]) -> int:
+        """How many it has room for."""
+        return -(-self._size(block) // _VECTOR) * _VECTOR
+
+    def _rooms(self, flat: Tensor) -> list[Tensor]:
+        """A buffer of the shape of ``values``, block by block: views (R, room)."""
+        R, rooms = len(self._models), list(map(self._room, self._blocks))
+        parts = flat.split([R * room for room in rooms])
+        return [part.view(R, room) for part, room in zip(parts, rooms, strict=True)]
+
     def _in_memory(self, flat: Tensor) -> list[Tensor]:
-        """A buffer of the shape of ``values``, block by block: views (R, n_numbers)."""
-        R, first = len(self._models), self._models[0]
-        sizes = [R * sum(first[i].numel() for i in block) for block in self._blocks]
-        return [part.view(R, len(part) // R) for part in flat.split(sizes)]
+        """The same without what is left over: views (R, n_numbers)."""
+        rooms = zip(self._rooms(flat), self._blocks, strict=True)
+        return [part[:, : self._size(block)] for part, block in rooms]
 
     def _whole(self, flat: Tensor) -> list[Tensor]:
         """The same in the shapes of parameters: views (R, ...)."""
@@ -88,7 +105,7 @@ class FlatParameters:
 
         Parameters
         ----------
-        flat : Tensor of shape (R * n_parameters,)
+        flat : Tensor of shape (R * room,)
             The buffer.
 
         Returns
@@ -167,7 +184,7 @@ class FlatParameters:
 
         Returns
         -------
-        Tensor of shape (R * n_parameters,)
+        Tensor of shape (R * room,)
             The factors, and 0 elsewhere.
         """
         result = torch.zeros_like(self.values)
@@ -181,7 +198,7 @@ class FlatParameters:
 
         Parameters
         ----------
-        flat : Tensor of shape (R * n_parameters,)
+        flat : Tensor of shape (R * room,)
             The buffer.
         first, last : int
             The models from the first, up to but not including the last.
@@ -191,7 +208,7 @@ class FlatParameters:
         list of Tensor
             Views that are contiguous.
         """
-        return [part[first:last] for part in self._in_memory(flat)]
+        return [part[first:last] for part in self._rooms(flat)]
 
     def select(self, chosen: Sequence[int]) -> "FlatParameters":
         """Some of the models, in a buffer of their own.

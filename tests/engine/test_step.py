@@ -19,6 +19,7 @@ from skae import (
 )
 from skae._base import BaseAutoencoder
 from skae._module import AutoencoderModule, Spec
+from skae._together import run_together
 from skae.engine import AutogradStep, flatten, make_step
 from skae.engine.compiled import CompiledStep, is_compilable
 from skae.engine.layers import Half, is_known, joined
@@ -265,6 +266,50 @@ def test_models_trained_together_are_those_trained_alone(combination, kind, rate
     for r in range(4):
         (alone,) = trained(combination, kind, CompiledStep, 50, R=4, only=r, rates=rates)
         torch.testing.assert_close(together[r], alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
+def test_in_single_precision_a_model_is_the_same_whoever_is_beside_it(
+    likelihood, activation, monkeypatch
+):
+    """To the bit, with widths and sizes that leave odd numbers over everywhere."""
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(300, 7)) @ rng.normal(size=(7, 13))).astype(np.float32)
+    models = [
+        VariationalAutoencoder(
+            3,
+            likelihood=likelihood,
+            activation=activation,
+            hidden_layer_sizes=(10, 6),
+            beta=1 + 0.1 * i,
+            learning_rate_init=rate,
+            batch_size=50,
+            max_iter=30,
+            n_iter_no_change=30,
+            random_state=i,
+        )
+        for i, rate in enumerate([1e-2, 5e-3, 5e-3, 2e-2, 1e-2])
+    ]
+    sizes = []
+    fit_modules = _fit.fit_modules
+
+    def noted(jobs, interrupted):
+        sizes.append(len(jobs))
+        return fit_modules(jobs, interrupted)
+
+    monkeypatch.setattr(_fit, "fit_modules", noted)
+    together = [clone(model) for model in models]
+    run_together([lambda m=m: m.fit(X) for m in together], len(models))
+    alone = [clone(model).fit(X) for model in models]
+    assert sizes == [5, 1, 1, 1, 1, 1]
+    for a, b in zip(together, alone, strict=True):
+        assert a.n_iter_ == b.n_iter_ == 30
+        for own, other in zip(
+            a.module_.state_dict().values(), b.module_.state_dict().values(), strict=True
+        ):
+            assert torch.equal(own, other)
+        assert a.score(X) == b.score(X)
 
 
 # ----------------------------------------------------------------- what gets compiled
