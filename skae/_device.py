@@ -6,8 +6,7 @@ import torch
 
 # What torch raises for a device that it cannot use.
 _REFUSALS = (
-    RuntimeError,  # there is no such device
-    NotImplementedError,  # torch was built without it, or it holds no data ("meta")
+    RuntimeError,  # no such device, torch was built without it, or no data ("meta")
     AssertionError,  # torch was built without it ("cuda")
     ImportError,  # the package that it needs is missing ("hpu")
     TypeError,  # it holds no numbers in double precision ("mps")

@@ -537,7 +537,7 @@ def test_nothing_global_is_read(estimator, X):
     """Seeding the process does not seed a fit with `random_state=None`."""
 
     def fit():
-        np.random.seed(0)  # noqa: NPY002
+        np.random.seed(0)  # noqa: NPY002  (what must not be read)
         torch.manual_seed(0)
         random.seed(0)
         return estimator(max_iter=3, random_state=None).fit(X)

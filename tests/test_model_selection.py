@@ -6,6 +6,7 @@ import pickle
 import re
 import threading
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -718,7 +719,7 @@ class AlsoSilenced(UserWarning):
 class Surrounded(VariationalAutoencoder):
     """Looks, in fits and scores, at what belongs to a thread, a context or the process."""
 
-    seen: list = []  # noqa: RUF012
+    seen: ClassVar[list] = []
 
     def look(self):
         Surrounded.seen.append(

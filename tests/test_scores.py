@@ -590,6 +590,7 @@ def test_without_noise_samples_lie_on_the_decoders_curve():
 @pytest.mark.parametrize("noise", [True, False])
 def test_sampling_is_reproducible(noise):
     model = linear_vae("iris-2", "optimal")
+    # The global generators are what must not move.
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     first = model.sample(50, random_state=5, noise=noise)
     np.testing.assert_array_equal(model.sample(50, random_state=5, noise=noise), first)

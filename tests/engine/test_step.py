@@ -271,7 +271,7 @@ def test_models_trained_together_are_those_trained_alone(combination, kind, rate
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
 def test_in_single_precision_a_model_is_the_same_whoever_is_beside_it(
-    likelihood, activation, monkeypatch
+    likelihood, activation, counted
 ):
     """To the bit, with widths and sizes that leave odd numbers over everywhere."""
     rng = np.random.default_rng(0)
@@ -291,18 +291,10 @@ def test_in_single_precision_a_model_is_the_same_whoever_is_beside_it(
         )
         for i, rate in enumerate([1e-2, 5e-3, 5e-3, 2e-2, 1e-2])
     ]
-    sizes = []
-    fit_modules = _fit.fit_modules
-
-    def noted(jobs, interrupted):
-        sizes.append(len(jobs))
-        return fit_modules(jobs, interrupted)
-
-    monkeypatch.setattr(_fit, "fit_modules", noted)
     together = [clone(model) for model in models]
     run_together([lambda m=m: m.fit(X) for m in together], len(models))
     alone = [clone(model).fit(X) for model in models]
-    assert sizes == [5, 1, 1, 1, 1, 1]
+    assert counted == [5, 1, 1, 1, 1, 1]
     for a, b in zip(together, alone, strict=True):
         assert a.n_iter_ == b.n_iter_ == 30
         for own, other in zip(
