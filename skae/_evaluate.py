@@ -165,7 +165,7 @@ def mean_over_rows(
     Tensor of shape (1, m)
         The mean.
     """
-    draws = objective.draws(module.spec).to(module.ratio.device)
+    draws = objective.draws(module.spec).to(module.ratio)
     # The draws are pairs, z and -z, half the set apart. Few rows take all of them; many
     # rows take some each, in turn, so that together they use the whole set evenly.
     half = len(draws) // 2
@@ -175,16 +175,22 @@ def mean_over_rows(
     total: Tensor | float = 0.0
     with _evaluating(module, n_draws * len(rows)):
         for first, y in _blocks(rows.X, units, module, n_draws, rows.index):
-            if n_pairs == half:
-                used = draws[:, None]  # (n_draws, 1, k)
-            else:
-                turn = torch.arange(first, first + len(y), device=draws.device) * n_pairs
-                pair = (turn + torch.arange(n_pairs, device=draws.device)[:, None]) % half
-                used = torch.cat([draws[pair], draws[pair + half]])  # (2 n_pairs, n, k)
+            used = draws[:, None]  # (n_draws, 1, k)
+            if n_pairs < half:
+                used = _in_turn(draws, n_pairs, first, len(y))  # (2 n_pairs, n, k)
             weight = weights[first : first + len(y)]
             total = total + (weight @ statistic(y, used).double())[None]
     # A copy, since a tensor made above could not be used with gradients.
     return torch.as_tensor(total).clone().div_(len(rows)).to(module.ratio)
+
+
+def _in_turn(draws: Tensor, n_pairs: int, first: int, n: int) -> Tensor:
+    """Some of the pairs for each of n rows: where a row's end, those of the next begin."""
+    half, k = len(draws) // 2, draws.shape[1]
+    start = first * n_pairs % half
+    stop = start + n * n_pairs
+    turns = draws.view(2, half, k).repeat(1, -(-stop // half), 1)[:, start:stop]
+    return turns.reshape(2, n, n_pairs, k).transpose(1, 2).reshape(2 * n_pairs, n, k)
 
 
 def training_objective(
@@ -257,7 +263,8 @@ def settle(
     # The log-density is linear in the deviation, so its mean is that of a residual whose
     # deviation is the mean one: for most likelihoods the best scale itself.
     residual = likelihood.optimal_scale(deviation)
-    if not torch.allclose(likelihood.deviation(residual), deviation, rtol=1e-5):
+    gap = (likelihood.deviation(residual) - deviation).abs()
+    if not (gap <= 1e-5 * deviation).all():
         return training_objective(module, objective, rows, units)
     log_scale = scale.log_scale(module.ratio.new_empty(1, 0))
     log_prob = likelihood.log_prob(residual, torch.zeros_like(residual), log_scale)

@@ -235,7 +235,7 @@ class Job:
                 module,
                 y,
                 draws,
-                lambda x, _, outputs: module.scale.log_scale(outputs).expand(len(x), -1),
+                lambda x, _, outputs: module.scale.log_scale(outputs),
             )[0]
 
         if module.scale.is_shared:

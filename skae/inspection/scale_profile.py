@@ -231,10 +231,10 @@ def _scores(model: FittedAutoencoder, X: ArrayLike, factors: np.ndarray) -> np.n
             likelihood = module.spec.likelihood
             return torch.stack(
                 [
-                    likelihood.log_prob(x, loc, log_scale + math.log(factor)).sum(dim=1)
+                    likelihood.log_prob(x, loc, log_scale + math.log(factor)).sum(dim=-1)
                     for factor in factors
                 ],
-                dim=1,
+                dim=-1,
             )
 
         expected, kl = objective.expectation(module, y, draws, log_prob)

@@ -238,7 +238,8 @@ class Objective(ABC):
 
         def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
             log_scale = module.scale.log_scale(outputs)
-            return module.spec.likelihood.log_prob(x, loc, log_scale).sum(1, keepdim=True)
+            log_prob = module.spec.likelihood.log_prob(x, loc, log_scale)
+            return log_prob.sum(dim=-1, keepdim=True)
 
         expected, kl = self.expectation(module, y, draws, log_prob)
         return expected[:, 0] - kl_weight * kl.sum(dim=1)
@@ -261,7 +262,8 @@ class Objective(ABC):
         draws : Tensor of shape (n_draws, n or 1, n_components)
             Standard normal draws.
         statistic : callable
-            Function of (x, loc, outputs), each ``(n_draws * n, ...)``; 2-D result.
+            Function of x ``(n, n_features)``, and of loc and outputs ``(n_draws, n, ...)``;
+            its result is ``(n_draws, n, m)``.
 
         Returns
         -------
@@ -272,6 +274,5 @@ class Objective(ABC):
         """
         z, kl = self.latents(module, y, draws)
         loc, outputs = module.decode(z)
-        x = module.target(y).repeat(draws.shape[0], 1)
-        values = statistic(x, loc, outputs)
-        return values.view(draws.shape[0], y.shape[0], -1).mean(dim=0), kl
+        loc, outputs = (v.unflatten(0, (len(draws), len(y))) for v in (loc, outputs))
+        return statistic(module.target(y), loc, outputs).mean(dim=0), kl
