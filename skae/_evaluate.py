@@ -251,10 +251,12 @@ def settle(
     if not scale.needs_optimal_scale:
         return training_objective(module, objective, rows, units)
 
+    def deviation_of(x: Tensor, loc: Tensor, _: Tensor) -> Tensor:
+        residual = x - loc
+        return scale.pool(likelihood.deviation(residual, out=residual))
+
     def statistic(y: Tensor, draws: Tensor) -> Tensor:
-        deviation, kl = objective.expectation(
-            module, y, draws, lambda x, loc, _: scale.pool(likelihood.deviation(x - loc))
-        )
+        deviation, kl = objective.expectation(module, y, draws, deviation_of)
         return torch.cat([deviation, kl.sum(dim=1, keepdim=True)], dim=1)
 
     mean = mean_over_rows(module, objective, rows, units, statistic)

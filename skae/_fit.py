@@ -214,6 +214,7 @@ class _Followed:
             verbose=settings.verbose,
         )
         self.first = parameters.get(model)
+        self.first_buffers = {k: b.clone() for k, b in job.module.named_buffers()}
         self.error: Exception | None = None
 
     def on_epoch_begin(self) -> None:
@@ -263,7 +264,8 @@ class _Followed:
             if diverged:
                 recorder.warnings.append((_DIVERGED, ConvergenceWarning))
             recorder.parameters.put(recorder.model, self.first)
-            job.final_objective()
+            for name, first in self.first_buffers.items():
+                job.module.get_buffer(name).copy_(first)
         if job.settings.early_stopping:
             loss = recorder.plateau.best
         job.module.leave_shared_memory()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.random import RandomState
-from torch import Tensor
+from torch import Tensor, nn
 
 from skae._evaluate import mean_over_rows, settle, shared_scale, validation_score
 from skae._module import AutoencoderModule
@@ -152,7 +152,7 @@ class Job:
         rows = settings.rows_per_batch(len(self.rows))
         return (
             (spec.n_features, spec.n_components, spec.variance_mode, spec.covariance_type),
-            (repr(module.encoder), repr(module.decoder), type(likelihood)),
+            (_layers(module.encoder), _layers(module.decoder), type(likelihood)),
             (type(objective), objective.n_mc_samples, settings.precision),
             (str(module.ratio.device), rows, -(-len(self.rows) // rows), settings.shuffle),
         )
@@ -244,6 +244,12 @@ class Job:
             some = self.rows.thin(_SCALE_ROWS)
             mean = mean_over_rows(module, objective, some, self.units, log_scale)
         return (mean.exp() <= 1.05 * module.scale.floor).cpu().numpy()[0]
+
+
+def _layers(network: nn.Module) -> object:
+    """What a network is made of, if the engine knows it."""
+    shapes = [(name, p.shape) for name, p in network.named_parameters()]
+    return tuple(map(type, network.modules())), tuple(shapes)
 
 
 @dataclass

@@ -27,6 +27,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
+from torch import nn
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
@@ -1440,6 +1441,28 @@ def test_divergence_is_told(estimator, X):
     # A score is that of PCA, from which the fit began.
     if estimator is VariationalAutoencoder:
         assert model.score(X) > PCA(2).fit(X).score(X) - 0.05
+
+
+class Normalised(MLP):
+    """A network that normalises over the batch, and remembers what it saw."""
+
+    def encoder(self, n_features, n_outputs):
+        halves = super().encoder(n_features, n_outputs)
+        return nn.Sequential(nn.BatchNorm1d(n_features), halves)
+
+
+@ignore_divergence
+@every_estimator
+def test_the_start_is_kept_with_its_buffers(estimator, X):
+    """What a network remembers of batches does not outlive the training that was worse."""
+    model = estimator(network=Normalised(), learning_rate_init=1e3, random_state=0)
+    model.set_params(max_iter=2).fit(X)
+    normalised = model.module_.encoder[0]
+    assert normalised.num_batches_tracked == 0
+    assert torch.equal(normalised.running_mean, torch.zeros(X.shape[1]))
+    start = model.set_params(learning_rate_init=1e-12).fit(X)
+    assert start.module_.encoder[0].num_batches_tracked > 0
+    assert_finite(model, X)
 
 
 @every_estimator

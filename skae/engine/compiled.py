@@ -163,8 +163,10 @@ class CompiledStep:
             self._by_draw.copy_(share[:, None]).div_(self.n_draws)
             weight = self._draw_share
         likelihood.standard_log_prob(t, out=scratch)
-        torch.sub(scratch, log_scale, out=scratch)
         torch.sum(scratch, dim=2, keepdim=True, out=self._draw_log_likelihood)
+        # One log-scale may stand for all features.
+        log_scales = log_scale.sum(dim=2, keepdim=True)
+        self._draw_log_likelihood.sub_(log_scales, alpha=self.d / log_scale.shape[2])
         if self.n_draws > 1:
             torch.mean(self._log_likelihoods, dim=1, out=self._row_log_likelihood)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from skae.training.annealing import Annealing
@@ -102,16 +101,18 @@ def train(
     while running and 4 * len(running) > 3 * n_models:
         for r in running:
             hooks[r].on_epoch_begin()
-        totals: Tensor | float = 0.0
+        totals: Tensor | None = None
         for b, (y, share, noise) in enumerate(batches.epoch()):
             time, after = epoch + b / n_batches, epoch + (b + 1) / n_batches
             progress = [min(after / a.max_epochs, 1.0) for a in annealings]
-            totals = totals + step(y, share, noise, progress)
+            metrics = step(y, share, noise, progress)
+            totals = metrics.clone() if totals is None else totals.add_(metrics)
             optimizer.step(
                 [0.0 if r in done else annealings[r].rate(time) for r in range(n_models)]
             )
         epoch += 1
-        means = torch.as_tensor(totals).double().cpu().numpy() / n_batches
+        assert totals is not None
+        means = totals.double().cpu().numpy() / n_batches
         for r in list(running):
             stop = hooks[r].on_epoch_end(means[r], epoch / annealings[r].max_epochs)
             if stop or epoch >= annealings[r].n_epochs:

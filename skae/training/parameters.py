@@ -59,8 +59,11 @@ class FlatParameters:
         n_values = len(models) * sum(map(self._room, self._blocks))
         self.values = models[0][0].detach().new_zeros(n_values)
         self.grads = torch.zeros_like(self.values)
-        views = zip(self.views(self.values), self.views(self.grads), strict=True)
-        for likes, (values, grads) in zip(zip(*models, strict=True), views, strict=True):
+        # Of both, each block and each parameter.
+        self._wholes = [self._whole(flat) for flat in (self.values, self.grads)]
+        self._views = list(map(self._pieces, self._wholes))
+        views = zip(zip(*models, strict=True), zip(*self._views, strict=True), strict=True)
+        for likes, (values, grads) in views:
             values.copy_(torch.stack([p.detach() for p in likes]))
             for p, value, grad in zip(likes, values, grads, strict=True):
                 p.data, p.grad = value, grad
@@ -113,8 +116,12 @@ class FlatParameters:
         list of Tensor of shape (R, ...)
             Views of it.
         """
+        return self._pieces(self._whole(flat))
+
+    def _pieces(self, wholes: Sequence[Tensor]) -> list[Tensor]:
+        """Parameters out of the blocks of a buffer."""
         parts: dict[int, Tensor] = {}
-        for block, whole in zip(self._blocks, self._whole(flat), strict=True):
+        for block, whole in zip(self._blocks, wholes, strict=True):
             pieces: Sequence[Tensor] = [whole]
             if len(block) > 1:
                 pieces = whole.split([len(self._models[0][i]) for i in block], dim=1)
@@ -135,14 +142,13 @@ class FlatParameters:
             A view of shape ``(R, *shape)``, its gradient too.
         """
         numbers = [self._index[id(p)] for p in parameters]
-
-        def find(flat: Tensor) -> Tensor:
-            if len(numbers) == 1:
-                return self.views(flat)[numbers[0]]
-            return self._whole(flat)[self._blocks.index(numbers)]
-
-        stacked = nn.Parameter(find(self.values), requires_grad=False)
-        stacked.grad = find(self.grads)
+        if len(numbers) == 1:
+            found, place = self._views, numbers[0]
+        else:
+            found, place = self._wholes, self._blocks.index(numbers)
+        values, grads = found
+        stacked = nn.Parameter(values[place], requires_grad=False)
+        stacked.grad = grads[place]
         return stacked
 
     def get(self, model: int) -> Tensor:
