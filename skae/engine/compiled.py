@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule
+from skae.engine.halves import Half, is_known
 from skae.engine.latents import LATENTS, Latents
-from skae.engine.layers import Half, is_known
 from skae.likelihoods import LocationScale
 from skae.objectives import Objective
 from skae.scales import SCALES, Scale

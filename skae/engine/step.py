@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from skae._module import AutoencoderModule
 from skae.engine.compiled import CompiledStep, is_compilable
 from skae.engine.graph import GraphedStep
-from skae.engine.layers import joined
+from skae.engine.halves import joined
 from skae.objectives import Objective
 from skae.training import FlatParameters, Step
 

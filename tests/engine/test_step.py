@@ -22,7 +22,7 @@ from skae._module import AutoencoderModule, Spec
 from skae._together import run_together
 from skae.engine import AutogradStep, flatten, make_step
 from skae.engine.compiled import CompiledStep, is_compilable
-from skae.engine.layers import Half, is_known, joined
+from skae.engine.halves import Half, is_known, joined
 from skae.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, LocationScale
 from skae.networks import ACTIVATIONS, MLP, NETWORKS
 from skae.objectives import ELBO, KL_SCHEDULES, NegativeLogLikelihood, Objective
