@@ -1,7 +1,7 @@
 """A module and its first weights."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -83,94 +83,91 @@ def start(
     float
         The training objective that this is, in nats, in the likelihood's units.
     """
+    begun = _Start(module, objective, rows, units, fixed_scale)
     if init == "pca" and module.spec.likelihood.heavy_tailed:
-        _start_at_the_better(module, objective, rows, units, fixed_scale)
+        begun.at_the_better()
     else:
         if init == "pca":
-            _start_linear_path(module, objective, rows, units, fixed_scale)
+            begun.linear_path(rows)
         if not module.scale.needs_optimal_scale:
-            _start_scale(module, objective, rows, units, fixed_scale)
+            begun.scale()
     return settle(module, objective, rows, units)
 
 
-def _start_at_the_better(
-    module: AutoencoderModule,
-    objective: Objective,
-    rows: Rows,
-    units: Units,
-    fixed_scale: np.ndarray | None,
-) -> None:
-    """Start from the closed form for all rows, or for rows without outliers."""
-    found = []
-    for weighted in (rows, winsorized(rows, units)):
-        _start_linear_path(module, objective, weighted, units, fixed_scale)
-        _start_scale(module, objective, rows, units, fixed_scale)
-        some = rows.thin(_SCALE_ROWS)
-        value = training_objective(module, objective, some, units)
-        found.append((value, {k: v.clone() for k, v in module.state_dict().items()}))
-    module.load_state_dict(min(found, key=lambda start: start[0])[1])
+@dataclass(frozen=True)
+class _Start:
+    """A model that is being started, and what for; see :func:`start`."""
 
+    module: AutoencoderModule
+    objective: Objective
+    rows: Rows
+    units: Units
+    fixed_scale: np.ndarray | None
 
-def _start_scale(
-    module: AutoencoderModule,
-    objective: Objective,
-    rows: Rows,
-    units: Units,
-    fixed_scale: np.ndarray | None,
-) -> None:
-    """Start the scale from the residuals that the linear path leaves."""
-    likelihood, pool = module.spec.likelihood, module.scale.pool
+    def at_the_better(self) -> None:
+        """Start from the closed form for all rows, or for rows without outliers."""
+        module, found = self.module, []
+        for weighted in (self.rows, winsorized(self.rows, self.units)):
+            self.linear_path(weighted)
+            self.scale()
+            some = self.rows.thin(_SCALE_ROWS)
+            value = training_objective(module, self.objective, some, self.units)
+            found.append((value, {k: v.clone() for k, v in module.state_dict().items()}))
+        module.load_state_dict(min(found, key=lambda start: start[0])[1])
 
-    def mean_of(statistic: Callable[[Tensor], Tensor]) -> Tensor:
+    def scale(self) -> None:
+        """Start the scale from the residuals that the linear path leaves."""
+        module = self.module
+        likelihood = module.spec.likelihood
+        if self.fixed_scale is not None:
+            scale = torch.tensor(self.fixed_scale).to(module.ratio)
+        elif likelihood.has_optimal_scale:
+            scale = likelihood.optimal_scale(self._mean_of(likelihood.deviation))
+        else:
+            scale = self._mean_of(torch.square).sqrt() / likelihood.unit_stddev
+        outputs = module.scale.start(scale)
+        decoder, d = module.linear_decoder, module.spec.n_features
+        with torch.no_grad():
+            # A predicted scale begins as a constant.
+            decoder.weight[d:] = 0
+            decoder.bias[d:] = outputs
+
+    def _mean_of(self, statistic: Callable[[Tensor], Tensor]) -> Tensor:
+        """Mean of a statistic of the residuals."""
+        module, pool = self.module, self.module.scale.pool
+
         def pooled(y: Tensor, draws: Tensor) -> Tensor:
-            return objective.expectation(
+            return self.objective.expectation(
                 module, y, draws, lambda x, loc, _: pool(statistic(x - loc))
             )[0]
 
-        some = rows.thin(_SCALE_ROWS)
-        return mean_over_rows(module, objective, some, units, pooled)
+        some = self.rows.thin(_SCALE_ROWS)
+        return mean_over_rows(module, self.objective, some, self.units, pooled)
 
-    if fixed_scale is not None:
-        scale = torch.tensor(fixed_scale).to(module.ratio)
-    elif likelihood.has_optimal_scale:
-        scale = likelihood.optimal_scale(mean_of(likelihood.deviation))
-    else:
-        scale = mean_of(torch.square).sqrt() / likelihood.unit_stddev
-    outputs = module.scale.start(scale)
-    decoder, d = module.linear_decoder, module.spec.n_features
-    with torch.no_grad():
-        # A predicted scale begins as a constant.
-        decoder.weight[d:] = 0
-        decoder.bias[d:] = outputs
-
-
-def _start_linear_path(
-    module: AutoencoderModule,
-    objective: Objective,
-    rows: Rows,
-    units: Units,
-    fixed_scale: np.ndarray | None,
-) -> None:
-    """Start the linear path from the closed form for these rows."""
-    spec, beta = module.spec, objective.kl_weight(1.0)
-    d, k = spec.n_features, spec.n_components
-    smallest = np.square(module.scale.floor.double().cpu().numpy())
-    # Without a KL, factor analysis would copy single features, at no noise, into the code.
-    if fixed_scale is not None:
-        given = np.square(fixed_scale * spec.likelihood.unit_stddev).reshape(-1)
-    elif spec.covariance_type == "diag" and beta > 0:
-        given = factor_noise(rows, units, k, beta, smallest)
-    else:
-        given = None
-    # Principal components of the data in units of their noise.
-    deviation = np.sqrt(given) if given is not None else 1.0
-    whitened = replace(units, unit=units.unit * deviation)
-    components, eigenvalues, total = principal_components(rows, whitened, k)
-    if given is None:
-        # They are those in any unit, if it is the same for all features.
-        variance = max(noise_variance(eigenvalues, total, d, beta), smallest.min())
-        given, eigenvalues = np.full(d, variance), eigenvalues / variance
-    start_at_pca(module, components, eigenvalues, np.broadcast_to(given, d), beta)
+    def linear_path(self, rows: Rows) -> None:
+        """Start the linear path from the closed form for these rows."""
+        module, units, fixed_scale = self.module, self.units, self.fixed_scale
+        spec, beta = module.spec, self.objective.kl_weight(1.0)
+        d, k = spec.n_features, spec.n_components
+        smallest = np.square(module.scale.floor.double().cpu().numpy())
+        # Without a KL, factor analysis would copy single features, at no noise, into the
+        # code.
+        if fixed_scale is not None:
+            given = np.square(fixed_scale * spec.likelihood.unit_stddev).reshape(-1)
+        elif spec.covariance_type == "diag" and beta > 0:
+            given = factor_noise(rows, units, k, beta, smallest)
+        else:
+            given = None
+        # Principal components of the data in units of their noise.
+        deviation = np.sqrt(given) if given is not None else 1.0
+        whitened = replace(units, unit=units.unit * deviation)
+        components, eigenvalues, total = principal_components(rows, whitened, k)
+        if given is None:
+            # They are those in any unit, if it is the same for all features.
+            variance = max(noise_variance(eigenvalues, total, d, beta), smallest.min())
+            given, eigenvalues = np.full(d, variance), eigenvalues / variance
+        noise = np.broadcast_to(given, d)
+        start_at_pca(module, components, eigenvalues, noise, beta)
 
 
 def start_at_pca(
