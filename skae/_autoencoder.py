@@ -86,7 +86,8 @@ class GaussianAutoencoder(BaseAutoencoder):
         along half a cosine.
 
     learning_rate_init : float, default=5e-3
-        Learning rate of Adam at the start.
+        Learning rate of Adam at the start. Weights from a hidden layer of h units to the
+        next one take 16/h of it if h is above 16: their steps add up over the units.
 
     alpha : float, default=1.0
         Strength of the L2 penalty on the weights of the networks: half the sum of their
@@ -278,7 +279,8 @@ class LaplaceAutoencoder(BaseAutoencoder):
         along half a cosine.
 
     learning_rate_init : float, default=5e-3
-        Learning rate of Adam at the start.
+        Learning rate of Adam at the start. Weights from a hidden layer of h units to the
+        next one take 16/h of it if h is above 16: their steps add up over the units.
 
     alpha : float, default=1.0
         Strength of the L2 penalty on the weights of the networks: half the sum of their

@@ -27,7 +27,7 @@ from skae._recorder import EpochCallbacks
 from skae._rows import Rows, select_rows, split_validation
 from skae._start import build_module, start
 from skae._threads import suitable_threads
-from skae._together import compute, fit_together
+from skae._together import compute, fit_together, once
 from skae._units import Units, measure
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
@@ -241,7 +241,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             fixed_scale = check_fixed_scale(self.scale, self.covariance_type, data.shape[1])
         random_state = local_random_state(self.random_state)
         rows, validation = self._divide(data, weight, X_val, random_state)
-        units = self._units if continued else measure(rows, self.covariance_type)
+        units = self._units if continued else once(measure, rows, self.covariance_type)
         if fixed_scale is not None:
             units.check_proportion("scale", self.scale)
             fixed_scale = units.per_scale(fixed_scale, self.covariance_type)
@@ -260,8 +260,9 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 units,
                 self.min_scale,
                 settings.dtype,
+                device,
                 seed=random_state.randint(_SEEDS),
-            ).to(device)
+            )
             # A step goes over the weights three times: forwards, and backwards for two.
             step = 3 * settings.rows_per_batch(len(rows)) * module.n_weights
             with suitable_threads(step):
@@ -321,7 +322,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         random_state: RandomState,
     ) -> tuple[Rows, Rows | None]:
         """Rows to train on, and those to validate with, if there are any."""
-        rows = select_rows(data, weight, self.shuffle)
+        rows = once(select_rows, data, weight, bool(self.shuffle))
         if X_val is not None:
             try:
                 held_out = validate_data(self, X_val, dtype=FLOATS, reset=False)

@@ -61,7 +61,7 @@ def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
     """
     groups: dict[object, list[int]] = {}
     for i, job in enumerate(jobs):
-        groups.setdefault(job.program(), []).append(i)
+        groups.setdefault(job.program() if len(jobs) > 1 else None, []).append(i)
     outcomes: dict[int, Outcome] = {}
     # An interrupt ends them all.
     interrupted = Event()

@@ -253,11 +253,14 @@ def fitted_attributes(module: AutoencoderModule, units: Units) -> dict[str, Any]
     dict of str to object
         Attributes by name.
     """
+    scale = module.scale
+    if scale.is_trained:
+        # In double precision, as scores of float64 data have it.
+        scale = copy.deepcopy(scale).double()
     return {
         "module_": module,
         "_units": units,
         "n_components_": module.spec.n_components,
-        # In double precision, as scores of float64 data have it.
-        "scale_": shared_scale(copy.deepcopy(module.scale).double(), units),
+        "scale_": shared_scale(scale, units),
         "device_": str(module.ratio.device),
     }

@@ -9,7 +9,7 @@ from numpy.random import RandomState
 from skae.training import distinct_rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Some rows of an array, with their weights.
 

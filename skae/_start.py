@@ -24,7 +24,12 @@ _SMALLEST_STD = 1e-8
 
 
 def build_module(
-    spec: Spec, units: Units, min_scale: float | str, dtype: torch.dtype, seed: int
+    spec: Spec,
+    units: Units,
+    min_scale: float | str,
+    dtype: torch.dtype,
+    device: torch.device,
+    seed: int,
 ) -> AutoencoderModule:
     """A module with first weights drawn from a seed.
 
@@ -38,18 +43,20 @@ def build_module(
         Smallest scale, in the units of X.
     dtype : torch.dtype
         Precision.
+    device : torch.device
+        Where it is wanted.
     seed : int
         Seed of the first weights.
 
     Returns
     -------
     AutoencoderModule
-        The module, on the CPU.
+        The module.
     """
     floor = units.floor(min_scale, spec.covariance_type)
     with seeded(seed):
         module = AutoencoderModule(spec, torch.tensor(units.ratio), torch.tensor(floor))
-    return module.to(dtype)
+    return module.to(device, dtype)
 
 
 def start(

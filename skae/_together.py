@@ -8,6 +8,7 @@ and scores, is handed to :func:`compute`: its call sleeps, and it is done by thr
 nothing else, on all cores, while other calls are awake. Nobody on the way has to know.
 """
 
+import hashlib
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from joblib import parallel_config
 from joblib.parallel import get_active_backend
@@ -63,6 +65,38 @@ def compute(function: Callable[[], T]) -> T:
     return function() if call is None else call.compute(function)
 
 
+def once(function: Callable[..., T], *args: Any) -> T:
+    """Result of a function, computed once for all calls that train together.
+
+    Candidates of a search have the same rows in each fold, in an array of their own.
+
+    Parameters
+    ----------
+    function : callable
+        A pure function, whose result nobody writes over.
+    *args : ndarray or hashable
+        What it takes. Arrays are the same if their contents are.
+
+    Returns
+    -------
+    object
+        What it returns.
+    """
+    call: _Call | None = getattr(_of_thread, "call", None)
+    if call is None:
+        return function(*args)
+    key = (function, *(_digest(a) if isinstance(a, np.ndarray) else a for a in args))
+    # Only one call is awake.
+    if key not in call.known:
+        call.known[key] = function(*args)
+    return call.known[key]
+
+
+def _digest(array: np.ndarray) -> tuple[object, ...]:
+    content = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+    return array.shape, array.dtype.str, content
+
+
 def run_together(calls: Sequence[Callable[[], Any]], most: int) -> list[Any]:
     """Results of some calls, whose fits are trained side by side.
 
@@ -96,8 +130,9 @@ class _Cancelled(BaseException):
 class _Call:
     """A call in a thread of its own, which sleeps wherever it wants models trained."""
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self, function: Callable[[], Any], known: dict[object, Any]) -> None:
         self.function = function
+        self.known = known
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over = self.is_cancelled = False
@@ -215,7 +250,8 @@ class Meeting:
 
     def __init__(self, functions: Sequence[Callable[[], Any]]) -> None:
         self.n_threads = torch.get_num_threads()
-        self.calls = [_Call(function) for function in functions]
+        known: dict[object, Any] = {}
+        self.calls = [_Call(function, known) for function in functions]
 
     def run(self) -> list[Any]:
         """Results of the calls.

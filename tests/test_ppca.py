@@ -35,6 +35,7 @@ def low_rank(n=300, d=10, k=3, noise=0.5):
     )
 
 
+CPU = torch.device("cpu")
 DATA = {
     "breast_cancer": (load_breast_cancer().data, 5),
     "digits": (load_digits().data / 16, 8),
@@ -350,7 +351,7 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
     spec = Spec(
         X.shape[1], k, objective.n_heads, MLP(()), GaussianLikelihood(), "optimal", kind
     )
-    module = build_module(spec, units, 1e-12, torch.float64, seed=0)
+    module = build_module(spec, units, 1e-12, torch.float64, CPU, seed=0)
     start(module, objective, rows, units, init="pca", fixed_scale=None)
     # The first guess of the scale looks at some rows and draws; here is the optimum.
     guess = module.scale.log_scale(None).clone()

@@ -15,9 +15,17 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, _threads, _together
+from skae import (
+    GaussianAutoencoder,
+    VariationalAutoencoder,
+    _base,
+    _fit,
+    _threads,
+    _together,
+)
 from skae._fit import in_parts
-from skae._together import compute, fit_together, run_together
+from skae._together import compute, fit_together, once, run_together
+from skae.model_selection import BatchedGridSearchCV
 from tests.callbacks import Callback
 
 
@@ -103,6 +111,37 @@ def test_warm_starts_and_other_calls(X, counted):
     assert counted == [2, 1]
     model = vae(warm_start=True).fit(X)
     assert_allclose(scores, [model.fit(X).score(X), vae().fit(X).score(X)], rtol=1e-9)
+
+
+def test_what_calls_share_is_computed_once(X):
+    """Equal contents are the same; another dtype, shape or setting is something else."""
+    seen = []
+
+    def count(array, setting):
+        seen.append((array.dtype, array.shape, setting))
+        return len(seen)
+
+    arrays = [X, X.copy(), np.asfortranarray(X), X[::-1], X.astype(np.float32), X.T]
+    calls = [lambda a=a: [once(count, a, s) for s in (0, 1)] for a in arrays]
+    first, second, third, *others = run_together(calls, 9)
+    assert first == second == third == [1, 2]
+    assert others == [[3, 4], [5, 6], [7, 8]]
+    # Nothing is remembered when they are over, or outside.
+    assert run_together(calls[:1], 9) == [[9, 10]]
+    assert once(count, X, 0) == 11
+    assert once(count, X, 0) == 12
+
+
+def test_candidates_of_a_search_share_their_rows(X, monkeypatch):
+    """Each fold is sorted and measured once, whatever the number of candidates."""
+    measured = []
+    original = _base.measure
+    monkeypatch.setattr(
+        _base, "measure", lambda *args: measured.append(args) or original(*args)
+    )
+    grid = {"beta": [0.5, 1.0, 2.0]}
+    BatchedGridSearchCV(vae(), grid, cv=3, error_score="raise").fit(X)
+    assert len(measured) == 3 + 1  # and the best, alone
 
 
 def test_waiting_for_others_without_a_model(X, counted):

@@ -115,9 +115,10 @@ def is_known(network: nn.Module) -> bool:
     if type(network) is not nn.Sequential or _has_hooks(network):
         return False
     parts = list(network)
-    parameters = list(network.parameters())
+    parameters = [p for part in parts for p in part.parameters(recurse=False)]
     return (
-        len(parameters) == sum(len(list(part.parameters())) for part in parts)
+        len(parameters) == len({id(p) for p in parameters})
+        and not network._parameters
         and len(parts) > 1
         and type(parts[0]) is type(parts[-1]) is nn.Linear
         and parts[0].bias is not None

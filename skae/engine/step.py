@@ -9,6 +9,7 @@ from skae._module import AutoencoderModule
 from skae.engine.compiled import CompiledStep, is_compilable
 from skae.engine.graph import GraphedStep
 from skae.engine.halves import joined
+from skae.networks.mlp import step_sizes
 from skae.objectives import Objective
 from skae.training import FlatParameters, Step
 
@@ -91,6 +92,12 @@ def flatten(
         penalized=[p for network in networks for p in _trained(network) if p.ndim > 1],
         joined=[pair for half in halves for pair in joined(*half)],
         may_transpose=compiled,
+        step_sizes={
+            p: size
+            for network in networks
+            for p, size in step_sizes(network).items()
+            if p.requires_grad
+        },
     )
 
 

@@ -17,6 +17,39 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+# Inputs up to which the weights between hidden layers take the whole learning rate.
+_FEW_INPUTS = 16
+
+
+def step_sizes(network: nn.Module) -> dict[Tensor, float]:
+    """What the learning rate of some weights is multiplied by: those between hidden layers.
+
+    Adam's steps have one size for all weights. The inputs of a layer after a hidden one do
+    not vary around 0 (after a rectifier they are positive), so its steps add up: with many
+    inputs, each of them moves all that a unit sees by more than its spread, and rectifiers
+    die. The steps of such weights fall with the number of inputs (Yang et al. 2022, table
+    3, "hidden weights").
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        A network; only of a chain of layers is anything known.
+
+    Returns
+    -------
+    dict of Parameter to float
+        Numbers below 1.
+    """
+    if type(network) is not nn.Sequential:
+        return {}
+    between = [layer for layer in network if isinstance(layer, nn.Linear)][1:-1]
+    return {
+        layer.weight: _FEW_INPUTS / layer.in_features
+        for layer in between
+        if layer.in_features > _FEW_INPUTS
+    }
+
+
 class NoCorrection(nn.Module):
     """Zeros: what a network without hidden layers adds to the linear path.
 

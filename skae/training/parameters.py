@@ -1,7 +1,8 @@
 """All parameters of R models in one flat buffer, and the update of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 # updated by the processor's vector arithmetic, and none by what does the odd ones at the
 # end, which rounds in another way: so a model is the same whoever is beside it.
 _VECTOR = 16
-# Values, gradients, and means of both kinds, of some models.
-_Run = tuple[list[Tensor], ...]
+# The first of some models, what its learning rate is multiplied by, and values, gradients
+# and means of both kinds.
+_Run = tuple[int, float, list[list[Tensor]]]
 
 
 class FlatParameters:
@@ -33,11 +35,16 @@ class FlatParameters:
         they can be taken for one.
     may_transpose : bool, default=True
         Whether a matrix may lie transposed, which a user's module need not expect.
+    step_sizes : mapping of Parameter to float, default={}
+        Those of the first model that take another learning rate than the rest, and what
+        it is to be multiplied by; and so their likes.
 
     Attributes
     ----------
     values, grads : Tensor of shape (R * room,)
         The buffers: each parameter of all models in turn, with zeros between them.
+    step_sizes : list of float
+        What the learning rate is multiplied by: 1, and other numbers for some parameters.
     """
 
     def __init__(
@@ -46,16 +53,19 @@ class FlatParameters:
         penalized: Sequence[nn.Parameter] = (),
         joined: Sequence[Sequence[Tensor]] = (),
         may_transpose: bool = True,
+        step_sizes: Mapping[Tensor, float] = MappingProxyType({}),
     ) -> None:
         self._may_transpose = may_transpose
         self._models = models
         self._index = {id(p): i for i, p in enumerate(models[0])}
+        self._size_of = {self._index[id(p)]: size for p, size in step_sizes.items()}
         # Once each, also where halves of a model share one.
         self._penalized = sorted({self._index[id(p)] for p in penalized})
         # Parameters that lie together, by their numbers: most of them alone.
         self._blocks = [[self._index[id(p)] for p in block] for block in joined]
         others = set(self._index.values()).difference(*self._blocks)
         self._blocks += [[i] for i in sorted(others)]
+        self.step_sizes = sorted(set(map(self._step_size, self._blocks)))
         n_values = len(models) * sum(map(self._room, self._blocks))
         self.values = models[0][0].detach().new_zeros(n_values)
         self.grads = torch.zeros_like(self.values)
@@ -199,7 +209,12 @@ class FlatParameters:
             parts[i].add_(_column(factors, parts[i]))
         return result
 
-    def of_models(self, flat: Tensor, first: int, last: int) -> list[Tensor]:
+    def _step_size(self, block: list[int]) -> float:
+        return self._size_of.get(block[0], 1.0)
+
+    def of_models(
+        self, flat: Tensor, first: int, last: int, step_size: float
+    ) -> list[Tensor]:
         """Some models' part of a buffer of the shape of ``values``.
 
         Parameters
@@ -208,13 +223,18 @@ class FlatParameters:
             The buffer.
         first, last : int
             The models from the first, up to but not including the last.
+        step_size : float
+            One of :attr:`step_sizes`: the parameters that take it.
 
         Returns
         -------
         list of Tensor
             Views that are contiguous.
         """
-        return [part[first:last] for part in self._rooms(flat)]
+        if (first, last) == (0, len(self._models)) and len(self.step_sizes) == 1:
+            return [flat]
+        rooms = zip(self._rooms(flat), self._blocks, strict=True)
+        return [r[first:last] for r, block in rooms if self._step_size(block) == step_size]
 
     def select(self, chosen: Sequence[int]) -> "FlatParameters":
         """Some of the models, in a buffer of their own.
@@ -232,13 +252,17 @@ class FlatParameters:
         models = [self._models[r] for r in chosen]
         penalized = [models[0][i] for i in self._penalized]
         joined = [[models[0][i] for i in block] for block in self._blocks]
-        return FlatParameters(models, penalized, joined, self._may_transpose)
+        step_sizes: dict[Tensor, float] = {
+            models[0][i]: size for i, size in self._size_of.items()
+        }
+        return FlatParameters(models, penalized, joined, self._may_transpose, step_sizes)
 
 
 class Adam:
     """Adam over one flat buffer (Kingma and Ba 2015).
 
-    A step is one fused call for each run of models of the same learning rate.
+    A step is one fused call for each learning rate: those of runs of models, and those of
+    parameters that take another one than the rest.
     The classes of ``torch.optim`` do the same, and import about two seconds of compiler
     machinery at their first step.
 
@@ -259,7 +283,8 @@ class Adam:
         self.mean = torch.zeros_like(values)
         self.mean_square = torch.zeros_like(values)
         self.n_steps = torch.zeros((), dtype=torch.float32, device=values.device)
-        # Where in the row of models rates change, and the buffers of the runs between.
+        # Where in the row of models rates change, and what is between: the first model,
+        # what its rate is multiplied by, and the buffers.
         self._changes: list[int] = []
         self._runs: list[_Run] = []
 
@@ -302,9 +327,8 @@ class Adam:
         if not self._runs or changes != self._changes:
             # All rates fall by the same law, so this is rare.
             self._changes, self._runs = changes, self._runs_between(changes)
-        starts = [0, *changes]
-        for first, (values, grads, means, squares) in zip(starts, self._runs, strict=True):
-            rate = learning_rates[first]
+        for first, step_size, (values, grads, means, squares) in self._runs:
+            rate = learning_rates[first] * step_size
             if rate == 0:
                 continue
             torch._fused_adam_(
@@ -326,10 +350,11 @@ class Adam:
     def _runs_between(self, changes: list[int]) -> list[_Run]:
         p = self.parameters
         buffers = p.values, p.grads, self.mean, self.mean_square
-        if not changes:
-            return [tuple([buffer] for buffer in buffers)]
-        bounds = pairwise([0, *changes, len(self._factors)])
-        return [tuple(p.of_models(b, *run) for b in buffers) for run in bounds]
+        return [
+            (first, size, [p.of_models(b, first, last, size) for b in buffers])
+            for first, last in pairwise([0, *changes, len(self._factors)])
+            for size in p.step_sizes
+        ]
 
 
 def _is_better_transposed(shape: Sequence[int]) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.networks import ACTIVATIONS, MLP, NETWORKS, Network
+from skae.networks.mlp import step_sizes
 
 SIZES = [(), 5, (6,), [8, 5, 3], np.array([4, 7])]
 # scikit-learn's own names (MLPRegressor) and what they mean.
@@ -168,6 +169,30 @@ def test_forward_is_numpys(activation, half):
                 bias.copy_(torch.tensor(b))
             values = FORMULAS[activation](values + b)
     np.testing.assert_allclose(module(torch.tensor(x)).detach(), values, rtol=1e-10)
+
+
+def test_step_sizes_are_for_weights_between_wide_hidden_layers():
+    network = MLP((64, 8, 160, 16)).encoder(500, 2)
+    sizes = step_sizes(network)
+    assert [network[i].weight for i in (2, 6)] == list(sizes)
+    assert list(sizes.values()) == [16 / 64, 16 / 160]
+    for narrow in (MLP((200,)), MLP(()), MLP((16, 200))):
+        assert step_sizes(narrow.encoder(500, 2)) == {}
+    assert step_sizes(nn.Linear(3, 3)) == {}
+
+
+def test_wide_hidden_layers_stay_alive():
+    """With steps of one size for all weights, nine rectifiers in ten die."""
+    rng = np.random.default_rng(0)
+    bent = np.sin(rng.normal(size=(1500, 3)) @ rng.normal(size=(3, 20)))
+    X = bent @ rng.normal(size=(20, 30)) + 0.3 * rng.normal(size=(1500, 30))
+    vae = VariationalAutoencoder(3, hidden_layer_sizes=(256, 256), max_iter=10)
+    module = vae.set_params(random_state=0, precision="float64").fit(X).module_
+    y = torch.from_numpy((X - X.mean(axis=0)) / X.std(axis=0))
+    codes = torch.from_numpy(vae.transform(X))
+    for half, inputs in ((module.encoder, y), (module.decoder, codes)):
+        seen = half[:4](inputs)
+        assert (seen > 0).any(dim=0).double().mean() > 0.8
 
 
 @pytest.mark.parametrize(

@@ -442,7 +442,7 @@ def test_flat_parameters_that_lie_side_by_side(may_transpose):
         assert all(map(torch.equal, models[own].parameters(), before[own]))
     some.put(0, kept[3])
     assert all(map(torch.equal, models[1].parameters(), before[3]))
-    (run,) = (some.of_models(some.values, 1, 2),)
+    run = some.of_models(some.values, 1, 2, step_size=1.0)
     assert all(p.is_contiguous() and p.numel() % 16 == 0 for p in run)
     found = torch.cat([p.reshape(-1) for p in run])
     assert sorted(found[found != 0].tolist()) == sorted(kept[3].tolist())
@@ -464,21 +464,28 @@ def test_parameters_without_numbers():
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.3])
-def test_adam_is_torchs(l2):
+@pytest.mark.parametrize("sizes", [[], [0.2], [0.2, 1.0, 0.2, 3.0]])
+def test_adam_is_torchs(l2, sizes):
+    """Also with steps of another size for some parameters."""
     x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     ours, theirs = make_layers(), make_layers()
     weights = [p for p in ours.parameters() if p.ndim > 1]
-    flat = FlatParameters([list(ours.parameters())], penalized=weights)
+    flat = FlatParameters(
+        [list(ours.parameters())],
+        penalized=weights,
+        step_sizes=dict(zip(ours.parameters(), sizes, strict=False)),
+    )
     adam = Adam(flat, l2=[l2])
+    sizes = [*sizes, *4 * [1.0]]
     groups = [
-        {"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": l2},
-        {"params": [p for p in theirs.parameters() if p.ndim == 1]},
+        {"params": [p], "weight_decay": l2 if p.ndim > 1 else 0.0}
+        for p in theirs.parameters()
     ]
     reference = torch.optim.Adam(groups, lr=1.0)
     for step in range(50):
         rate = 0.1 * math.cos(step / 40)
-        for group in reference.param_groups:
-            group["lr"] = rate
+        for group, size in zip(reference.param_groups, sizes, strict=False):
+            group["lr"] = rate * size
         reference.zero_grad()
         squared_error(theirs, x).backward()
         reference.step()
@@ -525,7 +532,11 @@ def test_adam_of_several_models(rates):
     def trained(chosen):
         models = [make_layers(r) for r in chosen]
         parameters = [list(model.parameters()) for model in models]
-        flat = FlatParameters(parameters, penalized=parameters[0][::2])
+        flat = FlatParameters(
+            parameters,
+            penalized=parameters[0][::2],
+            step_sizes={parameters[0][2]: 0.3},
+        )
         adam = Adam(flat, [l2[r] for r in chosen])
         left, ends = list(chosen), {}
         for step in range(30):
