@@ -224,7 +224,7 @@ class FlatParameters:
         first, last : int
             The models from the first, up to but not including the last.
         step_size : float
-            One of :attr:`step_sizes`: the parameters that take it.
+            One of ``step_sizes``: the parameters that take it.
 
         Returns
         -------
