@@ -242,6 +242,8 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         random_state = local_random_state(self.random_state)
         rows, validation = self._divide(data, weight, X_val, random_state)
         units = self._units if continued else once(measure, rows, self.covariance_type)
+        # What is shared with other calls is what is known of the rows, not their array.
+        rows = replace(rows, X=data)
         if fixed_scale is not None:
             units.check_proportion("scale", self.scale)
             fixed_scale = units.per_scale(fixed_scale, self.covariance_type)
@@ -330,6 +332,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                 raise type(error)(f"X_val cannot be used: {error}") from error
             return rows, select_rows(held_out, np.ones(len(held_out)), shuffle=False)
         if self.early_stopping:
+            rows = replace(rows, X=data)
             return split_validation(rows, self.validation_fraction, random_state)
         return rows, None
 

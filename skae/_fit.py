@@ -198,6 +198,8 @@ class _Followed:
         self.job = job
         self.interrupted = interrupted
         settings = job.settings
+        # To come first: who follows a training by a validation score settles the scale.
+        self.first_buffers = {k: b.clone() for k, b in job.module.named_buffers()}
         self.annealing = Annealing(settings.learning_rate_init, settings.max_iter)
         self.recorder = Recorder(
             parameters,
@@ -214,7 +216,6 @@ class _Followed:
             verbose=settings.verbose,
         )
         self.first = parameters.get(model)
-        self.first_buffers = {k: b.clone() for k, b in job.module.named_buffers()}
         self.error: Exception | None = None
 
     def on_epoch_begin(self) -> None:

@@ -249,7 +249,8 @@ class Job:
 def _layers(network: nn.Module) -> object:
     """What a network is made of, if the engine knows it."""
     shapes = [(name, p.shape) for name, p in network.named_parameters()]
-    return tuple(map(type, network.modules())), tuple(shapes)
+    modules = network.named_modules(remove_duplicate=False)
+    return tuple(type(module) for _, module in modules), tuple(shapes)
 
 
 @dataclass

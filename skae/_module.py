@@ -128,7 +128,7 @@ class AutoencoderModule(nn.Module):
         Tensor of shape (n, n_heads * n_components)
             The heads, side by side.
         """
-        return self.linear_encoder(y).add_(self.encoder(y)).mul_(self.code_gain)
+        return (self.linear_encoder(y) + self.encoder(y)) * self.code_gain
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Location, and whatever the scale asked the decoder for.
@@ -145,9 +145,9 @@ class AutoencoderModule(nn.Module):
         outputs : Tensor of shape (n, n_outputs)
             The scale's own outputs.
         """
-        decoded = self.linear_decoder(z).add_(self.decoder(z))
+        decoded = self.linear_decoder(z) + self.decoder(z)
         d = self.spec.n_features
-        return decoded[:, :d].mul_(self.loc_gain), decoded[:, d:]
+        return decoded[:, :d] * self.loc_gain, decoded[:, d:]
 
     def leave_shared_memory(self) -> None:
         """Give parameters and buffers memory of their own; in training models share it."""

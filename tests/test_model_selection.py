@@ -25,6 +25,7 @@ from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from sklearn.utils.parallel import delayed
+from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, model_selection
 from skae.likelihoods import GaussianLikelihood
@@ -805,3 +806,28 @@ def test_users_find_no_memory_that_they_did_not_give(X):
     pipe = Pipeline([("scale", StandardScaler()), ("vae", VariationalAutoencoder(1))])
     with pytest.raises(ValueError, match=r"estimator Pipeline\(steps="):
         BatchedGridSearchCV(pipe, {"vea__beta": [1.0, 2.0]}).fit(X)
+
+
+class Mixed(MLP):
+    """Activations in an order of their own, each a single object."""
+
+    def __init__(self, hidden_layer_sizes=(8, 8, 8), *, order="rtr"):
+        super().__init__(hidden_layer_sizes)
+        self.order = order
+
+    def _layers(self, sizes, n_outputs):
+        layers = super()._layers(sizes, n_outputs)
+        kinds = {"r": nn.ReLU(), "t": nn.Tanh()}
+        for i, kind in enumerate(self.order):
+            layers[2 * i + 1] = kinds[kind]
+        return layers
+
+
+def test_networks_of_the_same_parts_in_another_order_are_different(X):
+    vae = VariationalAutoencoder(2, network=Mixed(), max_iter=3, random_state=0)
+    grid = {"network__order": ["rtr", "rtt"], "precision": ["float64"]}
+    ordinary = GridSearchCV(vae, grid, cv=2).fit(X).cv_results_
+    batched = BatchedGridSearchCV(vae, grid, cv=2).fit(X).cv_results_
+    np.testing.assert_allclose(
+        batched["mean_test_score"], ordinary["mean_test_score"], rtol=1e-9
+    )

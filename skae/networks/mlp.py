@@ -1,7 +1,6 @@
 """The multilayer perceptron."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
 
@@ -9,10 +8,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
     "logistic": nn.Sigmoid,
-    "relu": partial(nn.ReLU, inplace=True),
+    "relu": nn.ReLU,
     "tanh": nn.Tanh,
 }
 
@@ -28,7 +27,7 @@ def step_sizes(network: nn.Module) -> dict[Tensor, float]:
     not vary around 0 (after a rectifier they are positive), so its steps add up: with many
     inputs, each of them moves all that a unit sees by more than its spread, and rectifiers
     die. The steps of such weights fall with the number of inputs (Yang et al. 2022, table
-    3, "hidden weights").
+    3, for hidden weights; those of output weights are left as they are).
 
     Parameters
     ----------
@@ -46,7 +45,8 @@ def step_sizes(network: nn.Module) -> dict[Tensor, float]:
     return {
         layer.weight: _FEW_INPUTS / layer.in_features
         for layer in between
-        if layer.in_features > _FEW_INPUTS
+        # The weight of a parametrized layer, which is of another type, is no parameter.
+        if type(layer) is nn.Linear and layer.in_features > _FEW_INPUTS
     }
 
 

@@ -19,9 +19,9 @@ _Run = tuple[int, float, list[list[Tensor]]]
 class FlatParameters:
     """Parameters and gradients of R models, each as views into one flat tensor.
 
-    An update is one operation then, whatever the number of layers, for all models of one
-    learning rate. The likes of a parameter lie one after the other, so that one batched
-    product reads or writes them.
+    An update is one operation then, whatever the number of layers, for all parameters and
+    models of one learning rate. The likes of a parameter lie one after the other, so that
+    one batched product reads or writes them.
 
     Parameters
     ----------

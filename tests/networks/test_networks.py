@@ -181,6 +181,22 @@ def test_step_sizes_are_for_weights_between_wide_hidden_layers():
     assert step_sizes(nn.Linear(3, 3)) == {}
 
 
+class Parametrized(MLP):
+    """A network whose weights are computed from others."""
+
+    def _layers(self, sizes, n_outputs):
+        layers = super()._layers(sizes, n_outputs)
+        nn.utils.parametrizations.weight_norm(layers[2])
+        return layers
+
+
+def test_parametrized_layers_take_the_whole_rate(X):
+    network = Parametrized((40, 30))
+    assert step_sizes(network.encoder(6, 2)) == {}
+    vae = VariationalAutoencoder(2, network=network, max_iter=2, random_state=0).fit(X)
+    assert np.isfinite(vae.score(X))
+
+
 def test_wide_hidden_layers_stay_alive():
     """With steps of one size for all weights, nine rectifiers in ten die."""
     rng = np.random.default_rng(0)
