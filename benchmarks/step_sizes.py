@@ -1,6 +1,6 @@
 """What smaller steps of the weights between hidden layers bring.
 
-Run ``python benchmarks/step_sizes.py``; about four minutes.
+Run ``python benchmarks/step_sizes.py``; about two minutes.
 """
 
 import math
