@@ -6,9 +6,9 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from skae.training.adam import Adam
 from skae.training.annealing import Annealing
 from skae.training.data import Batches
-from skae.training.parameters import Adam
 
 
 class Step(Protocol):
