@@ -8,8 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skae._autoencoder import GaussianAutoencoder, LaplaceAutoencoder
-    from skae._variational import VariationalAutoencoder
+    from skae.estimators.deterministic import GaussianAutoencoder, LaplaceAutoencoder
+    from skae.estimators.variational import VariationalAutoencoder
 
 __version__ = "0.1.0.dev0"
 
@@ -20,20 +20,18 @@ __all__ = [
 ]
 
 _HOME = {
-    "GaussianAutoencoder": "skae._autoencoder",
-    "LaplaceAutoencoder": "skae._autoencoder",
-    "VariationalAutoencoder": "skae._variational",
+    "GaussianAutoencoder": "skae.estimators.deterministic",
+    "LaplaceAutoencoder": "skae.estimators.deterministic",
+    "VariationalAutoencoder": "skae.estimators.variational",
 }
 
 _PACKAGES = (
-    "engine",
     "inspection",
     "likelihoods",
     "model_selection",
     "networks",
     "objectives",
     "scales",
-    "training",
 )
 
 

@@ -1,36 +1,39 @@
 """The torch module of an autoencoder: encoder, decoder, likelihood and scale."""
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skae._random import seeded
+from skae._utils.capabilities import Capabilities
+from skae._utils.random import seeded
 from skae.likelihoods import Likelihood
-from skae.networks import Network
+from skae.networks import Network, network_capabilities
 from skae.scales import make_scale
 
 
 @dataclass(frozen=True)
 class Spec:
-    """All that a module is made from, its weights apart.
+    """Description of a module, from which it is built; without its weights.
 
     Attributes
     ----------
     n_features, n_components : int
         Sizes of the data and of the code.
     n_heads : int
-        Numbers that the encoder gives for each component: 1 for a code, 2 for the mean
-        and the spread of a posterior.
+        Outputs of the encoder for each component: 1 for a code, 2 for the mean and the
+        spread of a posterior.
     network : Network
-        Recipe for the nonlinear halves.
+        Recipe of the nonlinear encoder and decoder.
     likelihood : Likelihood
         Density of a feature given the decoder's output.
     variance_mode, covariance_type : str
-        Where the scale comes from, and for how many features it stands.
+        Where the scale comes from, and whether features share it.
     """
 
     n_features: int
@@ -45,39 +48,42 @@ class Spec:
 class AutoencoderModule(nn.Module):
     """Encoder, decoder, likelihood and scale, on standardised data.
 
-    Two systems of units meet here. The networks see and produce features of mean 0 and
-    variance 1. The likelihood is stated in the units of X divided by ``unit``, so that one
-    spherical scale is one scale in the units of X; ``ratio`` (a feature's standard
-    deviation over its unit) leads from one to the other.
+    There are two systems of units. The networks take and return features of mean 0 and
+    variance 1. The likelihood is stated in the units of X divided by the likelihood's
+    unit, so that one spherical scale is one scale in the units of X. A feature's standard
+    deviation over that unit, ``std_in_units``, converts one into the other.
 
-    Both halves are a linear path plus the network, times a gain: started from the closed
-    form, the linear path is probabilistic PCA, the network learns what that leaves over,
-    and the gain is the size of what it leaves over. So a step of the optimizer means as
-    much for a feature of variance 1e6 that PCA explains to the last digit as for any other.
+    Encoder and decoder are each a linear path plus a network, times a gain. Started from
+    the closed form, the linear path is probabilistic PCA and the network learns the
+    residual of PCA. The gain is the size of that residual. So a step of the optimiser has
+    the same relative effect on a feature of variance 1e6 that PCA explains to the last
+    digit as on any other feature.
 
     Parameters
     ----------
     spec : Spec
         What to build.
-    ratio : Tensor of shape (n_features,)
+    std_in_units : Tensor of shape (n_features,)
         Standard deviation of each feature in the likelihood's units.
     floor : Tensor of shape (1, 1) or (1, n_features)
         Smallest scale in the likelihood's units.
     """
 
-    ratio: Tensor
+    std_in_units: Tensor
     code_gain: Tensor
     loc_gain: Tensor
+    # The module in another precision, and the state that it is a copy of; no submodule.
+    _copy: "tuple[Any, AutoencoderModule] | None" = None
 
-    def __init__(self, spec: Spec, ratio: Tensor, floor: Tensor) -> None:
+    def __init__(self, spec: Spec, std_in_units: Tensor, floor: Tensor) -> None:
         super().__init__()
         d, k = spec.n_features, spec.n_components
         self.spec = spec
-        self.register_buffer("ratio", ratio)
+        self.register_buffer("std_in_units", std_in_units)
         self.scale = make_scale(
             spec.variance_mode, spec.covariance_type, spec.likelihood, d, floor
         )
-        self.register_buffer("loc_gain", ratio.clone())
+        self.register_buffer("loc_gain", std_in_units.clone())
         self.register_buffer("code_gain", torch.ones(spec.n_heads * k))
         n_codes, n_outputs = spec.n_heads * k, d + self.scale.n_outputs
         self.linear_encoder = nn.Linear(d, n_codes)
@@ -85,9 +91,40 @@ class AutoencoderModule(nn.Module):
         self.encoder = spec.network.encoder(d, n_codes)
         self.decoder = spec.network.decoder(k, n_outputs)
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return self.std_in_units.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters."""
+        return self.std_in_units.dtype
+
+    @property
+    def network_capabilities(self) -> Capabilities:
+        """Capabilities of both networks together."""
+        return network_capabilities(self.encoder) & network_capabilities(self.decoder)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Capabilities of all parts together; those of the objective are apart."""
+        spec = self.spec
+        parts = (self.linear_encoder, self.encoder, self.linear_decoder, self.decoder)
+        weights = [p for part in parts for p in part.parameters()]
+        own = Capabilities(
+            # No weight is frozen, or in two parts at once.
+            has_analytic_gradient=len({id(p) for p in weights}) == len(weights)
+            and all(p.requires_grad for p in weights),
+            is_thread_safe=True,
+            batch_key=(spec.n_features, spec.n_components, spec.n_heads),
+        )
+        likelihood, scale = spec.likelihood.capabilities, self.scale.capabilities
+        return own & self.network_capabilities & likelihood & scale
+
     @cached_property
     def n_weights(self) -> int:
-        """Number of all parameters: about the multiply-adds that a row costs."""
+        """Number of all parameters: about the multiply-adds of a row."""
         return sum(p.numel() for p in self.parameters())
 
     @cached_property
@@ -97,60 +134,56 @@ class AutoencoderModule(nn.Module):
 
     @cached_property
     def width(self) -> int:
-        """Largest number of numbers that a row takes inside."""
+        """Largest width of a layer: numbers that a row takes inside."""
         return max(max(p.shape) for p in self.parameters())
 
-    def target(self, y: Tensor) -> Tensor:
-        """Standardised data in the likelihood's units.
+    def in_precision(
+        self, dtype: torch.dtype, std_in_units: np.ndarray
+    ) -> "AutoencoderModule":
+        """Return the module in a precision: itself, or a copy that is kept.
 
-        Parameters
-        ----------
-        y : Tensor of shape (n, n_features)
-            Standardised data.
+        A copy is used again until the module changes.
 
-        Returns
-        -------
-        Tensor of shape (n, n_features)
-            The same, in the likelihood's units.
+        std_in_units, ``(n_features,)``, is the buffer of that name in float64.
         """
-        return y * self.ratio
+        if self.dtype == dtype:
+            return self
+        tensors = chain(self.parameters(), self.buffers())
+        state = dtype, [_state_of(tensor) for tensor in tensors]
+        if self._copy is None or self._copy[0] != state:
+            module = copy.deepcopy(self).to(dtype)
+            module.std_in_units.copy_(torch.tensor(std_in_units))
+            self.__dict__["_copy"] = state, module
+        assert self._copy is not None
+        return self._copy[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for copies and pickles, without the copy in another precision."""
+        return {name: value for name, value in vars(self).items() if name != "_copy"}
+
+    def target(self, y: Tensor) -> Tensor:
+        """Convert standardised data ``(n, n_features)`` to the likelihood's units."""
+        return y * self.std_in_units
 
     def encode(self, y: Tensor) -> Tensor:
-        """What the encoder says of standardised data.
+        """Encode standardised data ``(n, n_features)``.
 
-        Parameters
-        ----------
-        y : Tensor of shape (n, n_features)
-            Standardised data.
-
-        Returns
-        -------
-        Tensor of shape (n, n_heads * n_components)
-            The heads, side by side.
+        Returns the heads side by side, ``(n, n_heads * n_components)``.
         """
         return (self.linear_encoder(y) + self.encoder(y)) * self.code_gain
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Location, and whatever the scale asked the decoder for.
+        """Decode codes ``(n, n_components)``.
 
-        Parameters
-        ----------
-        z : Tensor of shape (n, n_components)
-            Codes.
-
-        Returns
-        -------
-        loc : Tensor of shape (n, n_features)
-            Location in the likelihood's units.
-        outputs : Tensor of shape (n, n_outputs)
-            The scale's own outputs.
+        Returns the location in the likelihood's units, ``(n, n_features)``, and the
+        outputs that the scale needs, ``(n, n_outputs)``.
         """
         decoded = self.linear_decoder(z) + self.decoder(z)
         d = self.spec.n_features
         return decoded[:, :d] * self.loc_gain, decoded[:, d:]
 
     def leave_shared_memory(self) -> None:
-        """Give parameters and buffers memory of their own; in training models share it."""
+        """Copy parameters and buffers out of the memory that models in training share."""
         for parameter in self.parameters():
             own = parameter.data.clone(memory_format=torch.contiguous_format)
             parameter.data, parameter.grad = own, None
@@ -158,33 +191,20 @@ class AutoencoderModule(nn.Module):
             buffer.data = buffer.data.clone(memory_format=torch.contiguous_format)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
-        """Parameters and buffers as numpy arrays.
-
-        Returns
-        -------
-        dict of str to ndarray
-            Copies, by name.
-        """
+        """Return copies of parameters and buffers as numpy arrays, by name."""
         return {k: v.detach().cpu().numpy().copy() for k, v in self.state_dict().items()}
 
     @classmethod
     def from_arrays(cls, spec: Spec, arrays: dict[str, Any]) -> "AutoencoderModule":
-        """The module that :meth:`get_arrays` describes, on the CPU.
-
-        Parameters
-        ----------
-        spec : Spec
-            What to build.
-        arrays : dict of str to ndarray
-            Parameters and buffers.
-
-        Returns
-        -------
-        AutoencoderModule
-            The module.
-        """
+        """Rebuild a module on the CPU from the arrays of :meth:`get_arrays`."""
         tensors = {name: torch.tensor(np.asarray(a)) for name, a in arrays.items()}
         with seeded(0):
-            module = cls(spec, tensors["ratio"], tensors["scale.floor"])
-        module.to(tensors["ratio"].dtype).load_state_dict(tensors)
+            module = cls(spec, tensors["std_in_units"], tensors["scale.floor"])
+        module.to(tensors["std_in_units"].dtype).load_state_dict(tensors)
         return module.requires_grad_(False).eval()
+
+
+def _state_of(tensor: Tensor) -> tuple[int, int]:
+    """Return numbers that change if a tensor changes in place, or if its memory moves."""
+    version = 0 if tensor.is_inference() else tensor._version
+    return version, tensor.data_ptr()

@@ -17,7 +17,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.parallel import delayed
 
-from skae._together import fit_together, run_together
+from skae._fitting.lockstep import run_in_lockstep, train
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -54,7 +54,8 @@ class _Together:
         owners = np.resize(turns, len(calls))
         shares = [np.flatnonzero(owners == worker) for worker in range(n_workers)]
         results = self.parallel(
-            delayed(run_together)([calls[i] for i in share], self.most) for share in shares
+            delayed(run_in_lockstep)([calls[i] for i in share], self.most)
+            for share in shares
         )
         out: list[Any] = [None] * len(calls)
         for share, found in zip(shares, results, strict=True):
@@ -101,7 +102,7 @@ class _Memo:
             key = joblib.hash((name, arguments))
             # Another call may have begun it, if it trains a model itself.
             while key in self.under_way:
-                fit_together([])
+                train([])
             if key not in self.results:
                 self.under_way.add(key)
                 try:

@@ -51,11 +51,11 @@ def interrupts():
 def counted(monkeypatch):
     """Numbers of models that were trained side by side."""
     sizes = []
-    original = _fit.fit_modules
+    original = _fit.train_side_by_side
 
-    def fit_modules(jobs, interrupted):
+    def train_side_by_side(jobs, interrupted):
         sizes.append(len(jobs))
         return original(jobs, interrupted)
 
-    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
+    monkeypatch.setattr(_fit, "fit_modules", train_side_by_side)
     return sizes

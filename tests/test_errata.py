@@ -20,8 +20,8 @@ from sklearn.decomposition import PCA
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae._module import Spec
-from skae._start import build_module
-from skae._units import Units
+from skae._fitting.initialization import build_module
+from skae._data.standardization import Standardization
 from skae.likelihoods import GaussianLikelihood, LaplaceLikelihood, make_likelihood
 from skae.networks import MLP
 from skae.objectives import ELBO
@@ -100,7 +100,7 @@ class Model:
         likelihood = make_likelihood(likelihood)
         spec = Spec(d, k, 2, network, likelihood, variance_mode, "spherical")
         self.module = build_module(
-            spec, Units.identity(d), 1e-6, torch.float64, CPU, seed=0
+            spec, Standardization.identity(d), 1e-6, torch.float64, CPU, seed=0
         )
         self.module.scale.start(torch.full((1, 1), scale, dtype=torch.float64))
         source = torch.Generator().manual_seed(1)
@@ -570,7 +570,7 @@ def test_best_variance_of_a_vae_has_the_decoders():
 
     def score(log_scale):
         other = copy.deepcopy(vae)
-        other.module_.scale.value.fill_(log_scale - math.log(vae._units.unit[0]))
+        other.module_.scale.value.fill_(log_scale - math.log(vae._standardization.likelihood_unit[0]))
         return other.score(X)
 
     def expected(log_scale):

@@ -20,8 +20,8 @@ from report import RESULTS, write_page
 from workloads import WORKLOADS, make
 
 from skae import VariationalAutoencoder, _fit
-from skae._threads import flushed_denormals
-from skae.engine.layers import Dense
+from skae._utils.threads import flushed_denormals
+from skae._engine.layers import Dense
 
 TEXT = """
 Microseconds of a training step, for each of R models side by side, on the workloads of
@@ -67,13 +67,13 @@ def main() -> None:
 def parts(workload, n_models):
     """Cells of a row: times of the parts for each model, and the number of operations."""
     X = make(workload, quick=True)
-    jobs = [start(workload, X, seed) for seed in range(n_models)]
-    parameters = _fit.flatten([job.module for job in jobs], jobs[0].objective)
-    batches = _fit._make_batches(jobs)
+    problems = [start(workload, X, seed) for seed in range(n_models)]
+    parameters = _fit.flatten([problem.module for problem in problems], problems[0].objective)
+    batches = _fit._make_batches(problems)
     adam = _fit.Adam(parameters, [1e-3] * n_models)
-    modules, objectives = [j.module for j in jobs], [j.objective for j in jobs]
+    modules, objectives = [j.module for j in problems], [j.objective for j in problems]
     step = _fit.make_step(modules, objectives, parameters, batches.size)
-    y, share, noise = next(batches.epoch())
+    y, row_weight, noise = next(batches.epoch())
     progress = [0.5] * n_models
     dense = [
         (layer, half is step.decoder or i > 0)  # the data want no gradient
@@ -96,12 +96,12 @@ def parts(workload, n_models):
             pass
 
     with flushed_denormals():
-        whole = fastest(lambda: step(y, share, noise, progress))
+        whole = fastest(lambda: step(y, row_weight, noise, progress))
         of_products = fastest(products)
         of_adam = fastest(lambda: adam.step([1e-3] * n_models))
         of_batches = fastest(one_epoch, 0.2) / batches.n_batches
     with _Count() as count:
-        step(y, share, noise, progress)
+        step(y, row_weight, noise, progress)
     times = [whole, of_products, whole - of_products]
     shown = [f"{1e6 * t / n_models:.0f}" for t in (*times, of_adam, of_batches)]
     return [*shown[:3], count.n, *shown[3:]]
@@ -115,17 +115,17 @@ def start(workload, X, seed):
         batch_size=workload.batch,
         random_state=seed,
     )
-    jobs = []
+    problems = []
 
     def stop(some):
-        jobs.extend(some)
+        problems.extend(some)
         raise _StopError
 
-    with patch("skae._base.fit_together", stop):
+    with patch("skae.estimators.base.fit_together", stop):
         try:
             model.fit(X)
         except _StopError:
-            return jobs[0]
+            return problems[0]
     raise RuntimeError("the fit did not get to its training")
 
 

@@ -8,8 +8,8 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skae._fitted import FittedAutoencoder
-from skae._variational import VariationalAutoencoder
+from skae.estimators.inference import InferenceMixin
+from skae.estimators.variational import VariationalAutoencoder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,9 +92,9 @@ class Display:
     @classmethod
     def _find_autoencoder(
         cls, estimator: BaseEstimator, X: Any = None
-    ) -> tuple[FittedAutoencoder, Any]:
+    ) -> tuple[InferenceMixin, Any]:
         """As `unwrap`, for displays of any of our models."""
-        return cls._find_model(estimator, X, FittedAutoencoder, "an autoencoder of skae")
+        return cls._find_model(estimator, X, InferenceMixin, "an autoencoder of skae")
 
     @classmethod
     def _find_variational(

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from skae._fitted import FittedAutoencoder
 from skae._module import AutoencoderModule
+from skae.estimators.inference import InferenceMixin
 from skae.inspection._common import Display, check_matplotlib, styled
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class ResidualQQDisplay(Display):
         return cls(quantiles=quantiles, theoretical=theoretical, log_density=log_density)
 
 
-def _predicted_scale(model: FittedAutoencoder, X: ArrayLike) -> np.ndarray:
+def _predicted_scale(model: InferenceMixin, X: ArrayLike) -> np.ndarray:
     """Scale at the code of each sample, (n, 1) or (n, d), in the units of X."""
     objective = model._fitted_objective()
 
@@ -268,6 +268,6 @@ def _predicted_scale(model: FittedAutoencoder, X: ArrayLike) -> np.ndarray:
         return module.scale.log_scale(outputs)
 
     data = model._validate(X)
-    unit = model._units.unit
+    unit = model._standardization.unit
     scale = np.exp(model._over_rows(log_scale, data).astype(np.float64))
     return scale * (unit if scale.shape[1] == len(unit) else unit[:1])

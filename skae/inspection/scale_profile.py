@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from skae._fitted import FittedAutoencoder
 from skae._module import AutoencoderModule
+from skae.estimators.inference import InferenceMixin
 from skae.inspection._common import Display, plain_ticks, styled
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class ScaleProfileDisplay(Display):
         return display.plot(ax, line_kwargs=line_kwargs, mark_kwargs=mark_kwargs)
 
 
-def _scores(model: FittedAutoencoder, X: ArrayLike, factors: np.ndarray) -> np.ndarray:
+def _scores(model: InferenceMixin, X: ArrayLike, factors: np.ndarray) -> np.ndarray:
     """Mean score of data with each of these multiples of the scale, in nats."""
     objective = model._fitted_objective()
     draws = objective.draws(model.module_.spec)[:, None].to(model.device_)
@@ -242,4 +242,4 @@ def _scores(model: FittedAutoencoder, X: ArrayLike, factors: np.ndarray) -> np.n
 
     data = model._validate(X)
     values = model._over_rows(scores, data, n_draws=len(draws))
-    return values.mean(axis=0, dtype=np.float64) - model._units.log_unit
+    return values.mean(axis=0, dtype=np.float64) - model._standardization.log_det_units

@@ -6,8 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from skae._utils.capabilities import ModelPart
 
-class Likelihood(ABC):
+
+class Likelihood(ModelPart, ABC):
     """The density of one feature, given the decoder's output.
 
     A likelihood knows nothing of where its location and scale come from. All tensors
@@ -144,15 +146,13 @@ class LocationScale(Likelihood):
         """
         raise TypeError(f"{type(self).__name__} has no influence function.")
 
-    @classmethod
-    def has_influence(cls) -> bool:
-        """Whether :meth:`influence_` is there, and belongs to this log-density.
+    @property
+    def has_analytic_gradient(self) -> bool:
+        """Whether :meth:`influence_` is defined, and belongs to this log-density.
 
-        Returns
-        -------
-        bool
-            False for a subclass that changes the density and not its derivative.
+        It is False for a subclass that changes the density and not its derivative.
         """
+        cls = type(self)
 
         def defined_in(name: str) -> int:
             return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))

@@ -17,6 +17,7 @@ class GaussianLikelihood(LocationScale):
     d features reaches :math:`-\tfrac d2 (\log 2\pi\,\mathrm{MSE} + 1)`.
     """
 
+    is_thread_safe = True
     unit_stddev = 1.0
     has_optimal_scale = True
     heavy_tailed = False

@@ -17,6 +17,7 @@ class LaplaceLikelihood(LocationScale):
     d features reaches :math:`-d (\log 2\,\mathrm{MAE} + 1)`.
     """
 
+    is_thread_safe = True
     unit_stddev = math.sqrt(2.0)
     has_optimal_scale = True
 

@@ -2,11 +2,20 @@
 
 from collections.abc import Callable
 
+from skae._utils.capabilities import ModelPart
 from skae.networks.base import Network
+from skae.networks.layers import network_capabilities
 from skae.networks.mlp import ACTIVATIONS, MLP
 
 NETWORKS: dict[str, Callable[..., Network]] = {
     "mlp": MLP,
 }
 
-__all__ = ["ACTIVATIONS", "MLP", "NETWORKS", "Network"]
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "NETWORKS",
+    "ModelPart",
+    "Network",
+    "network_capabilities",
+]

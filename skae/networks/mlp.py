@@ -1,12 +1,14 @@
 """The multilayer perceptron."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
+
+from skae._utils.capabilities import ModelPart
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
@@ -16,41 +18,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-# Inputs up to which the weights between hidden layers take the whole learning rate.
-_FEW_INPUTS = 16
-
-
-def step_sizes(network: nn.Module) -> dict[Tensor, float]:
-    """What the learning rate of some weights is multiplied by: those between hidden layers.
-
-    Adam's steps have one size for all weights. The inputs of a layer after a hidden one do
-    not vary around 0 (after a rectifier they are positive), so its steps add up: with many
-    inputs, each of them moves all that a unit sees by more than its spread, and rectifiers
-    die. The steps of such weights fall with the number of inputs (Yang et al. 2022, table
-    3, for hidden weights; those of output weights are left as they are).
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        A network; only of a chain of layers is anything known.
-
-    Returns
-    -------
-    dict of Parameter to float
-        Numbers below 1.
-    """
-    if type(network) is not nn.Sequential:
-        return {}
-    between = [layer for layer in network if isinstance(layer, nn.Linear)][1:-1]
-    return {
-        layer.weight: _FEW_INPUTS / layer.in_features
-        for layer in between
-        # The weight of a parametrized layer, which is of another type, is no parameter.
-        if type(layer) is nn.Linear and layer.in_features > _FEW_INPUTS
-    }
-
-
-class NoCorrection(nn.Module):
+class NoCorrection(nn.Module, ModelPart):
     """Zeros: what a network without hidden layers adds to the linear path.
 
     Parameters
@@ -59,9 +27,17 @@ class NoCorrection(nn.Module):
         Width of the zeros.
     """
 
+    has_analytic_gradient = True
+    is_thread_safe = True
+
     def __init__(self, n_outputs: int) -> None:
         super().__init__()
         self.n_outputs = n_outputs
+
+    @property
+    def batch_key(self) -> Hashable:
+        """See `ModelPart.batch_key`."""
+        return type(self), self.n_outputs
 
     def forward(self, x: Tensor) -> Tensor:
         return x.new_zeros(1, self.n_outputs).expand(len(x), -1)

@@ -14,7 +14,7 @@ def gradient_balance(
     module: AutoencoderModule,
     objective: Objective,
     y: Tensor,
-    share: Tensor,
+    row_weight: Tensor,
     draws: Tensor,
     progress: float = 1.0,
 ) -> dict[str, float]:
@@ -71,7 +71,9 @@ def gradient_balance(
     module.eval()
     try:
         with torch.enable_grad():
-            outputs, parameters = _gradients(module, objective, y, share, draws, progress)
+            outputs, parameters = _gradients(
+                module, objective, y, row_weight, draws, progress
+            )
     finally:
         module.train(training)
         with torch.no_grad():
@@ -84,7 +86,7 @@ def _gradients(
     module: AutoencoderModule,
     objective: Objective,
     y: Tensor,
-    share: Tensor,
+    row_weight: Tensor,
     draws: Tensor,
     progress: float,
 ) -> tuple[list[Tensor], list[Tensor]]:
@@ -101,8 +103,8 @@ def _gradients(
         for leaf, half in zip(leaves, draws.chunk(2), strict=True)
     ]
     z, kl = torch.cat([latent[0] for latent in latents]), latents[0][1]
-    reconstruction = -objective.training_log_likelihood(module, y, share, z)
-    weighted = objective.kl_weight(progress) * (share * kl).sum()
+    reconstruction = -objective.training_log_likelihood(module, y, row_weight, z)
+    weighted = objective.kl_weight(progress) * (row_weight * kl).sum()
     # Each half makes half of the mean.
     first, second = (2 * g for g in _derivative(reconstruction, leaves))
     pulls = [first, second, *_derivative(weighted, leaves[:1])]
@@ -115,7 +117,7 @@ def _gradients(
         for pull in pulls
     ]
     # What a row pulls with on its own, in the metric of the mean over rows.
-    return [pull / share.sqrt() for pull in pulls], parameters
+    return [pull / row_weight.sqrt() for pull in pulls], parameters
 
 
 def _derivative(

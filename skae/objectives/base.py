@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule, Spec
+from skae._utils.capabilities import ModelPart
 
 # Moments of the rest of a training at which the weight of the KL is looked at.
 _MOMENTS = 101
 
 
-class Objective(ABC):
+# From x ``(n, d)``, and loc and outputs ``(n_draws, n, ...)``, to ``(n_draws, n, m)``.
+Statistic = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Objective(ModelPart, ABC):
     """What training minimises, and the log-likelihood that a score reports.
 
     Sums over features, means over samples: everything is in nats per sample, of data in
@@ -30,8 +35,6 @@ class Objective(ABC):
 
     n_heads: ClassVar[int]
     n_mc_samples: int
-    # Whether no part of it was written by a user.
-    is_built_in: bool = True
 
     @abstractmethod
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
@@ -131,7 +134,7 @@ class Objective(ABC):
         self,
         module: AutoencoderModule,
         y: Tensor,
-        share: Tensor,
+        row_weight: Tensor,
         draws: Tensor,
         progress: float,
     ) -> tuple[Tensor, Tensor]:
@@ -158,14 +161,14 @@ class Objective(ABC):
             Log-likelihood and the KL of each component, means over the batch.
         """
         z, kl = self.latents(module, y, draws)
-        log_likelihood = self.training_log_likelihood(module, y, share, z)
-        kl = (share * kl).sum(dim=0)  # (n_components or 0,)
+        log_likelihood = self.training_log_likelihood(module, y, row_weight, z)
+        kl = (row_weight * kl).sum(dim=0)  # (n_components or 0,)
         loss = self.kl_weight(progress) * kl.sum() - log_likelihood
         return loss, torch.cat([log_likelihood.detach()[None], kl.detach()])
 
     @staticmethod
     def training_log_likelihood(
-        module: AutoencoderModule, y: Tensor, share: Tensor, z: Tensor
+        module: AutoencoderModule, y: Tensor, row_weight: Tensor, z: Tensor
     ) -> Tensor:
         """Log-likelihood of a batch, with the scale that a step of training takes.
 
@@ -188,9 +191,9 @@ class Objective(ABC):
         n_draws = len(z) // len(y)
         loc, outputs = module.decode(z)
         x = module.target(y).repeat(n_draws, 1)
-        log_scale = module.scale.training_log_scale(x - loc, outputs, share)
+        log_scale = module.scale.training_log_scale(x - loc, outputs, row_weight)
         log_prob = module.spec.likelihood.log_prob(x, loc, log_scale).sum(dim=1)
-        return (log_prob.view(n_draws, -1) @ share).mean()
+        return (log_prob.view(n_draws, -1) @ row_weight).mean()
 
     def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
         """Named means over an epoch.
@@ -241,15 +244,33 @@ class Objective(ABC):
             log_prob = module.spec.likelihood.log_prob(x, loc, log_scale)
             return log_prob.sum(dim=-1, keepdim=True)
 
-        expected, kl = self.expectation(module, y, draws, log_prob)
-        return expected[:, 0] - kl_weight * kl.sum(dim=1)
+        z, kl = self.latents(module, y, draws)
+        expected = self._mean_over_draws(log_prob, module, y, z)
+        return expected[:, 0] - kl_weight * self.divergence(z, kl)
+
+    def divergence(self, z: Tensor, kl: Tensor) -> Tensor:
+        """KL of each row from the prior of the scores, in nats.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_draws * n, n_components)
+            A code for each draw and row.
+        kl : Tensor of shape (n, n_components or 0)
+            KL of each row and component from N(0, I), in nats.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+            The KL of each row.
+        """
+        return kl.sum(dim=1)
 
     def expectation(
         self,
         module: AutoencoderModule,
         y: Tensor,
         draws: Tensor,
-        statistic: Callable[[Tensor, Tensor, Tensor], Tensor],
+        statistic: Statistic,
     ) -> tuple[Tensor, Tensor]:
         """Mean over the draws of a statistic of the data and the decoder's output.
 
@@ -273,6 +294,13 @@ class Objective(ABC):
             Cost of each row and component, in nats.
         """
         z, kl = self.latents(module, y, draws)
-        loc, outputs = module.decode(z)
-        loc, outputs = (v.unflatten(0, (len(draws), len(y))) for v in (loc, outputs))
-        return statistic(module.target(y), loc, outputs).mean(dim=0), kl
+        return self._mean_over_draws(statistic, module, y, z), kl
+
+    @staticmethod
+    def _mean_over_draws(
+        statistic: Statistic, module: AutoencoderModule, y: Tensor, z: Tensor
+    ) -> Tensor:
+        """Average a statistic over the codes ``(n_draws * n, k)``; returns ``(n, m)``."""
+        shape = (len(z) // max(len(y), 1), len(y))
+        loc, outputs = (v.unflatten(0, shape) for v in module.decode(z))
+        return statistic(module.target(y), loc, outputs).mean(dim=0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from skae._random import seeded
+from skae._utils.random import seeded
 
 
 def sobol_normal(n_draws: int, n_components: int, seed: int) -> Tensor:

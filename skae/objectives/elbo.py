@@ -1,7 +1,7 @@
 """The evidence lower bound, and the importance-weighted bound."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from skae._module import AutoencoderModule, Spec
 from skae.objectives.base import Objective
 from skae.objectives.draws import matched_normal, shifted_normal
-from skae.objectives.schedules import KL_SCHEDULES, Schedule, make_schedule
+from skae.objectives.schedules import KLSchedule, Schedule, make_schedule
 
 # Draws of an importance-weighted bound that are in memory together.
 DRAWS_AT_ONCE = 128
@@ -44,6 +44,7 @@ class ELBO(Objective):
         of its density over that of N(0, I), ``(m,)``. Training does not know of it.
     """
 
+    has_analytic_gradient = True
     n_heads = 2
 
     def __init__(
@@ -56,10 +57,19 @@ class ELBO(Objective):
         self.log_prior_ratio = log_prior_ratio
         self.beta = beta
         self.schedule = make_schedule(schedule)
-        self.is_built_in = log_prior_ratio is None and type(self.schedule) in map(
-            type, KL_SCHEDULES.values()
-        )
         self.n_mc_samples = n_mc_samples
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether schedule and prior are; see `ModelPart.is_thread_safe`."""
+        schedule = self.schedule
+        is_safe = isinstance(schedule, KLSchedule) and schedule.is_thread_safe
+        return is_safe and self.log_prior_ratio is None
+
+    @property
+    def batch_key(self) -> Hashable | None:
+        """See `ModelPart.batch_key`; a schedule of your own makes a model train alone."""
+        return (type(self), self.n_mc_samples) if self.is_thread_safe else None
 
     def posterior(self, module: AutoencoderModule, y: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z|x).
@@ -114,18 +124,11 @@ class ELBO(Objective):
             "active_units": int((kl > _ACTIVE_KL).sum()),
         }
 
-    def log_likelihood(
-        self,
-        module: AutoencoderModule,
-        y: Tensor,
-        draws: Tensor,
-        kl_weight: float = 1.0,
-    ) -> Tensor:
-        bound = super().log_likelihood(module, y, draws, kl_weight)
+    def divergence(self, z: Tensor, kl: Tensor) -> Tensor:
+        kl = super().divergence(z, kl)
         if self.log_prior_ratio is None:
-            return bound
-        z, _ = self.latents(module, y, draws)
-        return bound + kl_weight * self.log_prior_ratio(z).view(-1, len(y)).mean(dim=0)
+            return kl
+        return kl - self.log_prior_ratio(z).view(-1, len(kl)).mean(dim=0)
 
     def log_weights(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
         """Logarithm of p(x, z) / q(z|x) for each draw.

@@ -10,6 +10,8 @@ from skae.objectives.base import Objective
 class NegativeLogLikelihood(Objective):
     """``-log p(x | z(x))``: the loss of a deterministic autoencoder."""
 
+    has_analytic_gradient = True
+    is_thread_safe = True
     n_heads = 1
     n_mc_samples = 0
 

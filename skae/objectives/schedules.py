@@ -27,6 +27,9 @@ class KLSchedule(BaseEstimator, ABC):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
+    # Whether the schedule may be called in any thread, while others train.
+    is_thread_safe: ClassVar[bool] = False
+
     @abstractmethod
     def __call__(self, progress: float) -> float:
         """Factor of beta at a time.
@@ -46,6 +49,8 @@ class KLSchedule(BaseEstimator, ABC):
 class ConstantSchedule(KLSchedule):
     """The full weight from the first step on."""
 
+    is_thread_safe = True
+
     def __call__(self, progress: float) -> float:
         return 1.0
 
@@ -63,6 +68,8 @@ class LinearSchedule(KLSchedule):
     start : float, default=0.0
         Factor at the beginning, a.
     """
+
+    is_thread_safe = True
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "share": [Interval(Real, 0, 1, closed="right")],
@@ -99,6 +106,8 @@ class CyclicalSchedule(KLSchedule):
     vanishing". NAACL.
     """
 
+    is_thread_safe = True
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_cycles": [Interval(Integral, 1, None, closed="left")],
         "rise": [Interval(Real, 0, 1, closed="right")],
@@ -129,6 +138,8 @@ class DecreasingSchedule(KLSchedule):
         Share of the training until the weight is beta, w, above 0 and at most 1.
     """
 
+    is_thread_safe = True
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "start": [Interval(Real, 0, None, closed="neither")],
         "share": [Interval(Real, 0, 1, closed="right")],
@@ -142,11 +153,11 @@ class DecreasingSchedule(KLSchedule):
         return float(self.start ** (1 - min(progress / self.share, 1.0)))
 
 
-KL_SCHEDULES: dict[str, KLSchedule] = {
-    "constant": ConstantSchedule(),
-    "linear": LinearSchedule(),
-    "cyclical": CyclicalSchedule(),
-    "decreasing": DecreasingSchedule(),
+KL_SCHEDULES: dict[str, type[KLSchedule]] = {
+    "constant": ConstantSchedule,
+    "linear": LinearSchedule,
+    "cyclical": CyclicalSchedule,
+    "decreasing": DecreasingSchedule,
 }
 
 
@@ -164,7 +175,7 @@ def make_schedule(schedule: str | Schedule) -> Schedule:
     callable
         The schedule.
     """
-    return KL_SCHEDULES[schedule] if isinstance(schedule, str) else schedule
+    return KL_SCHEDULES[schedule]() if isinstance(schedule, str) else schedule
 
 
 def check_schedule(schedule: str | Schedule) -> None:

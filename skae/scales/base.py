@@ -1,15 +1,17 @@
 """The contract of a scale: where the likelihood's scale comes from."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from skae._utils.capabilities import ModelPart
 from skae.likelihoods import Likelihood
 
 
-class Scale(nn.Module, ABC):
+class Scale(nn.Module, ModelPart, ABC):
     """Where the scale of the likelihood comes from (one ``variance_mode``).
 
     A scale works in the likelihood's own units and returns log-scales that broadcast
@@ -50,6 +52,11 @@ class Scale(nn.Module, ABC):
         self.covariance_type = covariance_type
         self.n_scales = n_features if covariance_type == "diag" else 1
         self.register_buffer("floor", floor.reshape(1, -1))
+
+    @property
+    def batch_key(self) -> Hashable:
+        """See `ModelPart.batch_key`."""
+        return type(self), self.covariance_type, self.n_scales
 
     @property
     def n_outputs(self) -> int:

@@ -21,6 +21,8 @@ class ClosedFormScale(Scale):
     the closed form over the whole training set. See `Scale`.
     """
 
+    has_analytic_gradient = True
+    is_thread_safe = True
     needs_optimal_scale = True
 
     value: Tensor

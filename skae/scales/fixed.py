@@ -13,6 +13,9 @@ from skae.scales.base import Scale
 class FixedScale(Scale):
     """The constant that :meth:`start` was called with. See `Scale`."""
 
+    has_analytic_gradient = True
+    is_thread_safe = True
+
     value: Tensor
 
     def __init__(

@@ -15,6 +15,8 @@ from skae.scales.base import (
 class LearnedScale(Scale):
     """A free parameter, trained with the weights. See `Scale`."""
 
+    has_analytic_gradient = True
+    is_thread_safe = True
     is_trained = True
 
     def __init__(
@@ -46,6 +48,8 @@ class LearnedScale(Scale):
 class PredictedScale(Scale):
     """An output of the decoder: the scale is a function of the code."""
 
+    has_analytic_gradient = True
+    is_thread_safe = True
     is_trained = True
     is_shared = False
 

@@ -12,10 +12,10 @@ import torch
 from sklearn.base import clone
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae.engine import flatten, graph
-from skae.engine.compiled import CompiledStep
-from skae.engine.graph import GraphedStep
-from skae.engine.step import make_step
+from skae._engine import flatten, graph
+from skae._engine.analytic_step import AnalyticStep
+from skae._engine.cuda_graph import GraphedStep
+from skae._engine.step import make_step
 from skae.model_selection import BatchedGridSearchCV
 from skae.scales import legal_combinations
 from tests.engine.test_step import FITS, OBJECTIVES, N, batch, make_module
@@ -69,12 +69,12 @@ def pretended(monkeypatch):
 
     @contextmanager
     def capture(graph, stream, capture_error_mode):
-        run = CompiledStep.run
+        run = AnalyticStep.run
         with pytest.MonkeyPatch.context() as patch:
             # A capture notes what is to be done, and does nothing.
-            patch.setattr(CompiledStep, "run", lambda *args: None)
+            patch.setattr(AnalyticStep, "run", lambda *args: None)
             yield
-        assert CompiledStep.run is run
+        assert AnalyticStep.run is run
 
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", Stream)
@@ -168,8 +168,8 @@ def test_a_fit_is_as_good(Model, device, streamed, monkeypatch):
     X = data()
     model = Model(2, device="cpu", random_state=1, max_iter=30).fit(X)
     if streamed:
-        monkeypatch.setattr("skae.training.data._RESIDENT_SHARE", 0.0)
-        monkeypatch.setattr("skae.training.data._RESIDENT_BYTES", 0)
+        monkeypatch.setattr("skae._data.batches._RESIDENT_SHARE", 0.0)
+        monkeypatch.setattr("skae._data.batches._RESIDENT_BYTES", 0)
     other = Model(2, device=device, random_state=0, max_iter=30).fit(X)
     assert other.device_.startswith(device)
     assert {p.device.type for p in other.module_.parameters()} == {device}

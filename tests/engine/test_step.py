@@ -17,17 +17,17 @@ from skae import (
     _fit,
     objectives,
 )
-from skae._base import BaseAutoencoder
+from skae.estimators.base import BaseAutoencoder
 from skae._module import AutoencoderModule, Spec
-from skae._together import run_together
-from skae.engine import AutogradStep, flatten, make_step
-from skae.engine.compiled import CompiledStep, is_compilable
-from skae.engine.halves import Half, is_known, joined
+from skae._fitting.lockstep import run_in_lockstep
+from skae._engine import AutogradStep, flatten, make_step
+from skae._engine.analytic_step import AnalyticStep, has_analytic_gradient
+from skae._engine.coder import Coder, is_known, joined
 from skae.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, LocationScale
 from skae.networks import ACTIVATIONS, MLP, NETWORKS
 from skae.objectives import ELBO, KL_SCHEDULES, NegativeLogLikelihood, Objective
 from skae.scales import legal_combinations
-from skae.training import Adam, Batches, FlatParameters, TrainingSet
+from skae._optim import Adam, Batches, FlatParameters, TrainingSet
 
 D, K, N = 5, 2, 7
 OBJECTIVES = {
@@ -67,10 +67,10 @@ def by_parameter(parameters, flat):
 def batch(R, n_draws, seed=0):
     generator = torch.Generator().manual_seed(seed)
     normal = torch.empty(R, N, D, dtype=torch.float64).normal_(generator=generator)
-    share = torch.rand(R, N, 1, generator=generator, dtype=torch.float64) / N
-    share[:, -1] = 0  # as a row that only fills up the batch
+    row_weight = torch.rand(R, N, 1, generator=generator, dtype=torch.float64) / N
+    row_weight[:, -1] = 0  # as a row that only fills up the batch
     noise = torch.empty(R, n_draws, N, K, dtype=torch.float64).normal_(generator=generator)
-    return normal, share, noise
+    return normal, row_weight, noise
 
 
 def both(combination, kind, R=1, network=None):
@@ -80,18 +80,18 @@ def both(combination, kind, R=1, network=None):
         if isinstance(objective, ELBO):
             objective.beta *= 1 + i
     steps = []
-    for kind_of_step in (CompiledStep, AutogradStep):
+    for kind_of_step in (AnalyticStep, AutogradStep):
         modules = [
             make_module(combination, objectives[0].n_heads, network, seed=i)
             for i in range(R)
         ]
-        is_compiled = kind_of_step is CompiledStep
+        is_compiled = kind_of_step is AnalyticStep
         parameters = flatten(
             modules, objectives[0], None if is_compiled else torch.bfloat16
         )
         arguments = (modules, objectives, parameters)
         if is_compiled:
-            assert is_compilable(modules[0], objectives[0])
+            assert has_analytic_gradient(modules[0], objectives[0])
             arguments = (*arguments, N)
         steps.append((kind_of_step(*arguments), parameters, modules))
     return objectives, steps
@@ -144,9 +144,9 @@ def test_gradients_are_the_slopes_of_the_loss():
     grads = parameters.grads.clone()
 
     def loss():
-        y, share, noise = (part[0] for part in inputs)
+        y, row_weight, noise = (part[0] for part in inputs)
         with torch.no_grad():
-            return float(objectives[0].loss(modules[0], y, share, noise, 1.0)[0])
+            return float(objectives[0].loss(modules[0], y, row_weight, noise, 1.0)[0])
 
     for i in range(0, len(grads), 7):
         value = float(parameters.values[i])
@@ -215,7 +215,7 @@ def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None
             objective.beta *= 1 + r
         objectives.append(objective)
         modules.append(make_module(combination, objective.n_heads, MLP((6,)), seed=r))
-    autocast = None if kind_of_step is CompiledStep else torch.bfloat16
+    autocast = None if kind_of_step is AnalyticStep else torch.bfloat16
     parameters = flatten(modules, objectives[0], autocast)
 
     def generators(first):
@@ -232,7 +232,7 @@ def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None
         noise=generators(100),
     )
     arguments = (modules, objectives, parameters)
-    if kind_of_step is CompiledStep:
+    if kind_of_step is AnalyticStep:
         arguments = (*arguments, batches.size)
     step = kind_of_step(*arguments)
     adam = Adam(parameters, [0.01 * (r + 1) for r in chosen])
@@ -253,7 +253,7 @@ def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None
 @pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
 def test_fifty_steps_are_autograds(combination, kind):
     ours, autograds = (
-        trained(combination, kind, which, 50) for which in (CompiledStep, AutogradStep)
+        trained(combination, kind, which, 50) for which in (AnalyticStep, AutogradStep)
     )
     torch.testing.assert_close(ours, autograds, rtol=1e-9, atol=1e-9)
 
@@ -262,9 +262,9 @@ def test_fifty_steps_are_autograds(combination, kind):
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
 def test_models_trained_together_are_those_trained_alone(combination, kind, rates):
-    together = trained(combination, kind, CompiledStep, 50, R=4, rates=rates)
+    together = trained(combination, kind, AnalyticStep, 50, R=4, rates=rates)
     for r in range(4):
-        (alone,) = trained(combination, kind, CompiledStep, 50, R=4, only=r, rates=rates)
+        (alone,) = trained(combination, kind, AnalyticStep, 50, R=4, only=r, rates=rates)
         torch.testing.assert_close(together[r], alone, rtol=1e-9, atol=1e-9)
 
 
@@ -292,7 +292,7 @@ def test_in_single_precision_a_model_is_the_same_whoever_is_beside_it(
         for i, rate in enumerate([1e-2, 5e-3, 5e-3, 2e-2, 1e-2])
     ]
     together = [clone(model) for model in models]
-    run_together([lambda m=m: m.fit(X) for m in together], len(models))
+    run_in_lockstep([lambda m=m: m.fit(X) for m in together], len(models))
     alone = [clone(model).fit(X) for model in models]
     assert counted == [5, 1, 1, 1, 1, 1]
     for a, b in zip(together, alone, strict=True):
@@ -364,10 +364,10 @@ class Renamed(GaussianLikelihood):
 def test_which_likelihoods_are_compiled(likelihood, expected):
     spec = Spec(D, K, 2, MLP((3,)), likelihood(), "fixed", "spherical")
     module = AutoencoderModule(spec, torch.ones(D), torch.ones(1, 1))
-    assert is_compilable(module, OBJECTIVES["posterior"]()) is expected
+    assert has_analytic_gradient(module, OBJECTIVES["posterior"]()) is expected
     objective = OBJECTIVES["posterior"]()
     step = make_step([module], [objective], flatten([module], objective), N)
-    assert isinstance(step, CompiledStep if expected else AutogradStep)
+    assert isinstance(step, AnalyticStep if expected else AutogradStep)
 
 
 @pytest.mark.parametrize("part", ["encoder", "linear_encoder", "linear_decoder"])
@@ -375,7 +375,7 @@ def test_frozen_weights_are_left_to_autograd(part):
     module = make_module(("gaussian", "optimal", "diag"), 1)
     next(getattr(module, part).parameters()).requires_grad_(False)
     objective = NegativeLogLikelihood()
-    assert not is_compilable(module, objective)
+    assert not has_analytic_gradient(module, objective)
     assert isinstance(
         make_step([module], [objective], flatten([module], objective), N), AutogradStep
     )
@@ -387,8 +387,8 @@ class OtherObjective(NegativeLogLikelihood):
 
 def test_only_objectives_that_are_known_are_compiled():
     module = make_module(("gaussian", "optimal", "diag"), 1)
-    assert is_compilable(module, NegativeLogLikelihood())
-    assert not is_compilable(module, OtherObjective())
+    assert has_analytic_gradient(module, NegativeLogLikelihood())
+    assert not has_analytic_gradient(module, OtherObjective())
 
 
 shared = nn.Linear(3, 3)
@@ -436,7 +436,7 @@ def test_a_plain_sequence_is_known(bias):
     def empty(*shape):
         return torch.empty(1, *shape, dtype=torch.float64)
 
-    half = Half(linear, network, N, parameters.stacked, empty)
+    half = Coder(linear, network, N, parameters.stacked, empty)
     for _ in range(2):
         with torch.inference_mode():
             torch.testing.assert_close(half.forward(x[None])[0], expected)
@@ -462,7 +462,7 @@ def test_all_pairs_of_registries_are_compiled():
     assert known == {p for p in parts if issubclass(p, Objective) and p is not Objective}
     for combination, make in itertools.product(legal_combinations(), OBJECTIVES.values()):
         objective = make()
-        assert is_compilable(make_module(combination, objective.n_heads), objective)
+        assert has_analytic_gradient(make_module(combination, objective.n_heads), objective)
 
 
 @pytest.mark.parametrize("hidden", [(), 3, (4, 3)])
@@ -472,7 +472,7 @@ def test_all_registered_networks_are_compiled(name, activation, hidden):
     network = NETWORKS[name](hidden_layer_sizes=hidden, activation=activation)
     for make in OBJECTIVES.values():
         module = make_module(("laplace", "learned", "diag"), make().n_heads, network)
-        assert is_compilable(module, make())
+        assert has_analytic_gradient(module, make())
 
 
 PRECISIONS = BaseAutoencoder._parameter_constraints["precision"][0].options
@@ -509,7 +509,7 @@ def test_what_an_estimator_trains_with(model, precision, X, monkeypatch):
         assert step.autocast == torch.bfloat16
     else:
         dtype = torch.float64 if precision == "float64" else torch.float32
-        assert isinstance(step, CompiledStep)
+        assert isinstance(step, AnalyticStep)
         assert step.x.dtype == dtype
 
 
@@ -544,13 +544,13 @@ def test_a_log_prob_of_its_own_is_left_to_autograd():
 
 def test_halves_that_share_a_layer_are_left_to_autograd():
     module = make_module(("gaussian", "optimal", "diag"), 1, MLP((4,)))
-    assert is_compilable(module, NegativeLogLikelihood())
+    assert has_analytic_gradient(module, NegativeLogLikelihood())
     layer = nn.Linear(3, 3)
     module.encoder = nn.Sequential(nn.Linear(D, 3), nn.Tanh(), layer, nn.Linear(3, K))
     module.decoder = nn.Sequential(nn.Linear(K, 3), nn.Tanh(), layer, nn.Linear(3, D))
     assert is_known(module.encoder)
     assert is_known(module.decoder)
-    assert not is_compilable(module, NegativeLogLikelihood())
+    assert not has_analytic_gradient(module, NegativeLogLikelihood())
 
 
 def test_a_changed_scale_is_left_to_autograd():
@@ -561,7 +561,7 @@ def test_a_changed_scale_is_left_to_autograd():
             return 0.5 * super().log_scale(outputs)
 
     module.scale.__class__ = Halved
-    assert not is_compilable(module, NegativeLogLikelihood())
+    assert not has_analytic_gradient(module, NegativeLogLikelihood())
 
 
 def test_a_layer_with_another_forward_is_left_to_autograd():

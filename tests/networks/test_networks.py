@@ -12,7 +12,7 @@ from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.networks import ACTIVATIONS, MLP, NETWORKS, Network
-from skae.networks.mlp import step_sizes
+from skae.networks.mlp import learning_rate_multipliers
 
 SIZES = [(), 5, (6,), [8, 5, 3], np.array([4, 7])]
 # scikit-learn's own names (MLPRegressor) and what they mean.
@@ -173,12 +173,12 @@ def test_forward_is_numpys(activation, half):
 
 def test_step_sizes_are_for_weights_between_wide_hidden_layers():
     network = MLP((64, 8, 160, 16)).encoder(500, 2)
-    sizes = step_sizes(network)
+    sizes = learning_rate_multipliers(network)
     assert [network[i].weight for i in (2, 6)] == list(sizes)
     assert list(sizes.values()) == [16 / 64, 16 / 160]
     for narrow in (MLP((200,)), MLP(()), MLP((16, 200))):
-        assert step_sizes(narrow.encoder(500, 2)) == {}
-    assert step_sizes(nn.Linear(3, 3)) == {}
+        assert learning_rate_multipliers(narrow.encoder(500, 2)) == {}
+    assert learning_rate_multipliers(nn.Linear(3, 3)) == {}
 
 
 class Parametrized(MLP):
@@ -192,7 +192,7 @@ class Parametrized(MLP):
 
 def test_parametrized_layers_take_the_whole_rate(X):
     network = Parametrized((40, 30))
-    assert step_sizes(network.encoder(6, 2)) == {}
+    assert learning_rate_multipliers(network.encoder(6, 2)) == {}
     vae = VariationalAutoencoder(2, network=network, max_iter=2, random_state=0).fit(X)
     assert np.isfinite(vae.score(X))
 
@@ -305,12 +305,12 @@ def test_a_fit_does_not_depend_on_later_changes(network, X):
 
 
 def test_an_object_without_the_two_halves_is_refused(X):
-    class Half:
+    class Coder:
         def encoder(self, n_features, n_outputs):
             """The fit must not get here."""
 
     with pytest.raises(ValueError, match="'network' parameter"):
-        VariationalAutoencoder(network=Half()).fit(X)
+        VariationalAutoencoder(network=Coder()).fit(X)
 
 
 def test_an_mlp_object_is_the_same_as_its_name(X):

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
-from skae._probe import GradientProbe
-from skae._rows import select_rows
-from skae._units import measure
+from skae._fitting.monitor import GradientProbe
+from skae._data.rows import select_rows
+from skae._data.standardization import measure
 from skae.likelihoods import LIKELIHOODS
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP
@@ -44,13 +44,13 @@ class DroppedOut(MLP):
 
 def make_batch():
     rng = np.random.default_rng(1)
-    share = rng.uniform(0.2, 2, size=(N, 1))
+    row_weight = rng.uniform(0.2, 2, size=(N, 1))
     draws = rng.normal(size=(DRAWS, N, K))
-    arrays = (rng.normal(size=(N, D)), share / share.sum(), draws)
+    arrays = (rng.normal(size=(N, D)), row_weight / row_weight.sum(), draws)
     return tuple(map(torch.tensor, arrays))
 
 
-def expected_balance(module, objective, y, share, draws, progress):
+def expected_balance(module, objective, y, row_weight, draws, progress):
     """By losses and their `.backward()`, for each half of the draws."""
     module = copy.deepcopy(module).eval()
     free = ELBO(0.0, "constant", 1)
@@ -60,13 +60,13 @@ def expected_balance(module, objective, y, share, draws, progress):
             z, _ = free.latents(module, y, draws)
             loc, outputs = module.decode(z)
             residual = module.target(y).repeat(DRAWS, 1) - loc
-            constant = scale.training_log_scale(residual, outputs, share)
+            constant = scale.training_log_scale(residual, outputs, row_weight)
         scale.training_log_scale = lambda residual, *_: constant[: len(residual)]
 
     def gradient(objective, wanted, draws):
         for p in [*module.parameters(), *wanted]:
             p.grad = None
-        objective.loss(module, y, share, draws, progress)[0].backward()
+        objective.loss(module, y, row_weight, draws, progress)[0].backward()
         return torch.cat([p.grad.reshape(-1) for p in wanted]).numpy()
 
     def compared(wanted, weight):
@@ -80,7 +80,7 @@ def expected_balance(module, objective, y, share, draws, progress):
     heads = module.encode(y).detach().requires_grad_()
     module.encode = lambda y: heads
     # The gradient of a row's own term is that of its share in the mean, over the share.
-    outputs = compared([heads], share.repeat(1, 2 * K).reshape(-1).numpy())
+    outputs = compared([heads], row_weight.repeat(1, 2 * K).reshape(-1).numpy())
     return dict(zip(KEYS, outputs + parameters, strict=True))
 
 
@@ -99,7 +99,7 @@ def test_is_what_backward_says(combination):
 def test_outputs_are_the_slopes_of_the_terms(likelihood):
     """Finite differences: not autograd's word alone."""
     module = make_module((likelihood, "predicted", "diag"))
-    y, share, draws = make_batch()
+    y, row_weight, draws = make_batch()
     objective = ELBO(0.7, "constant", 1)
     heads = module.encode(y).detach()
     slopes = torch.zeros(3, N, 2 * K, dtype=torch.float64)
@@ -119,9 +119,9 @@ def test_outputs_are_the_slopes_of_the_terms(likelihood):
             step[:, j] = 1e-6
             slopes[:, :, j] = (terms(heads + step) - terms(heads - step)) / 2e-6
     first, second, kl = slopes
-    norms = [(share * first * second).sum().sqrt(), (share * kl * kl).sum().sqrt()]
-    cosine = (share * (first + second) / 2 * kl).sum() / (norms[0] * norms[1])
-    actual = gradient_balance(module, objective, y, share, draws)
+    norms = [(row_weight * first * second).sum().sqrt(), (row_weight * kl * kl).sum().sqrt()]
+    cosine = (row_weight * (first + second) / 2 * kl).sum() / (norms[0] * norms[1])
+    actual = gradient_balance(module, objective, y, row_weight, draws)
     found = [actual[key] for key in KEYS[:3]]
     np.testing.assert_allclose(found, [*norms, cosine], rtol=1e-6)
 
@@ -265,8 +265,8 @@ def test_looks_at_so_many_rows_at_most():
     module = copy.deepcopy(model.module_).requires_grad_()
     probe = GradientProbe(module, ELBO(1.0, "linear", 1), rows, measure(rows, "spherical"))
     assert probe.y.shape == (512, 3)
-    assert float(probe.share.sum()) == pytest.approx(1)
-    assert float(probe.share.std()) > 0
+    assert float(probe.row_weight.sum()) == pytest.approx(1)
+    assert float(probe.row_weight.std()) > 0
     np.testing.assert_allclose(probe.y.mean(dim=0), 0, atol=0.15)
     # Two different pairs for each row.
     first, second = probe.draws.chunk(2)

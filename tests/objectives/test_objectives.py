@@ -220,8 +220,8 @@ def test_log_weights_are_torch_distributions(combination):
     expected = expected.numpy()
     total = scipy.special.logsumexp(expected, axis=0)
     np.testing.assert_allclose(bound, total - math.log(300), rtol=1e-10)
-    share = np.exp(expected - total)
-    np.testing.assert_allclose(effective, 1 / (share**2).sum(axis=0), rtol=1e-8)
+    row_weight = np.exp(expected - total)
+    np.testing.assert_allclose(effective, 1 / (row_weight**2).sum(axis=0), rtol=1e-8)
 
 
 def test_scores_leave_beta_out():
@@ -409,12 +409,12 @@ def test_which_objectives_are_built_in():
 
 SCHEDULES = [
     *KL_SCHEDULES.values(),
-    LinearSchedule(share=1.0),
-    LinearSchedule(share=0.3, start=3.0),
+    LinearSchedule(row_weight=1.0),
+    LinearSchedule(row_weight=0.3, start=3.0),
     CyclicalSchedule(n_cycles=7, rise=1.0),
     CyclicalSchedule(n_cycles=1, rise=0.1),
-    DecreasingSchedule(start=2.5, share=1.0),
-    DecreasingSchedule(start=0.5, share=0.1),
+    DecreasingSchedule(start=2.5, row_weight=1.0),
+    DecreasingSchedule(start=0.5, row_weight=0.1),
 ]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 
@@ -612,17 +612,17 @@ def test_log_marginal_says_how_tight_it_is():
     vae = VariationalAutoencoder(1, max_iter=20, random_state=0).fit(X)
     X = np.vstack([X[:20], 6 * X[:20]])  # the latter are far out, where q is poor
     exact = vae.log_marginal(X, 2**16)
-    rough, told = vae.log_marginal(X, 8, return_diagnostics=True)
+    rough, callback_kwargs = vae.log_marginal(X, 8, return_diagnostics=True)
     np.testing.assert_allclose(rough, vae.log_marginal(X, 8), rtol=1e-12)
-    np.testing.assert_array_equal(told.n_samples, 8)
-    assert np.all((told.gap >= 0) & (told.gap <= 0.5))
+    np.testing.assert_array_equal(callback_kwargs.n_samples, 8)
+    assert np.all((callback_kwargs.gap >= 0) & (callback_kwargs.gap <= 0.5))
     # What is told of a row goes with how far off it is.
-    assert scipy.stats.spearmanr(told.gap, np.abs(exact - rough)).statistic > 0.5
+    assert scipy.stats.spearmanr(callback_kwargs.gap, np.abs(exact - rough)).statistic > 0.5
 
     with pytest.warns(ConvergenceWarning, match=r"of 40 samples is not within tol=0\.01"):
         better, after = vae.log_marginal(X, 8, tol=0.01, return_diagnostics=True)
     again = after.n_samples > 8
-    np.testing.assert_array_equal(again, told.gap > 0.01)
+    np.testing.assert_array_equal(again, callback_kwargs.gap > 0.01)
     assert again.any()
     assert not again.all()
     np.testing.assert_array_equal(better[~again], rough[~again])

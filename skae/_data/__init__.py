@@ -1,0 +1,15 @@
+"""The rows of the user's array: which ones, their units, and their minibatches."""
+
+from skae._data.batches import Batches
+from skae._data.rows import BLOCK_NUMBERS, Rows, select_rows, split_validation
+from skae._data.standardization import Standardization, measure
+
+__all__ = [
+    "BLOCK_NUMBERS",
+    "Batches",
+    "Rows",
+    "Standardization",
+    "measure",
+    "select_rows",
+    "split_validation",
+]

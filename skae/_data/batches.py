@@ -1,0 +1,243 @@
+"""Standardised minibatches of the models that are trained side by side."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._data.rows import BLOCK_NUMBERS, Rows
+from skae._data.standardization import Standardization
+
+# Bytes of standardised data that are kept in the host's memory for each model. Larger
+# data are standardised again, block by block, in each epoch.
+_RESIDENT_BYTES = 2**24
+# Fraction of an accelerator's free memory that the standardised data may take there.
+_RESIDENT_FRACTION = 0.5
+# Rows from which on the size of a batch is rounded up to a multiple of eight.
+_SMALLEST_ROUND = 32
+# Normal numbers that are drawn together for a model: one call costs 2 us or more.
+_NOISE_NUMBERS = 2**14
+
+
+def _round_up(size: int) -> int:
+    """Return the next multiple of eight, unless that is much more."""
+    return size if size < _SMALLEST_ROUND else -(-size // 8) * 8
+
+
+class Batches:
+    """Standardised batches of R models that are trained side by side.
+
+    The rows of a model are split into batches whose sizes differ by one at most, so that
+    no epoch ends with a batch of a single row. All batches have the size of the largest,
+    or with ``fill_up`` the next multiple of eight, for which products are faster. Smaller
+    batches are filled up with rows of weight 0.
+
+    Parameters
+    ----------
+    rows : sequence of R Rows
+        The rows of each model.
+    standardizations : sequence of R Standardization
+        The statistics that standardise them.
+    batch_size : int
+        Largest size of a batch.
+    shuffle : bool
+        Whether each epoch takes the rows in a new random order.
+    noise_shape : tuple of int
+        Shape of the standard normal numbers of each row, (n_draws, width).
+    dtype : torch.dtype
+        Precision of the batches.
+    device : torch.device
+        Device of the batches.
+    order : sequence of R torch.Generator
+        Sources of the random orders, on the CPU.
+    noise : sequence of R torch.Generator
+        Sources of the normal numbers, on the device.
+    fill_up : bool, default=True
+        Whether to round the sizes up.
+    resident : Tensor of shape (n_1 + ... + n_R, n_features), default=None
+        The standardised rows of all models, if they are in memory already.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Rows],
+        standardizations: Sequence[Standardization],
+        *,
+        batch_size: int,
+        shuffle: bool,
+        noise_shape: tuple[int, int],
+        dtype: torch.dtype,
+        device: torch.device,
+        order: Sequence[torch.Generator],
+        noise: Sequence[torch.Generator],
+        fill_up: bool = True,
+        resident: Tensor | None = None,
+    ) -> None:
+        counts = {-(-len(own) // batch_size) for own in rows}
+        if len(counts) > 1:
+            raise ValueError(f"The models differ in their number of batches: {counts}.")
+        self.n_batches = counts.pop()
+        self.rows = rows
+        self.standardizations = standardizations
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.noise_shape = noise_shape
+        self._order, self._noise = order, noise
+        self.fill_up = fill_up
+        self._sizes = [-(-len(own) // self.n_batches) for own in rows]
+        if fill_up:
+            self._sizes = [_round_up(size) for size in self._sizes]
+        self.size = max(self._sizes)
+        slots, row_weights = zip(*map(self._fill_up, rows), strict=True)
+        self._slots = [torch.from_numpy(s.reshape(-1)) for s in slots]
+        # (R, n_batches, size, 1), in the order of the rows; shuffled in each epoch.
+        self._row_weights = torch.tensor(np.stack(row_weights), dtype=dtype)
+        # Weights of the rows of all models, one model after the other.
+        weight = np.concatenate([own.weight for own in rows])
+        self._weight = torch.tensor(weight, dtype=dtype)
+        self._bounds = np.cumsum([0, *map(len, rows)]).tolist()
+        self._starts = torch.tensor(self._bounds[:-1])[:, None]
+        R, d = len(rows), rows[0].X.shape[1]
+        n_draws, width = noise_shape
+        # Independent of the number of models, because the draws of a model depend on it.
+        n_together = _NOISE_NUMBERS // max(n_draws * batch_size * width, 1)
+        self._n_noise = min(max(n_together, 1), self.n_batches)
+        shape = (R, self._n_noise, n_draws, self.size, width)
+        self._noise_block = torch.zeros(shape, dtype=dtype, device=device)
+        n_block = BLOCK_NUMBERS // (R * self.size * d)
+        self._n_block = min(max(n_block, 1), self.n_batches)
+        self._y = torch.empty(R, self._n_block, self.size, d, dtype=dtype, device=device)
+        self._host = (
+            self._y
+            if device.type == "cpu"
+            else torch.empty_like(self._y, device="cpu", pin_memory=device.type == "cuda")
+        )
+        self._resident = self._load(dtype, device) if resident is None else resident
+
+    def _fill_up(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Place rows in batches: positions and row weights, ``(n_batches, size[, 1])``."""
+        bounds = np.linspace(0, len(rows), self.n_batches + 1).astype(int)
+        start, stop = bounds[:-1, None], bounds[1:, None]
+        slots = start + np.arange(self.size)
+        return (
+            np.where(slots < stop, slots, start),
+            np.where(slots < stop, 1 / (stop - start), 0.0)[..., None],
+        )
+
+    def _load(self, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        """Standardise all rows of all models on the device, if they fit there."""
+        d = self.rows[0].X.shape[1]
+        n_bytes = sum(map(len, self.rows)) * d * dtype.itemsize
+        budget: float = _RESIDENT_BYTES * len(self.rows)
+        if device.type == "cuda":
+            budget = _RESIDENT_FRACTION * torch.cuda.mem_get_info(device)[0]
+        if n_bytes > budget:
+            return None
+        resident = torch.empty(self._bounds[-1], d, dtype=dtype, device=device)
+        size = max(1, BLOCK_NUMBERS // d)
+        for r, first in enumerate(self._bounds[:-1]):
+            n = len(self.rows[r])
+            for start in range(0, n, size):
+                stop = min(start + size, n)
+                block = torch.empty(stop - start, d, dtype=dtype)
+                self._standardize(r, slice(start, stop), out=block)
+                resident[first + start : first + stop] = block
+        return resident
+
+    def _standardize(self, model: int, part: slice | np.ndarray, out: Tensor) -> None:
+        """Write standardised rows of a model to the host's memory, ``(m, n_features)``."""
+        block = self.rows[model].block(part)
+        self.standardizations[model].standardize(block, out=out.numpy())
+
+    def select(self, chosen: Sequence[int]) -> "Batches":
+        """Return the batches of some of the models, which go on where they are."""
+        resident = self._resident
+        if resident is not None:
+            parts = [resident[self._bounds[r] : self._bounds[r + 1]] for r in chosen]
+            resident = torch.cat(parts)
+        return Batches(
+            [self.rows[r] for r in chosen],
+            [self.standardizations[r] for r in chosen],
+            batch_size=self.batch_size,
+            shuffle=self.shuffle,
+            noise_shape=self.noise_shape,
+            dtype=self._y.dtype,
+            device=self._y.device,
+            order=[self._order[r] for r in chosen],
+            noise=[self._noise[r] for r in chosen],
+            fill_up=self.fill_up,
+            resident=resident,
+        )
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Pass over the rows once.
+
+        Yields
+        ------
+        y : Tensor of shape (R, size, n_features)
+            Standardised rows; overwritten by the next batches.
+        row_weight : Tensor of shape (R, size, 1)
+            Weight of each row over the number of rows in its batch, so that a weighted
+            sum over the rows is a mean over the batch.
+        noise : Tensor of shape (R, n_draws, size, width)
+            Standard normal numbers; overwritten by the next batch.
+        """
+        positions = [
+            torch.randperm(len(own), generator=g)
+            if self.shuffle
+            else torch.arange(len(own))
+            for own, g in zip(self.rows, self._order, strict=True)
+        ]
+        # (R, n_batches * size): among the rows of each model, and among those of all.
+        picked = torch.stack(
+            [p.index_select(0, s) for p, s in zip(positions, self._slots, strict=True)]
+        )
+        among_all = picked + self._starts
+        weight = self._weight.index_select(0, among_all.view(-1))
+        row_weights = weight.view_as(self._row_weights).mul_(self._row_weights)
+        row_weights = row_weights.to(self._y.device)
+        if self._resident is not None:
+            picked = among_all.to(self._y.device)
+        noise = self._noises()
+        for first in range(0, self.n_batches, self._n_block):
+            last = min(first + self._n_block, self.n_batches)
+            y = self._gather(picked[:, first * self.size : last * self.size])
+            batches = zip(y.unbind(1), row_weights[:, first:last].unbind(1), strict=True)
+            yield from ((*batch, next(noise)) for batch in batches)
+
+    def _gather(self, picked: Tensor) -> Tensor:
+        """Gather rows, ``(R, n, size, n_features)``; overwritten by the next call."""
+        R, _, size, d = self._y.shape
+        n = picked.shape[1] // size
+        if self._resident is not None:
+            y = self._y.view(-1, d)[: R * n * size]
+            torch.index_select(self._resident, 0, picked.reshape(-1), out=y)
+            return y.view(R, n, size, d)
+        for r, rows in enumerate(picked):
+            self._standardize(r, rows.numpy(), out=self._host[r, :n].view(-1, d))
+        if self._host is not self._y:
+            self._y[:, :n].copy_(self._host[:, :n], non_blocking=True)
+            if self._y.device.type == "cuda":
+                # The copy must end before the host's buffer is filled again.
+                torch.cuda.current_stream(self._y.device).synchronize()
+        return self._y[:, :n]
+
+    def _noises(self) -> Iterator[Tensor]:
+        """Yield the normal numbers of each batch: for each model as if it were alone."""
+        batches = self._noise_block.unbind(1)
+        for first in range(0, self.n_batches, self._n_noise):
+            n = min(self._n_noise, self.n_batches - first)
+            if self._noise_block.numel() > 0:
+                self._draw(n)
+            yield from batches[:n]
+
+    def _draw(self, n: int) -> None:
+        """Draw new normal numbers for n batches."""
+        parts = zip(self._noise_block, self._sizes, self._noise, strict=True)
+        for own, size, generator in parts:
+            if size == self.size:
+                own[:n].normal_(generator=generator)
+            else:
+                alone = own[:n, :, :size]
+                alone.copy_(alone.new_empty(alone.shape).normal_(generator=generator))

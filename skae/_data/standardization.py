@@ -1,0 +1,159 @@
+"""Centre, spread and resolution of the training data, and standardised rows."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from skae._data.rows import BLOCK_NUMBERS, Rows
+
+# Rows that are enough to see how finely a feature was measured.
+_RESOLUTION_ROWS = 1000
+# Smallest scale in the likelihood's units that float32 residuals can resolve.
+_SMALLEST = 1e-6
+# Largest scale in the likelihood's units; its inverse is the smallest. Their squares are
+# within the range of float32.
+_LARGEST = 1e15
+
+
+@dataclass(frozen=True)
+class Standardization:
+    """Centre, spread and resolution of each feature, in the units of X, float64.
+
+    Attributes
+    ----------
+    mean, std : ndarray of shape (n_features,)
+        Weighted mean and standard deviation. The deviation of a constant feature is
+        replaced by the root mean square of the others'.
+    likelihood_unit : ndarray of shape (n_features,)
+        The unit in which the likelihood is stated: one number for a spherical scale, the
+        feature's own deviation for a diagonal scale.
+    resolution : ndarray of shape (n_features,)
+        Smallest distance between two different values of a feature.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    likelihood_unit: np.ndarray
+    resolution: np.ndarray
+
+    @classmethod
+    def identity(cls, n_features: int) -> "Standardization":
+        """Return the standardisation that changes nothing."""
+        ones = np.ones(n_features)
+        return cls(np.zeros(n_features), ones, ones, ones)
+
+    def standardize(self, block: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Standardise rows ``(m, n_features)``; centred in float64, whatever the dtype."""
+        centered = np.subtract(block, self.mean, dtype=np.float64)
+        return np.divide(centered, self.std, out=out, casting="same_kind")
+
+    def to_likelihood_units(self, block: np.ndarray) -> np.ndarray:
+        """Centre rows ``(m, n_features)`` and divide them by the likelihood's units."""
+        return (block - self.mean) / self.likelihood_unit
+
+    @property
+    def std_in_units(self) -> np.ndarray:
+        """Standard deviation of each feature in the likelihood's units."""
+        return self.std / self.likelihood_unit
+
+    @property
+    def log_det_units(self) -> float:
+        """Log-determinant of the map from the likelihood's units to those of X, in nats.
+
+        A log-density in the units of X is that in the likelihood's units less this number.
+        """
+        return float(np.log(self.likelihood_unit).sum())
+
+    def per_scale(self, values: np.ndarray, covariance_type: str) -> np.ndarray:
+        """Convert a number per feature in the units of X to one per scale.
+
+        Returns ``(1, 1)`` for a spherical scale, the smallest of all features, or
+        ``(1, n_features)``, in the likelihood's units.
+        """
+        values = (values / self.likelihood_unit).reshape(1, -1)
+        if covariance_type == "spherical":
+            return values.min(axis=1, keepdims=True)
+        return values
+
+    def check_proportion(
+        self, name: str, scale: ArrayLike, smallest: float = 1 / _LARGEST
+    ) -> None:
+        """Raise ValueError if float32 cannot compute with a scale, in the units of X.
+
+        ``smallest`` is the smallest allowed scale in the likelihood's units.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            in_units = np.asarray(scale, dtype=np.float64) / self.likelihood_unit
+        if not ((in_units >= smallest) & (in_units <= _LARGEST)).all():
+            typical = np.sqrt(np.mean(np.square(self.likelihood_unit)))
+            raise ValueError(
+                f"{name}={scale!r} is out of proportion to X, whose standard deviation is "
+                f"about {typical:.3g}; their ratio must be between {smallest:g} and "
+                f"{_LARGEST:g}."
+            )
+
+    def floor(self, min_scale: float | str, covariance_type: str) -> np.ndarray:
+        """Return the smallest scale, ``(1, 1)`` or ``(1, n_features)``.
+
+        It is in the likelihood's units; ``min_scale`` is in the units of X. "auto" is the
+        standard deviation of the rounding to the data's own resolution.
+        """
+        if isinstance(min_scale, str):
+            smallest = self.resolution / math.sqrt(12)
+        else:
+            smallest = np.full_like(self.likelihood_unit, min_scale)
+        return np.maximum(self.per_scale(smallest, covariance_type), _SMALLEST)
+
+
+def measure(rows: Rows, covariance_type: str) -> Standardization:
+    """Measure centre, spread and resolution of some rows.
+
+    Raises ValueError if the squares of the values overflow float64.
+    """
+    X, index = rows.X, rows.index
+    row_weight = rows.weight[:, None] / len(rows)
+    size = max(1, BLOCK_NUMBERS // X.shape[1])
+    chunks = [slice(i, i + size) for i in range(0, len(rows), size)]
+    # In two passes: the second one centres, so that an offset costs no digits. The error
+    # of the first pass is added to the mean.
+    pivot = X[index[0]].astype(np.float64)
+    mean = pivot + sum(
+        (row_weight[c] * (rows.block(c) - pivot)).sum(axis=0) for c in chunks
+    )
+    variance = np.zeros_like(mean)
+    magnitude = np.zeros_like(mean)
+    for c in chunks:
+        block = rows.block(c)
+        variance += (row_weight[c] * np.square(block - mean)).sum(axis=0)
+        np.maximum(magnitude, np.abs(block).max(axis=0), out=magnitude)
+    std = np.sqrt(variance)
+
+    if not np.isfinite(std).all():
+        raise ValueError("X has values whose squares overflow float64; rescale it.")
+
+    rounding = 16 * np.finfo(X.dtype).eps * magnitude
+    constant = std <= rounding
+    typical = float(np.sqrt(np.mean(variance[~constant]))) if not constant.all() else 1.0
+    std[constant] = typical
+    unit = std if covariance_type == "diag" else np.full_like(std, typical)
+    return Standardization(mean, std, unit, _resolution(rows, constant, rounding, typical))
+
+
+def _resolution(
+    rows: Rows,
+    constant: np.ndarray,
+    rounding: np.ndarray,
+    typical: float,
+) -> np.ndarray:
+    """Measure the smallest gap between different values of each feature, ``(d,)``."""
+    index = rows.index
+    if len(index) > _RESOLUTION_ROWS:
+        index = np.random.RandomState(0).choice(index, _RESOLUTION_ROWS, replace=False)
+    gaps = np.diff(np.sort(rows.X[index].astype(np.float64), axis=0), axis=0)
+    gaps[gaps <= rounding] = np.inf
+    resolution = gaps.min(axis=0, initial=np.inf)
+    # A feature without a gap is assumed to be as fine as the finest other feature.
+    known = np.isfinite(resolution) & ~constant
+    return np.where(known, resolution, resolution[known].min() if known.any() else typical)

@@ -1,0 +1,1 @@
+"""Where training happens: problems, their first weights, the trainer and its monitor."""

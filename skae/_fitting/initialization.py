@@ -1,0 +1,206 @@
+"""The first weights of a model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._data import Rows, Standardization
+from skae._evaluation import (
+    SCALE_ROWS,
+    finalize_scale,
+    mean_over_rows,
+    training_objective,
+)
+from skae._fitting.ppca import (
+    factor_noise,
+    noise_variance,
+    principal_components,
+    winsorized,
+)
+from skae._module import AutoencoderModule, Spec
+from skae._utils.random import seeded
+from skae.objectives import Objective
+
+# Smallest gain, relative to the standard deviation of a feature or a component.
+_SMALLEST_GAIN = 1e-4
+# Smallest posterior standard deviation at the start.
+_SMALLEST_STD = 1e-8
+
+
+def build_module(
+    spec: Spec,
+    standardization: Standardization,
+    min_scale: float | str,
+    dtype: torch.dtype,
+    device: torch.device,
+    seed: int,
+) -> AutoencoderModule:
+    """Build a module with first weights drawn from a seed; min_scale in units of X."""
+    floor = standardization.floor(min_scale, spec.covariance_type)
+    std_in_units = torch.tensor(standardization.std_in_units)
+    with seeded(seed):
+        module = AutoencoderModule(spec, std_in_units, torch.tensor(floor))
+    return module.to(device, dtype)
+
+
+def initialize(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    standardization: Standardization,
+    *,
+    init: str,
+    fixed_scale: np.ndarray | None,
+) -> float:
+    """Set the linear path and the scale to their first values.
+
+    ``init`` is "pca" or "random"; a fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in
+    the likelihood's units. Returns the training objective of the start, in nats, in the
+    likelihood's units.
+    """
+    initializer = _Initializer(module, objective, rows, standardization, fixed_scale)
+    if init == "pca" and module.spec.likelihood.heavy_tailed:
+        initializer.choose_linear_path()
+    else:
+        if init == "pca":
+            initializer.set_linear_path(rows)
+        if not module.scale.needs_optimal_scale:
+            initializer.set_scale()
+    return finalize_scale(module, objective, rows, standardization)
+
+
+@dataclass(frozen=True)
+class _Initializer:
+    """A model whose first values are being set; see :func:`initialize`."""
+
+    module: AutoencoderModule
+    objective: Objective
+    rows: Rows
+    standardization: Standardization
+    fixed_scale: np.ndarray | None
+
+    def choose_linear_path(self) -> None:
+        """Choose the better of two starts: for all rows, or for rows without outliers."""
+        module, found = self.module, []
+        some = self.rows.subsample(SCALE_ROWS)
+        for rows in (self.rows, winsorized(self.rows, self.standardization)):
+            self.set_linear_path(rows)
+            self.set_scale()
+            value = training_objective(module, self.objective, some, self.standardization)
+            found.append((value, {k: v.clone() for k, v in module.state_dict().items()}))
+        module.load_state_dict(min(found, key=lambda start: start[0])[1])
+
+    def set_scale(self) -> None:
+        """Set the scale from the residuals of the linear path."""
+        module = self.module
+        likelihood = module.spec.likelihood
+        if self.fixed_scale is not None:
+            scale = torch.tensor(self.fixed_scale).to(module.std_in_units)
+        elif likelihood.has_optimal_scale:
+            scale = likelihood.optimal_scale(self._mean_of(likelihood.deviation))
+        else:
+            scale = self._mean_of(torch.square).sqrt() / likelihood.unit_stddev
+        outputs = module.scale.start(scale)
+        decoder, d = module.linear_decoder, module.spec.n_features
+        with torch.no_grad():
+            # A predicted scale begins as a constant.
+            decoder.weight[d:] = 0
+            decoder.bias[d:] = outputs
+
+    def _mean_of(self, statistic: Callable[[Tensor], Tensor]) -> Tensor:
+        """Average a statistic of the residuals, ``(1, 1)`` or ``(1, n_features)``."""
+        module, pool = self.module, self.module.scale.pool
+
+        def pooled(y: Tensor, draws: Tensor) -> Tensor:
+            return self.objective.expectation(
+                module, y, draws, lambda x, loc, _: pool(statistic(x - loc))
+            )[0]
+
+        some = self.rows.subsample(SCALE_ROWS)
+        return mean_over_rows(module, self.objective, some, self.standardization, pooled)
+
+    def set_linear_path(self, rows: Rows) -> None:
+        """Set the linear path to the closed form for these rows."""
+        module, standardization, fixed_scale = (
+            self.module,
+            self.standardization,
+            self.fixed_scale,
+        )
+        spec, beta = module.spec, self.objective.kl_weight(1.0)
+        d, k = spec.n_features, spec.n_components
+        smallest = np.square(module.scale.floor.double().cpu().numpy())
+        # Without a KL, factor analysis would copy single features, at no noise, into the
+        # code.
+        if fixed_scale is not None:
+            given = np.square(fixed_scale * spec.likelihood.unit_stddev).reshape(-1)
+        elif spec.covariance_type == "diag" and beta > 0:
+            given = factor_noise(rows, standardization, k, beta, smallest)
+        else:
+            given = None
+        # Principal components of the data in units of their noise.
+        deviation = np.sqrt(given) if given is not None else 1.0
+        whitened = replace(
+            standardization, likelihood_unit=standardization.likelihood_unit * deviation
+        )
+        components, eigenvalues, total = principal_components(rows, whitened, k)
+        if given is None:
+            # They are those in any unit, if it is the same for all features.
+            variance = max(noise_variance(eigenvalues, total, d, beta), smallest.min())
+            given, eigenvalues = np.full(d, variance), eigenvalues / variance
+        noise = np.broadcast_to(given, d)
+        start_at_pca(module, components, eigenvalues, noise, beta)
+
+
+def start_at_pca(
+    module: AutoencoderModule,
+    components: np.ndarray,
+    eigenvalues: np.ndarray,
+    noise: np.ndarray,
+    beta: float,
+) -> None:
+    """Set the linear path to probabilistic PCA, and the gains to the size of its residual.
+
+    In units of the noise, with loadings W = V (L - beta)^(1/2) and M = W'W + beta, the
+    posterior of the linear model has mean M^-1 W' x and variance beta M^-1 (Tipping and
+    Bishop 1999, eq. 6 to 9, for beta = 1). A deterministic autoencoder is the case
+    beta = 0: whitened principal components.
+
+    ``components`` are eigenvectors ``(n_features, q)`` of the covariance in units of the
+    noise, ``eigenvalues`` is ``(q,)``, ``noise`` the variance ``(n_features,)`` in the
+    likelihood's units.
+    """
+    k, (d, q) = module.spec.n_components, components.shape
+    deviation = np.sqrt(noise)
+    std_in_units = module.std_in_units.double().cpu().numpy()
+    tiny = np.finfo(np.float32).tiny
+    # A component below the noise keeps a small weight: with a weight of exactly 0 it would
+    # have no gradient.
+    squared = np.maximum(eigenvalues - beta, 1e-4 * eigenvalues)
+    M = np.maximum(squared + beta, tiny)
+    loadings = components * np.sqrt(squared)  # (d, q)
+    E = (loadings / M).T * (std_in_units / deviation)  # (q, d), from standardised features
+    W = loadings * deviation[:, None]
+
+    # Variance of a feature that the components do not explain, and width of a posterior.
+    explained = noise * (np.square(components) @ eigenvalues)
+    residual = np.square(std_in_units) - explained
+    loc_gain = np.sqrt(np.maximum(residual, np.square(_SMALLEST_GAIN * std_in_units)))
+    code_gain = np.ones(k)
+    width = beta if beta > 0 else 1.0
+    code_gain[:q] = np.maximum(np.sqrt(width / (squared + width)), _SMALLEST_GAIN)
+
+    encoder, decoder = module.linear_encoder, module.linear_decoder
+    with torch.no_grad():
+        for layer in (encoder, decoder):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        module.loc_gain.copy_(torch.as_tensor(loc_gain))
+        module.code_gain[:k] = torch.as_tensor(code_gain)
+        encoder.weight[:q] = torch.as_tensor(E / code_gain[:q, None]).to(encoder.weight)
+        decoder.weight[:d, :q] = torch.as_tensor(W / loc_gain[:, None]).to(decoder.weight)
+        if module.spec.n_heads == 2:
+            std = np.sqrt(np.maximum(beta / M, _SMALLEST_STD**2))
+            encoder.bias[k : k + q] = torch.as_tensor(np.log(std)).to(encoder.bias)

@@ -1,0 +1,253 @@
+"""What happens around the epochs of a training: history, validation, callbacks, the end."""
+
+import math
+from threading import Event
+
+import numpy as np
+import torch
+from sklearn.callback import CallbackContext
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from skae._evaluation import SCALE_ROWS, finalize_scale, shared_scale, validation_score
+from skae._fitting.problem import FitProblem, FitResult
+from skae._optim import CosineSchedule, FlatParameters, Plateau
+from skae.objectives import gradient_balance
+
+# Rows and different draws that the balance of the gradients is computed from.
+_BALANCE_ROWS = 512
+_BALANCE_DRAWS = 256
+_DIVERGED = (
+    "Training diverged: its last objective is not finite, so the start is kept. Lower "
+    "learning_rate_init."
+)
+_DIVERGED_IN_EPOCH = (
+    "Training diverged in epoch {}; the parameters from before that epoch are kept. Lower "
+    "learning_rate_init."
+)
+
+
+class TrainingMonitor:
+    """Follows the training of one model, and finishes the model at the end.
+
+    The monitor is the set of hooks (``EpochHooks``) that the training loop calls. It
+    writes the history, computes the validation score, calls the user's callbacks, ends the
+    training on a plateau and restores finite parameters if the training diverges.
+
+    Parameters
+    ----------
+    problem : FitProblem
+        The model and its data.
+    parameters : FlatParameters
+        The parameters that are trained.
+    model : int
+        The model's position in these parameters.
+    interrupted : Event
+        Set if the user interrupts; then this training ends too.
+    """
+
+    def __init__(
+        self,
+        problem: FitProblem,
+        parameters: FlatParameters,
+        model: int,
+        interrupted: Event,
+    ) -> None:
+        options = problem.options
+        self.problem = problem
+        self.parameters = parameters
+        self.model = model
+        self.interrupted = interrupted
+        self.schedule = CosineSchedule(options.learning_rate_init, options.max_iter)
+        self.plateau = Plateau(options.tol, options.n_iter_no_change)
+        self.epochs: list[dict[str, float]] = []
+        self.warnings: list[tuple[str, type[Warning]]] = []
+        self.error: Exception | None = None
+        self._epoch_context: CallbackContext | None = None
+        self._is_settled = False
+        self._start = self._last_good = parameters.get(model)
+        self._start_buffers = {k: b.clone() for k, b in problem.module.named_buffers()}
+        self._balance_data = self._choose_balance_data()
+        self._best: Tensor | None = None
+        if options.early_stopping and problem.validation is not None:
+            # The start, too, may be the best.
+            self.plateau.update(-self._validate())
+            self._best = self._start
+
+    def on_epoch_begin(self) -> None:
+        """Handle the begin of an epoch; see `EpochHooks.on_epoch_begin`."""
+        if self.interrupted.is_set():
+            raise KeyboardInterrupt
+        callbacks = self.problem.callbacks
+        if callbacks is None:
+            return
+        try:
+            with self.problem.callback_lock:
+                self._epoch_context = callbacks.context.subcontext(task_name="epoch")
+                self._epoch_context.call_on_fit_task_begin(**callbacks.kwargs)
+        # A user's callback may raise anything; `conclude` passes the error on.
+        except Exception as error:
+            self.error = error
+
+    def on_epoch_end(self, metrics: np.ndarray, progress: float) -> bool:
+        """Handle the end of an epoch; see `EpochHooks.on_epoch_end`."""
+        if self.error is not None:
+            return True
+        try:
+            return self._end_epoch(metrics, progress)
+        # Callbacks and modules are the user's, and may raise anything.
+        except Exception as error:
+            self.error = error
+            return True
+
+    def _end_epoch(self, metrics: np.ndarray, progress: float) -> bool:
+        """Record an epoch, and return whether the training ends."""
+        values = self.parameters.get(self.model)
+        if not (np.isfinite(metrics).all() and _is_finite(values)):
+            message = _DIVERGED_IN_EPOCH.format(len(self.epochs) + 1)
+            self.warnings.append((message, ConvergenceWarning))
+            self.restore_last_epoch()
+            self._call_callbacks()
+            return True
+        self._last_good = values
+        epoch = self._record(metrics, progress)
+        if self.problem.options.verbose:
+            print(f"Iteration {len(self.epochs)}, loss = {epoch['objective']:.8f}")
+        stop = self._call_callbacks()
+        # Epochs are not comparable while the weight of the KL changes.
+        self._is_settled = self._is_settled or self.problem.objective.is_settled(progress)
+        if self._is_settled:
+            self._watch(epoch, values)
+        return stop
+
+    def _record(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
+        """Append the history of an epoch, in the units of X."""
+        problem = self.problem
+        epoch = problem.objective.history(metrics, progress)
+        log_det_units = problem.standardization.log_det_units
+        epoch["objective"] += log_det_units
+        epoch["log_likelihood"] -= log_det_units
+        scale = shared_scale(problem.module.scale, problem.standardization)
+        if scale is not None:
+            epoch["scale"] = math.exp(np.log(scale).mean())
+        if problem.validation is not None:
+            epoch["validation_score"] = self._validate()
+        if self._balance_data is not None:
+            module, objective = problem.module, problem.objective
+            balance = gradient_balance(module, objective, *self._balance_data, progress)
+            epoch.update(balance)
+        self.epochs.append(epoch)
+        return epoch
+
+    def _validate(self) -> float:
+        """Return the score of the validation data with the scale of the training data."""
+        problem = self.problem
+        assert problem.validation is not None
+        model = problem.module, problem.objective
+        # Between the steps a closed-form scale is a running mean, which training needs.
+        running = [(buffer, buffer.clone()) for buffer in problem.module.scale.buffers()]
+        some = problem.rows.subsample(SCALE_ROWS)
+        finalize_scale(*model, some, problem.standardization)
+        score = validation_score(*model, problem.validation, problem.standardization)
+        for buffer, value in running:
+            buffer.copy_(value)
+        return score
+
+    def _call_callbacks(self) -> bool:
+        """Call the callbacks at the end of an epoch; return whether one asks to stop."""
+        callbacks, context = self.problem.callbacks, self._epoch_context
+        if callbacks is None or context is None:
+            return False
+        with self.problem.callback_lock:
+            return context.call_on_fit_task_end(
+                **callbacks.kwargs, reconstruction_attributes=callbacks.fitted_attributes
+            )
+
+    def _watch(self, epoch: dict[str, float], values: Tensor) -> None:
+        """Keep the best parameters, and start the cooldown on a plateau."""
+        watched = epoch["objective"]
+        early_stopping = self.problem.options.early_stopping
+        if early_stopping:
+            watched = -epoch["validation_score"]
+        if self.plateau.update(watched) and early_stopping:
+            self._best = values
+        if self.plateau.reached and not self.schedule.is_cooling:
+            self._restore_best()
+            self.schedule.start_cooldown(len(self.epochs), self.plateau.patience)
+
+    def _choose_balance_data(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Choose the rows and draws for the balance of the gradients, the same each time.
+
+        Returns rows ``(n, d)``, row weights ``(n, 1)`` and draws ``(n_draws, n, k)``. No
+        random number is drawn, so that the training does not depend on the measurement.
+        """
+        problem = self.problem
+        if not problem.options.gradient_balance:
+            return None
+        rows, module = problem.rows.subsample(_BALANCE_ROWS), problem.module
+        y = torch.from_numpy(problem.standardization.standardize(rows.block()))
+        row_weight = torch.from_numpy(rows.weight / len(rows))[:, None]
+        # The draws are pairs, z and -z, half the set apart. Each row takes two different
+        # pairs, one for each half of its own draws.
+        draws = problem.objective.draws(module.spec, _BALANCE_DRAWS)
+        half = len(draws) // 2
+        pair = (torch.arange(len(rows)) + torch.tensor([[0], [half // 3]])) % half
+        draws = torch.stack([draws[pair], draws[pair + half]], dim=1).flatten(0, 1)
+        like = module.std_in_units
+        return y.to(like), row_weight.to(like), draws.to(like)
+
+    def interrupt(self) -> None:
+        """Go back to the last whole epoch, because the user interrupts."""
+        self.restore_last_epoch()
+        self.warnings.append(("Training interrupted by user.", UserWarning))
+
+    def restore_last_epoch(self) -> None:
+        """Go back to the parameters of the last whole epoch, which are finite."""
+        self.parameters.put(self.model, self._last_good)
+
+    def _restore_best(self) -> None:
+        """Go back to the parameters of the best validation score, if there is one."""
+        if self._best is not None:
+            self.parameters.put(self.model, self._best)
+
+    def conclude(self) -> FitResult:
+        """Finish the model and return the result; an error belongs to this model alone."""
+        if self.error is None:
+            try:
+                return self._finish()
+            # A user's module may raise here too; the other models must not be affected.
+            except Exception as error:
+                self.error = error
+        return FitResult([], error=self.error)
+
+    def _finish(self) -> FitResult:
+        """Set the final scale of the trained model, or restore the start if it is better.
+
+        The result is finite, and no worse than the start: on the training data, or with
+        early stopping on the validation data, among whose scores is that of the start.
+        """
+        problem, early_stopping = self.problem, self.problem.options.early_stopping
+        self._restore_best()
+        problem.module.requires_grad_(False).eval()
+        last_objective = problem.final_objective()
+        loss, diverged = last_objective, not math.isfinite(last_objective)
+        worse = last_objective > problem.first_objective and not early_stopping
+        if worse or diverged:
+            loss = problem.first_objective
+            if diverged:
+                self.warnings.append((_DIVERGED, ConvergenceWarning))
+            self.parameters.put(self.model, self._start)
+            for name, value in self._start_buffers.items():
+                problem.module.get_buffer(name).copy_(value)
+        if early_stopping:
+            loss = self.plateau.best
+        problem.module.leave_shared_memory()
+        if message := problem.floor_message():
+            self.warnings.append((message, ConvergenceWarning))
+        return FitResult(self.epochs, loss, warnings=self.warnings)
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Whether all numbers are finite."""
+    # A sum is faster, and that of finite numbers is nearly always finite.
+    return math.isfinite(values.sum()) or bool(torch.isfinite(values).all())

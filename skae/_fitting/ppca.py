@@ -1,0 +1,135 @@
+"""Probabilistic PCA in closed form, and factor analysis in a few steps from it."""
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.linalg
+import torch
+from sklearn.utils.extmath import randomized_svd
+
+from skae._data import BLOCK_NUMBERS, Rows, Standardization
+
+# Rows that are enough for a start.
+_START_ROWS = 10_000
+# Size of the smaller side of the data beyond which the decomposition is randomised.
+_EXACT_SIZE = 2000
+# Features up to which factor analysis is worth its steps: each is an eigendecomposition.
+_FACTOR_FEATURES = 1000
+# Fixed-point steps of factor analysis; the training goes on from their result.
+_FACTOR_STEPS = 30
+
+
+def principal_components(
+    rows: Rows, standardization: Standardization, n_components: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Decompose the covariance in the likelihood's units, of a subsample of many rows.
+
+    Returns eigenvectors ``(n_features, q)``, falling eigenvalues ``(q,)``, and the sum of
+    all eigenvalues; q is at most ``min(n_components, n_features, n)``.
+    """
+    rows = rows.subsample(_START_ROWS)
+    n, d = len(rows), rows.X.shape[1]
+    q = min(n_components, n, d)
+    if min(n, d) > _EXACT_SIZE:
+        A = _scaled(rows, standardization)
+        _, singular, Vt = randomized_svd(A, q, random_state=0)
+        return Vt.T, np.square(singular), float(np.square(A).sum())
+    if d <= n:
+        # Block by block, to avoid a scaled copy of all rows at once.
+        size = max(d, BLOCK_NUMBERS // d)
+        parts = [slice(first, first + size) for first in range(0, n, size)]
+        blocks = (_scaled(rows, standardization, part) for part in parts)
+        gram = sum((_product(A.T, A) for A in blocks), np.zeros((d, d)))
+    else:
+        A = _scaled(rows, standardization)
+        gram = _product(A, A.T)
+    size = len(gram)
+    eigenvalues, vectors = scipy.linalg.eigh(gram, subset_by_index=[size - q, size - 1])
+    eigenvalues = np.maximum(eigenvalues[::-1], 0.0)
+    vectors = vectors[:, ::-1]
+    if d > n:
+        norms = np.sqrt(np.maximum(eigenvalues, np.finfo(float).tiny))
+        vectors = (A.T @ vectors) / norms
+    return vectors, eigenvalues, float(np.trace(gram))
+
+
+def noise_variance(
+    eigenvalues: np.ndarray, total: float, n_features: int, beta: float
+) -> float:
+    """Return the noise variance of linear beta-VAE with a free scale, in closed form.
+
+    The q components with ``eigenvalue > beta * noise`` are kept, and
+    ``noise = (sum of the others) / (n_features - q * beta)``. For beta = 1 it is
+    probabilistic PCA (Tipping and Bishop 1999, eq. 8). The leading eigenvalues ``(q_max,)``
+    fall; ``total`` is the sum of all ``n_features`` eigenvalues.
+    """
+    for q in range(len(eigenvalues), 0, -1):
+        rest = max(total - eigenvalues[:q].sum(), 0.0)
+        if n_features > q * beta:
+            noise = rest / (n_features - q * beta)
+            if eigenvalues[q - 1] > beta * noise:
+                return noise
+    return total / n_features
+
+
+def factor_noise(
+    rows: Rows,
+    standardization: Standardization,
+    n_components: int,
+    beta: float,
+    smallest: np.ndarray,
+) -> np.ndarray:
+    """Estimate the noise variances of a linear beta-VAE with a scale per feature.
+
+    Fixed-point steps of maximum-likelihood factor analysis: PCA of the data in units of
+    their noise, then the noise that the kept components leave (Barber 2012, section
+    21.2.2). The result ``(n_features,)``, in the likelihood's units, is a start for
+    training and not the exact optimum. ``smallest``, ``(1, n_features)``, bounds it.
+    """
+    A = _scaled(rows.subsample(_START_ROWS), standardization)
+    variance = np.square(A).sum(axis=0)
+    d = len(variance)
+    q = min(n_components, d)
+    smallest = smallest[0]
+    noise = np.maximum(0.5 * variance, smallest)
+    if d > _FACTOR_FEATURES:
+        return noise
+    covariance = _product(A.T, A)
+    for _ in range(_FACTOR_STEPS):
+        deviation = np.sqrt(noise)
+        whitened = covariance / deviation / deviation[:, None]
+        eigenvalues, vectors = scipy.linalg.eigh(whitened, subset_by_index=[d - q, d - 1])
+        kept = np.square(vectors) @ np.maximum(eigenvalues - beta, 0.0)
+        noise = np.maximum(variance - noise * kept, smallest)
+    return noise
+
+
+def winsorized(rows: Rows, standardization: Standardization) -> Rows:
+    """Reduce the weight of outlying rows, for a start that they do not determine.
+
+    A row beyond the median distance from the mean counts as if it were moved to that
+    distance: principal components of such rows are spherical PCA (Locantore et al. 1999),
+    except for the inner half. Many rows are subsampled.
+    """
+    rows = rows.subsample(_START_ROWS)
+    squared = np.square(standardization.to_likelihood_units(rows.block())).sum(axis=1)
+    factor = np.median(squared) / np.maximum(squared, np.finfo(float).tiny)
+    return replace(rows, weight=rows.weight * np.minimum(factor, 1.0))
+
+
+def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Multiply two matrices with the current number of torch's threads.
+
+    If other processes compute, numpy's threads wait for each other a hundred times as long
+    as the product takes.
+    """
+    return (torch.from_numpy(A) @ torch.from_numpy(B)).numpy()
+
+
+def _scaled(
+    rows: Rows, standardization: Standardization, part: slice = slice(None)
+) -> np.ndarray:
+    """Centre and scale rows: A ``(m, n_features)``, such that A'A is the covariance."""
+    A = standardization.to_likelihood_units(rows.block(part))
+    A *= np.sqrt(rows.weight[part] / len(rows))[:, None]
+    return A

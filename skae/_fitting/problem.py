@@ -1,0 +1,220 @@
+"""One model to fit: its data, its training options and its result."""
+
+import math
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from sklearn.callback import CallbackContext
+from torch import Tensor
+
+from skae._data import Rows, Standardization
+from skae._evaluation import SCALE_ROWS, finalize_scale, mean_over_rows
+from skae._module import AutoencoderModule
+from skae.objectives import Objective
+
+# Ratio to its floor below which a scale counts as being at the floor.
+_AT_FLOOR = 1.05
+# Columns that a message lists before it is cut off.
+_MOST_COLUMNS = 10
+_FLOOR_MESSAGE = (
+    "the model reproduces the training data to within their resolution, as happens with "
+    "constant features, few samples or many components. The log-likelihood is finite, but "
+    "says how small min_scale is. Set min_scale to the precision of the measurement, drop "
+    "constant features, lower n_components, or use variance_mode='fixed'."
+)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The parameters of an estimator that its training depends on."""
+
+    batch_size: int | str
+    max_iter: int
+    learning_rate_init: float
+    alpha: float
+    early_stopping: bool
+    n_iter_no_change: int
+    tol: float
+    shuffle: bool
+    precision: str
+    verbose: int
+    gradient_balance: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of parameters and batches."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """Lower precision of the products, or None."""
+        return torch.bfloat16 if self.precision == "bf16" else None
+
+    def rows_per_batch(self, n_samples: int) -> int:
+        """Return the largest size of a batch.
+
+        "auto" is a sixteenth of the rows as a power of 2 between 32 and 512.
+        """
+        if isinstance(self.batch_size, str):
+            return int(np.clip(2 ** round(np.log2(n_samples / 16)), 32, 512))
+        return int(self.batch_size)
+
+    def multiply_adds_per_step(self, n_samples: int, module: AutoencoderModule) -> int:
+        """Return about how many multiply-adds one step of training takes."""
+        # The products use the weights three times: forwards once, and backwards twice.
+        return 3 * self.rows_per_batch(n_samples) * module.n_weights
+
+
+@dataclass(frozen=True)
+class CallbackSource:
+    """What scikit-learn's callbacks are called with in each epoch of a fit.
+
+    Attributes
+    ----------
+    context : CallbackContext
+        Context of the fit.
+    kwargs : dict
+        Arguments of the callbacks: estimator, X, y and metadata.
+    fitted_attributes : callable
+        Returns the attributes of an estimator that is fitted up to now.
+    """
+
+    context: CallbackContext
+    kwargs: dict[str, Any]
+    fitted_attributes: Callable[[], dict[str, Any]]
+
+
+@dataclass
+class FitProblem:
+    """A model with its first weights, and all that its training needs.
+
+    Attributes
+    ----------
+    module : AutoencoderModule
+        The model; trained in place.
+    objective : Objective
+        The objective of the training.
+    rows : Rows
+        Training data.
+    validation : Rows or None
+        Validation data.
+    standardization : Standardization
+        Statistics of the training data.
+    options : TrainingOptions
+        Parameters of the training.
+    callbacks : CallbackSource or None
+        Arguments of the callbacks; None if no callback follows this model.
+    random_state : RandomState
+        Source of the randomness.
+    first_objective : float
+        Value of :meth:`final_objective` before the training.
+    callback_lock : context manager
+        Held while callbacks run, if several threads train.
+    """
+
+    module: AutoencoderModule
+    objective: Objective
+    rows: Rows
+    validation: Rows | None
+    standardization: Standardization
+    options: TrainingOptions
+    callbacks: CallbackSource | None
+    random_state: RandomState
+    first_objective: float
+    callback_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
+
+    def batch_key(self) -> Hashable:
+        """Return what problems must have in common to be trained side by side.
+
+        The key of a problem that is trained alone equals no other key.
+        """
+        module, options = self.module, self.options
+        capabilities = module.capabilities & self.objective.capabilities
+        if (
+            not capabilities.has_analytic_gradient
+            or capabilities.batch_key is None
+            or options.autocast is not None
+        ):
+            return id(self)
+        n_rows = options.rows_per_batch(len(self.rows))
+        n_batches = -(-len(self.rows) // n_rows)
+        training = options.precision, options.shuffle, n_rows, n_batches
+        return capabilities.batch_key, training, str(module.device)
+
+    def final_objective(self) -> float:
+        """Set a closed-form scale from all training rows; return the objective with it.
+
+        The objective is in nats, in the likelihood's units.
+        """
+        return finalize_scale(self.module, self.objective, self.rows, self.standardization)
+
+    def floor_message(self) -> str | None:
+        """Return a warning if a scale, or its mean over the data, is at its floor."""
+        at_floor = self._is_at_floor()
+        if not at_floor.any():
+            return None
+        if len(at_floor) == 1:
+            where = "The scale of the likelihood is at its floor min_scale"
+        else:
+            columns = np.flatnonzero(at_floor)
+            listed = ", ".join(map(str, columns[:_MOST_COLUMNS]))
+            listed += ", ..." if len(columns) > _MOST_COLUMNS else ""
+            where = (
+                f"The scale of {len(columns)} of {len(at_floor)} features (columns "
+                f"{listed}) is at its floor min_scale"
+            )
+        return f"{where}: {_FLOOR_MESSAGE}"
+
+    def _is_at_floor(self) -> np.ndarray:
+        """Whether each scale is at its floor, ``(1,)`` or ``(n_features,)``."""
+        module, objective = self.module, self.objective
+
+        def log_scale(y: Tensor, draws: Tensor) -> Tensor:
+            return objective.expectation(
+                module, y, draws, lambda x, _, outputs: module.scale.log_scale(outputs)
+            )[0]
+
+        if module.scale.is_shared:
+            mean = module.scale.log_scale(module.std_in_units.new_empty(1, 0)).detach()
+        else:
+            some = self.rows.subsample(SCALE_ROWS)
+            mean = mean_over_rows(module, objective, some, self.standardization, log_scale)
+        return (mean.exp() <= _AT_FLOOR * module.scale.floor).cpu().numpy()[0]
+
+
+@dataclass
+class FitResult:
+    """The result of a fit problem.
+
+    Attributes
+    ----------
+    epochs : list of dict
+        The history of each epoch.
+    loss : float
+        The number that compares several starts: the training objective, or with early
+        stopping minus the validation score.
+    error : Exception or None
+        The exception that ended the training.
+    warnings : list of (str, category)
+        Warnings for the user, to be issued by the call of ``fit``.
+    """
+
+    epochs: list[dict[str, float]]
+    loss: float = math.inf
+    error: Exception | None = None
+    warnings: list[tuple[str, type[Warning]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._traceback = None if self.error is None else self.error.__traceback__
+
+    def history(self) -> list[dict[str, float]]:
+        """Return the history of each epoch, or raise the exception that ended the fit."""
+        if self.error is not None:
+            # One exception may end several fits: each adds its own frames only.
+            raise self.error.with_traceback(self._traceback)
+        return self.epochs

@@ -1,0 +1,152 @@
+"""Trains fit problems: those that are alike side by side, on all cores."""
+
+from collections.abc import Hashable, Sequence
+from functools import partial
+from itertools import chain
+from threading import Event, Lock
+
+import torch
+
+from skae._data import Batches
+from skae._engine import flatten, make_step
+from skae._fitting.monitor import TrainingMonitor
+from skae._fitting.problem import FitProblem, FitResult
+from skae._optim import Adam, minimize
+from skae._utils.random import torch_generator
+from skae._utils.threads import (
+    flushed_denormals,
+    in_parts,
+    is_worth_a_thread,
+    on_cores,
+    suitable_threads,
+    tf32_products,
+)
+
+# Bytes that the parameters of models side by side may take, with all their copies.
+_MOST_BYTES = 2**31
+# Copies of the parameters: the parameters themselves, gradient, two moments of Adam, a
+# temporary, and the parameters of the start, of the last epoch and of the best one.
+_COPIES = 8
+# Bytes that a step of models side by side may use: what stays in the caches of the cores.
+_CACHE_BYTES = 2**23
+
+
+def train_problems(problems: Sequence[FitProblem]) -> list[FitResult]:
+    """Train models of any shapes: those with equal batch keys side by side."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, problem in enumerate(problems):
+        key = problem.batch_key() if len(problems) > 1 else None
+        groups.setdefault(key, []).append(i)
+    results: dict[int, FitResult] = {}
+    # An interrupt ends all groups.
+    interrupted = Event()
+    for group in groups.values():
+        # Adam updates neighbours of equal learning rate together.
+        group.sort(key=lambda i: problems[i].options.learning_rate_init)
+        first = problems[group[0]].module
+        bytes_per_model = _COPIES * first.n_weights * first.dtype.itemsize
+        for members in in_parts(group, max(_MOST_BYTES // bytes_per_model, 1)):
+            found = _train_group([problems[i] for i in members], interrupted)
+            results.update(zip(members, found, strict=True))
+    return [results[i] for i in range(len(problems))]
+
+
+def _train_group(problems: Sequence[FitProblem], interrupted: Event) -> list[FitResult]:
+    """Train models that are alike, dealt out to the cores in parts that fit the caches."""
+    module, options, rows = problems[0].module, problems[0].options, problems[0].rows
+    multiply_adds = options.multiply_adds_per_step(len(rows), module)
+    parts, chunks = [problems], [problems]
+    if module.device.type == "cpu":
+        size = -(-len(problems) // torch.get_num_threads())
+        capabilities = module.capabilities & problems[0].objective.capabilities
+        is_worth_it = is_worth_a_thread(multiply_adds * size)
+        if size < len(problems) and capabilities.is_thread_safe and is_worth_it:
+            chunks = in_parts(problems, size)
+        n_rows = options.rows_per_batch(len(rows))
+        numbers = 4 * module.n_weights + 8 * n_rows * module.width
+        most = max(_CACHE_BYTES // (numbers * module.dtype.itemsize), 1)
+        parts = [part for chunk in chunks for part in in_parts(chunk, most)]
+    calls = [partial(_try_to_train, part, interrupted) for part in parts]
+    with tf32_products(options.precision == "tf32"):
+        if len(chunks) > 1:
+            lock = Lock()
+            for problem in problems:
+                problem.callback_lock = lock
+            found = on_cores(calls, len(chunks), interrupted)
+        else:
+            with suitable_threads(multiply_adds * len(parts[0])):
+                found = [call() for call in calls]
+    return list(chain.from_iterable(found))
+
+
+def _try_to_train(problems: Sequence[FitProblem], interrupted: Event) -> list[FitResult]:
+    """Train models side by side; an error becomes the result of each of them."""
+    try:
+        return train_side_by_side(problems, interrupted)
+    # Each fit raises the error to its own caller, which in a search has an error_score.
+    # The other groups go on.
+    except Exception as error:
+        return [FitResult([], error=error) for _ in problems]
+
+
+def train_side_by_side(
+    problems: Sequence[FitProblem], interrupted: Event
+) -> list[FitResult]:
+    """Train R models of the same shapes and number of batches, in place.
+
+    After an interrupt the models are those of their last whole epoch, and ``interrupted``
+    is set, so that other trainings end too.
+    """
+    options = problems[0].options
+    modules = [problem.module for problem in problems]
+    parameters = flatten(modules, problems[0].objective, options.autocast)
+    batches = _make_batches(problems)
+    monitors = [
+        TrainingMonitor(problem, parameters, i, interrupted)
+        for i, problem in enumerate(problems)
+    ]
+    adam = Adam(parameters, [p.options.alpha / len(p.rows) for p in problems])
+    epoch, running = 0, list(monitors)
+    try:
+        with flushed_denormals():
+            while running:
+                step = make_step(
+                    [m.problem.module for m in running],
+                    [m.problem.objective for m in running],
+                    adam.parameters,
+                    batches.size,
+                    options.autocast,
+                )
+                schedules = [m.schedule for m in running]
+                epoch, left = minimize(step, batches, adam, schedules, running, epoch)
+                running = [running[i] for i in left]
+                if running:
+                    parameters = adam.parameters.select(left)
+                    adam, batches = adam.select(left, parameters), batches.select(left)
+                    for i, monitor in enumerate(running):
+                        monitor.parameters, monitor.model = parameters, i
+    except KeyboardInterrupt:
+        interrupted.set()
+        for monitor in running:
+            monitor.interrupt()
+    return [monitor.conclude() for monitor in monitors]
+
+
+def _make_batches(problems: Sequence[FitProblem]) -> Batches:
+    """Make the batches of models that are trained side by side."""
+    first = problems[0]
+    module, options, device = first.module, first.options, first.module.device
+    cpu = torch.device("cpu")
+    return Batches(
+        [problem.rows for problem in problems],
+        [problem.standardization for problem in problems],
+        batch_size=options.rows_per_batch(len(first.rows)),
+        shuffle=options.shuffle,
+        noise_shape=(first.objective.n_mc_samples, module.spec.n_components),
+        dtype=module.dtype,
+        device=device,
+        order=[torch_generator(problem.random_state, cpu) for problem in problems],
+        noise=[torch_generator(problem.random_state, device) for problem in problems],
+        # A network that normalises over a batch would count the rows that fill it up.
+        fill_up=module.network_capabilities.has_analytic_gradient,
+    )

@@ -1,0 +1,18 @@
+"""How a loss is minimised; nothing here knows a model or a likelihood."""
+
+from skae._optim.adam import Adam
+from skae._optim.flat_parameters import FlatParameters
+from skae._optim.learning_rate import CosineSchedule, learning_rate_multipliers
+from skae._optim.loop import EpochHooks, Step, minimize
+from skae._optim.plateau import Plateau
+
+__all__ = [
+    "Adam",
+    "CosineSchedule",
+    "EpochHooks",
+    "FlatParameters",
+    "Plateau",
+    "Step",
+    "learning_rate_multipliers",
+    "minimize",
+]

@@ -1,0 +1,1 @@
+"""Threads, matrix products, random numbers and devices; nothing here knows a model."""

@@ -1,0 +1,1 @@
+"""The estimators: their parameters, their fit, and the methods of a fitted model."""

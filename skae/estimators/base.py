@@ -1,0 +1,456 @@
+"""Parameters, validation and fit of the three estimators."""
+
+import copy
+from abc import ABCMeta, abstractmethod
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from skae._data import Rows, Standardization, measure, select_rows, split_validation
+from skae._evaluation import finalize_scale
+from skae._fitting.initialization import build_module, initialize
+from skae._fitting.lockstep import offload, shared_result, train
+from skae._fitting.problem import CallbackSource, FitProblem, TrainingOptions
+from skae._module import AutoencoderModule, Spec
+from skae._utils.device import resolve_device
+from skae._utils.messages import warn_user
+from skae._utils.random import draw_seed, local_random_state
+from skae._utils.threads import suitable_threads
+from skae.estimators.inference import FLOATS, InferenceMixin, fitted_attributes
+from skae.likelihoods import Likelihood
+from skae.networks import ACTIVATIONS, NETWORKS, Network
+from skae.objectives import Objective
+from skae.scales import SCALES, check_scale
+from skae.scales.fixed import check_fixed_scale
+
+# Attributes that scikit-learn's validation of X sets.
+_ATTRIBUTES_OF_X = ("n_features_in_", "feature_names_in_")
+
+
+def _attributes_in_training(
+    module: AutoencoderModule, standardization: Standardization, extra: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the fitted attributes of a model that is still in training."""
+    module = copy.deepcopy(module).eval()
+    module.leave_shared_memory()
+    return {**fitted_attributes(module, standardization), **extra}
+
+
+def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
+    """Return a generator for each start; the first one is that of a fit with one start."""
+    if n == 1:
+        return [random_state]
+    seed = draw_seed(copy.deepcopy(random_state))
+    return [random_state, *(RandomState([seed, i]) for i in range(1, n))]
+
+
+@dataclass(frozen=True)
+class _TrainingData:
+    """The validated input of a fit.
+
+    ``X`` is ``(n_samples, n_features)``; ``fixed_scale`` is ``(1, 1)`` or
+    ``(1, n_features)``, in the likelihood's units, or None.
+    """
+
+    X: np.ndarray
+    rows: Rows
+    validation: Rows | None
+    standardization: Standardization
+    fixed_scale: np.ndarray | None
+
+
+class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
+    """Parameters, their validation, and the fit.
+
+    A subclass defines the likelihood and the objective. See `GaussianAutoencoder`.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "variance_mode": [StrOptions(set(SCALES))],
+        "covariance_type": [StrOptions({"spherical", "diag"})],
+        "scale": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "min_scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder"])],
+        "hidden_layer_sizes": [
+            "array-like",
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "init": [StrOptions({"pca", "random"})],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "shuffle": ["boolean"],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "float64", "tf32", "bf16"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # A parameter of the estimators whose objective has two terms.
+    gradient_balance: bool | np.bool_ = False
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        variance_mode: str = "optimal",
+        covariance_type: str = "spherical",
+        scale: float | ArrayLike = 1.0,
+        min_scale: float | str = "auto",
+        network: str | Network = "mlp",
+        hidden_layer_sizes: int | ArrayLike = (64,),
+        activation: str = "relu",
+        init: str = "pca",
+        n_init: int = 1,
+        batch_size: int | str = "auto",
+        max_iter: int = 100,
+        learning_rate_init: float = 5e-3,
+        alpha: float = 1.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        shuffle: bool = True,
+        warm_start: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.variance_mode = variance_mode
+        self.covariance_type = covariance_type
+        self.scale = scale
+        self.min_scale = min_scale
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.init = init
+        self.n_init = n_init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.learning_rate_init = learning_rate_init
+        self.alpha = alpha
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.shuffle = shuffle
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @abstractmethod
+    def _make_likelihood(self) -> Likelihood:
+        """Make the density of a feature given the decoder's output."""
+
+    @with_callbacks
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        X_val: ArrayLike | None = None,
+    ) -> Self:
+        """Fit the model to data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data, float32 or float64 (anything else is converted to float64).
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights, none of them negative; only their ratios matter. With
+            ``shuffle=True`` an integer weight is the same as that many copies of the
+            sample, and an epoch is a pass over the different samples.
+
+        X_val : array-like of shape (n_samples_val, n_features), default=None
+            Validation data. With ``early_stopping=True`` they take the place of a part of
+            X; else they are only scored after each epoch.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, if parameters contradict each other, or if X
+            has NaN, infinities, strings or no samples; before any training.
+        """
+        self._validate_params()
+        earlier = {k: vars(self)[k] for k in _ATTRIBUTES_OF_X if k in vars(self)}
+        try:
+            # Training needs gradients, whatever mode of torch the caller is in.
+            with torch.inference_mode(False), torch.enable_grad():
+                return self._fit(X, y, sample_weight, X_val)
+        except BaseException:
+            # An earlier fit stays usable.
+            for name in _ATTRIBUTES_OF_X:
+                vars(self).pop(name, None)
+            vars(self).update(earlier)
+            raise
+
+    def _fit(
+        self,
+        X: ArrayLike,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        X_val: ArrayLike | None,
+    ) -> Self:
+        """Validate, build the problems, train them and store the best result."""
+        is_continued = self.warm_start and self.__sklearn_is_fitted__()
+        objective, likelihood = self._make_objective(), self._make_likelihood()
+        check_scale(self.variance_mode, self.covariance_type, likelihood)
+        device = resolve_device(self.device)
+        random_state = local_random_state(self.random_state)
+        data = self._validate_fit(X, sample_weight, X_val, random_state, is_continued)
+
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        kwargs = {"estimator": self, "X": data.X, "y": y, "metadata": metadata}
+        context.call_on_fit_task_begin(**kwargs)
+
+        spec = Spec(
+            n_features=data.X.shape[1],
+            n_components=int(self.n_components),
+            n_heads=objective.n_heads,
+            network=self._make_network(),
+            likelihood=copy.deepcopy(likelihood),
+            variance_mode=self.variance_mode,
+            covariance_type=self.covariance_type,
+        )
+        options = {f.name: getattr(self, f.name) for f in fields(TrainingOptions)}
+        problems = []
+        random_states = _init_random_states(
+            random_state, 1 if is_continued else self.n_init
+        )
+        for i, random_state in enumerate(random_states):
+            # A second start in closed form would equal the first one.
+            problem = self._build_problem(
+                spec,
+                objective,
+                data,
+                TrainingOptions(**options | ({"verbose": 0} if i > 0 else {})),
+                device,
+                random_state,
+                init="continue" if is_continued else self.init if i == 0 else "random",
+            )
+            # Of several starts, callbacks follow the first.
+            if i == 0:
+                attributes = partial(
+                    _attributes_in_training,
+                    problem.module,
+                    data.standardization,
+                    self._extra_fitted_attributes(None),
+                )
+                problem.callbacks = CallbackSource(context, kwargs, attributes)
+            problems.append(problem)
+
+        results = train(problems)
+        for message, category in dict.fromkeys(w for r in results for w in r.warnings):
+            warn_user(message, category)
+        histories = [result.history() for result in results]
+        best = min(range(len(problems)), key=lambda i: results[i].loss)
+        extra = self._extra_fitted_attributes(problems[best])
+        # No attribute of an earlier fit is replaced before this fit has succeeded.
+        self._store(problems[best], histories[best], extra, is_continued)
+        context.call_on_fit_task_end(**kwargs, reconstruction_attributes={})
+        return self
+
+    def _validate_fit(
+        self,
+        X: ArrayLike,
+        sample_weight: ArrayLike | None,
+        X_val: ArrayLike | None,
+        random_state: RandomState,
+        is_continued: bool,
+    ) -> _TrainingData:
+        """Validate the input of a fit; see `fit`."""
+        data: np.ndarray = validate_data(self, X, dtype=FLOATS, reset=not is_continued)
+        weight = _check_sample_weight(
+            sample_weight,
+            data,
+            dtype=np.float64,
+            ensure_non_negative=True,
+            allow_all_zero_weights=False,
+        )
+        fixed_scale = None
+        if self.variance_mode == "fixed":
+            fixed_scale = check_fixed_scale(self.scale, self.covariance_type, data.shape[1])
+        rows, validation = self._divide(data, weight, X_val, random_state)
+        if is_continued:
+            standardization = self._standardization
+        else:
+            standardization = shared_result(measure, rows, self.covariance_type)
+        if fixed_scale is not None:
+            standardization.check_proportion("scale", self.scale)
+            fixed_scale = standardization.per_scale(fixed_scale, self.covariance_type)
+        elif not isinstance(self.min_scale, str):
+            standardization.check_proportion("min_scale", self.min_scale, smallest=0.0)
+        # Fits side by side share the index and the weights, but each has its own array.
+        rows = replace(rows, X=data)
+        return _TrainingData(data, rows, validation, standardization, fixed_scale)
+
+    def _divide(
+        self,
+        data: np.ndarray,
+        weight: np.ndarray,
+        X_val: ArrayLike | None,
+        random_state: RandomState,
+    ) -> tuple[Rows, Rows | None]:
+        """Divide the data into rows to train on and rows to validate with."""
+        rows = shared_result(select_rows, data, weight, bool(self.shuffle))
+        if X_val is not None:
+            try:
+                held_out = validate_data(self, X_val, dtype=FLOATS, reset=False)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"X_val cannot be used: {error}") from error
+            return rows, select_rows(held_out, np.ones(len(held_out)), shuffle=False)
+        if self.early_stopping:
+            rows = replace(rows, X=data)
+            return split_validation(rows, self.validation_fraction, random_state)
+        return rows, None
+
+    def _build_problem(
+        self,
+        spec: Spec,
+        objective: Objective,
+        data: _TrainingData,
+        options: TrainingOptions,
+        device: torch.device,
+        random_state: RandomState,
+        init: str,
+    ) -> FitProblem:
+        """Build a model with its first weights: "pca", "random" or "continue"."""
+        rows, standardization = data.rows, data.standardization
+        module = build_module(
+            spec,
+            standardization,
+            self.min_scale,
+            options.dtype,
+            device,
+            seed=draw_seed(random_state),
+        )
+        model = module, objective, rows, standardization
+        with suitable_threads(options.multiply_adds_per_step(len(rows), module)):
+            if init == "continue":
+                self._continue_from(module, data.fixed_scale)
+                first_objective = finalize_scale(*model)
+            else:
+                start = partial(initialize, *model, init=init, fixed_scale=data.fixed_scale)
+                capabilities = module.capabilities & objective.capabilities
+                is_thread_safe = capabilities.is_thread_safe
+                first_objective = offload(start) if is_thread_safe else start()
+        return FitProblem(
+            module,
+            objective,
+            rows,
+            data.validation,
+            standardization,
+            options,
+            callbacks=None,
+            random_state=random_state,
+            first_objective=first_objective,
+        )
+
+    def _extra_fitted_attributes(self, problem: FitProblem | None) -> dict[str, Any]:
+        """Return fitted attributes beside the model; None stands for a fit in progress."""
+        return {}
+
+    def _store(
+        self,
+        problem: FitProblem,
+        epochs: list[dict[str, float]],
+        extra: dict[str, Any],
+        is_continued: bool,
+    ) -> None:
+        """Set the fitted attributes."""
+        names = list(epochs[0]) if epochs else ["objective", "log_likelihood"]
+        history = {name: np.array([epoch[name] for epoch in epochs]) for name in names}
+        if is_continued:
+            history = _concatenate_histories(self.history_, history)
+        attributes = fitted_attributes(problem.module, problem.standardization)
+        for name, value in {**attributes, **extra}.items():
+            setattr(self, name, value)
+        self.history_ = history
+        self.loss_curve_ = history["objective"].tolist()
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _make_network(self) -> Network:
+        if isinstance(self.network, str):
+            return NETWORKS[self.network](
+                hidden_layer_sizes=self.hidden_layer_sizes, activation=self.activation
+            )
+        return clone(self.network, safe=False)
+
+    def _continue_from(
+        self, module: AutoencoderModule, fixed_scale: np.ndarray | None
+    ) -> None:
+        """Copy the weights of the last fit, or raise if its model was another one."""
+        before, now = self.module_.spec, module.spec
+        for name in ("n_components", "variance_mode", "covariance_type", "network"):
+            old, new = getattr(before, name), getattr(now, name)
+            if repr(old) != repr(new):
+                raise ValueError(
+                    f"warm_start=True continues from the last fit, which had "
+                    f"{name}={old!r} and not {new!r}. Set warm_start=False."
+                )
+        if type(before.likelihood) is not type(now.likelihood):
+            raise ValueError(
+                "warm_start=True continues from the last fit, which had another "
+                "likelihood. Set warm_start=False."
+            )
+        floor = module.scale.floor.clone()
+        module.load_state_dict(self.module_.state_dict())
+        module.scale.floor.copy_(floor)
+        if fixed_scale is not None:
+            module.scale.start(torch.tensor(fixed_scale).to(module.std_in_units))
+
+
+def _concatenate_histories(
+    earlier: dict[str, np.ndarray], later: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Join the histories of two fits; NaN where one of them lacks a column."""
+    histories = earlier, later
+    lengths = [len(history["objective"]) for history in histories]
+    if 0 in lengths:
+        return earlier if lengths[1] == 0 else later
+    return {
+        name: np.concatenate(
+            [
+                h.get(name, np.full(n, np.nan))
+                for h, n in zip(histories, lengths, strict=True)
+            ]
+        )
+        for name in {**earlier, **later}
+    }

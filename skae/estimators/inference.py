@@ -1,0 +1,258 @@
+"""What a fitted autoencoder can do: code, decode, score, and be pickled."""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils import Tags, check_array
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+from torch import Tensor
+
+from skae._data import Standardization
+from skae._evaluation import over_rows, shared_scale
+from skae._fitting.lockstep import offload
+from skae._module import AutoencoderModule
+from skae._utils.threads import suitable_threads
+from skae.objectives import Objective
+
+# Dtypes that are not converted.
+FLOATS = (np.float64, np.float32)
+
+
+class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """The methods of a fitted autoencoder, on the attributes that a fit sets."""
+
+    module_: AutoencoderModule
+    _standardization: Standardization
+    n_components_: int
+    device_: str
+    history_: dict[str, np.ndarray]
+
+    @abstractmethod
+    def _make_objective(self) -> Objective:
+        """Make the objective of the training."""
+
+    def _fitted_objective(self) -> Objective:
+        """Make the objective that defines the score of the fitted model."""
+        return self._make_objective()
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Code of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components)
+            Codes; the posterior mean where the code is random. The dtype is that of X.
+        """
+        data = self._validate(X)
+        objective = self._fitted_objective()
+        return self._over_rows(lambda module, y: objective.code(module, y), data)
+
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+        """Location that the decoder gives to codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        X_hat : ndarray of shape (n_samples, n_features)
+            Location of the likelihood, in the units of the training data. The dtype is
+            that of X.
+
+        Raises
+        ------
+        ValueError
+            If X does not have ``n_components`` columns.
+        """
+        check_is_fitted(self)
+        Z = check_array(X, dtype=FLOATS, input_name="X", estimator=self)
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(
+                f"X has {Z.shape[1]} columns, but {type(self).__name__} has "
+                f"n_components={self.n_components_}: inverse_transform takes codes, as "
+                "transform returns them."
+            )
+        identity = Standardization.identity(self.n_components_)
+        return self._over_rows(self._location, Z, identity).astype(Z.dtype)
+
+    def reconstruct(self, X: ArrayLike) -> np.ndarray:
+        """``inverse_transform(transform(X))`` in one pass.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        X_hat : ndarray of shape (n_samples, n_features)
+            Location of the likelihood, in the units of the training data. The dtype is
+            that of X.
+        """
+        data = self._validate(X)
+        objective = self._fitted_objective()
+        return self._over_rows(
+            lambda module, y: self._location(module, objective.code(module, y)), data
+        ).astype(data.dtype)
+
+    def _location(self, module: AutoencoderModule, z: Tensor) -> Tensor:
+        """Decode codes ``(n, k)`` to locations in the units of X, float64."""
+        loc, _ = module.decode(z)
+        unit = torch.tensor(self._standardization.likelihood_unit, device=z.device)
+        return loc * unit + torch.tensor(self._standardization.mean, device=z.device)
+
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
+        """Log-likelihood of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,)
+            In nats, of data in the units of X. What it means is said by the class. A
+            sample's value depends on that sample alone.
+        """
+        data = self._validate(X)
+        objective = self._fitted_objective()
+        draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
+        scores = self._over_rows(
+            lambda module, y: objective.log_likelihood(module, y, draws),
+            data,
+            n_draws=len(draws),
+        )
+        return self._to_units(scores, data)
+
+    def score(
+        self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Mean log-likelihood of the samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights of the mean.
+
+        Returns
+        -------
+        score : float
+            (Weighted) mean of :meth:`score_samples`, in nats.
+        """
+        scores = self.score_samples(X).astype(np.float64)
+        weight: np.ndarray = _check_sample_weight(
+            sample_weight,
+            scores,
+            ensure_non_negative=True,
+            allow_all_zero_weights=False,
+        )
+        return float(np.average(scores, weights=weight))
+
+    def _validate(self, X: ArrayLike) -> np.ndarray:
+        """Validate data for a fitted model."""
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=FLOATS, reset=False)
+
+    def _over_rows(
+        self,
+        function: Callable[[AutoencoderModule, Tensor], Tensor],
+        X: np.ndarray,
+        standardization: Standardization | None = None,
+        n_draws: int = 1,
+    ) -> np.ndarray:
+        """Apply a function of module and standardised rows, in the precision of X."""
+        dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        own = self._standardization
+        module = self.module_.in_precision(dtype, own.std_in_units)
+
+        def work() -> np.ndarray:
+            with suitable_threads(len(X) * n_draws * module.n_weights):
+                return over_rows(
+                    lambda y: function(module, y),
+                    X,
+                    own if standardization is None else standardization,
+                    module,
+                    n_draws=n_draws,
+                )
+
+        capabilities = module.capabilities & self._fitted_objective().capabilities
+        return offload(work) if capabilities.is_thread_safe else work()
+
+    def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """Convert log-densities ``(n,)`` to the units of X, and to its dtype."""
+        in_units = log_density.astype(np.float64) - self._standardization.log_det_units
+        return in_units.astype(X.dtype)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State with numpy arrays in place of the module."""
+        state = dict(super().__getstate__())
+        module = state.pop("module_", None)
+        if module is not None:
+            state["_module_state"] = (module.spec, module.get_arrays())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the module, on the CPU wherever it was trained."""
+        state = dict(state)
+        module_state = state.pop("_module_state", None)
+        super().__setstate__(state)
+        if module_state is not None:
+            self.device_ = "cpu"
+            self.module_ = AutoencoderModule.from_arrays(*module_state)
+
+
+def fitted_attributes(
+    module: AutoencoderModule, standardization: Standardization
+) -> dict[str, Any]:
+    """Return the attributes that an estimator needs to code, decode and score."""
+    scale = module.scale
+    if scale.is_trained:
+        # In double precision, as in the scores of float64 data.
+        scale = copy.deepcopy(scale).double()
+    return {
+        "module_": module,
+        "_standardization": standardization,
+        "n_components_": module.spec.n_components,
+        "scale_": shared_scale(scale, standardization),
+        "device_": str(module.device),
+    }

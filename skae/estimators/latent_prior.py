@@ -1,0 +1,127 @@
+"""A density fitted to the codes, in place of the standard normal prior."""
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from skae._data import Rows, Standardization
+from skae._evaluation import over_rows
+from skae._module import AutoencoderModule
+from skae._utils.messages import warn_user
+from skae._utils.random import draw_seed
+from skae.objectives import ELBO
+
+# Codes that the density is fitted to.
+_N_CODES = 2**13
+
+
+def check_prior(prior: Any) -> None:
+    """Raise if a prior cannot be fitted, before any training.
+
+    A class, or an estimator that cannot be cloned, is a TypeError. A parameter of its own
+    that is out of range is a ValueError.
+    """
+    if isinstance(prior, type):
+        raise TypeError(
+            f"prior must be an estimator, and is the class {prior.__name__}; call it."
+        )
+    if hasattr(prior, "_parameter_constraints"):
+        prior._validate_params()
+    if prior is None:
+        return
+    try:
+        clone(prior)
+    except TypeError as error:
+        raise TypeError(f"prior cannot be used: {error}") from error
+
+
+def fit_prior(
+    prior: Any,
+    module: AutoencoderModule,
+    objective: ELBO,
+    rows: Rows,
+    standardization: Standardization,
+    random_state: RandomState,
+) -> Any:
+    """Fit a clone of a density estimator to draws of the posteriors of the rows.
+
+    The random state is the source of the draws, and of the seed of an estimator that has
+    none. Returns None, with a warning, if the estimator cannot be fitted or sampled.
+    """
+    # Each row in proportion to its weight, evenly spaced: an estimator need not support
+    # weights.
+    cumulative = np.cumsum(rows.weight)
+    positions = (np.arange(_N_CODES) + 0.5) / _N_CODES * cumulative[-1]
+    chosen, counts = np.unique(np.searchsorted(cumulative, positions), return_counts=True)
+    both = over_rows(
+        lambda y: torch.stack(objective.posterior(module, y), dim=1),
+        rows.X,
+        standardization,
+        module,
+        index=rows.index[chosen],
+    )
+    mean, log_std = np.repeat(both.astype(np.float64), counts, axis=0).swapaxes(0, 1)
+    codes = mean + np.exp(log_std) * random_state.standard_normal(mean.shape)
+    fitted = _with_seed(clone(prior), random_state, only_where_missing=True)
+    try:
+        fitted.fit(codes)
+        # An estimator that cannot be sampled must fail now, and not in a later call.
+        sample_prior(fitted, 1, RandomState(0))
+        return fitted
+    # The estimator is the user's and may raise anything; the trained model is kept.
+    except Exception as error:
+        warn_user(
+            f"The prior {prior!r} could not be fitted to the codes or sampled, so it "
+            f"stays the standard normal: {error!r}",
+            ConvergenceWarning,
+        )
+        return None
+
+
+def log_ratio(prior: Any, z: Tensor) -> Tensor:
+    """Return log p(z) under a fitted prior less that under N(0, I), in nats, ``(m,)``.
+
+    Codes z are ``(m, n_components)``.
+    """
+    codes = z.double().cpu().numpy()
+    finite = np.isfinite(codes).all(axis=1)
+    codes = np.where(finite[:, None], codes, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squared = np.square(codes).sum(axis=1)
+        normal = -0.5 * (squared + codes.shape[1] * math.log(2 * math.pi))
+        ratio = prior.score_samples(codes) - normal
+    # So far from the origin that a density overflows, the likelihood alone decides.
+    known = finite & np.isfinite(normal)
+    return torch.from_numpy(np.where(known, ratio, 0.0)).to(z)
+
+
+def sample_prior(prior: Any, n_samples: int, random_state: RandomState) -> np.ndarray:
+    """Draw codes ``(n_samples, n_components)`` from a fitted prior, in random order."""
+    if "random_state" in prior.get_params():
+        drawn = _with_seed(copy.copy(prior), random_state).sample(n_samples)
+    else:
+        seed = draw_seed(random_state)
+        drawn = prior.sample(n_samples, random_state=seed)
+    # A mixture returns the draws sorted by component, and the components beside them.
+    codes = np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn)
+    return codes[random_state.permutation(n_samples)]
+
+
+def _with_seed(
+    estimator: Any, random_state: RandomState, only_where_missing: bool = False
+) -> Any:
+    """Set the ``random_state`` of an estimator that has one, and return it."""
+    seed = draw_seed(random_state)
+    parameters = estimator.get_params(deep=False)
+    if "random_state" not in parameters:
+        return estimator
+    if only_where_missing and parameters["random_state"] is not None:
+        return estimator
+    return estimator.set_params(random_state=seed)

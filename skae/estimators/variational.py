@@ -1,0 +1,579 @@
+"""The variational autoencoder."""
+
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Bunch, check_scalar
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skae._fitting.problem import FitProblem
+from skae._utils.messages import warn_user
+from skae._utils.random import draw_seed, local_random_state, torch_generator
+from skae.estimators.base import BaseAutoencoder
+from skae.estimators.latent_prior import check_prior, fit_prior, log_ratio, sample_prior
+from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
+from skae.networks import Network
+from skae.objectives import (
+    DRAWS_AT_ONCE,
+    ELBO,
+    KL_SCHEDULES,
+    check_schedule,
+    row_shift,
+    sobol_normal,
+)
+from skae.objectives.schedules import Schedule
+
+# Most draws of an importance-weighted bound that a tolerance can lead to.
+_MOST_DRAWS = 16384
+
+
+class VariationalAutoencoder(BaseAutoencoder):
+    r"""Variational autoencoder.
+
+    The model draws a code z ~ N(0, I) of `n_components` numbers and x from a likelihood
+    whose location, and perhaps scale, a decoder computes from z. An encoder gives a normal
+    posterior q(z|x). Training minimises
+
+    .. math:: -E_{q(z|x)} \log p(x|z) + \beta\, KL(q(z|x) \,\|\, N(0, I))
+
+    summed over features and components, averaged over samples. Scores are always the
+    unweighted evidence lower bound (beta = 1) in nats, of data in the units of X: a lower
+    bound of log p(x), which may be compared with ``PCA.score``, ``FactorAnalysis.score``
+    and ``GaussianMixture.score``.
+
+    Parameters
+    ----------
+    n_components : int, default=2
+        Number of components of the code.
+
+    likelihood : {"gaussian", "laplace", "logistic"} or Likelihood, default="gaussian"
+        Density of a feature given the decoder's output. "logistic" has no closed-form
+        scale: it goes with the modes "fixed", "learned" and "predicted".
+
+    beta : float, default=1.0
+        Weight of the KL term in training. Larger values use fewer components, smaller
+        ones reconstruct better.
+
+    kl_schedule : str or callable, default="constant"
+        How the weight of the KL term gets to `beta` in the course of `max_iter` epochs:
+
+        - "constant": it is `beta` from the first step on;
+        - "linear": a straight line from 0 over the first quarter;
+        - "cyclical": four times from 0 to `beta`, each time in half a cycle;
+        - "decreasing": from ten times `beta` down to it, over the first half.
+
+        Or one of these with other parameters, such as
+        :class:`skae.objectives.CyclicalSchedule`; or a function from the share of the
+        training that is done, above 0 and at most 1, to what `beta` is multiplied by. Its
+        value at 1 should be 1. Scores do not depend on it.
+
+    n_mc_samples : int, default=1
+        Draws of the code for each sample and step of training.
+
+    prior : estimator or None, default=None
+        Density of the codes. None is N(0, I), which training always uses. An estimator
+        with ``fit``, ``score_samples`` and ``sample``, such as
+        :class:`sklearn.mixture.GaussianMixture`, takes its place in scores, bounds and
+        samples: after training a clone of it is fitted to draws from the posteriors of
+        the training data (Ghosh et al. 2020). On data in clusters that is worth a lot.
+
+    gradient_balance : bool, default=False
+        Whether to record in `history_`, at the end of each epoch, how strongly the
+        reconstruction term and the weighted KL term pull at the encoder, and in which
+        directions. It changes nothing in the fit. It looks at 512 samples at most, with
+        four draws each, which takes as long as training on 1,000 to 2,000 samples, and a
+        few milliseconds at least: with few samples it doubles or trebles the time of a
+        fit.
+
+    variance_mode : str, default="optimal"
+        Where the scale of the likelihood comes from:
+
+        - "fixed": the constant `scale`;
+        - "optimal": the closed form, from the batch at each step and from the whole
+          training set at the end;
+        - "profile": the closed form for each sample on its own while training, and for
+          the whole training set at the end; spherical only;
+        - "learned": a free parameter trained with the weights;
+        - "predicted": an output of the decoder, a function of the code.
+
+    covariance_type : {"spherical", "diag"}, default="spherical"
+        One scale for all features, or one for each.
+
+    scale : float or array-like of shape (n_features,), default=1.0
+        The scale in the units of X, for `variance_mode="fixed"` only; an array goes with
+        `covariance_type="diag"`.
+
+    min_scale : float or "auto", default="auto"
+        Smallest scale that can be fitted, in the units of X. The likelihood is unbounded
+        as the scale goes to 0, so there has to be one. "auto" is the resolution of the
+        data: the smallest difference between two values of a feature, over the square
+        root of 12 (the standard deviation of rounding to it). A fit that ends there
+        warns. Not used by `variance_mode="fixed"`.
+
+    network : "mlp" or object, default="mlp"
+        The nonlinear encoder and decoder, which are added to a linear path. "mlp" is
+        :class:`skae.networks.MLP` with the next two parameters; or an object with methods
+        ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)`` that
+        return torch modules.
+
+    hidden_layer_sizes : int or array-like of int, default=(64,)
+        Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` makes the
+        model linear. For `network="mlp"`.
+
+    activation : {"identity", "logistic", "relu", "tanh"}, default="relu"
+        Activation of the hidden layers. For `network="mlp"`.
+
+    init : {"pca", "random"}, default="pca"
+        Where the linear path starts: at probabilistic PCA in closed form, or at random.
+        From "pca" the fit is never worse on its training data than where it started.
+
+    n_init : int, default=1
+        Number of starts that are trained side by side; the one that ends with the best
+        training objective (with early stopping, the best validation score) is kept. The
+        first starts as `init` says, the others at random. Callbacks follow the first.
+        Ignored when ``warm_start=True`` continues a fit.
+
+    batch_size : int or "auto", default="auto"
+        Size of the minibatches. "auto" is a sixteenth of the samples, as a power of 2
+        between 32 and 512.
+
+    max_iter : int, default=100
+        Number of epochs (passes over the data). The learning rate falls to 0 over them
+        along half a cosine.
+
+    learning_rate_init : float, default=5e-3
+        Learning rate of Adam at the start. Weights from a hidden layer of h units to the
+        next one take 16/h of it if h is above 16: their steps add up over the units.
+
+    alpha : float, default=1.0
+        Strength of the L2 penalty on the weights of the networks: half the sum of their
+        squares, over the number of (different) samples, is added to the objective. It
+        pulls the model towards its linear path; 1 is a standard normal prior.
+
+    early_stopping : bool, default=False
+        Whether to set part of the data aside, and to keep the parameters that score best
+        on it.
+
+    validation_fraction : float, default=0.1
+        Share of the data to set aside if `early_stopping=True` and `fit` gets no `X_val`.
+
+    n_iter_no_change : int, default=10
+        If the objective (or the validation score, with `early_stopping=True`), as an
+        exponential mean over so many epochs, has not improved by `tol` for that many epochs
+        in a row, the learning rate is brought to 0 within as many, and training ends.
+
+    tol : float, default=1e-4
+        Improvement that counts, in nats per sample.
+
+    shuffle : bool, default=True
+        Whether to shuffle the samples in each epoch. Then their order in X does not
+        matter at all, and equal samples are merged into one with their total weight. If
+        False, they are taken in the order given.
+
+    warm_start : bool, default=False
+        Whether a call of `fit` goes on from the last one, with its standardisation.
+
+    device : str, default="auto"
+        Torch's name of the device to train on; "auto" is "cuda" where there is one, else
+        "cpu".
+
+    precision : {"auto", "float32", "float64", "tf32", "bf16"}, default="auto"
+        Precision of the training; "auto" is float32. "tf32" lets a GPU round the factors
+        of its products to TF32 and changes nothing elsewhere; "bf16" makes them bfloat16,
+        by autocast, which pays for large models only. Codes and scores are computed in
+        the precision of the X that they are asked for.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the first weights, the order of the samples, the validation split and
+        the noise. An int gives the same fit, to the bit, at each call. No global random
+        state is read or moved, not even with None.
+
+    verbose : bool or int, default=0
+        Whether to print the loss of each epoch.
+
+    Attributes
+    ----------
+    n_components_ : int
+        Number of components.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, if X had such.
+
+    scale_ : float, ndarray of shape (`n_features_in_`,) or None
+        Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
+        the b of a Laplace); None for `variance_mode="predicted"`.
+
+    n_iter_ : int
+        Number of epochs.
+
+    loss_curve_ : list of float
+        Objective of each epoch, in nats per sample, `alpha`'s penalty left out.
+
+    history_ : dict of str to ndarray of shape (`n_iter_`,)
+        Of each epoch: ``objective`` and ``log_likelihood`` in nats per sample,
+        ``kl`` (unweighted), ``beta`` (the weight at the end of the epoch),
+        ``active_units`` (components whose KL is above 0.01 nats),
+        ``scale`` (the geometric mean, where it does not depend on the code) and
+        ``validation_score``, where there is one. Means over the batches as they were
+        trained on. With `gradient_balance=True` also the norms
+        ``grad_reconstruction_outputs`` and ``grad_kl_outputs`` of the gradients with
+        respect to the encoder's outputs, in nats, the cosine of their angle,
+        ``grad_cosine_outputs``, and the same with respect to its ``_parameters``: see
+        :func:`skae.objectives.gradient_balance`.
+
+    prior_ : estimator or None
+        The fitted prior; None is N(0, I).
+
+    module_ : AutoencoderModule
+        The torch module, without gradients.
+
+    device_ : str
+        Device of the module.
+
+    See Also
+    --------
+    GaussianAutoencoder, LaplaceAutoencoder : Without a posterior, a prior and sampling.
+    sklearn.decomposition.PCA : The linear model with one Gaussian scale.
+    sklearn.decomposition.FactorAnalysis : The linear model with a scale per feature.
+
+    Notes
+    -----
+    For the default closed-form scale, the optimum is the expectation of the squared (or
+    absolute) error under the posterior: the decoder's own variance is included.
+
+    Scores take the expectation over q(z|x) with a fixed set of draws, the same for every
+    row, whose mean is 0 and whose covariance is I exactly. So a row's score depends on
+    that row alone, and the ELBO of a linear model with a Gaussian likelihood has no
+    sampling error.
+
+    With a `prior` that is not N(0, I), its log-density at these draws is part of the
+    score, which then has a sampling error of its own; it stays a lower bound of log p(x).
+    ``history_`` and ``beta`` are about N(0, I) all the same: a prior that is fitted to the
+    codes changes nothing in them.
+
+    References
+    ----------
+    P. Ghosh, M. S. M. Sajjadi, A. Vergari, M. Black and B. Schoelkopf (2020). "From
+    variational to deterministic autoencoders". ICLR. Section 5, for the prior.
+
+    D. P. Kingma and M. Welling (2014). "Auto-encoding variational Bayes". ICLR.
+
+    I. Higgins et al. (2017). "beta-VAE: learning basic visual concepts with a constrained
+    variational framework". ICLR.
+
+    Y. Burda, R. Grosse and R. Salakhutdinov (2016). "Importance weighted autoencoders".
+    ICLR.
+
+    M. E. Tipping and C. M. Bishop (1999). "Probabilistic principal component analysis".
+    JRSS B 61(3).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from skae import VariationalAutoencoder
+    >>> X = load_iris().data
+    >>> vae = VariationalAutoencoder(n_components=2, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (150, 2)
+    >>> vae.score(X) > PCA(n_components=2).fit(X).score(X)
+    True
+    >>> vae.sample(3, random_state=0).shape
+    (3, 4)
+    """
+
+    prior_: Any
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseAutoencoder._parameter_constraints,
+        "likelihood": [StrOptions(set(LIKELIHOODS)), Likelihood],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "kl_schedule": [StrOptions(set(KL_SCHEDULES)), callable],
+        "n_mc_samples": [Interval(Integral, 1, None, closed="left")],
+        "prior": [None, HasMethods(["fit", "score_samples", "sample"])],
+        "gradient_balance": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        likelihood: str | Likelihood = "gaussian",
+        beta: float = 1.0,
+        kl_schedule: str | Schedule = "constant",
+        n_mc_samples: int = 1,
+        prior: Any = None,
+        gradient_balance: bool = False,
+        variance_mode: str = "optimal",
+        covariance_type: str = "spherical",
+        scale: float | ArrayLike = 1.0,
+        min_scale: float | str = "auto",
+        network: str | Network = "mlp",
+        hidden_layer_sizes: int | ArrayLike = (64,),
+        activation: str = "relu",
+        init: str = "pca",
+        n_init: int = 1,
+        batch_size: int | str = "auto",
+        max_iter: int = 100,
+        learning_rate_init: float = 5e-3,
+        alpha: float = 1.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        shuffle: bool = True,
+        warm_start: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | int = 0,
+    ) -> None:
+        super().__init__(
+            n_components,
+            variance_mode=variance_mode,
+            covariance_type=covariance_type,
+            scale=scale,
+            min_scale=min_scale,
+            network=network,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            init=init,
+            n_init=n_init,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            learning_rate_init=learning_rate_init,
+            alpha=alpha,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            shuffle=shuffle,
+            warm_start=warm_start,
+            device=device,
+            precision=precision,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.likelihood = likelihood
+        self.beta = beta
+        self.kl_schedule = kl_schedule
+        self.n_mc_samples = n_mc_samples
+        self.prior = prior
+        self.gradient_balance = gradient_balance
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        check_schedule(self.kl_schedule)
+        check_prior(self.prior)
+
+    def _make_likelihood(self) -> Likelihood:
+        return make_likelihood(self.likelihood)
+
+    def _make_objective(self) -> ELBO:
+        return ELBO(self.beta, self.kl_schedule, self.n_mc_samples)
+
+    def _extra_fitted_attributes(self, problem: FitProblem | None) -> dict[str, Any]:
+        if problem is None or self.prior is None:
+            return {"prior_": None}
+        prior = fit_prior(
+            self.prior,
+            problem.module,
+            self._make_objective(),
+            problem.rows,
+            problem.standardization,
+            problem.random_state,
+        )
+        return {"prior_": prior}
+
+    def _fitted_objective(self) -> ELBO:
+        ratio = None if self.prior_ is None else partial(log_ratio, self.prior_)
+        # A score depends neither on beta nor on a schedule.
+        return ELBO(1.0, "constant", 1, ratio)
+
+    def posterior(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior q(z|x) of each sample: independent normal components.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        mean, std : ndarray of shape (n_samples, n_components)
+            Mean and standard deviation of each component. The dtype is that of X.
+        """
+        data = self._validate(X)
+        objective = self._fitted_objective()
+        both = self._over_rows(
+            lambda module, y: torch.stack(objective.posterior(module, y), dim=1), data
+        )
+        return both[:, 0], np.exp(both[:, 1])
+
+    def elbo(self, X: ArrayLike) -> np.ndarray:
+        """Evidence lower bound of each sample, the KL term unweighted.
+
+        The same as :meth:`score_samples`, whatever ``beta`` the model was trained with.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        elbo : ndarray of shape (n_samples,)
+            In nats, of data in the units of X: a lower bound of log p(x).
+        """
+        return self.score_samples(X)
+
+    def log_marginal(
+        self,
+        X: ArrayLike,
+        n_samples: int = 128,
+        *,
+        tol: float | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+        return_diagnostics: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, Bunch]:
+        r"""Importance-weighted lower bound of log p(x) of each sample.
+
+        .. math:: \log \frac1K \sum_{k=1}^K \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)},
+            \quad z_k \sim q(z|x)
+
+        with K = `n_samples` (Burda, Grosse and Salakhutdinov 2016, eq. 8). It grows in
+        expectation with K, from the ELBO at K = 1 towards log p(x). The draws are a
+        scrambled Sobol sequence, shifted for each row by an amount that is a function of
+        the row: a row's bound depends on that row alone, and the errors of different rows
+        average out in a mean. A single row's value may lie above log p(x), the more so
+        the fewer draws it has; its expectation never does. Memory does not grow with K.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        n_samples : int, default=128
+            Draws of the code for each row, K.
+
+        tol : float, default=None
+            If given, rows whose estimated `gap` is above it, in nats, are computed again
+            with twice the draws, until none is left or 16384 draws are taken.
+
+        random_state : int, RandomState instance or None, default=0
+            Source of the draws; None takes others at each call.
+
+        return_diagnostics : bool, default=False
+            Whether to say how tight the bounds are.
+
+        Returns
+        -------
+        log_marginal : ndarray of shape (n_samples,)
+            In nats, of data in the units of X.
+
+        diagnostics : Bunch
+            Only with `return_diagnostics=True`; arrays of shape (n_samples,):
+
+            - ``gap``: estimate of log p(x) minus the bound, in nats: half the relative
+              variance of the mean weight, (1/ESS - 1/K) / 2, ESS being the effective
+              number of draws. Above 0.1 it says little more than that K is too small.
+            - ``n_samples``: draws that the row took.
+        """
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        if tol is not None:
+            check_scalar(tol, "tol", Real, min_val=0, include_boundaries="neither")
+        data = self._validate(X)
+        seed = draw_seed(local_random_state(random_state))
+        bound, gap = self._importance_bound(data, n_samples, seed)
+        taken = np.full(len(data), n_samples)
+        while tol is not None and n_samples < _MOST_DRAWS:
+            open_rows = np.flatnonzero(gap > tol)
+            if len(open_rows) == 0:
+                break
+            n_samples = min(2 * n_samples, _MOST_DRAWS)
+            bound[open_rows], gap[open_rows] = self._importance_bound(
+                data[open_rows], n_samples, seed
+            )
+            taken[open_rows] = n_samples
+        if tol is not None and (missed := int((gap > tol).sum())):
+            warn_user(
+                f"The bound of {missed} of {len(gap)} samples is not within tol={tol} of "
+                f"log p(x) with {n_samples} draws, by their own estimate.",
+                ConvergenceWarning,
+            )
+        if return_diagnostics:
+            return bound, Bunch(gap=gap, n_samples=taken)
+        return bound
+
+    def _importance_bound(
+        self, data: np.ndarray, n_samples: int, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the bound with n_samples draws, and its estimated gap, each ``(n,)``."""
+        objective = self._fitted_objective()
+        draws = sobol_normal(n_samples, self.n_components_, seed)[:, None]
+        draws = draws.to(self.device_)
+        both = self._over_rows(
+            lambda module, y: objective.log_marginal(
+                module, y, draws, row_shift(y, self.n_components_, seed)
+            ),
+            data,
+            n_draws=min(n_samples, DRAWS_AT_ONCE),
+        )
+        gap = 0.5 * (1 / both[:, 1] - 1 / n_samples)
+        if n_samples == 1:  # one draw has no estimate of its error
+            gap = np.full_like(gap, np.inf)
+        return self._to_units(both[:, 0], data), gap
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        noise: bool = True,
+    ) -> np.ndarray:
+        """Draw from the model: z from the prior, N(0, I) or `prior_`, then x ~ p(x|z).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of draws.
+
+        random_state : int, RandomState instance or None, default=None
+            Source of the randomness; None draws anew at each call.
+
+        noise : bool, default=True
+            Whether to draw x from the likelihood; else its location is returned.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Draws in the units of the training data, float64.
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        standardization = self._standardization
+        module = self.module_.in_precision(torch.float64, standardization.std_in_units)
+        source = local_random_state(random_state)
+        generator = torch_generator(source, module.device)
+        if self.prior_ is None:
+            z = module.std_in_units.new_empty(n_samples, self.n_components_)
+            z.normal_(generator=generator)
+        else:
+            codes = sample_prior(self.prior_, n_samples, source)
+            z = torch.from_numpy(codes).to(module.std_in_units)
+        with torch.inference_mode():
+            loc, outputs = module.decode(z)
+            if noise:
+                log_scale = module.scale.log_scale(outputs)
+                loc = module.spec.likelihood.sample(loc, log_scale, generator)
+        in_units = loc.cpu().numpy() * standardization.likelihood_unit
+        return in_units + standardization.mean

@@ -1,0 +1,61 @@
+"""Which networks are plain chains of layers, whose derivatives are written out."""
+
+from itertools import pairwise
+
+from torch import nn
+
+from skae._utils.capabilities import Capabilities, ModelPart
+from skae.networks.mlp import ACTIVATIONS
+
+
+def network_capabilities(network: nn.Module) -> Capabilities:
+    """Return the capabilities of a network that a recipe has made.
+
+    A module that derives from :class:`~skae.networks.ModelPart` declares its own. A plain
+    chain of layers has them all, whoever built it. Any other module has none.
+    """
+    if isinstance(network, ModelPart):
+        return network.capabilities
+    if is_chain_of_layers(network):
+        shapes = tuple((name, p.shape) for name, p in network.named_parameters())
+        key = tuple(type(layer) for layer in network.modules()), shapes
+        return Capabilities(has_analytic_gradient=True, is_thread_safe=True, batch_key=key)
+    return Capabilities()
+
+
+def is_chain_of_layers(network: nn.Module) -> bool:
+    """Whether a network is a plain chain of affine maps and built-in activations.
+
+    The chain has at least two affine maps, the first one with a bias, the last one at the
+    end. "Plain" means that there are no hooks, no replaced ``forward`` and no parameter
+    that is used twice.
+    """
+    if type(network) is not nn.Sequential or _has_hooks(network):
+        return False
+    layers = list(network)
+    parameters = [p for layer in layers for p in layer.parameters(recurse=False)]
+    activations = tuple(ACTIVATIONS.values())
+    return (
+        len(parameters) == len({id(p) for p in parameters})
+        and not network._parameters
+        and len(layers) > 1
+        and type(layers[0]) is type(layers[-1]) is nn.Linear
+        and layers[0].bias is not None
+        # An activation overwrites its input, which must be the output of an affine map.
+        and all(
+            type(layer) is nn.Linear
+            or (type(layer) in activations and type(before) is nn.Linear)
+            for before, layer in pairwise(layers)
+        )
+        and not any(map(_has_hooks, layers))
+        and not any("forward" in vars(part) for part in [network, *layers])
+    )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )

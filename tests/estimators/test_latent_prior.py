@@ -1,0 +1,239 @@
+"""A density of the codes in place of the standard normal."""
+
+import pickle
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+from sklearn.base import BaseEstimator, clone
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KernelDensity
+
+from skae import VariationalAutoencoder
+from tests.callbacks import Callback
+
+
+class StandardNormal(BaseEstimator):
+    """The prior that there is without another one."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def score_samples(self, X):
+        return multivariate_normal(np.zeros(X.shape[1])).logpdf(X).reshape(-1)
+
+    def sample(self, n_samples, random_state=None):
+        return np.random.RandomState(random_state).standard_normal((n_samples, 2))
+
+
+class Failing(StandardNormal):
+    """A density that cannot be fitted."""
+
+    def fit(self, X, y=None):
+        raise ArithmeticError("no density today")
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Four clusters on a plane in five dimensions, and others of the same kind."""
+    Z, _ = make_blobs(600, centers=4, n_features=2, cluster_std=0.4, random_state=3)
+    rng = np.random.RandomState(0)
+    X = Z @ rng.standard_normal((2, 5)) + 0.3 * rng.standard_normal((600, 5))
+    return X[:400], X[400:]
+
+
+def vae(prior, **parameters):
+    return VariationalAutoencoder(
+        2, prior=prior, **{"max_iter": 20, "random_state": 0} | parameters
+    )
+
+
+def exact_marginal(model, X):
+    """Log-density of a linear model whose prior is a mixture: itself a mixture."""
+    module = model.module_.double()
+    decode = module.linear_decoder
+    unit, mean = model._standardization.likelihood_unit, model._standardization.mean
+    gain = (module.loc_gain.numpy() * unit)[:, None]
+    W, b = gain * decode.weight.numpy(), gain[:, 0] * decode.bias.numpy() + mean
+    prior = model.prior_
+    terms = [
+        np.log(weight)
+        + multivariate_normal(
+            W @ loc + b, W @ S @ W.T + model.scale_**2 * np.eye(len(b))
+        ).logpdf(X)
+        for weight, loc, S in zip(
+            prior.weights_, prior.means_, prior.covariances_, strict=True
+        )
+    ]
+    return logsumexp(terms, axis=0)
+
+
+def test_the_standard_normal_changes_nothing(blobs):
+    X, X_test = blobs
+    plain, same = vae(None).fit(X), vae(StandardNormal()).fit(X)
+    assert plain.prior_ is None
+    assert isinstance(same.prior_, StandardNormal)
+    assert_array_equal(plain.transform(X), same.transform(X))
+    assert_allclose(plain.score_samples(X_test), same.score_samples(X_test), atol=1e-9)
+    assert_allclose(plain.log_marginal(X_test), same.log_marginal(X_test), atol=1e-9)
+
+
+@pytest.mark.parametrize("n_components", [1, 4])
+def test_bounds_of_a_linear_model_reach_the_exact_marginal(blobs, n_components):
+    """Its marginal is a mixture of as many Gaussians as the prior."""
+    X, X_test = blobs
+    model = vae(GaussianMixture(n_components, random_state=0), hidden_layer_sizes=()).fit(X)
+    exact = exact_marginal(model, X_test)
+    bound = model.log_marginal(X_test, 4096)
+    assert_allclose(bound, exact, atol=0.02)
+    assert_allclose(bound.mean(), exact.mean(), atol=1e-3)
+    elbo = model.score_samples(X_test)
+    assert elbo.mean() < exact.mean()
+    assert (elbo < exact + 0.05).all()
+
+
+def test_a_mixture_is_worth_it_on_clusters(blobs):
+    X, X_test = blobs
+    plain, mixture = vae(None).fit(X), vae(GaussianMixture(4, random_state=0)).fit(X)
+    assert mixture.score(X_test) > plain.score(X_test) + 0.5
+    assert mixture.log_marginal(X_test).mean() > plain.log_marginal(X_test).mean() + 0.5
+    # Training is the same.
+    assert_array_equal(plain.loss_curve_, mixture.loss_curve_)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        GaussianMixture(4),
+        GaussianMixture(4, covariance_type="diag", random_state=1),
+        BayesianGaussianMixture(n_components=6, max_iter=300),
+        KernelDensity(bandwidth=0.2),
+    ],
+)
+def test_samples_come_from_the_prior(blobs, prior):
+    """Their mean, their covariance, and the clusters, in random order."""
+    X, _ = blobs
+    model = vae(prior, hidden_layer_sizes=()).fit(X)
+    samples = model.sample(1000, random_state=0)
+    assert_array_equal(samples, model.sample(1000, random_state=0))
+    assert not np.array_equal(samples, model.sample(1000, random_state=1))
+    spread = X.std(axis=0)
+    assert_allclose(samples.mean(axis=0), X.mean(axis=0), atol=0.1 * spread.max())
+    assert_allclose(np.cov(samples.T), np.cov(X.T), atol=0.15 * spread.max() ** 2)
+    # A plain normal puts samples between the clusters: the score of those is worse.
+    plain = vae(None, hidden_layer_sizes=()).fit(X).sample(1000, random_state=0)
+    assert model.score(samples[:100]) > model.score(plain[:100]) + 0.5
+    # Sorted by component, the halves would differ.
+    halves = samples[:500].mean(axis=0) - samples[500:].mean(axis=0)
+    assert (np.abs(halves) < 0.15 * spread).all()
+
+
+def test_is_an_estimator_within_an_estimator(blobs):
+    """Clones, pickles, and searches over the prior's own parameters."""
+    X, X_test = blobs
+    model = vae(GaussianMixture(2))
+    search = GridSearchCV(model, {"prior__n_components": [1, 4]}, cv=3).fit(X)
+    assert search.best_params_ == {"prior__n_components": 4}
+    assert not hasattr(model.prior, "weights_")
+    best = search.best_estimator_
+    again = pickle.loads(pickle.dumps(best))
+    assert_array_equal(best.score_samples(X_test), again.score_samples(X_test))
+    assert_array_equal(best.sample(5, 0), again.sample(5, 0))
+    refitted = clone(best).fit(X)
+    assert_array_equal(best.score_samples(X_test), refitted.score_samples(X_test))
+
+
+def test_a_weight_is_as_many_copies(blobs):
+    X, X_test = blobs[0][:60], blobs[1]
+    weight = np.random.RandomState(0).randint(0, 4, len(X))
+    model = vae(GaussianMixture(3))
+    weighted = clone(model).fit(X, sample_weight=weight)
+    repeated = clone(model).fit(np.repeat(X, weight, axis=0))
+    assert_allclose(
+        weighted.score_samples(X_test), repeated.score_samples(X_test), rtol=1e-9
+    )
+
+
+def test_a_row_has_its_score_alone(blobs):
+    X, X_test = blobs
+    model = vae(GaussianMixture(4)).fit(X)
+    together = model.score_samples(X_test)
+    alone = [model.score_samples(row[None])[0] for row in X_test[:5]]
+    assert_allclose(together[:5], alone, rtol=1e-9)
+
+
+class NoEstimator:
+    """It has the methods, but cannot be cloned."""
+
+    fit = score_samples = sample = StandardNormal.fit
+
+
+def test_what_cannot_be_cloned_is_refused_before_training(blobs, monkeypatch):
+    monkeypatch.delattr("skae.estimators.base.fit_together")
+    with pytest.raises(TypeError, match="prior cannot be used: Cannot clone"):
+        vae(NoEstimator()).fit(blobs[0])
+
+
+def test_a_prior_without_samples_is_noticed_by_fit(blobs):
+    with pytest.warns(ConvergenceWarning, match="NotImplementedError"):
+        model = vae(KernelDensity(kernel="exponential")).fit(blobs[0])
+    assert model.sample(2, random_state=0).shape == (2, 5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_of_extreme_rows(blobs):
+    model = vae(GaussianMixture(4, random_state=0)).fit(blobs[0])
+    far = blobs[1][:2] * 1e6
+    assert np.isfinite(model.score_samples(far)).all()
+    assert (model.score_samples(far * 1e194) == -np.inf).all()
+
+
+def test_a_prior_that_fails_loses_no_training(blobs):
+    X, X_test = blobs
+    with pytest.warns(ConvergenceWarning, match="no density today") as caught:
+        model = vae(Failing()).fit(X)
+    assert caught[0].filename == __file__
+    assert model.prior_ is None
+    assert_allclose(model.score(X_test), vae(None).fit(X).score(X_test))
+
+
+@pytest.mark.parametrize(
+    "prior",
+    ["mixture", 3, GaussianMixture, GaussianMixture(0), KernelDensity(bandwidth=-1)],
+)
+def test_what_is_no_density_is_refused(blobs, prior):
+    with pytest.raises((ValueError, TypeError), match=r"prior|Mixture|bandwidth"):
+        vae(prior).fit(blobs[0])
+
+
+def test_rows_beyond_all_numbers_have_scores(blobs):
+    """They are what they are without a prior: nothing that raises."""
+    far = np.full((2, 5), 3e38, dtype=np.float32)
+    model = vae(GaussianMixture(4, random_state=0)).fit(blobs[0].astype(np.float32))
+    plain = vae(None).fit(blobs[0].astype(np.float32))
+    assert_array_equal(model.score_samples(far), plain.score_samples(far))
+
+
+class Onlooker(Callback):
+    """A callback that asks the model in training for its prior."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name == "epoch":
+            self.seen.append(fitted_estimator.prior_)
+        return False
+
+
+def test_callbacks_hear_of_no_earlier_prior(blobs):
+    onlooker = Onlooker()
+    model = vae(GaussianMixture(2), max_iter=2).fit(blobs[0])
+    model.set_callbacks(onlooker).fit(blobs[0])
+    assert onlooker.seen == [None, None]
+    assert model.prior_ is not None
