@@ -19,7 +19,7 @@ from skae.engine.step import make_step
 from skae.model_selection import BatchedGridSearchCV
 from skae.scales import legal_combinations
 from tests.engine.test_step import FITS, OBJECTIVES, N, batch, make_module
-from tests.estimators.test_callbacks import answers, weights
+from tests.helpers import answers, weights
 from tests.surroundings import nothing_global_changes
 
 needs_gpu = pytest.mark.skipif(
