@@ -19,8 +19,8 @@ from skae._engine.step import make_step
 from skae.model_selection import BatchedGridSearchCV
 from skae.scales import legal_combinations
 from tests.engine.test_step import FITS, OBJECTIVES, N, batch, make_module
+from tests.helpers import answers, weights
 from tests.surroundings import nothing_global_changes
-from tests.test_estimators import answers, weights
 
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a GPU that torch can use"

@@ -1,0 +1,164 @@
+"""Callbacks of scikit-learn, interruptions and progress bars."""
+
+import pickle
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.callback import ProgressBar
+from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skae import GaussianAutoencoder, VariationalAutoencoder
+from tests.helpers import (
+    Recording,
+    answers,
+    assert_finite,
+    assert_same_answers,
+    every_estimator,
+    weights,
+)
+
+
+@every_estimator
+def test_callback_sees_every_epoch(estimator, X):
+    """Begin and end of each, in order, with a model that scores and stays as it is.
+
+    (The model that a fit returns need not be the last: it may be the start.)
+    """
+    seen = Recording()
+    model = estimator(max_iter=5, learning_rate_init=0.01, random_state=0)
+    weight = np.linspace(1, 2, 120)
+    model.set_callbacks(seen).fit(X, sample_weight=weight)
+    assert (seen.n_setups, seen.n_teardowns) == (1, 1)
+    assert seen.begun == [0, 1, 2, 3, 4]
+    assert seen.tasks == [("epoch", i) for i in range(5)] + [("fit", 0)]
+    for metadata in seen.metadata:
+        np.testing.assert_array_equal(metadata["sample_weight"], weight)
+    # Each snapshot is its own model, and the last one is what the fit returns.
+    codes = [snapshot.transform(X) for snapshot in seen.fitted]
+    assert all(np.isfinite(snapshot.score(X)) for snapshot in seen.fitted)
+    for one, other in pairwise(codes[:5]):
+        assert not np.array_equal(one, other)
+    assert_same_answers(seen.fitted[5], model, X)
+    # More training leaves them alone, and they go into pickles like any model.
+    before = [answers(snapshot, X) for snapshot in seen.fitted[:5]]
+    model.set_callbacks().set_params(warm_start=True).fit(X)
+    for snapshot, said in zip(seen.fitted, before, strict=False):
+        for name, value in answers(snapshot, X).items():
+            np.testing.assert_array_equal(value, said[name])
+    snapshot = seen.fitted[1].set_callbacks()
+    assert_same_answers(pickle.loads(pickle.dumps(snapshot)), snapshot, X)
+
+
+def test_snapshot_is_that_of_a_fit_that_stopped_there(X):
+    """Stopped after two epochs, a fit is what the callback saw after two epochs."""
+    seen = Recording()
+    parameters = {"max_iter": 5, "learning_rate_init": 0.01, "random_state": 0}
+    GaussianAutoencoder(**parameters).set_callbacks(seen).fit(X)
+    stopped = GaussianAutoencoder(**parameters)
+    stopped.set_callbacks(Recording(stop_after=2)).fit(X)
+    np.testing.assert_array_equal(seen.fitted[1].transform(X), stopped.transform(X))
+    # Its scale is the running one, so that it scores nearly as the finished model does.
+    assert seen.fitted[1].score(X) == pytest.approx(stopped.score(X), abs=0.2)
+
+
+@every_estimator
+def test_callback_stops(estimator, X):
+    """After three epochs of many, with everything of that length."""
+    model = estimator(max_iter=50, random_state=0)
+    model.set_callbacks(Recording(stop_after=3)).fit(X, X_val=X)
+    assert model.n_iter_ == 3
+    assert len(model.loss_curve_) == 3
+    assert {len(values) for values in model.history_.values()} == {3}
+    assert_finite(model, X)
+
+
+@every_estimator
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_interrupt_leaves_a_model(estimator, early_stopping, X):
+    """Ctrl-C amid an epoch: a warning, and the model of the last whole epoch."""
+    parameters = {"max_iter": 9, "random_state": 0, "early_stopping": early_stopping}
+    interrupt = Recording(raise_at_begin=(4, KeyboardInterrupt()))
+    model = estimator(**parameters).set_callbacks(interrupt)
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        model.fit(X)
+    stopped = estimator(**parameters).set_callbacks(Recording(stop_after=3)).fit(X)
+    assert weights(model) == weights(stopped)
+    assert model.n_iter_ == 3
+    assert_finite(model, X)
+    assert interrupt.n_teardowns == 1
+
+
+@every_estimator
+@pytest.mark.parametrize("where", ["raise_at_begin", "raise_at_end"])
+def test_interrupt_in_the_first_epoch(estimator, where, X):
+    """Even then there is a model: PCA, as good as scikit-learn's."""
+    model = estimator(max_iter=9, random_state=0, hidden_layer_sizes=())
+    model.set_callbacks(Recording(**{where: (1, KeyboardInterrupt())}))
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        model.fit(X)
+    assert model.n_iter_ == len(model.loss_curve_) == (where == "raise_at_end")
+    assert {len(values) for values in model.history_.values()} == {model.n_iter_}
+    assert_finite(model, X)
+    if estimator is VariationalAutoencoder:
+        assert model.score(X) > PCA(2).fit(X).score(X) - 0.05
+
+
+def test_interrupted_continuation_keeps_its_history(X):
+    """A warm start that is interrupted at once adds nothing and loses nothing."""
+    model = VariationalAutoencoder(max_iter=3, warm_start=True, random_state=0).fit(X)
+    before = {name: values.copy() for name, values in model.history_.items()}
+    model.set_callbacks(Recording(raise_at_begin=(1, KeyboardInterrupt())))
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        model.fit(X)
+    assert model.history_.keys() == before.keys()
+    for name, values in before.items():
+        np.testing.assert_array_equal(model.history_[name], values)
+
+
+@every_estimator
+def test_error_in_a_callback_gets_out(estimator, X):
+    """A first fit leaves nothing, a second one leaves the first."""
+    broken = Recording(raise_at_end=(2, ZeroDivisionError("of the callback")))
+    model = estimator(max_iter=5, random_state=0).set_callbacks(broken)
+    with pytest.raises(ZeroDivisionError, match="of the callback"):
+        model.fit(X)
+    assert broken.n_teardowns == 1
+    assert not hasattr(model, "module_")
+    model.set_callbacks().fit(X)
+    said = answers(model, X)
+    with pytest.raises(ZeroDivisionError, match="of the callback"):
+        model.set_callbacks(broken).fit(X[:40])
+    for name, value in answers(model, X).items():
+        np.testing.assert_array_equal(value, said[name])
+
+
+@every_estimator
+def test_progress_bar(estimator, X, capsys, monkeypatch):
+    """scikit-learn's own, alone, under a Pipeline and under a search; each bar is full."""
+    monkeypatch.setenv("COLUMNS", "200")
+    model = estimator(max_iter=4, random_state=0)
+    plain = weights(clone(model).fit(X))
+
+    def shown():
+        out = capsys.readouterr().out
+        assert "100%" in out
+        assert not re.search(r"\b\d{1,2}%", out)
+        return out
+
+    bar = ProgressBar(max_propagation_depth=None)
+    assert weights(clone(model).set_callbacks(bar).fit(X)) == plain
+    assert f"{estimator.__name__} - fit" in shown()
+
+    pipeline = make_pipeline(StandardScaler(), clone(model)).set_callbacks(bar).fit(X)
+    assert re.search(rf"Pipeline .*\| {estimator.__name__} - fit", shown())
+    assert pipeline[-1].n_iter_ == 4
+
+    search = GridSearchCV(clone(model), {"n_components": [1, 2]}, cv=2)
+    search.set_callbacks(bar).fit(X)
+    assert len(re.findall(rf"\| {estimator.__name__} - fit", shown())) >= 5

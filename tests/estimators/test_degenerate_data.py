@@ -1,0 +1,136 @@
+"""Small, constant and extreme data."""
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from tests.helpers import (
+    FLOOR,
+    assert_finite,
+    every_estimator,
+    every_model,
+    ignore_floor,
+    models_of,
+)
+
+
+def one_sample(X):
+    return X[:1]
+
+
+def two_samples(X):
+    return X[:2]
+
+
+def one_feature(X):
+    return X[:, :1]
+
+
+def fewer_samples_than_features(X):
+    return X[:5]
+
+
+def constant_columns(X):
+    return np.column_stack([X[:, :4], np.full(len(X), 3.0), np.zeros(len(X))])
+
+
+def all_columns_constant(X):
+    return np.tile(X[0], (len(X), 1))
+
+
+def equal_rows(X):
+    return np.repeat(X[:3], 40, axis=0)
+
+
+def equal_columns(X):
+    return np.column_stack([X[:, 0]] * 6)
+
+
+def whole_numbers(X):
+    return np.round(X)
+
+
+def huge_offset(X):
+    return X + 1e9
+
+
+def many_zeros(X):
+    return np.where(np.abs(X) < 4, 0.0, X)
+
+
+DEGENERATE = [
+    one_sample,
+    two_samples,
+    one_feature,
+    fewer_samples_than_features,
+    constant_columns,
+    all_columns_constant,
+    equal_rows,
+    equal_columns,
+    whole_numbers,
+    huge_offset,
+    many_zeros,
+]
+
+
+@ignore_floor
+@every_model
+@pytest.mark.parametrize("data", DEGENERATE, ids=lambda data: data.__name__)
+def test_degenerate_data_give_finite_scores(
+    data, likelihood, variance_mode, covariance_type, X
+):
+    """Finite on the data themselves, and on rows that vary where training did not."""
+    parameters = {
+        "variance_mode": variance_mode,
+        "covariance_type": covariance_type,
+        "max_iter": 3,
+        "random_state": 0,
+    }
+    train = data(X)
+    varied = X[:, : train.shape[1]] + train[:1]
+    for model in models_of(likelihood, **parameters):
+        for n_components in (2, 8):
+            model.set_params(n_components=n_components).fit(train)
+            assert_finite(model, train)
+            assert_finite(model, varied)
+            single = varied.astype(np.float32)
+            assert np.isfinite(model.score_samples(single)).all()
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    "data", [one_sample, all_columns_constant, two_samples], ids=lambda data: data.__name__
+)
+def test_floor_warns(estimator, data, X):
+    """Where nothing is left over but the floor, a warning says what it is."""
+    with pytest.warns(ConvergenceWarning, match=FLOOR):
+        model = estimator(2, max_iter=3, random_state=0).fit(data(X))
+    assert_finite(model, X)
+
+
+@pytest.mark.parametrize("variance_mode", ["optimal", "learned", "predicted"])
+@every_estimator
+def test_floor_warning_names_constant_columns(estimator, variance_mode, X):
+    """With a scale for each feature, those at the floor and no others."""
+    model = estimator(
+        variance_mode=variance_mode, covariance_type="diag", max_iter=3, random_state=0
+    )
+    X = constant_columns(X)
+    with pytest.warns(ConvergenceWarning, match=r"2 of 6 features \(columns 4, 5\)"):
+        model.fit(X)
+    assert_finite(model, X)
+    # One scale for all has no such trouble: the other columns keep it up.
+    model.set_params(covariance_type="spherical").fit(X)
+    assert_finite(model, X)
+
+
+@pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
+@every_estimator
+def test_far_away_rows_score_finite(estimator, covariance_type, X):
+    """A row a million deviations off is unlikely, not impossible; the farther, the less."""
+    model = estimator(covariance_type=covariance_type, max_iter=5, random_state=0).fit(X)
+    offset = np.linspace(-1, 1, 6) * X.std(axis=0)
+    scores = [model.score(X + far * offset) for far in (0, 1e2, 1e4, 1e6)]
+    assert np.isfinite(scores).all()
+    assert (np.diff(scores) < 0).all()
+    assert np.isfinite(model.score_samples((X + 1e4 * offset).astype(np.float32))).all()

@@ -1,0 +1,115 @@
+"""Copies, pickles and clones of fitted estimators."""
+
+import copy
+import pickle
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from skae import VariationalAutoencoder
+from skae.networks import MLP
+from tests.helpers import answers, assert_same_answers, weights
+
+
+def through_joblib(model, tmp_path):
+    joblib.dump(model, tmp_path / "model.joblib")
+    return joblib.load(tmp_path / "model.joblib")
+
+
+def through_a_memory_map(model, tmp_path):
+    joblib.dump(model, tmp_path / "model.joblib")
+    return joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [
+        lambda model, _: pickle.loads(pickle.dumps(model)),
+        lambda model, _: pickle.loads(pickle.dumps(model, protocol=2)),
+        lambda model, _: copy.copy(model),
+        lambda model, _: copy.deepcopy(model),
+        through_joblib,
+        through_a_memory_map,
+    ],
+    ids=["pickle", "pickle 2", "copy", "deepcopy", "joblib", "joblib mmap"],
+)
+def test_duplicates(fitted, duplicate, X, tmp_path):
+    """They say the same, and go their own way when refitted."""
+    expected = answers(fitted, X)
+    other = duplicate(fitted, tmp_path)
+    assert_same_answers(fitted, other, X)
+    assert weights(fitted) == weights(other)
+    assert other.get_params().keys() == fitted.get_params().keys()
+    assert other.history_.keys() == fitted.history_.keys()
+    assert other.n_iter_ == 3
+    assert other.scale_ is fitted.scale_ or np.array_equal(other.scale_, fitted.scale_)
+    assert not any(p.requires_grad for p in other.module_.parameters())
+    other.set_params(random_state=1, warm_start=True).fit(X[:50])
+    assert not np.array_equal(other.transform(X), expected["transform"])
+    for name, value in answers(fitted, X).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def walk(value, path="state"):
+    """All objects inside a state, with the way to each."""
+    yield path, value
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from walk(inner, f"{path}[{key!r}]")
+    elif isinstance(value, (list, tuple, set)):
+        for i, inner in enumerate(value):
+            yield from walk(inner, f"{path}[{i}]")
+    elif hasattr(value, "__getstate__") and not isinstance(value, (np.ndarray, type)):
+        inner = value.__getstate__() if type(value).__module__.startswith("skae") else None
+        if inner:
+            yield from walk(inner, f"{path}.{type(value).__name__}")
+
+
+def test_state_is_numpy(fitted):
+    """No torch object in a pickle: nothing of a device, nor of torch's own format."""
+    arrays = 0
+    for path, value in walk(fitted.__getstate__()):
+        assert not type(value).__module__.startswith("torch"), path
+        arrays += isinstance(value, np.ndarray)
+    # The walk went as far as the weights: as many arrays at least as the module has.
+    assert arrays >= len(fitted.module_.state_dict())
+    assert b"torch" not in pickle.dumps(fitted)
+
+
+def test_state_of_a_gpu_loads_without_one(fitted, X, monkeypatch):
+    """It comes to the CPU, and says the same."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    state = fitted.__getstate__()
+    state["device_"] = "cuda:0"
+    state["device"] = "cuda"
+    loaded = type(fitted).__new__(type(fitted))
+    loaded.__setstate__(state)
+    assert loaded.device_ == "cpu"
+    assert {t.device.type for t in loaded.module_.state_dict().values()} == {"cpu"}
+    assert_same_answers(fitted, loaded, X)
+
+
+def test_clone_forgets_the_fit(fitted):
+    """Parameters go along, by value; what was fitted does not."""
+    fresh = clone(fitted)
+    assert repr(fresh) == repr(fitted)
+    assert not [name for name in vars(fresh) if name.endswith("_")]
+    assert not hasattr(fresh, "module_")
+    if not isinstance(fitted.network, str):
+        assert fresh.network is not fitted.network
+
+
+def test_fit_leaves_the_network_parameter_alone(X):
+    """The recipe that the user gives stays as it is; a fit works on a copy."""
+    network = MLP((5,))
+    model = VariationalAutoencoder(network=network, max_iter=2, random_state=0).fit(X)
+    assert model.network is network
+    assert vars(network) == {"hidden_layer_sizes": (5,), "activation": "relu"}
+    before = answers(model, X)
+    network.set_params(hidden_layer_sizes=(7,))
+    pickle.loads(pickle.dumps(model))
+    for name, value in answers(pickle.loads(pickle.dumps(model)), X).items():
+        np.testing.assert_array_equal(value, before[name])

@@ -1,0 +1,47 @@
+"""Equal fits from equal random states, and the order of rows."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from tests.helpers import assert_same_answers, every_estimator, weights
+
+
+@every_estimator
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_same_random_state_same_fit(estimator, early_stopping, X):
+    """To the bit, for an int and for instances in the same state."""
+
+    def fit(random_state):
+        return estimator(
+            max_iter=5,
+            batch_size=32,
+            early_stopping=early_stopping,
+            random_state=random_state,
+        ).fit(X)
+
+    fits = [fit(0), fit(0), fit(np.random.RandomState(0)), fit(np.random.RandomState(0))]
+    for other in fits[1:]:
+        assert weights(fits[0]) == weights(other)
+        assert fits[0].loss_curve_ == other.loss_curve_
+        assert_same_answers(fits[0], other, X)
+    state = np.random.RandomState(0)
+    for other in (fit(1), fit(None), (fit(state), fit(state))[1]):
+        assert fits[0].loss_curve_ != other.loss_curve_
+    again = fits[0]
+    before = weights(again)
+    assert weights(again.fit(X)) == before
+
+
+@every_estimator
+def test_order_of_rows(estimator, X):
+    """With `shuffle=True` it does not matter at all; without, rows come as they stand."""
+    order = np.random.default_rng(0).permutation(len(X))
+    for shuffle in (True, False):
+        model = estimator(max_iter=5, batch_size=16, shuffle=shuffle, random_state=0)
+        same = weights(clone(model).fit(X)) == weights(clone(model).fit(X[order]))
+        assert same == shuffle
+        # Nor does the order in memory.
+        assert weights(clone(model).fit(X)) == weights(
+            clone(model).fit(np.asfortranarray(X))
+        )

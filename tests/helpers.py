@@ -1,0 +1,115 @@
+"""What several test files share: parametrisations, comparisons and a callback."""
+
+import numpy as np
+import pytest
+import torch
+
+from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae.scales import legal_combinations
+
+ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
+every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
+every_model = pytest.mark.parametrize(
+    ("likelihood", "variance_mode", "covariance_type"), legal_combinations()
+)
+ignore_floor = pytest.mark.filterwarnings(
+    "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
+)
+ignore_divergence = pytest.mark.filterwarnings(
+    "ignore:Training diverged:sklearn.exceptions.ConvergenceWarning"
+)
+FLOOR = "floor min_scale.*Set min_scale to the precision"
+
+
+def weights(model):
+    """All parameters and buffers of a fitted model, as bytes."""
+    state = model.module_.state_dict()
+    return {name: tensor.cpu().numpy().tobytes() for name, tensor in state.items()}
+
+
+def answers(model, X):
+    """Everything that a fitted model says of X, by method."""
+    said = {
+        "transform": model.transform(X),
+        "reconstruct": model.reconstruct(X),
+        "score_samples": model.score_samples(X),
+    }
+    said["inverse_transform"] = model.inverse_transform(said["transform"])
+    if isinstance(model, VariationalAutoencoder):
+        said["mean"], said["std"] = model.posterior(X)
+        said["log_marginal"] = model.log_marginal(X, n_samples=8)
+        said["sample"] = model.sample(20, random_state=0)
+    return said
+
+
+def assert_same_answers(one, other, X):
+    """Two models that cannot be told apart."""
+    mine, theirs = answers(one, X), answers(other, X)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+def assert_finite(model, X):
+    """No NaN and no infinity in a model, nor in what it says of X."""
+    for name, tensor in model.module_.state_dict().items():
+        assert torch.isfinite(tensor).all(), name
+    for name, value in answers(model, X).items():
+        assert np.isfinite(value).all(), name
+    assert np.isfinite(model.loss_curve_).all()
+    assert np.isfinite(model.score(X))
+
+
+def models_of(likelihood, **parameters):
+    """The variational model with a likelihood, and the deterministic one if there is."""
+    models = [VariationalAutoencoder(likelihood=likelihood, **parameters)]
+    deterministic = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
+    if likelihood in deterministic:
+        models.append(deterministic[likelihood](**parameters))
+    return models
+
+
+class Recording:
+    """A callback that keeps what it is told, and does something at chosen epochs.
+
+    Parameters
+    ----------
+    stop_after : int, default=None
+        Ask for a stop at the end of this epoch, counted from 1.
+    raise_at_end, raise_at_begin : (int, Exception), default=None
+        Raise this at the end, or the beginning, of this epoch.
+    """
+
+    def __init__(self, stop_after=None, raise_at_end=None, raise_at_begin=None):
+        self.stop_after = stop_after
+        self.raise_at_end = raise_at_end
+        self.raise_at_begin = raise_at_begin
+        self.begun, self.fitted, self.tasks, self.metadata = [], [], [], []
+        self.n_setups = self.n_teardowns = 0
+
+    def setup(self, estimator, context):
+        self.n_setups += 1
+        assert context.parent is None
+        assert context.max_subtasks == estimator.max_iter
+
+    def teardown(self, estimator, context):
+        self.n_teardowns += 1
+
+    def on_fit_task_begin(self, estimator, context, *, X=None):
+        if context.parent is None:
+            return
+        self.begun.append(context.task_id)
+        if self.raise_at_begin and len(self.begun) == self.raise_at_begin[0]:
+            raise self.raise_at_begin[1]
+
+    def on_fit_task_end(
+        self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None
+    ):
+        self.tasks.append((context.task_name, context.task_id))
+        self.fitted.append(fitted_estimator)
+        self.metadata.append(metadata)
+        if context.parent is None:
+            return False
+        if self.raise_at_end and context.task_id + 1 == self.raise_at_end[0]:
+            raise self.raise_at_end[1]
+        return context.task_id + 1 == self.stop_after
