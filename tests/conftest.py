@@ -12,7 +12,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from skae import _fit
+from skae._fitting import trainer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,11 +51,11 @@ def interrupts():
 def counted(monkeypatch):
     """Numbers of models that were trained side by side."""
     sizes = []
-    original = _fit.train_side_by_side
+    original = trainer.train_side_by_side
 
     def train_side_by_side(jobs, interrupted):
         sizes.append(len(jobs))
         return original(jobs, interrupted)
 
-    monkeypatch.setattr(_fit, "fit_modules", train_side_by_side)
+    monkeypatch.setattr(trainer, "train_side_by_side", train_side_by_side)
     return sizes

@@ -19,9 +19,9 @@ import torch
 from sklearn.decomposition import PCA
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
-from skae._module import Spec
-from skae._fitting.initialization import build_module
 from skae._data.standardization import Standardization
+from skae._fitting.initialization import build_module
+from skae._module import Spec
 from skae.likelihoods import GaussianLikelihood, LaplaceLikelihood, make_likelihood
 from skae.networks import MLP
 from skae.objectives import ELBO
@@ -570,7 +570,9 @@ def test_best_variance_of_a_vae_has_the_decoders():
 
     def score(log_scale):
         other = copy.deepcopy(vae)
-        other.module_.scale.value.fill_(log_scale - math.log(vae._standardization.likelihood_unit[0]))
+        other.module_.scale.value.fill_(
+            log_scale - math.log(vae._standardization.likelihood_unit[0])
+        )
         return other.score(X)
 
     def expected(log_scale):

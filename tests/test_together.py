@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from skae._fit import in_parts
+from skae._together import compute, fit_together, once, run_together
 
 from skae import (
     GaussianAutoencoder,
@@ -23,8 +25,6 @@ from skae import (
     _threads,
     _together,
 )
-from skae._fit import in_parts
-from skae._together import compute, fit_together, once, run_together
 from skae.model_selection import BatchedGridSearchCV
 from tests.callbacks import Callback
 

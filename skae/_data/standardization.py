@@ -137,8 +137,8 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     constant = std <= rounding
     typical = float(np.sqrt(np.mean(variance[~constant]))) if not constant.all() else 1.0
     std[constant] = typical
-    unit = std if covariance_type == "diag" else np.full_like(std, typical)
-    return Standardization(mean, std, unit, _resolution(rows, constant, rounding, typical))
+    likelihood_unit = std if covariance_type == "diag" else np.full_like(std, typical)
+    return Standardization(mean, std, likelihood_unit, _resolution(rows, constant, rounding, typical))
 
 
 def _resolution(

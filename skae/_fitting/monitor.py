@@ -9,10 +9,12 @@ from sklearn.callback import CallbackContext
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from skae._data import Rows, Standardization
 from skae._evaluation import SCALE_ROWS, finalize_scale, shared_scale, validation_score
 from skae._fitting.problem import FitProblem, FitResult
+from skae._module import AutoencoderModule
 from skae._optim import CosineSchedule, FlatParameters, Plateau
-from skae.objectives import gradient_balance
+from skae.objectives import Objective, gradient_balance
 
 # Rows and different draws that the balance of the gradients is computed from.
 _BALANCE_ROWS = 512
@@ -67,7 +69,11 @@ class TrainingMonitor:
         self._is_settled = False
         self._start = self._last_good = parameters.get(model)
         self._start_buffers = {k: b.clone() for k, b in problem.module.named_buffers()}
-        self._balance_data = self._choose_balance_data()
+        self._balance_data: tuple[Tensor, Tensor, Tensor] | None = None
+        if options.gradient_balance:
+            self._balance_data = choose_balance_data(
+                problem.module, problem.objective, problem.rows, problem.standardization
+            )
         self._best: Tensor | None = None
         if options.early_stopping and problem.validation is not None:
             # The start, too, may be the best.
@@ -175,27 +181,6 @@ class TrainingMonitor:
             self._restore_best()
             self.schedule.start_cooldown(len(self.epochs), self.plateau.patience)
 
-    def _choose_balance_data(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Choose the rows and draws for the balance of the gradients, the same each time.
-
-        Returns rows ``(n, d)``, row weights ``(n, 1)`` and draws ``(n_draws, n, k)``. No
-        random number is drawn, so that the training does not depend on the measurement.
-        """
-        problem = self.problem
-        if not problem.options.gradient_balance:
-            return None
-        rows, module = problem.rows.subsample(_BALANCE_ROWS), problem.module
-        y = torch.from_numpy(problem.standardization.standardize(rows.block()))
-        row_weight = torch.from_numpy(rows.weight / len(rows))[:, None]
-        # The draws are pairs, z and -z, half the set apart. Each row takes two different
-        # pairs, one for each half of its own draws.
-        draws = problem.objective.draws(module.spec, _BALANCE_DRAWS)
-        half = len(draws) // 2
-        pair = (torch.arange(len(rows)) + torch.tensor([[0], [half // 3]])) % half
-        draws = torch.stack([draws[pair], draws[pair + half]], dim=1).flatten(0, 1)
-        like = module.std_in_units
-        return y.to(like), row_weight.to(like), draws.to(like)
-
     def interrupt(self) -> None:
         """Go back to the last whole epoch, because the user interrupts."""
         self.restore_last_epoch()
@@ -245,6 +230,30 @@ class TrainingMonitor:
         if message := problem.floor_message():
             self.warnings.append((message, ConvergenceWarning))
         return FitResult(self.epochs, loss, warnings=self.warnings)
+
+
+def choose_balance_data(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    standardization: Standardization,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose rows and draws for the balance of the gradients, the same in each epoch.
+
+    Returns rows ``(n, d)``, row weights ``(n, 1)`` and draws ``(n_draws, n, k)``. No random
+    number is drawn, so that the training does not depend on the measurement.
+    """
+    rows = rows.subsample(_BALANCE_ROWS)
+    y = torch.from_numpy(standardization.standardize(rows.block()))
+    row_weight = torch.from_numpy(rows.weight / len(rows))[:, None]
+    # The draws are pairs, z and -z, half the set apart. Each row takes two different
+    # pairs, one for each half of its own draws.
+    draws = objective.draws(module.spec, _BALANCE_DRAWS)
+    half = len(draws) // 2
+    pair = (torch.arange(len(rows)) + torch.tensor([[0], [half // 3]])) % half
+    draws = torch.stack([draws[pair], draws[pair + half]], dim=1).flatten(0, 1)
+    like = module.std_in_units
+    return y.to(like), row_weight.to(like), draws.to(like)
 
 
 def _is_finite(values: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,16 @@ class ModelPart:
     """A part of a model that declares its capabilities.
 
     A part of your own that declares nothing is trained alone and in the caller's thread.
-    To declare more, override one of the three attributes; all have the meaning that
-    :class:`Capabilities` gives them.
+    To declare more, set one of the three attributes in the class; they have the meaning
+    that :class:`Capabilities` gives them. A subclass does not inherit the value True,
+    because a method that it changes may break the promise.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("has_analytic_gradient", "is_thread_safe"):
+            if name not in vars(cls) and getattr(cls, name) is True:
+                setattr(cls, name, False)
 
     @property
     def has_analytic_gradient(self) -> bool:

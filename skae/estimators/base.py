@@ -208,7 +208,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             has NaN, infinities, strings or no samples; before any training.
         """
         self._validate_params()
-        earlier = {k: vars(self)[k] for k in _ATTRIBUTES_OF_X if k in vars(self)}
+        earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
         try:
             # Training needs gradients, whatever mode of torch the caller is in.
             with torch.inference_mode(False), torch.enable_grad():
@@ -216,8 +216,8 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         except BaseException:
             # An earlier fit stays usable.
             for name in _ATTRIBUTES_OF_X:
-                vars(self).pop(name, None)
-            vars(self).update(earlier)
+                self.__dict__.pop(name, None)
+            self.__dict__.update(earlier)
             raise
 
     def _fit(

@@ -268,6 +268,6 @@ def _predicted_scale(model: InferenceMixin, X: ArrayLike) -> np.ndarray:
         return module.scale.log_scale(outputs)
 
     data = model._validate(X)
-    unit = model._standardization.unit
+    unit = model._standardization.likelihood_unit
     scale = np.exp(model._over_rows(log_scale, data).astype(np.float64))
     return scale * (unit if scale.shape[1] == len(unit) else unit[:1])

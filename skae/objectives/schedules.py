@@ -10,13 +10,15 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 
+from skae._utils.capabilities import ModelPart
+
 # From the share of the steps that are done to the factor of beta.
 Schedule = Callable[[float], float]
 # Moments of a training at which a schedule is looked at.
 _MOMENTS = 101
 
 
-class KLSchedule(BaseEstimator, ABC):
+class KLSchedule(ModelPart, BaseEstimator, ABC):
     """What beta is multiplied by in the course of a training.
 
     A schedule is told the share of the steps that are done and not their number, so that
@@ -26,9 +28,6 @@ class KLSchedule(BaseEstimator, ABC):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
-
-    # Whether the schedule may be called in any thread, while others train.
-    is_thread_safe: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, progress: float) -> float:

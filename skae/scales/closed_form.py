@@ -21,8 +21,6 @@ class ClosedFormScale(Scale):
     the closed form over the whole training set. See `Scale`.
     """
 
-    has_analytic_gradient = True
-    is_thread_safe = True
     needs_optimal_scale = True
 
     value: Tensor
@@ -71,6 +69,9 @@ class OptimalScale(ClosedFormScale):
     Daniilidis and Levine 2021, eq. 6).
     """
 
+    has_analytic_gradient = True
+    is_thread_safe = True
+
     def training_log_scale(
         self,
         residual: Tensor,
@@ -90,6 +91,8 @@ class ProfileScale(ClosedFormScale):
     stored scale is the training set's: one that depends on x would be no density.
     """
 
+    has_analytic_gradient = True
+    is_thread_safe = True
     covariance_types: ClassVar[tuple[str, ...]] = ("spherical",)
 
     def training_log_scale(

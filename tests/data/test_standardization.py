@@ -34,7 +34,9 @@ def test_mean_and_deviation_are_numpys(n, dtype, weighted):
     mean, std = moments(X, weight)
     for covariance_type in ("spherical", "diag"):
         standardization = measure(all_rows(X, weight), covariance_type)
-        np.testing.assert_allclose(standardization.mean, mean.astype(float), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            standardization.mean, mean.astype(float), rtol=1e-12, atol=1e-12
+        )
         np.testing.assert_allclose(standardization.std, std.astype(float), rtol=1e-10)
         assert standardization.mean.dtype == standardization.std.dtype == np.float64
 
@@ -57,7 +59,9 @@ def test_an_offset_in_single_precision():
     X = (np.random.default_rng(0).normal(size=(3000, 2)) * 20 + 1e6).astype(np.float32)
     mean, std = moments(X)
     standardization = measure(all_rows(X), "diag")
-    np.testing.assert_allclose(standardization.mean - 1e6, mean.astype(float) - 1e6, rtol=1e-8)
+    np.testing.assert_allclose(
+        standardization.mean - 1e6, mean.astype(float) - 1e6, rtol=1e-8
+    )
     np.testing.assert_allclose(standardization.std, std.astype(float), rtol=1e-10)
 
 
@@ -90,7 +94,9 @@ def test_a_spherical_unit_is_the_root_of_the_mean_variance():
     standardization = measure(all_rows(X), "spherical")
     typical = math.sqrt(X.var(axis=0).mean())
     np.testing.assert_allclose(standardization.likelihood_unit, 3 * [typical], rtol=1e-12)
-    np.testing.assert_allclose(standardization.std_in_units, X.std(axis=0) / typical, rtol=1e-12)
+    np.testing.assert_allclose(
+        standardization.std_in_units, X.std(axis=0) / typical, rtol=1e-12
+    )
     assert standardization.log_det_units == pytest.approx(3 * math.log(typical), rel=1e-12)
 
 
@@ -114,7 +120,9 @@ def test_constant_columns_take_the_others_spread(value, dtype, covariance_type):
     others = [0, 2, 3]
     typical = math.sqrt(X[:, others].astype(float).var(axis=0).mean())
     assert standardization.std[1] == pytest.approx(typical, rel=1e-6)
-    np.testing.assert_allclose(standardization.std[others], X[:, others].std(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        standardization.std[others], X[:, others].std(axis=0), rtol=1e-5
+    )
     assert standardization.mean[1] == pytest.approx(float(dtype(value)), rel=1e-12)
     expected = standardization.std if covariance_type == "diag" else 4 * [typical]
     np.testing.assert_allclose(standardization.likelihood_unit, expected, rtol=1e-6)
@@ -125,7 +133,12 @@ def test_constant_columns_take_the_others_spread(value, dtype, covariance_type):
 def test_when_all_is_constant_the_unit_is_one(X, covariance_type):
     standardization = measure(all_rows(X), covariance_type)
     np.testing.assert_allclose(standardization.mean, X[0], rtol=1e-15)
-    for values in (standardization.std, standardization.likelihood_unit, standardization.std_in_units, standardization.resolution):
+    for values in (
+        standardization.std,
+        standardization.likelihood_unit,
+        standardization.std_in_units,
+        standardization.resolution,
+    ):
         np.testing.assert_array_equal(values, 1)
 
 
@@ -231,7 +244,9 @@ def test_automatic_floor_is_the_deviation_of_rounding():
     spherical = measure(all_rows(X), "spherical")
     floor = spherical.floor("auto", "spherical")
     assert floor.shape == (1, 1)
-    assert floor[0, 0] * spherical.likelihood_unit[0] == pytest.approx(0.1 * rounding, rel=0.01)
+    assert floor[0, 0] * spherical.likelihood_unit[0] == pytest.approx(
+        0.1 * rounding, rel=0.01
+    )
     diagonal = measure(all_rows(X), "diag")
     floor = diagonal.floor("auto", "diag")
     assert floor.shape == (1, 2)
@@ -247,7 +262,9 @@ def test_a_floor_that_is_given_is_in_the_units_of_the_data(min_scale):
         floor = standardization.floor(min_scale, kind)
         assert floor.shape == (1, size)
         expected = np.full(size, min_scale)
-        np.testing.assert_allclose(floor[0] * standardization.likelihood_unit[:size], expected, rtol=1e-12)
+        np.testing.assert_allclose(
+            floor[0] * standardization.likelihood_unit[:size], expected, rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("kind", ["spherical", "diag"])

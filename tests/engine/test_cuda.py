@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae._engine import flatten, graph
+from skae._engine import cuda_graph, flatten
 from skae._engine.analytic_step import AnalyticStep
 from skae._engine.cuda_graph import GraphedStep
 from skae._engine.step import make_step
@@ -68,7 +68,7 @@ def pretended(monkeypatch):
             pass
 
     @contextmanager
-    def capture(graph, stream, capture_error_mode):
+    def capture(cuda_graph, stream, capture_error_mode):
         run = AnalyticStep.run
         with pytest.MonkeyPatch.context() as patch:
             # A capture notes what is to be done, and does nothing.
@@ -142,7 +142,7 @@ def test_capturing_is_not_training(pretended, monkeypatch):
     """However often a step is run before, what the running scale has seen is one batch."""
     found = []
     for warm_up in (1, 5):
-        monkeypatch.setattr(graph, "_WARM_UP", warm_up)
+        monkeypatch.setattr(cuda_graph, "_WARM_UP", warm_up)
         found.append(
             two_steps(
                 lambda *args: pretended(make_step(*args)),

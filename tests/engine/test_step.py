@@ -14,22 +14,31 @@ from skae import (
     GaussianAutoencoder,
     LaplaceAutoencoder,
     VariationalAutoencoder,
-    _fit,
     objectives,
 )
-from skae.estimators.base import BaseAutoencoder
-from skae._module import AutoencoderModule, Spec
-from skae._fitting.lockstep import run_in_lockstep
+from skae._data import Batches, Rows, Standardization
 from skae._engine import AutogradStep, flatten, make_step
-from skae._engine.analytic_step import AnalyticStep, has_analytic_gradient
-from skae._engine.coder import Coder, is_known, joined
+from skae._engine.analytic_step import AnalyticStep
+from skae._engine.coder import Coder, fused_parameters
+from skae._fitting import trainer
+from skae._fitting.lockstep import run_in_lockstep
+from skae._module import AutoencoderModule, Spec
+from skae._optim import Adam, FlatParameters
+from skae.estimators.base import BaseAutoencoder
 from skae.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, LocationScale
 from skae.networks import ACTIVATIONS, MLP, NETWORKS
+from skae.networks.layers import is_chain_of_layers
 from skae.objectives import ELBO, KL_SCHEDULES, NegativeLogLikelihood, Objective
 from skae.scales import legal_combinations
-from skae._optim import Adam, Batches, FlatParameters, TrainingSet
 
 D, K, N = 5, 2, 7
+
+
+def has_analytic_gradient(module, objective):
+    """Whether the step of a model is written out."""
+    return (module.capabilities & objective.capabilities).has_analytic_gradient
+
+
 OBJECTIVES = {
     "code": lambda: NegativeLogLikelihood(),
     "posterior": lambda: ELBO(0.7, "linear", 1),
@@ -205,11 +214,14 @@ def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None
     X = rng.normal(size=(60, D)) @ rng.normal(size=(D, D))
     sizes = [50, 49, 53, 60][:R]
     chosen = range(R) if only is None else [only]
-    modules, sets, objectives = [], [], []
+    modules, sets, standardizations, objectives = [], [], [], []
     for r in chosen:
         rows = np.random.default_rng(r).permutation(60)[: sizes[r]]
         weight = np.linspace(0.5, 1.5, len(rows))
-        sets.append(TrainingSet(X, rows, weight, X[rows].mean(axis=0), X[rows].std(axis=0)))
+        sets.append(Rows(X, rows, weight))
+        ones = np.ones(D)
+        mean, std = X[rows].mean(axis=0), X[rows].std(axis=0)
+        standardizations.append(Standardization(mean, std, ones, ones))
         objective = OBJECTIVES[kind]()
         if isinstance(objective, ELBO):
             objective.beta *= 1 + r
@@ -223,6 +235,7 @@ def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None
 
     batches = Batches(
         sets,
+        standardizations,
         batch_size=16,
         shuffle=True,
         noise_shape=(objectives[0].n_mc_samples, K),
@@ -414,11 +427,11 @@ hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
     ids=str,
 )
 def test_networks_that_are_left_to_autograd(network):
-    assert not is_known(network)
+    assert not is_chain_of_layers(network)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_plain_sequence_is_known(bias):
+def test_a_plain_sequence_is_chain_of_layers(bias):
     layers = [
         nn.Linear(3, 4),
         nn.Tanh(),
@@ -426,11 +439,12 @@ def test_a_plain_sequence_is_known(bias):
         nn.Linear(4, 2, bias),
     ]
     network, linear = nn.Sequential(*layers).double(), nn.Linear(3, 2).double()
-    assert is_known(network)
+    assert is_chain_of_layers(network)
     x = torch.randn(N, 3, dtype=torch.float64)
     expected = (linear(x) + network(x)).detach()
     parameters = FlatParameters(
-        [[*linear.parameters(), *network.parameters()]], joined=joined(linear, network)
+        [[*linear.parameters(), *network.parameters()]],
+        fused=fused_parameters(linear, network),
     )
 
     def empty(*shape):
@@ -501,7 +515,7 @@ def test_what_an_estimator_trains_with(model, precision, X, monkeypatch):
         steps.append(make_step(*args))
         return steps[-1]
 
-    monkeypatch.setattr(_fit, "make_step", noted)
+    monkeypatch.setattr(trainer, "make_step", noted)
     clone(model).set_params(precision=precision, max_iter=1, device="cpu").fit(X)
     (step,) = steps
     if precision == "bf16":
@@ -539,7 +553,7 @@ class OwnLogProb(GaussianLikelihood):
 
 
 def test_a_log_prob_of_its_own_is_left_to_autograd():
-    assert not OwnLogProb.has_influence()
+    assert not OwnLogProb().has_analytic_gradient
 
 
 def test_halves_that_share_a_layer_are_left_to_autograd():
@@ -548,8 +562,8 @@ def test_halves_that_share_a_layer_are_left_to_autograd():
     layer = nn.Linear(3, 3)
     module.encoder = nn.Sequential(nn.Linear(D, 3), nn.Tanh(), layer, nn.Linear(3, K))
     module.decoder = nn.Sequential(nn.Linear(K, 3), nn.Tanh(), layer, nn.Linear(3, D))
-    assert is_known(module.encoder)
-    assert is_known(module.decoder)
+    assert is_chain_of_layers(module.encoder)
+    assert is_chain_of_layers(module.decoder)
     assert not has_analytic_gradient(module, NegativeLogLikelihood())
 
 
@@ -567,4 +581,4 @@ def test_a_changed_scale_is_left_to_autograd():
 def test_a_layer_with_another_forward_is_left_to_autograd():
     network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     network[0].forward = lambda x: x
-    assert not is_known(network)
+    assert not is_chain_of_layers(network)

@@ -29,7 +29,7 @@ def no_training(request, monkeypatch):
     def train(*args, **kwargs):
         pytest.fail("the bad input was not noticed before training")
 
-    monkeypatch.setattr("skae.estimators.base.fit_together", train)
+    monkeypatch.setattr("skae.estimators.base.train", train)
 
 
 def refuses(action, error, message):

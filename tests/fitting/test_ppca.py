@@ -12,12 +12,17 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.decomposition import PCA, FactorAnalysis
 
 import skae._fitting.ppca
-from skae._evaluation import over_rows
-from skae._module import Spec
-from skae._fitting.ppca import factor_noise, noise_variance, principal_components, winsorized
 from skae._data.rows import Rows
-from skae._fitting.initialization import build_module, start
 from skae._data.standardization import measure
+from skae._evaluation import over_rows
+from skae._fitting.initialization import build_module, initialize
+from skae._fitting.ppca import (
+    factor_noise,
+    noise_variance,
+    principal_components,
+    winsorized,
+)
+from skae._module import Spec
 from skae.likelihoods import GaussianLikelihood
 from skae.networks import MLP
 from skae.objectives import ELBO, NegativeLogLikelihood
@@ -70,7 +75,9 @@ def test_components_are_scikit_learns(shape, k, kind):
     size = expected[0]
     assert components.shape == (d, q)
     np.testing.assert_allclose(values, expected, rtol=1e-8, atol=1e-12 * size)
-    assert total == pytest.approx((X / standardization.likelihood_unit).var(axis=0).sum(), rel=1e-10)
+    assert total == pytest.approx(
+        (X / standardization.likelihood_unit).var(axis=0).sum(), rel=1e-10
+    )
     # Centred data of n rows have rank n - 1: the last direction is anybody's.
     known = values > 1e-10 * size
     cosine = np.abs((components[:, known] * pca.components_[known].T).sum(axis=0))
@@ -112,7 +119,9 @@ def test_randomised_decomposition_agrees_with_the_exact_one(shape, monkeypatch):
     np.testing.assert_allclose(values, pca.explained_variance_ * (n - 1) / n, rtol=1e-4)
     cosine = np.abs((components * pca.components_.T).sum(axis=0))
     np.testing.assert_allclose(cosine, 1, rtol=1e-4)
-    assert total == pytest.approx((X / standardization.likelihood_unit).var(axis=0).sum(), rel=1e-10)
+    assert total == pytest.approx(
+        (X / standardization.likelihood_unit).var(axis=0).sum(), rel=1e-10
+    )
 
 
 def test_many_rows_are_thinned_but_not_biased():
@@ -239,7 +248,10 @@ def test_factor_noise_is_nearly_the_most_likely(name, kind):
     rows = all_rows(X)
     standardization = measure(rows, kind)
     smallest = np.full((1, X.shape[1]), 1e-12)
-    noise = factor_noise(rows, standardization, 3, 1.0, smallest) * standardization.likelihood_unit**2
+    noise = (
+        factor_noise(rows, standardization, 3, 1.0, smallest)
+        * standardization.likelihood_unit**2
+    )
 
     deviation = np.sqrt(noise)
     pca = PCA(svd_solver="full").fit((X - X.mean(axis=0)) / deviation)
@@ -352,7 +364,7 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
         X.shape[1], k, objective.n_heads, MLP(()), GaussianLikelihood(), "optimal", kind
     )
     module = build_module(spec, standardization, 1e-12, torch.float64, CPU, seed=0)
-    start(module, objective, rows, standardization, init="pca", fixed_scale=None)
+    initialize(module, objective, rows, standardization, init="pca", fixed_scale=None)
     # The first guess of the scale looks at some rows and draws; here is the optimum.
     guess = module.scale.log_scale(None).clone()
     draws = objective.draws(module.spec)[:, None]
@@ -415,7 +427,9 @@ def test_each_row_starts_at_its_exact_ppca_density(name):
     pca.explained_variance_ *= (n - 1) / n
     pca.noise_variance_ *= (n - 1) / n
     expected = pca.score_samples(X)
-    np.testing.assert_allclose(scores(module, objective, standardization, X), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        scores(module, objective, standardization, X), expected, rtol=1e-5
+    )
 
 
 @every_set
@@ -424,7 +438,9 @@ def test_a_fit_starts_at_the_closed_form_of_beta(name, beta):
     X, k = DATA[name]
     noise, elbo = design_closed_form(eigenvalues(X), k, beta)
     module, objective, standardization = started(X, k, beta)
-    assert scores(module, objective, standardization, X).mean() == pytest.approx(elbo, abs=0.01)
+    assert scores(module, objective, standardization, X).mean() == pytest.approx(
+        elbo, abs=0.01
+    )
     scale = module.scale.log_scale(None).exp().item() * standardization.likelihood_unit[0]
     assert scale**2 == pytest.approx(noise, rel=0.01)
 
@@ -472,12 +488,17 @@ def test_a_diagonal_start_is_ppca_of_standardised_data():
 @every_set
 def test_a_deterministic_autoencoder_starts_at_pca(name):
     X, k = DATA[name]
-    module, objective, standardization = started(X, k, 1.0, objective=NegativeLogLikelihood())
+    module, objective, standardization = started(
+        X, k, 1.0, objective=NegativeLogLikelihood()
+    )
 
     def reconstruct(y):
         return module.decode(objective.code(module, y))[0]
 
-    X_hat = over_rows(reconstruct, X, standardization, module) * standardization.likelihood_unit + standardization.mean
+    X_hat = (
+        over_rows(reconstruct, X, standardization, module) * standardization.likelihood_unit
+        + standardization.mean
+    )
     pca = PCA(k, svd_solver="full").fit(X)
     expected = pca.inverse_transform(pca.transform(X))
     np.testing.assert_allclose(X_hat, expected, atol=1e-7 * X.std())
@@ -486,4 +507,6 @@ def test_a_deterministic_autoencoder_starts_at_pca(name):
     d = X.shape[1]
     mse = np.mean((X - expected) ** 2)
     best = -0.5 * d * (math.log(2 * math.pi * mse) + 1)
-    assert scores(module, objective, standardization, X).mean() == pytest.approx(best, rel=1e-6)
+    assert scores(module, objective, standardization, X).mean() == pytest.approx(
+        best, rel=1e-6
+    )

@@ -11,8 +11,8 @@ from sklearn.neural_network import MLPRegressor
 from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae._optim import learning_rate_multipliers
 from skae.networks import ACTIVATIONS, MLP, NETWORKS, Network
-from skae.networks.mlp import learning_rate_multipliers
 
 SIZES = [(), 5, (6,), [8, 5, 3], np.array([4, 7])]
 # scikit-learn's own names (MLPRegressor) and what they mean.
@@ -171,11 +171,11 @@ def test_forward_is_numpys(activation, half):
     np.testing.assert_allclose(module(torch.tensor(x)).detach(), values, rtol=1e-10)
 
 
-def test_step_sizes_are_for_weights_between_wide_hidden_layers():
+def test_multipliers_are_for_weights_between_wide_hidden_layers():
     network = MLP((64, 8, 160, 16)).encoder(500, 2)
-    sizes = learning_rate_multipliers(network)
-    assert [network[i].weight for i in (2, 6)] == list(sizes)
-    assert list(sizes.values()) == [16 / 64, 16 / 160]
+    multipliers = learning_rate_multipliers(network)
+    assert [network[i].weight for i in (2, 6)] == list(multipliers)
+    assert list(multipliers.values()) == [16 / 64, 16 / 160]
     for narrow in (MLP((200,)), MLP(()), MLP((16, 200))):
         assert learning_rate_multipliers(narrow.encoder(500, 2)) == {}
     assert learning_rate_multipliers(nn.Linear(3, 3)) == {}

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
-from skae._fitting.monitor import GradientProbe
 from skae._data.rows import select_rows
 from skae._data.standardization import measure
+from skae._fitting.monitor import choose_balance_data
 from skae.likelihoods import LIKELIHOODS
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP
@@ -119,7 +119,10 @@ def test_outputs_are_the_slopes_of_the_terms(likelihood):
             step[:, j] = 1e-6
             slopes[:, :, j] = (terms(heads + step) - terms(heads - step)) / 2e-6
     first, second, kl = slopes
-    norms = [(row_weight * first * second).sum().sqrt(), (row_weight * kl * kl).sum().sqrt()]
+    norms = [
+        (row_weight * first * second).sum().sqrt(),
+        (row_weight * kl * kl).sum().sqrt(),
+    ]
     cosine = (row_weight * (first + second) / 2 * kl).sum() / (norms[0] * norms[1])
     actual = gradient_balance(module, objective, y, row_weight, draws)
     found = [actual[key] for key in KEYS[:3]]
@@ -236,8 +239,8 @@ def test_last_epoch_is_the_fitted_model(X):
     rows = select_rows(X, np.ones(len(X)), shuffle=True)
     objective = ELBO(0.7, "constant", 1)
     module = copy.deepcopy(model.module_).requires_grad_()
-    probe = GradientProbe(module, objective, rows, measure(rows, "spherical"))
-    for key, value in probe(1.0).items():
+    data = choose_balance_data(module, objective, rows, measure(rows, "spherical"))
+    for key, value in gradient_balance(module, objective, *data, 1.0).items():
         assert model.history_[key][-1] == pytest.approx(value, rel=1e-9)
 
 
@@ -247,13 +250,15 @@ def test_few_draws_are_enough(X):
     rows = select_rows(X, np.ones(len(X)), shuffle=True)
     objective = ELBO(1.0, "constant", 1)
     module = copy.deepcopy(model.module_).requires_grad_()
-    probe = GradientProbe(module, objective, rows, measure(rows, "spherical"))
-    assert probe.draws.shape == (4, len(rows), 2)
-    np.testing.assert_allclose(probe.draws.mean(dim=0), 0, atol=1e-6)
-    few = probe(1.0)
+    y, row_weight, draws = choose_balance_data(
+        module, objective, rows, measure(rows, "spherical")
+    )
+    assert draws.shape == (4, len(rows), 2)
+    np.testing.assert_allclose(draws.mean(dim=0), 0, atol=1e-6)
+    few = gradient_balance(module, objective, y, row_weight, draws, 1.0)
     generator = torch.Generator().manual_seed(0)
-    probe.draws = torch.randn(4000, len(rows), 2, generator=generator)
-    many = probe(1.0)
+    draws = torch.randn(4000, len(rows), 2, generator=generator)
+    many = gradient_balance(module, objective, y, row_weight, draws, 1.0)
     for key in KEYS:
         assert few[key] == pytest.approx(many[key], rel=0.15), key
 
@@ -263,13 +268,15 @@ def test_looks_at_so_many_rows_at_most():
     rows = select_rows(X, np.linspace(0.5, 1.5, 1200), shuffle=True)
     model = VariationalAutoencoder(max_iter=1, random_state=0).fit(X)
     module = copy.deepcopy(model.module_).requires_grad_()
-    probe = GradientProbe(module, ELBO(1.0, "linear", 1), rows, measure(rows, "spherical"))
-    assert probe.y.shape == (512, 3)
-    assert float(probe.row_weight.sum()) == pytest.approx(1)
-    assert float(probe.row_weight.std()) > 0
-    np.testing.assert_allclose(probe.y.mean(dim=0), 0, atol=0.15)
+    y, row_weight, draws = choose_balance_data(
+        module, ELBO(1.0, "linear", 1), rows, measure(rows, "spherical")
+    )
+    assert y.shape == (512, 3)
+    assert float(row_weight.sum()) == pytest.approx(1)
+    assert float(row_weight.std()) > 0
+    np.testing.assert_allclose(y.mean(dim=0), 0, atol=0.15)
     # Two different pairs for each row.
-    first, second = probe.draws.chunk(2)
+    first, second = draws.chunk(2)
     for half in (first, second):
         torch.testing.assert_close(half[0], -half[1])
     assert bool((first != second).any(dim=2).all())

@@ -24,6 +24,7 @@ from skae.objectives import (
     DecreasingSchedule,
     LinearSchedule,
     NegativeLogLikelihood,
+    make_schedule,
     sobol_normal,
 )
 from skae.objectives.draws import matched_normal
@@ -397,24 +398,24 @@ def test_which_objectives_are_built_in():
     class Own(CyclicalSchedule):
         pass
 
-    assert all(ELBO(1.0, name, 1).is_built_in for name in KL_SCHEDULES)
-    assert ELBO(1.0, CyclicalSchedule(3), 1).is_built_in
-    assert not ELBO(1.0, Own(3), 1).is_built_in
-    assert not ELBO(1.0, lambda progress: 1.0, 1).is_built_in
-    assert NegativeLogLikelihood().is_built_in
+    assert all(ELBO(1.0, name, 1).is_thread_safe for name in KL_SCHEDULES)
+    assert ELBO(1.0, CyclicalSchedule(3), 1).is_thread_safe
+    assert not ELBO(1.0, Own(3), 1).is_thread_safe
+    assert not ELBO(1.0, lambda progress: 1.0, 1).is_thread_safe
+    assert NegativeLogLikelihood().is_thread_safe
 
 
 # ------------------------------------------------------------------------- schedules
 
 
 SCHEDULES = [
-    *KL_SCHEDULES.values(),
-    LinearSchedule(row_weight=1.0),
-    LinearSchedule(row_weight=0.3, start=3.0),
+    *map(make_schedule, KL_SCHEDULES),
+    LinearSchedule(share=1.0),
+    LinearSchedule(share=0.3, start=3.0),
     CyclicalSchedule(n_cycles=7, rise=1.0),
     CyclicalSchedule(n_cycles=1, rise=0.1),
-    DecreasingSchedule(start=2.5, row_weight=1.0),
-    DecreasingSchedule(start=0.5, row_weight=0.1),
+    DecreasingSchedule(start=2.5, share=1.0),
+    DecreasingSchedule(start=0.5, share=0.1),
 ]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 
@@ -435,24 +436,24 @@ def test_schedules_can_be_copied(schedule):
 
 
 def test_warm_ups_rise():
-    for schedule in (KL_SCHEDULES["linear"], LinearSchedule(0.9)):
+    for schedule in (make_schedule("linear"), LinearSchedule(0.9)):
         values = [schedule(p) for p in np.linspace(0.001, 1, 200)]
         assert np.all(np.diff(values) >= 0)
         assert values[0] < 0.01
 
 
 def test_what_the_schedules_are():
-    assert KL_SCHEDULES["constant"](1e-9) == 1
-    linear = [KL_SCHEDULES["linear"](p) for p in (0, 0.1, 0.2, 0.25, 0.5)]
+    assert make_schedule("constant")(1e-9) == 1
+    linear = [make_schedule("linear")(p) for p in (0, 0.1, 0.2, 0.25, 0.5)]
     np.testing.assert_allclose(linear, [0, 0.4, 0.8, 1, 1])
     half = [LinearSchedule(0.5, start=3.0)(p) for p in (0, 0.25, 0.5, 0.75)]
     np.testing.assert_allclose(half, [3, 2, 1, 1])
     # Half of each quarter up, half of it at the top; its end belongs to it.
-    cyclical = [KL_SCHEDULES["cyclical"](p / 16) for p in range(17)]
+    cyclical = [make_schedule("cyclical")(p / 16) for p in range(17)]
     np.testing.assert_allclose(cyclical, [0, *4 * [0.5, 1, 1, 1]])
-    after = [KL_SCHEDULES["cyclical"](p / 16 + 0.001) for p in (4, 8, 12)]
+    after = [make_schedule("cyclical")(p / 16 + 0.001) for p in (4, 8, 12)]
     np.testing.assert_allclose(after, 3 * [0.008])
-    falling = [KL_SCHEDULES["decreasing"](p) for p in (0, 0.25, 0.5, 0.7)]
+    falling = [make_schedule("decreasing")(p) for p in (0, 0.25, 0.5, 0.7)]
     np.testing.assert_allclose(falling, [10, 10**0.5, 1, 1])
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from skae import GaussianAutoencoder, VariationalAutoencoder, _products
+from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae._engine import flatten
 from skae._engine.analytic_step import AnalyticStep
+from skae._utils import matmul
 from skae.objectives import ELBO
 from tests.engine.test_step import N, batch, by_parameter, make_module
 
@@ -22,15 +23,15 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def used(monkeypatch):
     """Every product in float32 by oneDNN, whatever its size; the list of those made."""
-    made, product = [], _products.large_product
+    made, product = [], matmul.large_product
 
     def noted(*args):
         made.append(args)
         return product(*args)
 
-    monkeypatch.setattr(_products, "_LARGE", 0)
-    monkeypatch.setattr(_products, "has_wider_products", lambda: True)
-    monkeypatch.setattr(_products, "large_product", noted)
+    monkeypatch.setattr(matmul, "_LARGE", 0)
+    monkeypatch.setattr(matmul, "has_wider_products", lambda: True)
+    monkeypatch.setattr(matmul, "large_product", noted)
     monkeypatch.setattr("skae._engine.layers.large_product", noted)
     return made
 
@@ -57,29 +58,29 @@ def test_products_in_all_layouts(of_a, of_b):
         torch.randn(23, 19, generator=generator),
     )
     bias = torch.randn(23, generator=generator)
-    found = _products.large_product(LAYOUTS[of_a](a), LAYOUTS[of_b](b), bias)
+    found = matmul.large_product(LAYOUTS[of_a](a), LAYOUTS[of_b](b), bias)
     expected = (a.double() @ b.double().t() + bias.double()).float()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_only_large_products_in_float32_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(_products, "has_wider_products", lambda: True)
+    monkeypatch.setattr(matmul, "has_wider_products", lambda: True)
     x = torch.zeros(1)
-    assert _products.is_large(_products._LARGE, x)
-    assert not _products.is_large(_products._LARGE - 1, x)
-    assert not _products.is_large(_products._LARGE, x.double())
-    assert not _products.is_large(_products._LARGE, torch.zeros(1, device="meta"))
-    monkeypatch.setattr(_products, "has_wider_products", lambda: False)
-    assert not _products.is_large(_products._LARGE, x)
+    assert matmul.is_large(matmul._LARGE, x)
+    assert not matmul.is_large(matmul._LARGE - 1, x)
+    assert not matmul.is_large(matmul._LARGE, x.double())
+    assert not matmul.is_large(matmul._LARGE, torch.zeros(1, device="meta"))
+    monkeypatch.setattr(matmul, "has_wider_products", lambda: False)
+    assert not matmul.is_large(matmul._LARGE, x)
 
 
 @pytest.mark.parametrize("where", ["GenuineIntel", "AuthenticAMD"])
 def test_which_processors_gain(where, monkeypatch):
-    monkeypatch.setattr(_products, "_processor", lambda: f"vendor_id : {where}")
+    monkeypatch.setattr(matmul, "_processor", lambda: f"vendor_id : {where}")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    assert _products.has_wider_products.__wrapped__() is (where == "AuthenticAMD")
+    assert matmul.has_wider_products.__wrapped__() is (where == "AuthenticAMD")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    assert not _products.has_wider_products.__wrapped__()
+    assert not matmul.has_wider_products.__wrapped__()
 
 
 @pytest.mark.parametrize("R", [1, 3])

@@ -1,0 +1,225 @@
+"""Batches against a pass over the rows by hand; one model and several."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from skae._data import Batches, Rows, Standardization
+
+
+def make_batches(X, rows=None, weight=None, mean=None, std=None, seed=0, **settings):
+    return batches_of([make_set(X, rows, weight, mean, std)], seeds=[seed], **settings)
+
+
+def make_set(X, rows=None, weight=None, mean=None, std=None):
+    rows = np.arange(len(X)) if rows is None else rows
+    ones = np.ones(X.shape[1])
+    return (
+        Rows(X, rows, np.ones(len(rows)) if weight is None else weight),
+        Standardization(
+            np.zeros(X.shape[1]) if mean is None else mean,
+            ones if std is None else std,
+            ones,
+            ones,
+        ),
+    )
+
+
+def batches_of(sets, seeds, **settings):
+    settings = {
+        "batch_size": 32,
+        "shuffle": True,
+        "noise_shape": (1, 2),
+        "dtype": torch.float64,
+        "device": torch.device("cpu"),
+        **settings,
+    }
+    return Batches(
+        *zip(*sets, strict=True),
+        order=[torch.Generator().manual_seed(s) for s in seeds],
+        noise=[torch.Generator().manual_seed(s) for s in seeds],
+        **settings,
+    )
+
+
+def one_epoch(batches, r=0):
+    """Rows that count, times the size of their batch what they count, and the noise."""
+    parts = []
+    for y, row_weight, noise in batches.epoch():
+        counts = row_weight[r, :, 0] > 0
+        n = int(counts.sum())
+        parts.append(
+            (y[r][counts].clone(), n * row_weight[r][counts], noise[r][:, counts].clone())
+        )
+    return parts
+
+
+def numbered(n, d=3):
+    """Rows that say which they are."""
+    return np.arange(n, dtype=float)[:, None] * [1.0, -1.0, 0.5][:d]
+
+
+@pytest.fixture(params=["resident", "streamed", "in small blocks"])
+def kept(request, monkeypatch):
+    """Where the rows come from."""
+    data = sys.modules["skae._data.batches"]
+    if request.param != "resident":
+        monkeypatch.setattr(data, "_RESIDENT_BYTES", 0)
+    if request.param == "in small blocks":
+        monkeypatch.setattr(data, "BLOCK_NUMBERS", 50)
+        # Of two batches, and an odd one at the end.
+        monkeypatch.setattr(data, "_NOISE_NUMBERS", 140)
+
+
+@pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 64, 65, 100])
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_each_row_once_an_epoch(n, batch_size, shuffle, kept):
+    batches = make_batches(numbered(n), batch_size=batch_size, shuffle=shuffle)
+    assert batches.n_batches == math.ceil(n / batch_size)
+    for _ in range(2):
+        parts = one_epoch(batches)
+        sizes = [len(y) for y, _, _ in parts]
+        assert len(sizes) == batches.n_batches
+        largest = max(sizes)
+        assert largest <= batch_size
+        assert batches.size == (largest if largest < 32 else math.ceil(largest / 8) * 8)
+        assert max(sizes) - min(sizes) <= 1
+        assert all(len(y) == len(w) for y, w, _ in parts)
+        seen = np.concatenate([y for y, _, _ in parts])
+        np.testing.assert_array_equal(np.sort(seen[:, 0]), np.arange(n))
+        np.testing.assert_array_equal(seen, numbered(n)[seen[:, 0].astype(int)])
+        if not shuffle:
+            np.testing.assert_array_equal(seen[:, 0], np.arange(n))
+
+
+def test_shares_make_means_over_a_batch(kept):
+    batches = make_batches(numbered(65), batch_size=32)
+    for y, row_weight, _ in batches.epoch():
+        assert y.shape == (1, 22, 3)
+        assert row_weight.shape == (1, 22, 1)
+        assert row_weight.sum().item() == pytest.approx(1, rel=1e-14)
+
+
+def test_shuffling_is_uniform_and_from_the_generator():
+    before = torch.get_rng_state()
+    batches = make_batches(numbered(6), batch_size=6)
+    orders = [next(batches.epoch())[0][0, :, 0].tolist() for _ in range(2000)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert orders[0] != orders[1]
+    again = make_batches(numbered(6), batch_size=6)
+    assert orders[0] == one_epoch(again)[0][0][:, 0].tolist()
+    counts = np.array([[o[p] for o in orders].count(r) for p in range(6) for r in range(6)])
+    assert np.abs(counts - 2000 / 6).max() < 5 * math.sqrt(2000 / 6)
+
+
+def test_noise_is_normal_and_from_the_generator():
+    before = torch.get_rng_state()
+    parts = one_epoch(make_batches(numbered(3000), batch_size=300, noise_shape=(5, 2)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(e.shape == (5, 300, 2) for _, _, e in parts)
+    noise = torch.stack([e for _, _, e in parts])
+    assert scipy.stats.kstest(noise.numpy().ravel(), scipy.stats.norm.cdf).pvalue > 1e-3
+    assert len(noise.unique()) == noise.numel()
+    again = one_epoch(make_batches(numbered(3000), batch_size=300, noise_shape=(5, 2)))
+    assert torch.equal(noise, torch.stack([e for _, _, e in again]))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_weights_follow_their_rows(shuffle, kept):
+    rng = np.random.default_rng(0)
+    X, rows = numbered(50), rng.permutation(50)[:37]
+    weight = 1 / (1 + rows)
+    parts = one_epoch(make_batches(X, rows, weight, batch_size=10, shuffle=shuffle))
+    y, w = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    assert w.shape == (37, 1)
+    np.testing.assert_allclose(w[:, 0], 1 / (1 + y[:, 0]), rtol=1e-14)
+    np.testing.assert_array_equal(np.sort(y[:, 0]), np.sort(rows))
+    if not shuffle:
+        np.testing.assert_array_equal(y[:, 0], rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("data", [np.float32, np.float64])
+def test_standardisation_in_double_precision(dtype, data, kept):
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(70, 3)) * [1, 3, 0.1] * 100 + 1e6).astype(data)
+    exact = X.astype(np.float64)
+    # float32 could not even hold this mean: its numbers lie 1/16 apart there.
+    mean, std = exact.mean(axis=0) + 1 / 64, exact.std(axis=0)
+    batches = make_batches(X, mean=mean, std=std, shuffle=False, dtype=dtype)
+    parts = one_epoch(batches)
+    y = np.concatenate([part[0] for part in parts])
+    assert {part.dtype for part in parts[0]} == {dtype}
+    rtol = {torch.float32: 1e-6, torch.float64: 1e-14}[dtype]
+    np.testing.assert_allclose(y, (exact - mean) / std, rtol=rtol, atol=1e-14)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_data_are_only_read(order, kept):
+    X = np.asarray(np.random.default_rng(0).normal(size=(40, 3)), order=order)
+    copy = X.copy()
+    X.setflags(write=False)
+    parts = one_epoch(make_batches(X, mean=X.mean(axis=0), std=X.std(axis=0), batch_size=9))
+    np.testing.assert_array_equal(X, copy)
+    y = np.concatenate([part[0] for part in parts])
+    expected = (copy - copy.mean(axis=0)) / copy.std(axis=0)
+    order_y, order_x = np.argsort(y[:, 0]), np.argsort(expected[:, 0])
+    np.testing.assert_allclose(y[order_y], expected[order_x], rtol=1e-12)
+
+
+def test_a_step_of_a_larger_array_is_fine(kept):
+    X = np.random.default_rng(0).normal(size=(40, 6))[::2, 1::2]
+    parts = one_epoch(make_batches(X, shuffle=False, batch_size=9))
+    np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), X)
+
+
+def test_models_side_by_side_see_what_they_would_alone(kept):
+    X = np.random.default_rng(0).normal(size=(80, 3))
+    # Of 3 batches each, but of different sizes: 24, 27 and 28.
+    sets = [
+        make_set(X, np.arange(72), np.linspace(0.5, 1.5, 72)),
+        make_set(X, np.arange(0, 80), mean=np.array([1.0, 2, 3])),
+        make_set(X, np.arange(82) % 80, std=np.array([0.5, 2, 3])),
+    ]
+    together = batches_of(sets, seeds=[3, 4, 5])
+    assert together.size == 28
+    alone = [batches_of([s], seeds=[seed]) for s, seed in zip(sets, [3, 4, 5], strict=True)]
+    for _ in range(2):
+        # One after the other, since what an epoch yields is overwritten.
+        side_by_side = [
+            [(y[r], row_weight[r], noise[r]) for r in range(3)]
+            for y, row_weight, noise in (
+                tuple(map(torch.clone, b)) for b in together.epoch()
+            )
+        ]
+        for r, batches in enumerate(alone):
+            for theirs, own in zip(side_by_side, batches.epoch(), strict=True):
+                n = own[0].shape[1]
+                counts = own[1][0, :, 0] > 0
+                for got, expected in zip(theirs[r], own, strict=True):
+                    rows = got[:, :n] if got.ndim == 3 else got[:n]
+                    mask = counts if got.ndim == 2 else (slice(None), counts)
+                    torch.testing.assert_close(
+                        rows[mask], expected[0][mask], rtol=1e-13, atol=0
+                    )
+                assert (theirs[r][1][n:] == 0).all()
+
+
+def test_models_with_other_numbers_of_batches_are_refused():
+    sets = [make_set(numbered(n)) for n in (64, 65)]
+    with pytest.raises(ValueError, match="number of batches"):
+        batches_of(sets, seeds=[0, 1])
+
+
+def test_sizes_that_are_not_filled_up():
+    """Every row of a batch of 33 is one of the data, each of them once."""
+    batches = make_batches(numbered(99), batch_size=33, fill_up=False)
+    for y, row_weight, _ in batches.epoch():
+        assert len(y[0].unique(dim=0)) == y.shape[1] == 33
+        assert (row_weight > 0).all()
+    assert batches.select([0]).size == 33

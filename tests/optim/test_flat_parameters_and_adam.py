@@ -1,0 +1,243 @@
+"""Flat parameters as views, and Adam against torch's."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skae._optim import Adam, FlatParameters
+
+
+def make_layers(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    layers = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    with torch.no_grad():
+        for p in layers.parameters():
+            p.normal_(generator=generator)
+    return layers
+
+
+def squared_error(layers, x):
+    return (layers(x) - x[:, :2].square()).square().mean()
+
+
+def numbers(flat, buffer):
+    """A buffer without what is left over between parameters."""
+    return torch.cat([part.reshape(-1) for part in flat.views(buffer)])
+
+
+def test_flat_parameters_are_views():
+    layers, x = make_layers(), torch.randn(9, 4, dtype=torch.float64)
+    reference, expected = make_layers(), make_layers()(x)
+    parameters = list(layers.parameters())
+    flat = FlatParameters([parameters], penalized=parameters[:1])
+    assert torch.equal(layers(x), expected)
+    # Parameters of 20, 5, 10 and 2 numbers.
+    assert flat.values.shape == flat.grads.shape == (32 + 16 + 16 + 16,)
+    pieces = [p.detach().reshape(-1) for p in reference.parameters()]
+    assert torch.equal(numbers(flat, flat.values), torch.cat(pieces))
+    assert torch.equal(flat.get(0), torch.cat(pieces))
+    assert flat.l2([0.5]).tolist() == 20 * [0.5] + 60 * [0.0]
+
+    squared_error(layers, x).backward()
+    squared_error(reference, x).backward()
+    pieces = [p.grad.reshape(-1) for p in reference.parameters()]
+    assert torch.equal(numbers(flat, flat.grads), torch.cat(pieces))
+    flat.grads.zero_()
+    assert all((p.grad == 0).all() for p in parameters)
+    with torch.no_grad():
+        flat.values.zero_()
+    assert all((p == 0).all() for p in parameters)
+    assert (layers(x) == 0).all()
+    # A second backward pass still lands in the flat buffer.
+    squared_error(layers, x).backward()
+    assert flat.grads.abs().max() > 0
+
+
+def test_flat_parameters_of_several_models():
+    models = [make_layers(seed) for seed in range(3)]
+    before = [[p.detach().clone() for p in model.parameters()] for model in models]
+    flat = FlatParameters([list(model.parameters()) for model in models])
+    assert flat.values.shape == (3 * 80,)
+    for i, first in enumerate(models[0].parameters()):
+        stacked = flat.stacked(first)
+        assert torch.equal(stacked, torch.stack([own[i] for own in before]))
+        stacked.grad += 1
+        for model in models:
+            assert (list(model.parameters())[i].grad == 1).all()
+        assert all(own.is_contiguous() for own in stacked)
+    assert (numbers(flat, flat.grads) == 1).all()
+    for r, own in enumerate(before):
+        assert torch.equal(flat.get(r), torch.cat([p.reshape(-1) for p in own]))
+    kept = flat.get(1)
+    flat.put(1, torch.zeros(37))
+    assert all((p == 0).all() for p in models[1].parameters())
+    for model, own in ((models[0], before[0]), (models[2], before[2])):
+        assert all(map(torch.equal, model.parameters(), own))
+    flat.put(1, kept)
+    assert all(map(torch.equal, models[1].parameters(), before[1]))
+    penalty = FlatParameters([list(m.parameters()) for m in models], [models[0][0].bias])
+    expected = torch.zeros(3, 5) + torch.tensor([[1.0], [2.0], [3.0]])
+    assert torch.equal(penalty.views(penalty.l2([1.0, 2.0, 3.0]))[1], expected.double())
+
+
+@pytest.mark.parametrize("may_transpose", [True, False])
+def test_flat_parameters_that_lie_side_by_side(may_transpose):
+    """Two layers of one input are one block; whatever moves, they are what they were."""
+
+    def layers(seed):
+        torch.manual_seed(seed)
+        return nn.ModuleList([nn.Linear(3, 12), nn.Linear(12, 4), nn.Linear(3, 4)]).double()
+
+    models = [layers(seed) for seed in range(4)]
+    before = [[p.detach().clone() for p in model.parameters()] for model in models]
+    first, _, path = models[0]
+    pairs = [(first.weight, path.weight), (first.bias, path.bias)]
+    flat = FlatParameters(
+        [list(model.parameters()) for model in models],
+        penalized=[path.weight],
+        fused=pairs,
+        may_transpose=may_transpose,
+    )
+    for pair, i, j in zip(pairs, (0, 1), (4, 5), strict=True):
+        both = flat.stacked(*pair)
+        expected = torch.stack([torch.cat([own[i], own[j]]) for own in before])
+        assert torch.equal(both, expected)
+    # (16, 3): the length of its lines is round only if it lies transposed.
+    assert flat.stacked(*pairs[0]).mT.is_contiguous() == may_transpose
+    flat.stacked(*pairs[0]).grad += 1
+    for model in models:
+        assert (model[0].weight.grad == 1).all()
+        assert (model[2].weight.grad == 1).all()
+        assert (model[1].weight.grad == 0).all()
+    penalty = flat.views(flat.l2([1.0, 2.0, 3.0, 4.0]))
+    for i, part in enumerate(penalty):
+        expected = torch.arange(1.0, 5.0) if i == 4 else torch.zeros(4)
+        assert torch.equal(
+            part, expected.double().view(4, *(part.ndim - 1) * [1]) + 0 * part
+        )
+    kept = [flat.get(r) for r in range(4)]
+    some = flat.select([1, 3])
+    for r, own in ((0, 1), (1, 3)):
+        assert torch.equal(some.get(r), kept[own])
+        assert all(map(torch.equal, models[own].parameters(), before[own]))
+    some.put(0, kept[3])
+    assert all(map(torch.equal, models[1].parameters(), before[3]))
+    run = some.of_models(some.values, 1, 2, step_size=1.0)
+    assert all(p.is_contiguous() and p.numel() % 16 == 0 for p in run)
+    found = torch.cat([p.reshape(-1) for p in run])
+    assert sorted(found[found != 0].tolist()) == sorted(kept[3].tolist())
+
+
+def test_a_shared_parameter_is_penalized_once():
+    layer = nn.Linear(2, 2)
+    flat = FlatParameters([list(layer.parameters())], penalized=2 * [layer.weight])
+    for some in (flat, flat.select([0])):
+        assert numbers(some, some.l2([0.5])).tolist() == 4 * [0.5] + 2 * [0.0]
+
+
+def test_parameters_without_numbers():
+    """A layer without outputs, in a network that a user wrote."""
+    parameters = [nn.Parameter(torch.ones(2, 0)), nn.Parameter(torch.ones(3))]
+    flat = FlatParameters([parameters])
+    assert torch.equal(flat.get(0), torch.ones(3))
+    assert [tuple(part.shape) for part in flat.views(flat.grads)] == [(1, 2, 0), (1, 3)]
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("sizes", [[], [0.2], [0.2, 1.0, 0.2, 3.0]])
+def test_adam_is_torchs(l2, sizes):
+    """Also with steps of another size for some parameters."""
+    x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ours, theirs = make_layers(), make_layers()
+    weights = [p for p in ours.parameters() if p.ndim > 1]
+    flat = FlatParameters(
+        [list(ours.parameters())],
+        penalized=weights,
+        learning_rate_multipliers=dict(zip(ours.parameters(), sizes, strict=False)),
+    )
+    adam = Adam(flat, l2=[l2])
+    sizes = [*sizes, *4 * [1.0]]
+    groups = [
+        {"params": [p], "weight_decay": l2 if p.ndim > 1 else 0.0}
+        for p in theirs.parameters()
+    ]
+    reference = torch.optim.Adam(groups, lr=1.0)
+    for step in range(50):
+        rate = 0.1 * math.cos(step / 40)
+        for group, size in zip(reference.param_groups, sizes, strict=False):
+            group["lr"] = rate * size
+        reference.zero_grad()
+        squared_error(theirs, x).backward()
+        reference.step()
+        flat.grads.zero_()
+        squared_error(ours, x).backward()
+        adam.step([rate])
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+            np.testing.assert_allclose(p.detach(), q.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_adam_in_single_precision_is_torchs():
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
+    ours, theirs = make_layers().float(), make_layers().float()
+    flat = FlatParameters([list(ours.parameters())])
+    adam, reference = Adam(flat, [0.0]), torch.optim.Adam(theirs.parameters(), lr=0.01)
+    for _ in range(50):
+        reference.zero_grad()
+        squared_error(theirs, x).backward()
+        reference.step()
+        flat.grads.zero_()
+        squared_error(ours, x).backward()
+        adam.step([0.01])
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(p.detach(), q.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        [0.01, 0.01, 0.01, 0.01],
+        [0.01, 0.0, 0.1, 0.1],
+        [0.01, 0.01, 0.1, 0.1],
+        [0.1, 0.01, 0.01, 0.1],
+    ],
+)
+def test_adam_of_several_models(rates):
+    """With a rate and a penalty of its own, each is updated as it would be alone.
+
+    Which of them have the same rate changes on the way, and so does who is there.
+    """
+    x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    l2 = [0.0, 0.2, 0.5, 0.1]
+
+    def trained(chosen):
+        models = [make_layers(r) for r in chosen]
+        parameters = [list(model.parameters()) for model in models]
+        flat = FlatParameters(
+            parameters,
+            penalized=parameters[0][::2],
+            learning_rate_multipliers={parameters[0][2]: 0.3},
+        )
+        adam = Adam(flat, [l2[r] for r in chosen])
+        left, ends = list(chosen), {}
+        for step in range(30):
+            if step == 20 and 3 in left:
+                place = left.index(3)
+                ends[3] = flat.get(place)
+                left.pop(place)
+                others = [i for i in range(len(chosen)) if i != place]
+                if not left:
+                    break
+                flat = flat.select(others)
+                adam = adam.select(others, flat)
+            flat.grads.zero_()
+            sum(squared_error(model, x) for model in models).backward()
+            adam.step([rates[r] * (0.5 if step > 9 and r == 1 else 1.0) for r in left])
+        return ends | {r: flat.get(i) for i, r in enumerate(left)}
+
+    together = trained([0, 1, 2, 3])
+    assert set(together) == {0, 1, 2, 3}
+    for r in range(4):
+        torch.testing.assert_close(together[r], trained([r])[r], rtol=1e-12, atol=1e-13)

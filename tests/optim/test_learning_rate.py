@@ -1,0 +1,39 @@
+"""The cosine schedule and its cooldown."""
+
+import numpy as np
+import pytest
+
+from skae._optim import CosineSchedule
+
+
+@pytest.mark.parametrize("n_epochs", [1, 7, 100])
+def test_the_rate_is_half_a_cosine(n_epochs):
+    schedule = CosineSchedule(0.02, n_epochs)
+    times = np.linspace(0, n_epochs, 57)
+    rates = [schedule.rate(t) for t in times]
+    expected = 0.02 * np.cos(np.pi * times / n_epochs / 2) ** 2
+    np.testing.assert_allclose(rates, expected, atol=1e-16)
+    assert rates[0] == 0.02
+    assert rates[-1] == pytest.approx(0, abs=1e-18)
+    assert not schedule.is_cooling
+
+
+@pytest.mark.parametrize(
+    ("epoch", "length"), [(10, 5), (1, 3), (50, 10), (97, 10), (99, 1)]
+)
+def test_cooling_down_is_a_straight_line_to_the_end(epoch, length):
+    schedule = CosineSchedule(0.02, 100)
+    before = schedule.rate(epoch)
+    schedule.start_cooldown(epoch, length)
+    assert schedule.is_cooling
+    assert schedule.n_epochs == min(100, epoch + length)
+    times = np.linspace(epoch, schedule.n_epochs, 23)
+    rates = [schedule.rate(t) for t in times]
+    np.testing.assert_allclose(rates, before * np.linspace(1, 0, 23), atol=1e-17)
+    assert rates[-1] == 0
+
+
+def test_cooling_down_after_the_last_epoch_ends_it():
+    schedule = CosineSchedule(0.02, 20)
+    schedule.start_cooldown(20, 10)
+    assert schedule.n_epochs == 20

@@ -1,0 +1,54 @@
+"""The plateau by its definition."""
+
+import math
+
+import hypothesis
+import numpy as np
+import pandas as pd
+from hypothesis import strategies as st
+
+from skae._optim import Plateau
+
+
+@hypothesis.settings(deadline=None, max_examples=150, derandomize=True)
+@hypothesis.given(
+    st.lists(st.floats(-10, 10), min_size=1, max_size=40),
+    st.floats(0, 1),
+    st.integers(1, 6),
+)
+def test_plateau_by_its_definition(values, tol, patience):
+    plateau = Plateau(tol, patience)
+    means = pd.Series(values).ewm(span=patience, adjust=False).mean().tolist()
+    below = [
+        (min(means[:t], default=math.inf) - tol) - mean for t, mean in enumerate(means)
+    ]
+    # Not where rounding decides.
+    hypothesis.assume(all(b > 1e-9 or b < -1e-9 for b in below))
+    for t, value in enumerate(values):
+        is_best = plateau.update(value)
+        assert is_best == (value < min(values[:t], default=math.inf))
+        recent = below[max(0, t + 1 - patience) : t + 1]
+        assert plateau.reached == (len(recent) == patience and max(recent) < 0)
+    assert plateau.best == min(values)
+
+
+def test_noise_does_not_end_what_still_improves():
+    rng = np.random.default_rng(0)
+    falling = Plateau(tol=1e-4, patience=10)
+    for t in range(300):
+        falling.update(-0.2 * t + rng.normal())
+        assert not falling.reached
+    for _ in range(100):
+        falling.update(-60.0 + rng.normal())
+    assert falling.reached
+
+
+def test_plateau_needs_patience_in_a_row():
+    plateau = Plateau(tol=0.1, patience=2)
+    reached = []
+    for value in (5.0, 5.0, 4.0, 4.0, 4.0, 4.0, 4.0):
+        plateau.update(value)
+        reached.append(plateau.reached)
+    # Means over about two: 5, 5, 4.33, 4.11, 4.04, 4.01, 4.004.
+    assert reached == [False, False, False, False, False, True, True]
+    assert plateau.best == 4

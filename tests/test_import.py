@@ -1,0 +1,43 @@
+"""What a fresh process imports."""
+
+import subprocess
+import sys
+
+
+def in_a_fresh_process(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_importing_skae_does_not_import_torch():
+    modules = in_a_fresh_process(
+        "import sys, skae\n"
+        "assert 'VariationalAutoencoder' in dir(skae)\n"
+        "print(*sys.modules)"
+    )
+    assert "skae" in modules
+    assert not {m for m in modules if m.split(".")[0] in {"torch", "sklearn"}}
+
+
+def test_a_fit_does_not_import_compilers():
+    """torch.optim does so at its first step, and takes seconds."""
+    before, after = (
+        in_a_fresh_process(
+            "import sys, numpy as np, torch\n"
+            "from skae import VariationalAutoencoder\n"
+            "X = np.random.RandomState(0).randn(60, 4)\n" + fit + "print(*sys.modules)"
+        )
+        for fit in (
+            "",
+            "VariationalAutoencoder(max_iter=3, alpha=0.1).fit(X).score(X)\n",
+        )
+    )
+    assert "torch" in before
+    new = after - before
+    assert "torch._dynamo" not in after
+    assert "torch._inductor" not in after
+    assert "sympy" not in after
+    assert not {m for m in new if m.startswith(("torch._", "torch.fx", "torch.optim"))}
