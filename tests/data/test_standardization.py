@@ -70,7 +70,7 @@ def test_a_weight_is_a_repeated_row():
     X, times = rng.normal(size=(40, 3)), rng.integers(1, 5, size=40)
     weighted = measure(all_rows(X, times), "diag")
     repeated = measure(all_rows(np.repeat(X, times, axis=0)), "diag")
-    for name in ("mean", "std", "unit", "resolution"):
+    for name in ("mean", "std", "likelihood_unit", "resolution"):
         np.testing.assert_allclose(
             getattr(weighted, name), getattr(repeated, name), rtol=1e-12, atol=1e-14
         )
@@ -179,7 +179,7 @@ def test_units_follow_the_data(covariance_type, factor, shift):
     after = measure(all_rows(factor * (X + shift)), covariance_type)
     tolerance = {"rtol": 1e-8}
     np.testing.assert_allclose(after.mean, factor * (before.mean + shift), **tolerance)
-    for name in ("std", "unit", "resolution"):
+    for name in ("std", "likelihood_unit", "resolution"):
         expected = factor * getattr(before, name)
         np.testing.assert_allclose(getattr(after, name), expected, **tolerance)
     np.testing.assert_allclose(after.std_in_units, before.std_in_units, **tolerance)

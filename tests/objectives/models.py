@@ -17,7 +17,7 @@ def make_module(combination, n_heads=2, *, network=None, spread=0.5):
     n_scales = D if covariance_type == "diag" else 1
     module = AutoencoderModule(
         spec,
-        ratio=torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64),
+        std_in_units=torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64),
         floor=torch.full((1, n_scales), 1e-4, dtype=torch.float64),
     ).double()
     generator = torch.Generator().manual_seed(0)
