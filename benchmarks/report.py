@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from datetime import date
 from pathlib import Path
 
@@ -22,9 +23,27 @@ def write(name, title, command, text, header, rows):
 
 def write_page(path, title, command, text, tables):
     """Write several tables, each a heading, a text, a header and rows, and print them."""
-    lines = _head(title, command, text, f"{_model()}, {os.cpu_count()} core(s)")
+    lines = _head(title, command, text, _machine())
     for heading, note, header, rows in tables:
         lines += [*_heading(heading, "-"), note.strip(), "", *_table(header, rows)]
+    _save(path, lines)
+
+
+def update_page(source, path, command, tables):
+    """Write a page with the text of `source` and new tables, and print it.
+
+    Each section of `source` ends with a table; `tables` maps all headings, in their order,
+    to the header and the rows of the new one.
+    """
+    # A section begins with a line that a line of dashes follows.
+    head, *sections = re.split(r"^(?=.+\n-+\n)", source.read_text(), flags=re.MULTILINE)
+    headings = [section.partition("\n")[0] for section in sections]
+    if headings != list(tables):
+        raise ValueError(f"{source} has the sections {headings}, not {list(tables)}")
+    lines = [head.partition("Made by ``")[0].strip(), "", _made_by(command, _machine()), ""]
+    for section, table in zip(sections, tables.values(), strict=True):
+        note = section.partition(".. list-table::")[0]
+        lines += [note.strip(), "", *_table(*table)]
     _save(path, lines)
 
 
@@ -33,16 +52,23 @@ def _heading(title, underline):
 
 
 def _head(title, command, text, machine):
+    return [*_heading(title, "="), text.strip(), "", _made_by(command, machine), ""]
+
+
+def _made_by(command, machine):
     versions = (
         f"skae {skae.__version__}, scikit-learn {sklearn.__version__}, "
         f"torch {torch.__version__}, numpy {numpy.__version__}, "
         f"Python {platform.python_version()}, {platform.machine()} CPU, {machine}"
     )
-    made = f"Made by ``{command}`` on {date.today().isoformat()}: {versions}."
-    return [*_heading(title, "="), text.strip(), "", made, ""]
+    return f"Made by ``{command}`` on {date.today().isoformat()}: {versions}."
 
 
-def _model():
+def _machine():
+    return f"{_processor()}, {os.cpu_count()} core(s)"
+
+
+def _processor():
     """The processor's name, where Linux tells it."""
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.exists() else []:
