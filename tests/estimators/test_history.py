@@ -74,3 +74,14 @@ def test_active_units_counts_the_components_in_use():
     ).fit(X)
     assert model.history_["active_units"][-1] == 2
     assert (model.posterior(X)[0].var(axis=0) > 0.1).sum() == 2
+
+
+@pytest.mark.parametrize("variance_mode", ["optimal", "profile"])
+def test_validation_data_change_no_other_column(variance_mode, X):
+    """A validation score needs a final scale; the running scale is restored after it."""
+    parameters = {"variance_mode": variance_mode, "max_iter": 6, "random_state": 0}
+    plain = VariationalAutoencoder(**parameters).fit(X[:80]).history_
+    validated = VariationalAutoencoder(**parameters).fit(X[:80], X_val=X[80:]).history_
+    assert validated.keys() - plain.keys() == {"validation_score"}
+    for name, values in plain.items():
+        np.testing.assert_array_equal(validated[name], values, err_msg=name)

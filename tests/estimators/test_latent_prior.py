@@ -174,7 +174,7 @@ class NoEstimator:
 
 
 def test_what_cannot_be_cloned_is_refused_before_training(blobs, monkeypatch):
-    monkeypatch.delattr("skae.estimators.base.fit_together")
+    monkeypatch.delattr("skae.estimators.base.train")
     with pytest.raises(TypeError, match="prior cannot be used: Cannot clone"):
         vae(NoEstimator()).fit(blobs[0])
 
@@ -237,3 +237,16 @@ def test_callbacks_hear_of_no_earlier_prior(blobs):
     model.set_callbacks(onlooker).fit(blobs[0])
     assert onlooker.seen == [None, None]
     assert model.prior_ is not None
+
+
+def test_a_score_encodes_each_row_once(X):
+    """The draws that the likelihood is averaged over also serve for the prior."""
+    vae = VariationalAutoencoder(2, prior=GaussianMixture(2), max_iter=3, random_state=0)
+    vae.fit(X)
+    encoded = []
+    hook = vae.module_.linear_encoder.register_forward_hook(
+        lambda module, inputs, output: encoded.append(len(output))
+    )
+    vae.score(X.astype(np.float32))
+    hook.remove()
+    assert sum(encoded) == len(X)

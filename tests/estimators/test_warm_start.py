@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from skae import VariationalAutoencoder
 from tests.helpers import answers, every_estimator, weights
 
 
@@ -78,3 +79,19 @@ def test_refused_refit_leaves_the_fit(estimator, change, data, X):
     assert (model.n_features_in_, model.n_components_) == (6, 2)
     for name, value in answers(model, X).items():
         np.testing.assert_array_equal(value, said[name], err_msg=name)
+
+
+@pytest.mark.parametrize("is_validated_first", [True, False])
+def test_columns_of_one_fit_only_are_padded(is_validated_first, X):
+    """A column that only one of two fits records is NaN in the epochs of the other."""
+    model = VariationalAutoencoder(2, max_iter=3, warm_start=True, random_state=0)
+    for is_validated in (is_validated_first, not is_validated_first):
+        model.set_params(gradient_balance=is_validated)
+        model.fit(X, X_val=X[:20] if is_validated else None)
+    missing = [False, True] if is_validated_first else [True, False]
+    for name in ("validation_score", "grad_kl_outputs"):
+        is_missing = np.isnan(model.history_[name])
+        np.testing.assert_array_equal(is_missing, np.repeat(missing, 3), err_msg=name)
+    for name in ("objective", "kl", "active_units", "scale"):
+        assert np.isfinite(model.history_[name]).all(), name
+        assert len(model.history_[name]) == 6, name

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skae._optim import Adam, CosineSchedule, FlatParameters, minimize
+from tests.data.test_batches import make_batches
 
 
 class Hooks:
@@ -40,7 +41,8 @@ def run(batch_size, n_epochs, hooks=None, l2=0.0, rate=0.1, schedule=None):
         for p in layer.parameters():
             p.zero_()
     flat = FlatParameters([list(layer.parameters())], penalized=[layer.weight])
-    batches = make_batches(np.column_stack([A, b]), weight=weight, batch_size=batch_size)
+    data = np.column_stack([A, b])
+    batches = make_batches(data, weight=weight, batch_size=batch_size)
     hooks = hooks or Hooks()
     seen = []
 
