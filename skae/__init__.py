@@ -1,13 +1,17 @@
 """Gaussian, Laplace and variational autoencoders as scikit-learn estimators.
 
 The public names are loaded when they are first asked for, so that ``import skae``
-itself does not import PyTorch.
+itself does not import PyTorch. It registers the joblib backend ``"skae"``.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from joblib import register_parallel_backend
+
 if TYPE_CHECKING:
+    from joblib.parallel import ParallelBackendBase
+
     from skae._autoencoder import GaussianAutoencoder, LaplaceAutoencoder
     from skae._variational import VariationalAutoencoder
 
@@ -35,6 +39,16 @@ _PACKAGES = (
     "scales",
     "training",
 )
+
+
+def _make_backend(**parameters: Any) -> "ParallelBackendBase":
+    """Return the joblib backend that trains models side by side."""
+    from skae.model_selection import LockstepBackend
+
+    return LockstepBackend(**parameters)
+
+
+register_parallel_backend("skae", _make_backend)
 
 
 def __getattr__(name: str) -> Any:

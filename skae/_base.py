@@ -19,7 +19,9 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skae._device import resolve_device
 from skae._evaluate import settle
+from skae._fit import train_jobs
 from skae._fitted import FLOATS, FittedAutoencoder, fitted_attributes
+from skae._fitting.lockstep import offload, shared_result
 from skae._job import Job, Settings, is_built_in
 from skae._module import AutoencoderModule, Spec
 from skae._random import local_random_state
@@ -27,7 +29,6 @@ from skae._recorder import EpochCallbacks
 from skae._rows import Rows, select_rows, split_validation
 from skae._start import build_module, start
 from skae._threads import suitable_threads
-from skae._together import compute, fit_together, once
 from skae._units import Units, measure
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
@@ -241,7 +242,9 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
             fixed_scale = check_fixed_scale(self.scale, self.covariance_type, data.shape[1])
         random_state = local_random_state(self.random_state)
         rows, validation = self._divide(data, weight, X_val, random_state)
-        units = self._units if continued else once(measure, rows, self.covariance_type)
+        units = (
+            self._units if continued else shared_result(measure, rows, self.covariance_type)
+        )
         # What is shared with other calls is what is known of the rows, not their array.
         rows = replace(rows, X=data)
         if fixed_scale is not None:
@@ -277,7 +280,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                     task = module, objective, rows, units
                     begin = partial(start, *task, init=init, fixed_scale=fixed_scale)
                     is_ours = is_built_in(module, objective)
-                    first_objective = compute(begin) if is_ours else begin()
+                    first_objective = offload(begin) if is_ours else begin()
             callbacks = EpochCallbacks(
                 context,
                 told,
@@ -297,7 +300,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
                     first_objective,
                 )
             )
-        outcomes = fit_together(jobs)
+        outcomes = train_jobs(jobs)
         for message, category in dict.fromkeys(w for o in outcomes for w in o.warnings):
             # Above are fit, scikit-learn's callback wrapper, and who called.
             warnings.warn(message, category, stacklevel=4)
@@ -324,7 +327,7 @@ class BaseAutoencoder(CallbackSupportMixin, FittedAutoencoder, metaclass=ABCMeta
         random_state: RandomState,
     ) -> tuple[Rows, Rows | None]:
         """Rows to train on, and those to validate with, if there are any."""
-        rows = once(select_rows, data, weight, bool(self.shuffle))
+        rows = shared_result(select_rows, data, weight, bool(self.shuffle))
         if X_val is not None:
             try:
                 held_out = validate_data(self, X_val, dtype=FLOATS, reset=False)

@@ -3,19 +3,20 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain
 from threading import Event, Lock
-from typing import TypeVar
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skae._fitting.lockstep import gather
 from skae._job import Job, Outcome, is_built_in
 from skae._random import torch_generator
 from skae._recorder import Recorder
 from skae._threads import (
     flushed_denormals,
+    in_parts,
     is_worth_a_thread,
     on_cores,
     suitable_threads,
@@ -32,8 +33,6 @@ from skae.training import (
     train,
 )
 
-T = TypeVar("T")
-
 # Bytes that the parameters of models side by side may take, with all that belongs to each:
 # gradient, two means of Adam's, a step, and copies of the start, the last and the best.
 _MOST_BYTES = 2**31
@@ -46,6 +45,25 @@ _DIVERGED = (
 )
 
 
+def train_jobs(jobs: Sequence[Job]) -> list[Outcome]:
+    """Train models, beside those of the other tasks if there are any.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        The models of one call.
+
+    Returns
+    -------
+    list of Outcome
+        What became of each.
+    """
+    return gather(fit_jobs, jobs)
+
+
+# Gradients are wanted wherever in the user's torch code this call stands.
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit_jobs(jobs: Sequence[Job]) -> list[Outcome]:
     """Train models that have been started: those that are alike side by side.
 
@@ -163,26 +181,6 @@ def fit_modules(jobs: Sequence[Job], interrupted: Event) -> list[Outcome]:
             f.recorder.restore()
             f.recorder.warnings.append(("Training interrupted by user.", UserWarning))
     return [f.conclude() for f in followed]
-
-
-def in_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
-    """Items in as few parts as can be, of sizes that differ by one at most.
-
-    Parameters
-    ----------
-    items : sequence
-        The items.
-    most : int
-        Largest size of a part.
-
-    Returns
-    -------
-    list of sequence
-        The parts.
-    """
-    n_parts = -(-len(items) // most)
-    bounds = [i * len(items) // max(n_parts, 1) for i in range(n_parts + 1)]
-    return [items[a:b] for a, b in pairwise(bounds)]
 
 
 class _Followed:

@@ -22,10 +22,10 @@ from sklearn.utils.validation import (
 from torch import Tensor
 
 from skae._evaluate import over_rows, shared_scale, to_precision
+from skae._fitting.lockstep import offload
 from skae._job import is_built_in
 from skae._module import AutoencoderModule
 from skae._threads import suitable_threads
-from skae._together import compute
 from skae._units import Units
 from skae.objectives import Objective
 
@@ -202,7 +202,7 @@ class FittedAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
                 )
 
         if is_built_in(module, self._fitted_objective()):
-            return compute(work)
+            return offload(work)
         return work()
 
     def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:

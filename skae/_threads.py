@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
+from itertools import pairwise
 from threading import Event, Lock, Thread
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +17,7 @@ T = TypeVar("T")
 # thread brings; and where others compute too, waiting for it costs fifty times that.
 _WORTH_A_THREAD = 2**25
 # Seconds after which an interrupt is looked for.
-_PATIENCE = 0.1
+PATIENCE = 0.1
 
 
 @contextmanager
@@ -53,6 +54,26 @@ def is_worth_a_thread(multiply_adds: float) -> bool:
         Whether it is.
     """
     return multiply_adds >= _WORTH_A_THREAD
+
+
+def in_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """Items in as few parts as can be, of sizes that differ by one at most.
+
+    Parameters
+    ----------
+    items : sequence
+        The items.
+    most : int
+        Largest size of a part.
+
+    Returns
+    -------
+    list of sequence
+        The parts.
+    """
+    n_parts = -(-len(items) // most)
+    bounds = [i * len(items) // max(n_parts, 1) for i in range(n_parts + 1)]
+    return [items[a:b] for a, b in pairwise(bounds)]
 
 
 def on_cores(
@@ -110,7 +131,7 @@ def on_cores(
         errors.append(error)
     while not is_over.is_set():
         try:
-            is_over.wait(_PATIENCE)
+            is_over.wait(PATIENCE)
         # An interrupt, or what a user's handler of another signal raises.
         except BaseException as error:
             interrupted.set()
@@ -184,7 +205,7 @@ def wait_for(futures: Sequence[Future[Any]]) -> None:
         The calls.
     """
     # Not every interrupt wakes a thread that waits without end.
-    while wait(futures, timeout=_PATIENCE).not_done:
+    while wait(futures, timeout=PATIENCE).not_done:
         pass
 
 

@@ -26,10 +26,10 @@ def no_training(request, monkeypatch):
     if "fitted" in request.fixturenames:
         return
 
-    def fit_together(*args, **kwargs):
+    def train_jobs(*args, **kwargs):
         pytest.fail("the bad input was not noticed before training")
 
-    monkeypatch.setattr("skae._base.fit_together", fit_together)
+    monkeypatch.setattr("skae._base.train_jobs", train_jobs)
 
 
 def refuses(action, error, message):

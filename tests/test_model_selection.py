@@ -6,6 +6,7 @@ import pickle
 import re
 import threading
 import warnings
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -24,10 +25,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
-from sklearn.utils.parallel import delayed
 from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, model_selection
+from skae._fitting.step_cache import StepCache
 from skae.likelihoods import GaussianLikelihood
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
 from skae.networks import MLP
@@ -603,21 +604,9 @@ def test_workers(backend, X):
 def test_shares_of_workers_are_alike():
     """In number, and in the shapes of the models, which follow each other in a grid."""
 
-    class Parallel(list):
-        n_jobs = 3
-
-        def __call__(self, tasks):
-            self.extend(args for _, args, _ in tasks)
-            return [[call() for call in calls] for calls, _ in self]
-
-    def shape(name):
-        return name
-
-    parallel = Parallel()
     names = [f"{letter}{i}" for letter in "abcd" for i in range(5)]
-    together = model_selection._Together(parallel, 128)
-    assert together([delayed(shape)(name) for name in names]) == names
-    shares = [[call() for call in calls] for calls, most in parallel]
+    shares = [[names[i] for i in share] for share in model_selection._deal(20, 3)]
+    assert sorted(chain.from_iterable(shares)) == names
     assert sorted(map(len, shares)) == [6, 7, 7]
     for share in shares:
         counts = [sum(name[0] == letter for name in share) for letter in "abcd"]
@@ -626,7 +615,7 @@ def test_shares_of_workers_are_alike():
 
 def test_what_is_remembered_stays_in_its_process():
     """And is computed once there, for the same arguments."""
-    memo = model_selection._Memo()
+    memo = StepCache()
     numbers = []
 
     def square(number, verbose):

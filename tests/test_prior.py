@@ -174,7 +174,7 @@ class NoEstimator:
 
 
 def test_what_cannot_be_cloned_is_refused_before_training(blobs, monkeypatch):
-    monkeypatch.delattr("skae._base.fit_together")
+    monkeypatch.delattr("skae._base.train_jobs")
     with pytest.raises(TypeError, match="prior cannot be used: Cannot clone"):
         vae(NoEstimator()).fit(blobs[0])
 

@@ -121,7 +121,7 @@ def start(workload, X, seed):
         jobs.extend(some)
         raise _StopError
 
-    with patch("skae._base.fit_together", stop):
+    with patch("skae._base.train_jobs", stop):
         try:
             model.fit(X)
         except _StopError:

@@ -18,8 +18,8 @@ from skae import (
     objectives,
 )
 from skae._base import BaseAutoencoder
+from skae._fitting.lockstep import run_in_lockstep
 from skae._module import AutoencoderModule, Spec
-from skae._together import run_together
 from skae.engine import AutogradStep, flatten, make_step
 from skae.engine.compiled import CompiledStep, is_compilable
 from skae.engine.halves import Half, is_known, joined
@@ -292,7 +292,7 @@ def test_in_single_precision_a_model_is_the_same_whoever_is_beside_it(
         for i, rate in enumerate([1e-2, 5e-3, 5e-3, 2e-2, 1e-2])
     ]
     together = [clone(model) for model in models]
-    run_together([lambda m=m: m.fit(X) for m in together], len(models))
+    run_in_lockstep([lambda m=m: m.fit(X) for m in together], len(models))
     alone = [clone(model).fit(X) for model in models]
     assert counted == [5, 1, 1, 1, 1, 1]
     for a, b in zip(together, alone, strict=True):

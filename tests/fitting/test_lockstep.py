@@ -15,16 +15,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skae import (
-    GaussianAutoencoder,
-    VariationalAutoencoder,
-    _base,
-    _fit,
-    _threads,
-    _together,
-)
-from skae._fit import in_parts
-from skae._together import compute, fit_together, once, run_together
+from skae import GaussianAutoencoder, VariationalAutoencoder, _base, _fit, _threads
+from skae._fit import train_jobs
+from skae._fitting import lockstep
+from skae._fitting.lockstep import offload, run_in_lockstep, shared_result, wait_for_others
+from skae._threads import in_parts
 from skae.model_selection import BatchedGridSearchCV
 from tests.callbacks import Callback
 
@@ -65,11 +60,11 @@ def test_calls_without_fits():
         assert made[-1] == i
         return i**2
 
-    assert run_together([lambda i=i: call(i) for i in range(20)], 6) == [
+    assert run_in_lockstep([lambda i=i: call(i) for i in range(20)], 6) == [
         i**2 for i in range(20)
     ]
     assert made == list(range(20))
-    assert run_together([], 5) == []
+    assert run_in_lockstep([], 5) == []
 
 
 def test_only_one_is_awake(X, counted):
@@ -82,14 +77,14 @@ def test_only_one_is_awake(X, counted):
             vae(beta=1 + i).fit(X)
         said.append((2, i))
 
-    run_together([lambda i=i: call(i) for i in range(3)], 9)
+    run_in_lockstep([lambda i=i: call(i) for i in range(3)], 9)
     # The second beginning follows the first end without a pause.
     assert said == [(part, i) for part in range(3) for i in range(3)]
     assert counted == [3, 3]
 
 
 def test_calls_with_different_numbers_of_fits(X, counted):
-    models = run_together(
+    models = run_in_lockstep(
         [lambda n=n: [vae(random_state=i).fit(X) for i in range(n)] for n in (0, 1, 3, 2)],
         9,
     )
@@ -107,7 +102,7 @@ def test_warm_starts_and_other_calls(X, counted):
         model = vae(warm_start=True).fit(X)
         return model.fit(X).score(X)
 
-    scores = run_together([continued, lambda: vae().fit(X).score(X)], 9)
+    scores = run_in_lockstep([continued, lambda: vae().fit(X).score(X)], 9)
     assert counted == [2, 1]
     model = vae(warm_start=True).fit(X)
     assert_allclose(scores, [model.fit(X).score(X), vae().fit(X).score(X)], rtol=1e-9)
@@ -122,14 +117,14 @@ def test_what_calls_share_is_computed_once(X):
         return len(seen)
 
     arrays = [X, X.copy(), np.asfortranarray(X), X[::-1], X.astype(np.float32), X.T]
-    calls = [lambda a=a: [once(count, a, s) for s in (0, 1)] for a in arrays]
-    first, second, third, *others = run_together(calls, 9)
+    calls = [lambda a=a: [shared_result(count, a, s) for s in (0, 1)] for a in arrays]
+    first, second, third, *others = run_in_lockstep(calls, 9)
     assert first == second == third == [1, 2]
     assert others == [[3, 4], [5, 6], [7, 8]]
     # Nothing is remembered when they are over, or outside.
-    assert run_together(calls[:1], 9) == [[9, 10]]
-    assert once(count, X, 0) == 11
-    assert once(count, X, 0) == 12
+    assert run_in_lockstep(calls[:1], 9) == [[9, 10]]
+    assert shared_result(count, X, 0) == 11
+    assert shared_result(count, X, 0) == 12
 
 
 def test_candidates_of_a_search_share_their_rows(X, monkeypatch):
@@ -149,17 +144,17 @@ def test_waiting_for_others_without_a_model(X, counted):
     said = []
 
     def waiting():
-        fit_together([])
+        wait_for_others()
         said.append("waited")
 
     def fitting():
         vae().fit(X)
         said.append("fitted")
 
-    run_together([fitting, waiting], 2)
+    run_in_lockstep([fitting, waiting], 2)
     assert said == ["fitted", "waited"]
     assert counted == [1]
-    assert fit_together([]) == []
+    assert train_jobs([]) == []
 
 
 def test_fits_in_threads_of_a_users_own(X):
@@ -175,7 +170,7 @@ def test_fits_in_threads_of_a_users_own(X):
         return [m.score(X) for m in models]
 
     expected = [vae().fit(X).score(X), vae(beta=2).fit(X).score(X)]
-    for scores in run_together([call, call], 2):
+    for scores in run_in_lockstep([call, call], 2):
         assert_array_equal(scores, expected)
 
 
@@ -197,7 +192,7 @@ def test_an_error_ends_all_calls(error, when, X):
             cleaned.append(i)
 
     with pytest.raises(error, match="of a call"):
-        run_together([lambda i=i: call(i) for i in range(3)], 3)
+        run_in_lockstep([lambda i=i: call(i) for i in range(3)], 3)
     assert ended == ([] if when == "before" else [0])
     assert sorted(cleaned) == ([0, 1] if when == "before" else [0, 1, 2])
 
@@ -220,7 +215,7 @@ def test_a_call_that_will_not_end(X, cores, request):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_together([stubborn, failing], 2)
+        run_in_lockstep([stubborn, failing], 2)
     assert caught == ["_Cancelled"] * 3
 
 
@@ -238,7 +233,7 @@ def test_interrupt_while_a_call_is_awake(X):
             ended.append(i)
 
     with pytest.raises(KeyboardInterrupt):
-        run_together([lambda i=i: call(i) for i in range(4)], 4)
+        run_in_lockstep([lambda i=i: call(i) for i in range(4)], 4)
     assert sorted(ended) == [0, 1]
 
 
@@ -259,7 +254,7 @@ def fit_and_interrupt(models, interrupting, X):
     """Train models side by side until one of them interrupts; all can be used then."""
     interrupting.set_callbacks(Interrupting())
     with pytest.warns(UserWarning, match="Training interrupted by user"):
-        run_together([lambda m=m: m.fit(X) for m in models], len(models))
+        run_in_lockstep([lambda m=m: m.fit(X) for m in models], len(models))
     assert all(np.isfinite(m.score(X)) for m in models)
 
 
@@ -389,7 +384,7 @@ def two_threads():
 
 
 def test_alone_it_is_a_call():
-    assert compute(threading.get_ident) == threading.get_ident()
+    assert offload(threading.get_ident) == threading.get_ident()
 
 
 def test_two_compute_at_the_same_time(two_threads):
@@ -403,19 +398,19 @@ def test_two_compute_at_the_same_time(two_threads):
 
     def call(i):
         awake.append(i)
-        result = compute(lambda: work(i))
+        result = offload(lambda: work(i))
         awake.append(i)
         return result
 
-    results = run_together([lambda i=i: call(i) for i in range(4)], 4)
+    results = run_in_lockstep([lambda i=i: call(i) for i in range(4)], 4)
     assert results == [(i, 1) for i in range(4)]
     assert awake == 2 * [0, 1, 2, 3]
 
 
 def test_one_thread_computes_in_order():
     done = []
-    results = run_together(
-        [lambda i=i: compute(lambda: done.append(i)) for i in range(3)], 3
+    results = run_in_lockstep(
+        [lambda i=i: offload(lambda: done.append(i)) for i in range(3)], 3
     )
     assert results == 3 * [None]
     assert done == [0, 1, 2]
@@ -424,26 +419,26 @@ def test_one_thread_computes_in_order():
 def test_an_error_is_raised_where_it_was_asked_for(two_threads):
     def call(i):
         try:
-            return compute(lambda: 1 // i)
+            return offload(lambda: 1 // i)
         except ZeroDivisionError:
             return "caught"
 
-    assert run_together([lambda i=i: call(i) for i in range(3)], 3) == ["caught", 1, 0]
+    assert run_in_lockstep([lambda i=i: call(i) for i in range(3)], 3) == ["caught", 1, 0]
     with pytest.raises(ZeroDivisionError):
-        run_together([lambda i=i: compute(lambda: 1 // i) for i in range(3)], 3)
+        run_in_lockstep([lambda i=i: offload(lambda: 1 // i) for i in range(3)], 3)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
 def test_an_interrupt_ends_what_computes(two_threads):
     def call(work):
-        compute(work)
+        offload(work)
         pytest.fail("went on after the interrupt")
 
     def interrupt():
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run_together([lambda: call(interrupt), lambda: call(lambda: time.sleep(0.2))], 2)
+        run_in_lockstep([lambda: call(interrupt), lambda: call(lambda: time.sleep(0.2))], 2)
 
 
 def test_what_is_computed_begins_at_once(two_threads):
@@ -453,7 +448,7 @@ def test_what_is_computed_begins_at_once(two_threads):
     def waiting():
         return begun.wait(10)
 
-    assert run_together([lambda: compute(begun.set), waiting], 2) == [None, True]
+    assert run_in_lockstep([lambda: offload(begun.set), waiting], 2) == [None, True]
 
 
 def test_each_call_gets_its_own_error(two_threads):
@@ -462,24 +457,28 @@ def test_each_call_gets_its_own_error(two_threads):
             return 1 / i
 
         try:
-            return compute(divide)
+            return offload(divide)
         except ZeroDivisionError:
             return "divided"
 
-    assert run_together([lambda i=i: call(i) for i in range(3)], 3) == ["divided", 1, 0.5]
+    assert run_in_lockstep([lambda i=i: call(i) for i in range(3)], 3) == [
+        "divided",
+        1,
+        0.5,
+    ]
 
 
 def test_starts_and_scores_meet(X, two_threads, monkeypatch):
     """And have the results that they have alone."""
     together = []
-    original = _together.wait_for
+    original = lockstep.wait_for
 
     def wait_for(futures, *args):
         together.append(len(futures))
         return original(futures, *args)
 
-    monkeypatch.setattr(_together, "wait_for", wait_for)
-    scores = run_together(
+    monkeypatch.setattr(lockstep, "wait_for", wait_for)
+    scores = run_in_lockstep(
         [lambda k=k: vae(n_components=k).fit(X).score(X) for k in (1, 2)], 2
     )
     assert together == [2, 2]
@@ -511,7 +510,7 @@ def test_each_core_trains_a_share(X, on_all_cores, monkeypatch):
 
     monkeypatch.setattr(_fit, "fit_modules", fit_modules)
     calls = [lambda b=b: vae(beta=b).fit(X).score(X) for b in range(1, 6)]
-    scores = run_together(calls, 5)
+    scores = run_in_lockstep(calls, 5)
     sizes, names, n_threads = zip(*trained, strict=True)
     assert sorted(sizes) == ([2, 3] if on_all_cores == "shares" else 5 * [1])
     assert threading.get_ident() not in names
@@ -536,7 +535,7 @@ class Jealous(Callback):
 
 def test_callbacks_are_called_one_at_a_time(X, on_all_cores):
     calls = [lambda b=b: vae(beta=b).set_callbacks(Jealous()).fit(X) for b in (1, 2, 3)]
-    assert [model.n_iter_ for model in run_together(calls, 3)] == [4, 4, 4]
+    assert [model.n_iter_ for model in run_in_lockstep(calls, 3)] == [4, 4, 4]
 
 
 class Raising(Callback):
@@ -557,7 +556,7 @@ def test_an_error_on_one_core_is_no_others(X, on_all_cores):
             return "failed"
 
     calls = [lambda i=i: call(i) for i in range(4)]
-    assert run_together(calls, 4) == [4, "failed", 4, 4]
+    assert run_in_lockstep(calls, 4) == [4, "failed", 4, 4]
 
 
 def test_interrupt_of_all_cores(X, on_all_cores):

@@ -1,0 +1,1 @@
+"""Where training happens: one fit, or several side by side."""

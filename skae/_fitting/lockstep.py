@@ -1,0 +1,340 @@
+"""Tasks that run in turns, and pause where their work can be done in one go.
+
+A grid search calls ``fit`` of many models, one after the other. :func:`run_in_lockstep`
+makes such calls in threads of which one runs at a time. Each prepares its model, comes to
+:func:`gather` and pauses. When all have paused, one call of the gathering function does
+the work of all, and the tasks go on in turns. Outside of lockstep,
+``gather(function, items)`` is ``function(items)``.
+
+This module knows nothing of models: what is gathered, and who does it, is passed in.
+"""
+
+import hashlib
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from skae._threads import PATIENCE, Submit, cores, in_parts, wait_for
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+# Seconds without computing after which a task is taken for blocked. Starts and scores of
+# models compute all the time, so this may be long, and short enough to wait for a message.
+IDLE_TIMEOUT = 60.0
+# Part of that time that a thread may compute and still count as idle: more than it takes to
+# look at a lock ten times a second.
+_IDLE_SHARE = 1e-3
+_BLOCKED = (
+    "A fit or score has computed nothing for {:g} s, while others were paused so that "
+    "models can be trained side by side. Most likely one of those holds a lock around "
+    "`fit`. Fit without the joblib backend 'skae' (GridSearchCV in place of "
+    "BatchedGridSearchCV), or hold no lock around `fit`. A wait for something else "
+    "(network, disk, workers of its own) needs a longer limit: "
+    "joblib.parallel_config('skae', idle_timeout=...)."
+)
+
+_of_thread = threading.local()
+
+
+def _current_task() -> "Task | None":
+    """The task whose thread this is."""
+    return getattr(_of_thread, "task", None)
+
+
+def gather(function: Callable[[Sequence[S]], Sequence[T]], items: Sequence[S]) -> list[T]:
+    """Apply a function to the items of all tasks in lockstep; return the part of this one.
+
+    Outside of lockstep it is ``function(items)``. The function is called in the thread of
+    the scheduler.
+    """
+    task = _current_task()
+    return list(function(items)) if task is None else task.gather(function, items)
+
+
+def wait_for_others() -> None:
+    """Pause until all other tasks have paused, or are over."""
+    if task := _current_task():
+        task.pause()
+
+
+def offload(function: Callable[[], T]) -> T:
+    """Call a function beside those of other tasks, in a thread that does nothing else."""
+    task = _current_task()
+    return function() if task is None else task.offload(function)
+
+
+def shared_result(function: Callable[..., T], *args: Any) -> T:
+    """Call a pure function once for all tasks that pass equal arguments.
+
+    Arrays are equal if their contents are: candidates of a search have the same rows in
+    each fold, in an array of their own. The result must not be written over.
+    """
+    task = _current_task()
+    if task is None:
+        return function(*args)
+    results = task.scheduler.shared_results
+    key = (function, *(_digest(a) if isinstance(a, np.ndarray) else a for a in args))
+    # No lock: one task runs at a time.
+    if key not in results:
+        results[key] = function(*args)
+    return results[key]
+
+
+def _digest(array: np.ndarray) -> tuple[object, ...]:
+    """Return shape, dtype and a hash of the contents."""
+    content = hashlib.sha256(np.ascontiguousarray(array).data).digest()
+    return array.shape, array.dtype.str, content
+
+
+def run_in_lockstep(
+    functions: Sequence[Callable[[], Any]],
+    n_at_once: int,
+    idle_timeout: float = IDLE_TIMEOUT,
+) -> list[Any]:
+    """Call functions in lockstep, at most `n_at_once` at the same time.
+
+    Returns their results in order, or raises the first error and gives up the others.
+    """
+    results: list[Any] = []
+    for part in in_parts(functions, n_at_once):
+        results += LockstepScheduler(part, idle_timeout).run()
+    return results
+
+
+class _Cancelled(BaseException):
+    """The end of a task whose result is not needed any more."""
+
+
+class Task:
+    """A function in a thread of its own, which pauses where work is gathered."""
+
+    def __init__(self, function: Callable[[], Any], scheduler: "LockstepScheduler") -> None:
+        self.function = function
+        self.scheduler = scheduler
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.is_over = self.is_cancelled = False
+        # A scheduler in this thread watches over tasks of its own.
+        self.has_scheduler = False
+        # What it waits for: a gathering function with its items, or an offloaded call.
+        self.gathering: Callable[[Sequence[Any]], Sequence[Any]] | None = None
+        self.items: Sequence[Any] = ()
+        self.gathered: list[Any] = []
+        self.future: Future[Any] | None = None
+        # The scheduler and the task hand over to each other.
+        self.has_paused, self.may_go_on = threading.Event(), threading.Event()
+        self.clock: int | None = None
+        # What belongs to a context (numpy's errstate) goes along.
+        run = copy_context().run
+        self.thread = threading.Thread(target=run, args=(self._run,), daemon=True)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the task waits for its turn."""
+        return (
+            self.thread.ident is not None and self.has_paused.is_set() and not self.is_over
+        )
+
+    def go_on(self) -> None:
+        """Start or resume the task, in the thread of the scheduler."""
+        self.has_paused.clear()
+        if self.thread.ident is None:
+            self.thread.start()
+        else:
+            self.may_go_on.set()
+
+    def cpu_time(self) -> float:
+        """Seconds that the thread has computed, or the process where that is not known."""
+        if self.clock is None:
+            return time.process_time()
+        try:
+            return time.clock_gettime(self.clock)
+        except OSError:  # the thread has just ended
+            return 0.0
+
+    def has_ended(self, seconds: float) -> bool:
+        """Wait some seconds for the end of the thread; return whether it has ended."""
+        self.thread.join(seconds)
+        return not self.thread.is_alive()
+
+    def gather(
+        self, function: Callable[[Sequence[S]], Sequence[T]], items: Sequence[S]
+    ) -> list[T]:
+        """Pause until the function has been applied to the items of all tasks."""
+        self.gathering, self.items = function, items
+        self.pause()
+        gathered, self.gathered = self.gathered, []
+        return gathered
+
+    def offload(self, function: Callable[[], T]) -> T:
+        """Pause until another thread has called the function, if there is more than one."""
+        if self.is_cancelled:
+            raise _Cancelled
+        if self.scheduler.submit is None:
+            return function()
+        # It begins while other tasks run.
+        future = self.future = self.scheduler.submit(function)
+        self.pause()
+        self.future = None
+        return future.result()
+
+    def pause(self) -> None:
+        """Let other tasks run, until it is the turn of this one."""
+        self.may_go_on.clear()
+        # Filters of warnings belong to the process: each task gets its own back.
+        with warnings.catch_warnings():
+            # Else it was cancelled while it ran.
+            if not self.is_cancelled:
+                self.has_paused.set()
+                self.may_go_on.wait()
+        if self.is_cancelled:
+            raise _Cancelled
+
+    def _run(self) -> None:
+        """Call the function in this thread."""
+        _of_thread.task = self
+        # From here, since the clock of a thread that has ended must not be asked for.
+        if hasattr(time, "pthread_getcpuclockid"):
+            self.clock = time.pthread_getcpuclockid(threading.get_ident())
+        # Else torch would keep helpers for each of these threads, which wake one by one.
+        torch.set_num_threads(1)
+        try:
+            self.result = self.function()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.is_over = True
+            self.has_paused.set()
+
+
+class LockstepScheduler:
+    """Tasks of which one runs at a time, and what they share."""
+
+    def __init__(
+        self, functions: Sequence[Callable[[], Any]], idle_timeout: float = IDLE_TIMEOUT
+    ) -> None:
+        self.idle_timeout = idle_timeout
+        self.n_threads = torch.get_num_threads()
+        self.shared_results: dict[object, Any] = {}
+        self.submit: Submit | None = None
+        self.parent = _current_task()
+        self.tasks = [Task(function, self) for function in functions]
+        self.running: Task | None = None
+        self.is_blocked = False
+
+    def run(self) -> list[Any]:
+        """Return what the tasks returned, or raise what the first that failed raised."""
+        if self.parent:
+            self.parent.has_scheduler = True
+        try:
+            with cores(self.n_threads) as submit:
+                self.submit = submit if self.n_threads > 1 else None
+                self._run()
+        finally:
+            torch.set_num_threads(self.n_threads)
+            if self.parent:
+                self.parent.has_scheduler = False
+        for task in self.tasks:
+            task.thread.join()
+        return [task.result for task in self.tasks]
+
+    def _run(self) -> None:
+        """Give each task its turn until all are over."""
+        try:
+            for task in self.tasks:
+                self._resume(task)
+            while waiting := [task for task in self.tasks if not task.is_over]:
+                # A task may have left another number of threads behind.
+                torch.set_num_threads(self.n_threads)
+                offloaded = [task for task in waiting if task.future is not None]
+                if offloaded:
+                    wait_for([task.future for task in offloaded if task.future])
+                else:
+                    self._do_gathered(waiting)
+                for task in offloaded or waiting:
+                    self._resume(task)
+        except BaseException:
+            self._cancel()
+            raise
+
+    def _resume(self, task: Task) -> None:
+        """Let a task run until it pauses or is over; raise what ended it."""
+        self.running = task
+        with warnings.catch_warnings():
+            task.go_on()
+            self.is_blocked = not self._is_done(task, task.has_paused.wait)
+        if self.is_blocked:
+            raise RuntimeError(_BLOCKED.format(self.idle_timeout))
+        self.running = None
+        if task.error is not None:
+            raise task.error
+
+    def _is_done(self, task: Task, wait: Callable[[float], bool]) -> bool:
+        """Wait for a task; return False if it has computed nothing for too long."""
+        # Waits are counted, since a process may be stopped between two readings of a clock.
+        used, n_waits = 0.0, 0
+        while not wait(PATIENCE):
+            now = task.cpu_time()
+            has_computed = now - used > _IDLE_SHARE * self.idle_timeout
+            if has_computed or task.has_scheduler or not self._may_be_blocked(task):
+                used, n_waits = now, 0
+            elif (n_waits := n_waits + 1) * PATIENCE >= self.idle_timeout:
+                return False
+        return True
+
+    def _may_be_blocked(self, task: Task) -> bool:
+        """Return whether there is a paused task, which could hold a lock."""
+        if self.parent is not None or task.is_cancelled:
+            return True
+        return any(other.is_paused for other in self.tasks)
+
+    @staticmethod
+    def _do_gathered(tasks: Sequence[Task]) -> None:
+        """Call each gathering function once, and divide its results."""
+        groups: dict[object, list[Task]] = {}
+        for task in tasks:
+            if task.gathering is not None:
+                groups.setdefault(task.gathering, []).append(task)
+        for group in groups.values():
+            function = group[0].gathering
+            assert function is not None
+            results = list(function([item for task in group for item in task.items]))
+            for task in group:
+                n = len(task.items)
+                task.gathered, results = results[:n], results[n:]
+                task.gathering, task.items = None, ()
+
+    def _cancel(self) -> None:
+        """End all tasks, however often the user interrupts meanwhile."""
+        interrupts: list[BaseException] = []
+        # The thread that is interrupted only waits.
+        canceller = threading.Thread(target=self._end_tasks, daemon=True)
+        with warnings.catch_warnings():
+            canceller.start()
+            while canceller.is_alive():
+                try:
+                    canceller.join(PATIENCE)
+                except BaseException as error:
+                    interrupts.append(error)
+        if interrupts:
+            raise interrupts[0]
+
+    def _end_tasks(self) -> None:
+        """End the tasks in turns, where they are paused or would pause next."""
+        for task in self.tasks:
+            task.is_cancelled = True
+        begun = [task for task in self.tasks if task.thread.ident is not None]
+        # The one that runs ends first; but if it is blocked, others may hold its lock.
+        begun.sort(key=lambda task: (task is self.running) == self.is_blocked)
+        for task in begun:
+            task.may_go_on.set()
+            # A task that stays blocked ends by itself if it ever gets its lock.
+            self._is_done(task, task.has_ended)
