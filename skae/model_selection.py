@@ -5,6 +5,7 @@ scikit-learn train so. The two searches bring it along.
 """
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -98,8 +99,9 @@ class LockstepBackend(ParallelBackendBase):
             own.parallel, own.calls = parallel, []
             raise FallbackToBackend(own)
         self.n_workers = self.workers.effective_n_jobs(n_jobs)
-        # All calls are collected before the first of them begins.
-        parallel.pre_dispatch = "all"
+        # All calls are collected before the first of them begins. (With "all", joblib would
+        # hide an error of what generates them.)
+        parallel.pre_dispatch = sys.maxsize
         return self.effective_n_jobs(n_jobs)
 
     def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
@@ -136,9 +138,10 @@ class LockstepBackend(ParallelBackendBase):
         results = joblib.Parallel(self.n_workers, self.workers)(
             joblib.delayed(run)([calls[i][0] for i in share]) for share in shares
         )
-        for share, found in zip(shares, results, strict=True):
-            for i, result in zip(share, found, strict=True):
-                calls[i][1](result)
+        order = np.argsort(np.concatenate(shares))
+        found = [result for share in results for result in share]
+        for (_, callback), i in zip(calls, order, strict=True):
+            callback(found[i])
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Forget the calls that have not begun."""

@@ -42,9 +42,10 @@ ignore_floor = pytest.mark.filterwarnings(
 FOLDS = KFold(3, shuffle=True, random_state=0)  # 40 of 120 rows each
 
 
-def vae(**parameters):
+def vae(n_components=2, **parameters):
     return VariationalAutoencoder(
-        **{"max_iter": 6, "precision": "float64", "random_state": 0} | parameters
+        n_components,
+        **{"max_iter": 6, "precision": "float64", "random_state": 0} | parameters,
     )
 
 
@@ -68,13 +69,12 @@ def assert_same_results(ours, theirs, tol=1e-9):
         elif name.endswith("_time"):
             assert (found[name] >= 0).all()
         elif name.startswith("rank_"):
-            if tol < 1e-6:
-                np.testing.assert_array_equal(found[name], values)
+            np.testing.assert_array_equal(found[name], values)
         else:
             np.testing.assert_allclose(found[name], values, rtol=tol, atol=tol)
     for name in ("best_index_", "best_params_", "n_splits_", "multimetric_"):
         assert hasattr(ours, name) == hasattr(theirs, name)
-        if hasattr(theirs, name) and tol < 1e-6:
+        if hasattr(theirs, name):
             assert repr(getattr(ours, name)) == repr(getattr(theirs, name))
     assert hasattr(ours, "best_estimator_") == hasattr(theirs, "best_estimator_")
     assert hasattr(ours, "best_score_") == hasattr(theirs, "best_score_")
@@ -137,12 +137,16 @@ def test_fits_with_and_without_early_stopping_go_together(X):
     compare(vae(max_iter=30, n_iter_no_change=3, tol=0.01), grid, X)
 
 
-def test_float32(X):
-    """In the default precision the order of additions shows, but not much."""
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("batch_size", ["auto", 20])
+def test_float32(batch_size, dtype, X):
+    """In the default precision the order of additions shows in the last digits.
+
+    After six epochs the largest difference was 3e-7 nats; long trainings amplify it.
+    """
     grid = {"beta": [0.5, 1, 2], "variance_mode": ["optimal", "learned", "predicted"]}
-    compare(vae(precision="auto"), grid, X, tol=0.05)
-    # A float32 X is standardised from the same numbers.
-    compare(vae(precision="auto"), {"beta": [0.5, 2]}, X.astype(np.float32), tol=0.05)
+    estimator = vae(precision="auto", batch_size=batch_size)
+    compare(estimator, grid, X.astype(dtype), tol=2e-6)
 
 
 def test_deterministic_estimators(X):
@@ -299,10 +303,7 @@ def assert_no_thread_is_left():
     before, n_threads = set(threading.enumerate()), torch.get_num_threads()
     yield
     assert torch.get_num_threads() == n_threads
-    left = [
-        t for t in threading.enumerate() if t not in before and "_run" in repr(t._target)
-    ]
-    assert not left
+    assert not [t for t in set(threading.enumerate()) - before if "skae" in t.name]
 
 
 @ignore_floor

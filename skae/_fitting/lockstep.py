@@ -134,7 +134,9 @@ class Task:
         self.clock: int | None = None
         # What belongs to a context (numpy's errstate) goes along.
         run = copy_context().run
-        self.thread = threading.Thread(target=run, args=(self._run,), daemon=True)
+        self.thread = threading.Thread(
+            target=run, args=(self._run,), name="skae-task", daemon=True
+        )
 
     @property
     def is_paused(self) -> bool:
@@ -315,19 +317,24 @@ class LockstepScheduler:
     def _cancel(self) -> None:
         """End all tasks, however often the user interrupts meanwhile."""
         interrupts: list[BaseException] = []
-        # The thread that is interrupted only waits.
-        canceller = threading.Thread(target=self._end_tasks, daemon=True)
+        are_ended = threading.Event()
+        canceller = threading.Thread(
+            target=self._end_tasks, args=(are_ended,), name="skae-cancel", daemon=True
+        )
         with warnings.catch_warnings():
             canceller.start()
-            while canceller.is_alive():
+            # The thread that is interrupted only waits, and not by `join`: an interrupt of
+            # that would take the other thread for ended.
+            while not are_ended.is_set():
                 try:
-                    canceller.join(PATIENCE)
+                    are_ended.wait(PATIENCE)
                 except BaseException as error:
                     interrupts.append(error)
+            canceller.join()
         if interrupts:
             raise interrupts[0]
 
-    def _end_tasks(self) -> None:
+    def _end_tasks(self, are_ended: threading.Event) -> None:
         """End the tasks in turns, where they are paused or would pause next."""
         for task in self.tasks:
             task.is_cancelled = True
@@ -338,3 +345,4 @@ class LockstepScheduler:
             task.may_go_on.set()
             # A task that stays blocked ends by itself if it ever gets its lock.
             self._is_done(task, task.has_ended)
+        are_ended.set()

@@ -18,7 +18,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skae import GaussianAutoencoder, VariationalAutoencoder, _base, _fit, _threads
 from skae._fit import train_jobs
 from skae._fitting import lockstep
-from skae._fitting.lockstep import offload, run_in_lockstep, shared_result, wait_for_others
+from skae._fitting.lockstep import (
+    gather,
+    offload,
+    run_in_lockstep,
+    shared_result,
+    wait_for_others,
+)
 from skae._threads import in_parts
 from skae.model_selection import BatchedGridSearchCV
 from tests.callbacks import Callback
@@ -155,6 +161,49 @@ def test_waiting_for_others_without_a_model(X, counted):
     assert said == ["fitted", "waited"]
     assert counted == [1]
     assert train_jobs([]) == []
+
+
+def test_gathering_functions():
+    """Each is called once for all tasks that wait for it, with their items in order."""
+    calls = []
+
+    def double(items):
+        calls.append(("double", list(items)))
+        return [2 * item for item in items]
+
+    def square(items):
+        calls.append(("square", list(items)))
+        return (item**2 for item in items)
+
+    def task(i):
+        first = gather(square if i == 1 else double, [i] * (i + 1))
+        return first, gather(double, range(i))
+
+    results = run_in_lockstep([lambda i=i: task(i) for i in range(3)], 3)
+    assert results == [([0], []), ([1, 1], [0]), ([4, 4, 4], [0, 2])]
+    assert calls == [
+        ("double", [0, 2, 2, 2]),
+        ("square", [1, 1]),
+        ("double", [0, 0, 1]),
+    ]
+    assert [task(i) for i in range(3)] == results
+
+
+def test_an_error_of_a_gathering_function():
+    cleaned = []
+
+    def fail(items):
+        raise ArithmeticError("of the function")
+
+    def task(i):
+        try:
+            gather(fail, [i])
+        finally:
+            cleaned.append(i)
+
+    with pytest.raises(ArithmeticError, match="of the function"):
+        run_in_lockstep([lambda i=i: task(i) for i in range(3)], 3)
+    assert cleaned == [0, 1, 2]
 
 
 def test_fits_in_threads_of_a_users_own(X):
@@ -298,6 +347,182 @@ def test_signal_ends_a_search():
     assert out.splitlines()[-1] == "interrupted"
     assert process.returncode == 0
     assert err == ""
+
+
+# Tasks that wait for each other
+
+
+def wait_with_lock(lock, seconds=0.0):
+    with lock:
+        time.sleep(seconds)
+        wait_for_others()
+
+
+def compute_for(seconds):
+    start = time.thread_time()
+    while time.thread_time() - start < seconds:
+        pass
+
+
+def test_a_lock_that_a_paused_task_holds():
+    """The error names the cause and the remedy; the lock is free afterwards."""
+    lock = threading.Lock()
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"holds a lock .* idle_timeout"):
+        run_in_lockstep([lambda: wait_with_lock(lock)] * 3, 3, idle_timeout=0.5)
+    assert 0.5 <= time.monotonic() - start < 20
+    assert not lock.locked()
+
+
+def test_a_lock_that_a_task_looks_at_again_and_again():
+    """That is not computing."""
+    lock = threading.Lock()
+
+    def poll():
+        while not lock.acquire(timeout=0.1):
+            pass
+        try:
+            wait_for_others()
+        finally:
+            lock.release()
+
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep([lambda: wait_with_lock(lock), poll], 2, idle_timeout=3)
+
+
+def test_a_task_that_stays_blocked():
+    """It is left alone, and ends as soon as it can."""
+    lock, ended = threading.Lock(), []
+
+    def keep():
+        lock.acquire()
+        wait_for_others()
+
+    def blocked():
+        with lock:
+            ended.append("got it")
+            wait_for_others()
+            ended.append("went on")
+
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep([keep, blocked], 2, idle_timeout=0.5)
+    assert not ended
+    (thread,) = (t for t in threading.enumerate() if t.name == "skae-task")
+    lock.release()
+    thread.join(timeout=60)
+    assert ended == ["got it"]
+
+
+def test_locks_of_two_tasks_that_end():
+    """A task that needs another one's lock to clean up is given up, then gets it."""
+    first, second = threading.Lock(), threading.Lock()
+
+    def waits_while_it_ends():
+        with first:
+            try:
+                wait_for_others()
+            finally:
+                with second:
+                    pass
+
+    tasks = [
+        waits_while_it_ends,
+        lambda: wait_with_lock(second),
+        lambda: wait_with_lock(first),
+    ]
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep(tasks, 3, idle_timeout=0.5)
+    assert not first.locked()
+    assert not second.locked()
+
+
+def test_long_tasks_are_not_blocked():
+    """Computing is no wait; nor is a wait that no paused task could be the reason for."""
+
+    def compute():
+        compute_for(1.5)
+        wait_for_others()
+        compute_for(1.5)
+        return 1
+
+    def sleep():
+        time.sleep(1.5)
+        return 2
+
+    assert run_in_lockstep([sleep, sleep], 2, idle_timeout=0.5) == [2, 2]
+    assert run_in_lockstep([sleep, compute, compute], 3, idle_timeout=0.5) == [2, 1, 1]
+
+
+def test_a_wait_for_something_else_is_taken_for_one():
+    """As is documented, with the limit that helps."""
+    tasks = [wait_for_others, lambda: time.sleep(2)]
+    with pytest.raises(RuntimeError, match="workers of its own"):
+        run_in_lockstep(tasks, 2, idle_timeout=0.5)
+    assert run_in_lockstep(tasks, 2) == [None, None]
+
+
+def test_lockstep_within_lockstep(two_threads):
+    """The thread of the outer task only waits, but those of the inner ones compute."""
+
+    def inner():
+        tasks = [lambda: compute_for(1.5), lambda: offload(lambda: time.sleep(1.5))]
+        gather(lambda items: items, [1])
+        return run_in_lockstep([*tasks, wait_for_others], 3, idle_timeout=0.5)
+
+    expected = [None, [None] * 3]
+    assert run_in_lockstep([wait_for_others, inner], 2, idle_timeout=0.5) == expected
+
+
+def test_a_lock_between_two_levels():
+    """An inner task that waits for a lock of a paused outer one is found too."""
+    lock = threading.Lock()
+
+    def inner():
+        return run_in_lockstep([lambda: wait_with_lock(lock)], 1, idle_timeout=0.5)
+
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep([lambda: wait_with_lock(lock), inner], 2, idle_timeout=0.5)
+
+
+def test_without_clocks_of_threads(monkeypatch):
+    """On other systems, the time of the process counts."""
+    monkeypatch.delattr(time, "pthread_getcpuclockid", raising=False)
+    lock = threading.Lock()
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep([lambda: wait_with_lock(lock)] * 2, 2, idle_timeout=2)
+    tasks = [wait_for_others, lambda: compute_for(1.5)]
+    assert run_in_lockstep(tasks, 2, idle_timeout=0.5) == [None, None]
+
+
+def test_interrupts_while_tasks_are_ended():
+    """They end nevertheless, each of them, before the interrupt gets out."""
+    ended = []
+
+    def slow_end(i):
+        try:
+            wait_for_others()
+        finally:
+            time.sleep(0.3)
+            ended.append(i)
+
+    def interrupting():
+        def interrupt():
+            for _ in range(4):
+                _thread.interrupt_main()
+                time.sleep(0.2)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        try:
+            wait_for_others()
+        finally:
+            thread.join()
+            ended.append("last")
+
+    tasks = [lambda: slow_end(0), lambda: slow_end(1), interrupting]
+    with pytest.raises(KeyboardInterrupt):
+        run_in_lockstep(tasks, 3)
+    assert sorted(map(str, ended)) == ["0", "1", "last"]
 
 
 # Several starts
