@@ -1,4 +1,4 @@
-"""Time of a grid search: batched, one by one, with skorch, and with pythae in a loop.
+"""Time of a grid search: side by side, one by one, with skorch, with pythae in a loop.
 
     python benchmarks/training/run.py --setup    # once: an environment for each peer
     python benchmarks/search.py --quick --out /tmp/pages    # does everything run?
@@ -23,10 +23,13 @@ sys.path.append(str(Path(__file__).parent / "training"))
 from systems import Answer, System, failure, middle, run, shown
 
 OURS = "skae, BatchedGridSearchCV"
+ONE_BY_ONE = System("skae, GridSearchCV(n_jobs=1)", "search_ours", variant="one by one 1")
+UNDER = 'skae, GridSearchCV under parallel_config("skae")'
 SYSTEMS = [
     System(OURS, "search_ours", variant="batched None"),
     System(f"{OURS}(n_jobs=2)", "search_ours", variant="batched 2"),
-    System("skae, GridSearchCV(n_jobs=1)", "search_ours", variant="one by one 1"),
+    System(UNDER, "search_ours", variant="backend None"),
+    ONE_BY_ONE,
     System("skae, GridSearchCV(n_jobs=2)", "search_ours", variant="one by one 2"),
     System("skorch, GridSearchCV(n_jobs=1)", "search_skorch", "skorch", "1"),
     System("skorch, GridSearchCV(n_jobs=2)", "search_skorch", "skorch", "2"),
@@ -92,7 +95,7 @@ def _table(answers: dict[System, list[Answer]]) -> tuple[list[str], list[list[st
     header = ["search", "version", "seconds", "over the fastest", "largest difference"]
     works = [a for a in answers.values() if not failure(a)]
     fastest = min(middle(a) for a in works)
-    reference = answers[SYSTEMS[2]]
+    reference = answers[ONE_BY_ONE]
     rows = []
     for system, found in answers.items():
         if reason := failure(found):

@@ -1,13 +1,18 @@
 """Gaussian, Laplace and variational autoencoders as scikit-learn estimators.
 
 The public names are loaded when they are first asked for, so that ``import skae``
-itself does not import PyTorch.
+itself does not import PyTorch. The import registers the joblib backend ``"skae"``, which
+trains the models of a search side by side.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from joblib import register_parallel_backend
+
 if TYPE_CHECKING:
+    from joblib.parallel import ParallelBackendBase
+
     from skae.estimators.deterministic import GaussianAutoencoder, LaplaceAutoencoder
     from skae.estimators.variational import VariationalAutoencoder
 
@@ -33,6 +38,16 @@ _PACKAGES = (
     "objectives",
     "scales",
 )
+
+
+def _make_backend(**parameters: Any) -> "ParallelBackendBase":
+    """Make the joblib backend that trains models side by side."""
+    from skae.model_selection import LockstepBackend
+
+    return LockstepBackend(**parameters)
+
+
+register_parallel_backend("skae", _make_backend)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,137 +1,174 @@
-"""Searches whose candidates are trained together."""
+"""Searches and cross-validation whose models are trained side by side.
+
+:class:`LockstepBackend` is the joblib backend ``"skae"``, under which functions of
+scikit-learn train so. The two searches bring it along.
+"""
 
 import copy
-import inspect
-import warnings
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self
 
 import joblib
 import numpy as np
+from joblib.parallel import (
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+    ThreadingBackend,
+    get_active_backend,
+)
 from numpy.typing import ArrayLike
-from sklearn import get_config
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
-from sklearn.utils.parallel import delayed
 
-from skae._fitting.lockstep import run_in_lockstep, train
+from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
+from skae._fitting.step_cache import StepCache, n_bytes
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
-# Fits that may be under way together, and the bytes that their copies of X may take.
+# Calls that may be under way together, and the bytes that their copies of X may take.
 _MOST_FITS = 128
 _MOST_BYTES = 2**30
+# Bytes that cached steps of a pipeline may take, over those of X: five folds with four
+# settings each, if a step returns as many numbers as it gets. A model that is a step may be
+# larger than small data, so a cache may always take 4 megabytes.
+_CACHE_FACTOR = 16
+_LEAST_CACHE = 2**22
 
 
-class _Together:
-    """A joblib.Parallel that hands each worker all of its share at once.
+class LockstepBackend(ParallelBackendBase):
+    """A joblib backend that runs calls in turns, and trains their models side by side.
+
+    It is registered under the name ``"skae"`` (see :func:`joblib.parallel_config`). Each
+    call of a :class:`joblib.Parallel` gets a thread, and one of them runs at a time. A call
+    pauses where it would train a model; when all have paused, the models are trained in
+    one go.
+
+    ``n_jobs`` counts processes, as elsewhere in joblib. None and 1 are this process, with
+    all threads of PyTorch. Other numbers are workers of the backend that was active before
+    (that of joblib, Dask, Ray), each of which runs its share of the calls in this way.
 
     Parameters
     ----------
-    parallel : joblib.Parallel
-        Who has the workers.
-    most : int
-        Calls that a worker may have under way at the same time.
+    idle_timeout : float, default=60.0
+        Seconds after which a call that computes nothing, while others are paused, is taken
+        for blocked by a lock that one of those holds. A RuntimeError is raised then.
+
+    **parameters : dict
+        What joblib passes to every backend.
     """
 
-    def __init__(self, parallel: joblib.Parallel, most: int) -> None:
-        self.parallel = parallel
-        self.most = most
+    supports_retrieve_callback = True
+    supports_timeout = False
 
-    def __call__(self, tasks: Iterable[tuple[Any, tuple, dict[str, Any]]]) -> list[Any]:
-        # The settings of scikit-learn belong to a thread, so each call takes them along.
-        settings = get_config(), warnings.filters
-        calls = [
-            partial(f.with_config_and_warning_filters(*settings), *args, **kwargs)
-            for f, args, kwargs in tasks
-        ]
-        n_workers = max(min(joblib.effective_n_jobs(self.parallel.n_jobs), len(calls)), 1)
-        # Dealt there and back: then all workers have a like share of each shape of model.
-        turns = [*range(n_workers), *reversed(range(n_workers))]
-        owners = np.resize(turns, len(calls))
-        shares = [np.flatnonzero(owners == worker) for worker in range(n_workers)]
-        results = self.parallel(
-            delayed(run_in_lockstep)([calls[i] for i in share], self.most)
-            for share in shares
+    def __init__(self, idle_timeout: float = IDLE_TIMEOUT, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self.idle_timeout = idle_timeout
+        active: Any = get_active_backend()[0]
+        self.workers: ParallelBackendBase = (
+            active.workers if isinstance(active, LockstepBackend) else active
         )
-        out: list[Any] = [None] * len(calls)
-        for share, found in zip(shares, results, strict=True):
-            for i, result in zip(share, found, strict=True):
-                out[i] = result
+        self.default_n_jobs = self.workers.default_n_jobs
+        self.parallel: Any = None
+        self.n_workers = 1
+        self.calls: list[tuple[Any, Callable[[Any], None]]] = []
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return the number of workers, or of the calls that this process may collect."""
+        n_workers = self.workers.effective_n_jobs(n_jobs)
+        return n_workers if n_workers > 1 else _MOST_FITS
+
+    def configure(
+        self,
+        n_jobs: int | None = 1,
+        parallel: Any = None,
+        prefer: str | None = None,
+        **parameters: Any,
+    ) -> int:
+        """Prepare for the calls of a joblib.Parallel."""
+        if prefer == "threads":
+            # Such calls are for threads that compute at the same time.
+            raise FallbackToBackend(ThreadingBackend(nesting_level=self.nesting_level))
+        if parallel is not self.parallel:
+            # Each has a backend of its own, so that the calls of two are not mixed.
+            own = copy.copy(self)
+            own.parallel, own.calls = parallel, []
+            raise FallbackToBackend(own)
+        self.n_workers = self.workers.effective_n_jobs(n_jobs)
+        # All calls are collected before the first of them begins. (With "all", joblib would
+        # hide an error of what generates them.)
+        parallel.pre_dispatch = sys.maxsize
+        return self.effective_n_jobs(n_jobs)
+
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
+        """Note a call for later."""
+        self.calls.append((func, callback))
+        return func
+
+    apply_async = submit  # its name before joblib 1.5
+
+    def retrieve_result_callback(self, out: Any) -> Any:
+        """Return what a call returned."""
         return out
 
+    @contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        """Make all calls, in the thread that waits for their results."""
+        calls, self.calls = self.calls, []
+        if calls:
+            self._make(calls)
+        yield
 
-class _Memo:
-    """Remembers what the steps of a pipeline returned, as a joblib.Memory would.
+    def _make(self, calls: list[tuple[Any, Callable[[Any], None]]]) -> None:
+        """Make the calls, here or by workers, and hand over their results."""
+        # A fit has its part of X, and what steps before it make of that.
+        tasks = calls[0][0].items
+        data = [x for _, args, kwargs in tasks for x in (*args, *kwargs.values())]
+        n_at_once = _MOST_BYTES // max(2 * max(map(n_bytes, data), default=0), 1)
+        n_at_once = int(np.clip(n_at_once, 1, _MOST_FITS))
+        run = partial(run_in_lockstep, n_at_once=n_at_once, idle_timeout=self.idle_timeout)
+        if self.n_workers == 1:
+            run([partial(_hand_over, function, callback) for function, callback in calls])
+            return
+        shares = _deal(len(calls), self.n_workers)
+        results = joblib.Parallel(self.n_workers, self.workers)(
+            joblib.delayed(run)([calls[i][0] for i in share]) for share in shares
+        )
+        order = np.argsort(np.concatenate(shares))
+        found = [result for share in results for result in share]
+        for (_, callback), i in zip(calls, order, strict=True):
+            callback(found[i])
 
-    In the memory of the process, while a search lasts: a step that many candidates share
-    is fitted once for each fold.
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Forget the calls that have not begun."""
+        self.calls = []
+
+    def get_nested_backend(self) -> tuple[SequentialBackend, None]:
+        """Return the backend of a joblib.Parallel within a call."""
+        return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
+
+
+def _hand_over(function: Callable[[], Any], callback: Callable[[Any], None]) -> None:
+    """Call a function, and a callback with its result."""
+    callback(function())
+
+
+def _deal(n_calls: int, n_workers: int) -> list[np.ndarray]:
+    """Return the calls of each worker.
+
+    Dealt there and back: then all workers have a like share of each shape of model.
     """
-
-    def __init__(self) -> None:
-        self.results: dict[str, Any] = {}
-        self.under_way: set[str] = set()
-
-    def cache(
-        self, function: Callable[..., Any], ignore: Iterable[str] = ()
-    ) -> Callable[..., Any]:
-        """A function that computes nothing twice.
-
-        Parameters
-        ----------
-        function : callable
-            A pure function.
-        ignore : iterable of str, default=()
-            Arguments that the result does not depend on.
-
-        Returns
-        -------
-        callable
-            The same function.
-        """
-        name = f"{function.__module__}.{function.__qualname__}"
-        arguments_of = inspect.signature(function).bind
-
-        def remembering(*args: Any, **kwargs: Any) -> Any:
-            arguments = arguments_of(*args, **kwargs).arguments
-            for ignored in ignore:
-                arguments.pop(ignored, None)
-            key = joblib.hash((name, arguments))
-            # Another call may have begun it, if it trains a model itself.
-            while key in self.under_way:
-                train([])
-            if key not in self.results:
-                self.under_way.add(key)
-                try:
-                    self.results[key] = function(*args, **kwargs)
-                finally:
-                    self.under_way.discard(key)
-            # A copy: the next step may write over it.
-            return copy.deepcopy(self.results[key])
-
-        return remembering
-
-    def __repr__(self) -> str:
-        # Users gave their pipeline no memory, and should find none in a message.
-        return "None"
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.results.clear()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker in another process begins with nothing.
-        return {"results": {}, "under_way": set()}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Memo":
-        return self
+    turns = [*range(n_workers), *reversed(range(n_workers))]
+    owners = np.resize(turns, n_calls)
+    return [np.flatnonzero(owners == i) for i in range(min(n_workers, n_calls))]
 
 
-class _BatchedSearch(BaseSearchCV):
-    """What turns a search of scikit-learn into one whose fits are trained together."""
+class _BatchedSearch(BaseEstimator):
+    """What turns a search of scikit-learn into one whose models are trained together."""
 
     estimator: Any
 
@@ -154,36 +191,37 @@ class _BatchedSearch(BaseSearchCV):
         -------
         self : object
             The search, with its results.
+
+        Raises
+        ------
+        RuntimeError
+            If a fit waits for a lock that another fit holds; see :class:`LockstepBackend`.
         """
-        n_bytes = getattr(X, "nbytes", 0) or 8 * np.size(X)
-        # A fit has its part of X, and what steps before it make of that.
-        self._most = int(np.clip(_MOST_BYTES // max(2 * n_bytes, 1), 1, _MOST_FITS))
-        estimator: Any = self.estimator
-        if not isinstance(estimator, Pipeline) or estimator.memory is not None:
+        active = get_active_backend()[0]
+        backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
+        with joblib.parallel_config(backend):
+            if isinstance(self.estimator, Pipeline) and self.estimator.memory is None:
+                return self._fit_pipeline(X, y, params)
             return super().fit(X, y, **params)
-        memo = _Memo()
-        self.estimator = clone(estimator).set_params(memory=memo)
+
+    def _fit_pipeline(self, X: ArrayLike, y: Any, params: dict[str, Any]) -> Self:
+        """Run the search of a pipeline, with a cache of its steps."""
+        cache = StepCache(max(_CACHE_FACTOR * n_bytes(X), _LEAST_CACHE))
+        # On a copy: another thread may use the search meanwhile.
+        search = copy.copy(self)
+        search.estimator = clone(self.estimator).set_params(memory=cache)
         try:
-            super().fit(X, y, **params)
+            super(_BatchedSearch, search).fit(X, y, **params)
         finally:
             # Scorers keep the pipeline that they were made for.
-            self.estimator.set_params(memory=None)
-            self.estimator = estimator
-            memo.clear()
-        if getattr(getattr(self, "best_estimator_", None), "memory", None) is memo:
-            self.best_estimator_.set_params(memory=None)
+            search.estimator.set_params(memory=None)
+            cache.clear()
+        best = getattr(search, "best_estimator_", None)
+        if getattr(best, "memory", None) is cache:
+            search.best_estimator_.set_params(memory=None)
+        fitted = {k: v for k, v in vars(search).items() if k != "estimator"}
+        self.__dict__.update(fitted)
         return self
-
-    def _run_search(
-        self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any = None
-    ) -> None:
-        # What evaluates the candidates has its joblib.Parallel as a free variable, and
-        # there is no other way to say how the fits are to be run.
-        names = evaluate_candidates.__code__.co_freevars
-        cells = dict(zip(names, evaluate_candidates.__closure__ or (), strict=True))
-        cell = cells["parallel"]
-        cell.cell_contents = _Together(cell.cell_contents, self._most)
-        super()._run_search(evaluate_candidates, callback_ctx=callback_ctx)
 
 
 class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):

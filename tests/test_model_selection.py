@@ -6,6 +6,7 @@ import pickle
 import re
 import threading
 import warnings
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -24,10 +25,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
-from sklearn.utils.parallel import delayed
 from torch import nn
 
-from skae import GaussianAutoencoder, VariationalAutoencoder, _fit, model_selection
+from skae import GaussianAutoencoder, VariationalAutoencoder, model_selection
+from skae._fitting import trainer
+from skae._fitting.step_cache import StepCache
 from skae.likelihoods import GaussianLikelihood
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
 from skae.networks import MLP
@@ -41,9 +43,10 @@ ignore_floor = pytest.mark.filterwarnings(
 FOLDS = KFold(3, shuffle=True, random_state=0)  # 40 of 120 rows each
 
 
-def vae(**parameters):
+def vae(n_components=2, **parameters):
     return VariationalAutoencoder(
-        **{"max_iter": 6, "precision": "float64", "random_state": 0} | parameters
+        n_components,
+        **{"max_iter": 6, "precision": "float64", "random_state": 0} | parameters,
     )
 
 
@@ -67,13 +70,12 @@ def assert_same_results(ours, theirs, tol=1e-9):
         elif name.endswith("_time"):
             assert (found[name] >= 0).all()
         elif name.startswith("rank_"):
-            if tol < 1e-6:
-                np.testing.assert_array_equal(found[name], values)
+            np.testing.assert_array_equal(found[name], values)
         else:
             np.testing.assert_allclose(found[name], values, rtol=tol, atol=tol)
     for name in ("best_index_", "best_params_", "n_splits_", "multimetric_"):
         assert hasattr(ours, name) == hasattr(theirs, name)
-        if hasattr(theirs, name) and tol < 1e-6:
+        if hasattr(theirs, name):
             assert repr(getattr(ours, name)) == repr(getattr(theirs, name))
     assert hasattr(ours, "best_estimator_") == hasattr(theirs, "best_estimator_")
     assert hasattr(ours, "best_score_") == hasattr(theirs, "best_score_")
@@ -136,12 +138,16 @@ def test_fits_with_and_without_early_stopping_go_together(X):
     compare(vae(max_iter=30, n_iter_no_change=3, tol=0.01), grid, X)
 
 
-def test_float32(X):
-    """In the default precision the order of additions shows, but not much."""
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("batch_size", ["auto", 20])
+def test_float32(batch_size, dtype, X):
+    """In the default precision the order of additions shows in the last digits.
+
+    After six epochs the largest difference was 3e-7 nats; long trainings amplify it.
+    """
     grid = {"beta": [0.5, 1, 2], "variance_mode": ["optimal", "learned", "predicted"]}
-    compare(vae(precision="auto"), grid, X, tol=0.05)
-    # A float32 X is standardised from the same numbers.
-    compare(vae(precision="auto"), {"beta": [0.5, 2]}, X.astype(np.float32), tol=0.05)
+    estimator = vae(precision="auto", batch_size=batch_size)
+    compare(estimator, grid, X.astype(dtype), tol=2e-6)
 
 
 def test_deterministic_estimators(X):
@@ -298,10 +304,7 @@ def assert_no_thread_is_left():
     before, n_threads = set(threading.enumerate()), torch.get_num_threads()
     yield
     assert torch.get_num_threads() == n_threads
-    left = [
-        t for t in threading.enumerate() if t not in before and "_run" in repr(t._target)
-    ]
-    assert not left
+    assert not [t for t in set(threading.enumerate()) - before if "skae" in t.name]
 
 
 @ignore_floor
@@ -394,14 +397,14 @@ def test_a_callback_that_stops_a_model(X):
 
 def test_a_group_that_cannot_be_trained_is_told_alone(X, monkeypatch):
     """As when the memory of a device is used up."""
-    original = _fit.fit_modules
+    original = trainer.train_side_by_side
 
-    def fit_modules(jobs, interrupted):
+    def train_side_by_side(jobs, interrupted):
         if jobs[0].module.spec.n_components == 2:
             raise RuntimeError("out of memory")
         return original(jobs, interrupted)
 
-    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
+    monkeypatch.setattr(trainer, "train_side_by_side", train_side_by_side)
     search = BatchedGridSearchCV(vae(), {"n_components": [1, 2, 3]}, cv=FOLDS)
     with (
         pytest.warns(FitFailedWarning, match="out of memory"),
@@ -603,21 +606,9 @@ def test_workers(backend, X):
 def test_shares_of_workers_are_alike():
     """In number, and in the shapes of the models, which follow each other in a grid."""
 
-    class Parallel(list):
-        n_jobs = 3
-
-        def __call__(self, tasks):
-            self.extend(args for _, args, _ in tasks)
-            return [[call() for call in calls] for calls, _ in self]
-
-    def shape(name):
-        return name
-
-    parallel = Parallel()
     names = [f"{letter}{i}" for letter in "abcd" for i in range(5)]
-    together = model_selection._Together(parallel, 128)
-    assert together([delayed(shape)(name) for name in names]) == names
-    shares = [[call() for call in calls] for calls, most in parallel]
+    shares = [[names[i] for i in share] for share in model_selection._deal(20, 3)]
+    assert sorted(chain.from_iterable(shares)) == names
     assert sorted(map(len, shares)) == [6, 7, 7]
     for share in shares:
         counts = [sum(name[0] == letter for name in share) for letter in "abcd"]
@@ -626,7 +617,7 @@ def test_shares_of_workers_are_alike():
 
 def test_what_is_remembered_stays_in_its_process():
     """And is computed once there, for the same arguments."""
-    memo = model_selection._Memo()
+    memo = StepCache()
     numbers = []
 
     def square(number, verbose):
@@ -682,7 +673,7 @@ def test_large_models_are_trained_in_parts(X, monkeypatch, counted):
     grid = {"beta": [0.5, 1, 2, 4]}
     n_weights = vae().fit(X).module_.n_weights
     counted.clear()
-    monkeypatch.setattr(_fit, "_MOST_BYTES", 5 * 8 * 8 * n_weights)
+    monkeypatch.setattr(trainer, "_MOST_BYTES", 5 * 8 * 8 * n_weights)
     compare(vae(), grid, X)
     assert counted[:4] == [4, 4, 4, 1]
 
@@ -786,10 +777,10 @@ def test_a_step_that_writes_over_its_input_sees_the_same_each_time(X):
 def test_one_error_of_a_group_is_told_once(X, monkeypatch):
     """The same words for each of its fits, however many they are."""
 
-    def fit_modules(jobs, interrupted):
+    def train_side_by_side(jobs, interrupted):
         raise MemoryError("too many models")
 
-    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
+    monkeypatch.setattr(trainer, "train_side_by_side", train_side_by_side)
     search = BatchedGridSearchCV(
         VariationalAutoencoder(1, max_iter=1, random_state=0),
         {"beta": [1.0, 2.0, 3.0]},

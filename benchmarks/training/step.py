@@ -20,8 +20,8 @@ from report import RESULTS, write_page
 from workloads import WORKLOADS, make
 
 from skae import VariationalAutoencoder, _fit
-from skae._utils.threads import flushed_denormals
 from skae._engine.layers import Dense
+from skae._utils.threads import flushed_denormals
 
 TEXT = """
 Microseconds of a training step, for each of R models side by side, on the workloads of
@@ -68,7 +68,9 @@ def parts(workload, n_models):
     """Cells of a row: times of the parts for each model, and the number of operations."""
     X = make(workload, quick=True)
     problems = [start(workload, X, seed) for seed in range(n_models)]
-    parameters = _fit.flatten([problem.module for problem in problems], problems[0].objective)
+    parameters = _fit.flatten(
+        [problem.module for problem in problems], problems[0].objective
+    )
     batches = _fit._make_batches(problems)
     adam = _fit.Adam(parameters, [1e-3] * n_models)
     modules, objectives = [j.module for j in problems], [j.objective for j in problems]

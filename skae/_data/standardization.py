@@ -138,7 +138,9 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     typical = float(np.sqrt(np.mean(variance[~constant]))) if not constant.all() else 1.0
     std[constant] = typical
     likelihood_unit = std if covariance_type == "diag" else np.full_like(std, typical)
-    return Standardization(mean, std, likelihood_unit, _resolution(rows, constant, rounding, typical))
+    return Standardization(
+        mean, std, likelihood_unit, _resolution(rows, constant, rounding, typical)
+    )
 
 
 def _resolution(

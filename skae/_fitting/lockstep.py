@@ -1,308 +1,348 @@
-"""Fits that are called one by one, and trained side by side.
+"""Tasks that run in turns, and pause where their work can be done in one go.
 
-Whoever calls ``fit`` of many models, a grid search for one, calls it for one after the
-other. :func:`run_together` runs such calls in threads of which only one is awake. Each
-prepares its model, comes to :func:`fit_together` and sleeps; when all sleep, the models are
-trained in one go, and the calls go on one by one. What else takes time on the way, starts
-and scores, is handed to :func:`compute`: its call sleeps, and it is done by threads that do
-nothing else, on all cores, while other calls are awake. Nobody on the way has to know.
+A grid search calls ``fit`` of many models, one after the other. :func:`run_in_lockstep`
+makes such calls in threads of which one runs at a time. Each prepares its model, comes to
+:func:`gather` and pauses. When all have paused, one call of the gathering function does
+the work of all, and the tasks go on in turns. Outside of lockstep,
+``gather(function, items)`` is ``function(items)``.
+
+This module knows nothing of models: what is gathered, and who does it, is passed in.
 """
 
 import hashlib
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from joblib import parallel_config
-from joblib.parallel import get_active_backend
 
-from skae._fitting.problem import FitProblem, FitResult
-from skae._fitting.trainer import train_problems
-from skae._utils.threads import Submit, cores, in_parts, wait_for
+from skae._utils.threads import PATIENCE, Submit, cores, in_parts, wait_for
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+# Seconds without computing after which a task is taken for blocked. Starts and scores of
+# models compute all the time, so this may be long, and short enough to wait for a message.
+IDLE_TIMEOUT = 60.0
+# Part of that time that a thread may compute and still count as idle: more than it takes to
+# look at a lock ten times a second.
+_IDLE_SHARE = 1e-3
+_BLOCKED = (
+    "A fit or score has computed nothing for {:g} s, while others were paused so that "
+    "models can be trained side by side. Most likely one of those holds a lock around "
+    "`fit`. Fit without the joblib backend 'skae' (GridSearchCV in place of "
+    "BatchedGridSearchCV), or hold no lock around `fit`. A wait for something else "
+    "(network, disk, workers of its own) needs a longer limit: "
+    "joblib.parallel_config('skae', idle_timeout=...)."
+)
 
 _of_thread = threading.local()
 
 
-def train(jobs: Sequence[FitProblem]) -> list[FitResult]:
-    """Train models, beside those of the other calls where there are any.
+def _current_task() -> "Task | None":
+    """The task whose thread this is."""
+    return getattr(_of_thread, "task", None)
 
-    Parameters
-    ----------
-    jobs : sequence of Job
-        The models of one call; without any, it is a wait until the others have trained.
 
-    Returns
-    -------
-    list of Outcome
-        What became of each.
+def gather(function: Callable[[Sequence[S]], Sequence[T]], items: Sequence[S]) -> list[T]:
+    """Apply a function to the items of all tasks in lockstep; return the part of this one.
+
+    Outside of lockstep it is ``function(items)``. The function is called in the thread of
+    the scheduler.
     """
-    call: _Call | None = getattr(_of_thread, "call", None)
-    return train_problems(jobs) if call is None else call.join(jobs)
+    task = _current_task()
+    return list(function(items)) if task is None else task.gather(function, items)
+
+
+def wait_for_others() -> None:
+    """Pause until all other tasks have paused, or are over."""
+    if task := _current_task():
+        task.pause()
 
 
 def offload(function: Callable[[], T]) -> T:
-    """Result of a function, at the same time as those of the other calls, if there are any.
-
-    Parameters
-    ----------
-    function : callable
-        What to compute. In which thread, and beside what, must not matter to it.
-
-    Returns
-    -------
-    object
-        What it returned.
-    """
-    call: _Call | None = getattr(_of_thread, "call", None)
-    return function() if call is None else call.offload(function)
+    """Call a function beside those of other tasks, in a thread that does nothing else."""
+    task = _current_task()
+    return function() if task is None else task.offload(function)
 
 
 def shared_result(function: Callable[..., T], *args: Any) -> T:
-    """Result of a function, computed once for all calls that train together.
+    """Call a pure function once for all tasks that pass equal arguments.
 
-    Candidates of a search have the same rows in each fold, in an array of their own.
-
-    Parameters
-    ----------
-    function : callable
-        A pure function, whose result nobody writes over.
-    *args : ndarray or hashable
-        What it takes. Arrays are the same if their contents are.
-
-    Returns
-    -------
-    object
-        What it returns.
+    Arrays are equal if their contents are: candidates of a search have the same rows in
+    each fold, in an array of their own. The result must not be written over.
     """
-    call: _Call | None = getattr(_of_thread, "call", None)
-    if call is None:
+    task = _current_task()
+    if task is None:
         return function(*args)
+    results = task.scheduler.shared_results
     key = (function, *(_digest(a) if isinstance(a, np.ndarray) else a for a in args))
-    # Only one call is awake.
-    if key not in call.known:
-        call.known[key] = function(*args)
-    return call.known[key]
+    # No lock: one task runs at a time.
+    if key not in results:
+        results[key] = function(*args)
+    return results[key]
 
 
 def _digest(array: np.ndarray) -> tuple[object, ...]:
+    """Return shape, dtype and a hash of the contents."""
     content = hashlib.sha256(np.ascontiguousarray(array).data).digest()
     return array.shape, array.dtype.str, content
 
 
-def run_in_lockstep(calls: Sequence[Callable[[], Any]], most: int) -> list[Any]:
-    """Results of some calls, whose fits are trained side by side.
+def run_in_lockstep(
+    functions: Sequence[Callable[[], Any]],
+    n_at_once: int,
+    idle_timeout: float = IDLE_TIMEOUT,
+) -> list[Any]:
+    """Call functions in lockstep, at most `n_at_once` at the same time.
 
-    Parameters
-    ----------
-    calls : sequence of callable
-        What to call.
-    most : int
-        Calls that may be under way at the same time.
-
-    Returns
-    -------
-    list
-        What they returned, in the same order.
-
-    Raises
-    ------
-    BaseException
-        What the first of the calls that failed raised; the others are given up.
+    Returns their results in order, or raises the first error and gives up the others.
     """
     results: list[Any] = []
-    for some in in_parts(calls, most):
-        results += Meeting(some).run()
+    for part in in_parts(functions, n_at_once):
+        results += LockstepScheduler(part, idle_timeout).run()
     return results
 
 
 class _Cancelled(BaseException):
-    """Ends a call whose result nobody waits for any more."""
+    """The end of a task whose result is not needed any more."""
 
 
-class _Call:
-    """A call in a thread of its own, which sleeps wherever it wants models trained."""
+class Task:
+    """A function in a thread of its own, which pauses where work is gathered."""
 
-    def __init__(self, function: Callable[[], Any], known: dict[object, Any]) -> None:
+    def __init__(self, function: Callable[[], Any], scheduler: "LockstepScheduler") -> None:
         self.function = function
-        self.known = known
+        self.scheduler = scheduler
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over = self.is_cancelled = False
-        self.jobs: Sequence[FitProblem] = ()
-        self.outcomes: list[FitResult] = []
-        # Who computes what it wants, if there are cores to spare, and what it waits for.
-        self.submit: Submit | None = None
+        # A scheduler in this thread watches over tasks of its own.
+        self.has_scheduler = False
+        # What it waits for: a gathering function with its items, or an offloaded call.
+        self.gathering: Callable[[Sequence[Any]], Sequence[Any]] | None = None
+        self.items: Sequence[Any] = ()
+        self.gathered: list[Any] = []
         self.future: Future[Any] | None = None
-        # The caller and the call hand over to each other.
-        self.may_go_on, self.is_paused = threading.Event(), threading.Event()
-        # In a worker of a joblib.Parallel, the call has no workers of its own.
-        self.is_nested = bool(get_active_backend()[0].nesting_level)
+        # The scheduler and the task hand over to each other.
+        self.has_paused, self.may_go_on = threading.Event(), threading.Event()
+        self.clock: int | None = None
         # What belongs to a context (numpy's errstate) goes along.
         run = copy_context().run
-        self.thread = threading.Thread(target=run, args=(self._run,), daemon=True)
+        self.thread = threading.Thread(
+            target=run, args=(self._run,), name="skae-task", daemon=True
+        )
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the task waits for its turn."""
+        return (
+            self.thread.ident is not None and self.has_paused.is_set() and not self.is_over
+        )
 
     def go_on(self) -> None:
-        """Let the call run until it sleeps or is over.
+        """Start or resume the task, in the thread of the scheduler."""
+        self.has_paused.clear()
+        if self.thread.ident is None:
+            self.thread.start()
+        else:
+            self.may_go_on.set()
 
-        Raises
-        ------
-        BaseException
-            What ended the call.
-        """
-        # Filters of warnings belong to the process: each call gets its own back.
-        with warnings.catch_warnings():
-            self.is_paused.clear()
-            if self.thread.ident is None:
-                self.thread.start()
-            else:
-                self.may_go_on.set()
-            self.is_paused.wait()
-        if self.error is not None:
-            raise self.error
+    def cpu_time(self) -> float:
+        """Seconds that the thread has computed, or the process where that is not known."""
+        if self.clock is None:
+            return time.process_time()
+        try:
+            return time.clock_gettime(self.clock)
+        except OSError:  # the thread has just ended
+            return 0.0
 
-    def cancel(self) -> None:
-        """End the call where it sleeps, or where it would do so next, and wait for that."""
-        self.is_cancelled = True
-        self.may_go_on.set()
-        if self.thread.ident is not None:
-            self.thread.join()
+    def has_ended(self, seconds: float) -> bool:
+        """Wait some seconds for the end of the thread; return whether it has ended."""
+        self.thread.join(seconds)
+        return not self.thread.is_alive()
 
-    def join(self, jobs: Sequence[FitProblem]) -> list[FitResult]:
-        """Sleep, in the thread of the call, until its models are trained.
-
-        Parameters
-        ----------
-        jobs : sequence of Job
-            The models.
-
-        Returns
-        -------
-        list of Outcome
-            What became of each.
-        """
-        self.jobs = jobs
-        self._sleep()
-        return self.outcomes
+    def gather(
+        self, function: Callable[[Sequence[S]], Sequence[T]], items: Sequence[S]
+    ) -> list[T]:
+        """Pause until the function has been applied to the items of all tasks."""
+        self.gathering, self.items = function, items
+        self.pause()
+        gathered, self.gathered = self.gathered, []
+        return gathered
 
     def offload(self, function: Callable[[], T]) -> T:
-        """Sleep, in the thread of the call, until a function is computed.
-
-        Parameters
-        ----------
-        function : callable
-            The function.
-
-        Returns
-        -------
-        object
-            What it returned.
-        """
+        """Pause until another thread has called the function, if there is more than one."""
         if self.is_cancelled:
             raise _Cancelled
-        if self.submit is None:
+        if self.scheduler.submit is None:
             return function()
-        # It begins while other calls are awake.
-        future = self.future = self.submit(function)
-        self._sleep()
+        # It begins while other tasks run.
+        future = self.future = self.scheduler.submit(function)
+        self.pause()
         self.future = None
         return future.result()
 
-    def _sleep(self) -> None:
+    def pause(self) -> None:
+        """Let other tasks run, until it is the turn of this one."""
         self.may_go_on.clear()
+        # Filters of warnings belong to the process: each task gets its own back.
         with warnings.catch_warnings():
-            # Else it was cancelled while it was awake.
+            # Else it was cancelled while it ran.
             if not self.is_cancelled:
-                self.is_paused.set()
+                self.has_paused.set()
                 self.may_go_on.wait()
         if self.is_cancelled:
             raise _Cancelled
 
     def _run(self) -> None:
-        _of_thread.call = self
+        """Call the function in this thread."""
+        _of_thread.task = self
+        # From here, since the clock of a thread that has ended must not be asked for.
+        if hasattr(time, "pthread_getcpuclockid"):
+            self.clock = time.pthread_getcpuclockid(threading.get_ident())
         # Else torch would keep helpers for each of these threads, which wake one by one.
         torch.set_num_threads(1)
         try:
-            with parallel_config("sequential") if self.is_nested else nullcontext():
-                self.result = self.function()
+            self.result = self.function()
         except BaseException as error:
             self.error = error
         finally:
             self.is_over = True
-            self.is_paused.set()
+            self.has_paused.set()
 
 
-class Meeting:
-    """Calls that wait for each other where they train.
+class LockstepScheduler:
+    """Tasks of which one runs at a time, and what they share."""
 
-    Parameters
-    ----------
-    functions : sequence of callable
-        What to call.
-    """
-
-    def __init__(self, functions: Sequence[Callable[[], Any]]) -> None:
+    def __init__(
+        self, functions: Sequence[Callable[[], Any]], idle_timeout: float = IDLE_TIMEOUT
+    ) -> None:
+        self.idle_timeout = idle_timeout
         self.n_threads = torch.get_num_threads()
-        known: dict[object, Any] = {}
-        self.calls = [_Call(function, known) for function in functions]
+        self.shared_results: dict[object, Any] = {}
+        self.submit: Submit | None = None
+        self.parent = _current_task()
+        self.tasks = [Task(function, self) for function in functions]
+        self.running: Task | None = None
+        self.is_blocked = False
 
     def run(self) -> list[Any]:
-        """Results of the calls.
-
-        Returns
-        -------
-        list
-            What they returned.
-
-        Raises
-        ------
-        BaseException
-            What the first of the calls that failed raised.
-        """
+        """Return what the tasks returned, or raise what the first that failed raised."""
+        if self.parent:
+            self.parent.has_scheduler = True
         try:
             with cores(self.n_threads) as submit:
-                self._run(submit if self.n_threads > 1 else None)
+                self.submit = submit if self.n_threads > 1 else None
+                self._run()
         finally:
             torch.set_num_threads(self.n_threads)
-        for call in self.calls:
-            call.thread.join()
-        return [call.result for call in self.calls]
+            if self.parent:
+                self.parent.has_scheduler = False
+        for task in self.tasks:
+            task.thread.join()
+        return [task.result for task in self.tasks]
 
-    def _run(self, submit: Submit | None) -> None:
-        awake = self.calls[0]
+    def _run(self) -> None:
+        """Give each task its turn until all are over."""
         try:
-            for awake in self.calls:
-                awake.submit = submit
-                awake.go_on()
-            while waiting := [call for call in self.calls if not call.is_over]:
-                # A call may have left another number of threads behind.
+            for task in self.tasks:
+                self._resume(task)
+            while waiting := [task for task in self.tasks if not task.is_over]:
+                # A task may have left another number of threads behind.
                 torch.set_num_threads(self.n_threads)
-                if computing := [call for call in waiting if call.future is not None]:
-                    wait_for([call.future for call in computing if call.future])
+                offloaded = [task for task in waiting if task.future is not None]
+                if offloaded:
+                    wait_for([task.future for task in offloaded if task.future])
                 else:
-                    self._train(waiting)
-                for awake in computing or waiting:
-                    awake.go_on()
+                    self._do_gathered(waiting)
+                for task in offloaded or waiting:
+                    self._resume(task)
         except BaseException:
-            # A user who interrupts finds one of them at work.
-            for call in self.calls:
-                call.is_cancelled = True
-            for call in (awake, *self.calls):
-                call.cancel()
+            self._cancel()
             raise
 
+    def _resume(self, task: Task) -> None:
+        """Let a task run until it pauses or is over; raise what ended it."""
+        self.running = task
+        with warnings.catch_warnings():
+            task.go_on()
+            self.is_blocked = not self._is_done(task, task.has_paused.wait)
+        if self.is_blocked:
+            raise RuntimeError(_BLOCKED.format(self.idle_timeout))
+        self.running = None
+        if task.error is not None:
+            raise task.error
+
+    def _is_done(self, task: Task, wait: Callable[[float], bool]) -> bool:
+        """Wait for a task; return False if it has computed nothing for too long."""
+        # Waits are counted, since a process may be stopped between two readings of a clock.
+        used, n_waits = 0.0, 0
+        while not wait(PATIENCE):
+            now = task.cpu_time()
+            has_computed = now - used > _IDLE_SHARE * self.idle_timeout
+            if has_computed or task.has_scheduler or not self._may_be_blocked(task):
+                used, n_waits = now, 0
+            elif (n_waits := n_waits + 1) * PATIENCE >= self.idle_timeout:
+                return False
+        return True
+
+    def _may_be_blocked(self, task: Task) -> bool:
+        """Return whether there is a paused task, which could hold a lock."""
+        if self.parent is not None or task.is_cancelled:
+            return True
+        return any(other.is_paused for other in self.tasks)
+
     @staticmethod
-    def _train(calls: Sequence[_Call]) -> None:
-        with torch.inference_mode(False), torch.enable_grad():
-            outcomes = train_problems([job for call in calls for job in call.jobs])
-        for call in calls:
-            n = len(call.jobs)
-            call.outcomes, outcomes = outcomes[:n], outcomes[n:]
-            call.jobs = ()
+    def _do_gathered(tasks: Sequence[Task]) -> None:
+        """Call each gathering function once, and divide its results."""
+        groups: dict[object, list[Task]] = {}
+        for task in tasks:
+            if task.gathering is not None:
+                groups.setdefault(task.gathering, []).append(task)
+        for group in groups.values():
+            function = group[0].gathering
+            assert function is not None
+            results = list(function([item for task in group for item in task.items]))
+            for task in group:
+                n = len(task.items)
+                task.gathered, results = results[:n], results[n:]
+                task.gathering, task.items = None, ()
+
+    def _cancel(self) -> None:
+        """End all tasks, however often the user interrupts meanwhile."""
+        interrupts: list[BaseException] = []
+        are_ended = threading.Event()
+        canceller = threading.Thread(
+            target=self._end_tasks, args=(are_ended,), name="skae-cancel", daemon=True
+        )
+        with warnings.catch_warnings():
+            canceller.start()
+            # The thread that is interrupted only waits, and not by `join`: an interrupt of
+            # that would take the other thread for ended.
+            while not are_ended.is_set():
+                try:
+                    are_ended.wait(PATIENCE)
+                except BaseException as error:
+                    interrupts.append(error)
+            canceller.join()
+        if interrupts:
+            raise interrupts[0]
+
+    def _end_tasks(self, are_ended: threading.Event) -> None:
+        """End the tasks in turns, where they are paused or would pause next."""
+        for task in self.tasks:
+            task.is_cancelled = True
+        begun = [task for task in self.tasks if task.thread.ident is not None]
+        # The one that runs ends first; but if it is blocked, others may hold its lock.
+        begun.sort(key=lambda task: (task is self.running) == self.is_blocked)
+        for task in begun:
+            task.may_go_on.set()
+            # A task that stays blocked ends by itself if it ever gets its lock.
+            self._is_done(task, task.has_ended)
+        are_ended.set()

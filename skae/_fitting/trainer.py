@@ -9,6 +9,7 @@ import torch
 
 from skae._data import Batches
 from skae._engine import flatten, make_step
+from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
 from skae._fitting.problem import FitProblem, FitResult
 from skae._optim import Adam, minimize
@@ -31,6 +32,14 @@ _COPIES = 8
 _CACHE_BYTES = 2**23
 
 
+def train(problems: Sequence[FitProblem]) -> list[FitResult]:
+    """Train the models of one call of ``fit``, with those of other calls in lockstep."""
+    return gather(train_problems, problems)
+
+
+# Training needs gradients, whatever mode of torch the caller is in.
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train_problems(problems: Sequence[FitProblem]) -> list[FitResult]:
     """Train models of any shapes: those with equal batch keys side by side."""
     groups: dict[Hashable, list[int]] = {}

@@ -17,7 +17,7 @@ T = TypeVar("T")
 # thread brings; and where others compute too, waiting for it costs fifty times that.
 _WORTH_A_THREAD = 2**25
 # Seconds after which an interrupt is looked for.
-_PATIENCE = 0.1
+PATIENCE = 0.1
 
 
 def in_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
@@ -121,7 +121,7 @@ def on_cores(
         errors.append(error)
     while not is_over.is_set():
         try:
-            is_over.wait(_PATIENCE)
+            is_over.wait(PATIENCE)
         # An interrupt, or what a user's handler of another signal raises.
         except BaseException as error:
             interrupted.set()
@@ -195,7 +195,7 @@ def wait_for(futures: Sequence[Future[Any]]) -> None:
         The calls.
     """
     # Not every interrupt wakes a thread that waits without end.
-    while wait(futures, timeout=_PATIENCE).not_done:
+    while wait(futures, timeout=PATIENCE).not_done:
         pass
 
 

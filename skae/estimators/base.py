@@ -19,8 +19,9 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from skae._data import Rows, Standardization, measure, select_rows, split_validation
 from skae._evaluation import finalize_scale
 from skae._fitting.initialization import build_module, initialize
-from skae._fitting.lockstep import offload, shared_result, train
+from skae._fitting.lockstep import offload, shared_result
 from skae._fitting.problem import CallbackSource, FitProblem, TrainingOptions
+from skae._fitting.trainer import train
 from skae._module import AutoencoderModule, Spec
 from skae._utils.device import resolve_device
 from skae._utils.messages import warn_user

@@ -1,7 +1,9 @@
-"""skae's estimator in a search, one by one or batched."""
+"""skae's estimator in a search: one by one, batched, or under the joblib backend."""
 
 import warnings
+from contextlib import nullcontext
 
+import joblib
 import numpy as np
 from search import n_jobs_of, serve_search
 from sklearn.model_selection import GridSearchCV
@@ -23,7 +25,9 @@ def search(X: np.ndarray, plan: Plan, request: dict) -> list[float]:
         random_state=plan.seed,
     )
     grid = {"beta": request["betas"], "learning_rate_init": request["rates"]}
-    found = kind(model, grid, cv=request["folds"], n_jobs=n_jobs_of(request)).fit(X)
+    is_backend = plan.variant.startswith("backend")
+    with joblib.parallel_config("skae") if is_backend else nullcontext():
+        found = kind(model, grid, cv=request["folds"], n_jobs=n_jobs_of(request)).fit(X)
     assert found.best_estimator_.n_iter_ == plan.epochs
     return found.cv_results_["mean_test_score"]
 

@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from skae._fit import in_parts
-from skae._together import compute, fit_together, once, run_together
 
-from skae import (
-    GaussianAutoencoder,
-    VariationalAutoencoder,
-    _base,
-    _fit,
-    _threads,
-    _together,
+from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae._fitting import lockstep, trainer
+from skae._fitting.lockstep import (
+    gather,
+    offload,
+    run_in_lockstep,
+    shared_result,
+    wait_for_others,
 )
+from skae._fitting.trainer import train
+from skae._utils import threads as threads_module
+from skae._utils.threads import in_parts
+from skae.estimators import base
 from skae.model_selection import BatchedGridSearchCV
 from tests.callbacks import Callback
 
@@ -65,11 +68,11 @@ def test_calls_without_fits():
         assert made[-1] == i
         return i**2
 
-    assert run_together([lambda i=i: call(i) for i in range(20)], 6) == [
+    assert run_in_lockstep([lambda i=i: call(i) for i in range(20)], 6) == [
         i**2 for i in range(20)
     ]
     assert made == list(range(20))
-    assert run_together([], 5) == []
+    assert run_in_lockstep([], 5) == []
 
 
 def test_only_one_is_awake(X, counted):
@@ -82,14 +85,14 @@ def test_only_one_is_awake(X, counted):
             vae(beta=1 + i).fit(X)
         said.append((2, i))
 
-    run_together([lambda i=i: call(i) for i in range(3)], 9)
+    run_in_lockstep([lambda i=i: call(i) for i in range(3)], 9)
     # The second beginning follows the first end without a pause.
     assert said == [(part, i) for part in range(3) for i in range(3)]
     assert counted == [3, 3]
 
 
 def test_calls_with_different_numbers_of_fits(X, counted):
-    models = run_together(
+    models = run_in_lockstep(
         [lambda n=n: [vae(random_state=i).fit(X) for i in range(n)] for n in (0, 1, 3, 2)],
         9,
     )
@@ -107,7 +110,7 @@ def test_warm_starts_and_other_calls(X, counted):
         model = vae(warm_start=True).fit(X)
         return model.fit(X).score(X)
 
-    scores = run_together([continued, lambda: vae().fit(X).score(X)], 9)
+    scores = run_in_lockstep([continued, lambda: vae().fit(X).score(X)], 9)
     assert counted == [2, 1]
     model = vae(warm_start=True).fit(X)
     assert_allclose(scores, [model.fit(X).score(X), vae().fit(X).score(X)], rtol=1e-9)
@@ -122,22 +125,22 @@ def test_what_calls_share_is_computed_once(X):
         return len(seen)
 
     arrays = [X, X.copy(), np.asfortranarray(X), X[::-1], X.astype(np.float32), X.T]
-    calls = [lambda a=a: [once(count, a, s) for s in (0, 1)] for a in arrays]
-    first, second, third, *others = run_together(calls, 9)
+    calls = [lambda a=a: [shared_result(count, a, s) for s in (0, 1)] for a in arrays]
+    first, second, third, *others = run_in_lockstep(calls, 9)
     assert first == second == third == [1, 2]
     assert others == [[3, 4], [5, 6], [7, 8]]
     # Nothing is remembered when they are over, or outside.
-    assert run_together(calls[:1], 9) == [[9, 10]]
-    assert once(count, X, 0) == 11
-    assert once(count, X, 0) == 12
+    assert run_in_lockstep(calls[:1], 9) == [[9, 10]]
+    assert shared_result(count, X, 0) == 11
+    assert shared_result(count, X, 0) == 12
 
 
 def test_candidates_of_a_search_share_their_rows(X, monkeypatch):
     """Each fold is sorted and measured once, whatever the number of candidates."""
     measured = []
-    original = _base.measure
+    original = base.measure
     monkeypatch.setattr(
-        _base, "measure", lambda *args: measured.append(args) or original(*args)
+        base, "measure", lambda *args: measured.append(args) or original(*args)
     )
     grid = {"beta": [0.5, 1.0, 2.0]}
     BatchedGridSearchCV(vae(), grid, cv=3, error_score="raise").fit(X)
@@ -149,17 +152,60 @@ def test_waiting_for_others_without_a_model(X, counted):
     said = []
 
     def waiting():
-        fit_together([])
+        wait_for_others()
         said.append("waited")
 
     def fitting():
         vae().fit(X)
         said.append("fitted")
 
-    run_together([fitting, waiting], 2)
+    run_in_lockstep([fitting, waiting], 2)
     assert said == ["fitted", "waited"]
     assert counted == [1]
-    assert fit_together([]) == []
+    assert train([]) == []
+
+
+def test_gathering_functions():
+    """Each is called once for all tasks that wait for it, with their items in order."""
+    calls = []
+
+    def double(items):
+        calls.append(("double", list(items)))
+        return [2 * item for item in items]
+
+    def square(items):
+        calls.append(("square", list(items)))
+        return (item**2 for item in items)
+
+    def task(i):
+        first = gather(square if i == 1 else double, [i] * (i + 1))
+        return first, gather(double, range(i))
+
+    results = run_in_lockstep([lambda i=i: task(i) for i in range(3)], 3)
+    assert results == [([0], []), ([1, 1], [0]), ([4, 4, 4], [0, 2])]
+    assert calls == [
+        ("double", [0, 2, 2, 2]),
+        ("square", [1, 1]),
+        ("double", [0, 0, 1]),
+    ]
+    assert [task(i) for i in range(3)] == results
+
+
+def test_an_error_of_a_gathering_function():
+    cleaned = []
+
+    def fail(items):
+        raise ArithmeticError("of the function")
+
+    def task(i):
+        try:
+            gather(fail, [i])
+        finally:
+            cleaned.append(i)
+
+    with pytest.raises(ArithmeticError, match="of the function"):
+        run_in_lockstep([lambda i=i: task(i) for i in range(3)], 3)
+    assert cleaned == [0, 1, 2]
 
 
 def test_fits_in_threads_of_a_users_own(X):
@@ -175,7 +221,7 @@ def test_fits_in_threads_of_a_users_own(X):
         return [m.score(X) for m in models]
 
     expected = [vae().fit(X).score(X), vae(beta=2).fit(X).score(X)]
-    for scores in run_together([call, call], 2):
+    for scores in run_in_lockstep([call, call], 2):
         assert_array_equal(scores, expected)
 
 
@@ -197,7 +243,7 @@ def test_an_error_ends_all_calls(error, when, X):
             cleaned.append(i)
 
     with pytest.raises(error, match="of a call"):
-        run_together([lambda i=i: call(i) for i in range(3)], 3)
+        run_in_lockstep([lambda i=i: call(i) for i in range(3)], 3)
     assert ended == ([] if when == "before" else [0])
     assert sorted(cleaned) == ([0, 1] if when == "before" else [0, 1, 2])
 
@@ -220,7 +266,7 @@ def test_a_call_that_will_not_end(X, cores, request):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_together([stubborn, failing], 2)
+        run_in_lockstep([stubborn, failing], 2)
     assert caught == ["_Cancelled"] * 3
 
 
@@ -238,7 +284,7 @@ def test_interrupt_while_a_call_is_awake(X):
             ended.append(i)
 
     with pytest.raises(KeyboardInterrupt):
-        run_together([lambda i=i: call(i) for i in range(4)], 4)
+        run_in_lockstep([lambda i=i: call(i) for i in range(4)], 4)
     assert sorted(ended) == [0, 1]
 
 
@@ -259,7 +305,7 @@ def fit_and_interrupt(models, interrupting, X):
     """Train models side by side until one of them interrupts; all can be used then."""
     interrupting.set_callbacks(Interrupting())
     with pytest.warns(UserWarning, match="Training interrupted by user"):
-        run_together([lambda m=m: m.fit(X) for m in models], len(models))
+        run_in_lockstep([lambda m=m: m.fit(X) for m in models], len(models))
     assert all(np.isfinite(m.score(X)) for m in models)
 
 
@@ -303,6 +349,182 @@ def test_signal_ends_a_search():
     assert out.splitlines()[-1] == "interrupted"
     assert process.returncode == 0
     assert err == ""
+
+
+# Tasks that wait for each other
+
+
+def wait_with_lock(lock, seconds=0.0):
+    with lock:
+        time.sleep(seconds)
+        wait_for_others()
+
+
+def compute_for(seconds):
+    start = time.thread_time()
+    while time.thread_time() - start < seconds:
+        pass
+
+
+def test_a_lock_that_a_paused_task_holds():
+    """The error names the cause and the remedy; the lock is free afterwards."""
+    lock = threading.Lock()
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"holds a lock .* idle_timeout"):
+        run_in_lockstep([lambda: wait_with_lock(lock)] * 3, 3, idle_timeout=0.5)
+    assert 0.5 <= time.monotonic() - start < 20
+    assert not lock.locked()
+
+
+def test_a_lock_that_a_task_looks_at_again_and_again():
+    """That is not computing."""
+    lock = threading.Lock()
+
+    def poll():
+        while not lock.acquire(timeout=0.1):
+            pass
+        try:
+            wait_for_others()
+        finally:
+            lock.release()
+
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep([lambda: wait_with_lock(lock), poll], 2, idle_timeout=3)
+
+
+def test_a_task_that_stays_blocked():
+    """It is left alone, and ends as soon as it can."""
+    lock, ended = threading.Lock(), []
+
+    def keep():
+        lock.acquire()
+        wait_for_others()
+
+    def blocked():
+        with lock:
+            ended.append("got it")
+            wait_for_others()
+            ended.append("went on")
+
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep([keep, blocked], 2, idle_timeout=0.5)
+    assert not ended
+    (thread,) = (t for t in threading.enumerate() if t.name == "skae-task")
+    lock.release()
+    thread.join(timeout=60)
+    assert ended == ["got it"]
+
+
+def test_locks_of_two_tasks_that_end():
+    """A task that needs another one's lock to clean up is given up, then gets it."""
+    first, second = threading.Lock(), threading.Lock()
+
+    def waits_while_it_ends():
+        with first:
+            try:
+                wait_for_others()
+            finally:
+                with second:
+                    pass
+
+    tasks = [
+        waits_while_it_ends,
+        lambda: wait_with_lock(second),
+        lambda: wait_with_lock(first),
+    ]
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep(tasks, 3, idle_timeout=0.5)
+    assert not first.locked()
+    assert not second.locked()
+
+
+def test_long_tasks_are_not_blocked():
+    """Computing is no wait; nor is a wait that no paused task could be the reason for."""
+
+    def compute():
+        compute_for(1.5)
+        wait_for_others()
+        compute_for(1.5)
+        return 1
+
+    def sleep():
+        time.sleep(1.5)
+        return 2
+
+    assert run_in_lockstep([sleep, sleep], 2, idle_timeout=0.5) == [2, 2]
+    assert run_in_lockstep([sleep, compute, compute], 3, idle_timeout=0.5) == [2, 1, 1]
+
+
+def test_a_wait_for_something_else_is_taken_for_one():
+    """As is documented, with the limit that helps."""
+    tasks = [wait_for_others, lambda: time.sleep(2)]
+    with pytest.raises(RuntimeError, match="workers of its own"):
+        run_in_lockstep(tasks, 2, idle_timeout=0.5)
+    assert run_in_lockstep(tasks, 2) == [None, None]
+
+
+def test_lockstep_within_lockstep(two_threads):
+    """The thread of the outer task only waits, but those of the inner ones compute."""
+
+    def inner():
+        tasks = [lambda: compute_for(1.5), lambda: offload(lambda: time.sleep(1.5))]
+        gather(lambda items: items, [1])
+        return run_in_lockstep([*tasks, wait_for_others], 3, idle_timeout=0.5)
+
+    expected = [None, [None] * 3]
+    assert run_in_lockstep([wait_for_others, inner], 2, idle_timeout=0.5) == expected
+
+
+def test_a_lock_between_two_levels():
+    """An inner task that waits for a lock of a paused outer one is found too."""
+    lock = threading.Lock()
+
+    def inner():
+        return run_in_lockstep([lambda: wait_with_lock(lock)], 1, idle_timeout=0.5)
+
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep([lambda: wait_with_lock(lock), inner], 2, idle_timeout=0.5)
+
+
+def test_without_clocks_of_threads(monkeypatch):
+    """On other systems, the time of the process counts."""
+    monkeypatch.delattr(time, "pthread_getcpuclockid", raising=False)
+    lock = threading.Lock()
+    with pytest.raises(RuntimeError, match="holds a lock"):
+        run_in_lockstep([lambda: wait_with_lock(lock)] * 2, 2, idle_timeout=2)
+    tasks = [wait_for_others, lambda: compute_for(1.5)]
+    assert run_in_lockstep(tasks, 2, idle_timeout=0.5) == [None, None]
+
+
+def test_interrupts_while_tasks_are_ended():
+    """They end nevertheless, each of them, before the interrupt gets out."""
+    ended = []
+
+    def slow_end(i):
+        try:
+            wait_for_others()
+        finally:
+            time.sleep(0.3)
+            ended.append(i)
+
+    def interrupting():
+        def interrupt():
+            for _ in range(4):
+                _thread.interrupt_main()
+                time.sleep(0.2)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        try:
+            wait_for_others()
+        finally:
+            thread.join()
+            ended.append("last")
+
+    tasks = [lambda: slow_end(0), lambda: slow_end(1), interrupting]
+    with pytest.raises(KeyboardInterrupt):
+        run_in_lockstep(tasks, 3)
+    assert sorted(map(str, ended)) == ["0", "1", "last"]
 
 
 # Several starts
@@ -389,7 +611,7 @@ def two_threads():
 
 
 def test_alone_it_is_a_call():
-    assert compute(threading.get_ident) == threading.get_ident()
+    assert offload(threading.get_ident) == threading.get_ident()
 
 
 def test_two_compute_at_the_same_time(two_threads):
@@ -403,19 +625,19 @@ def test_two_compute_at_the_same_time(two_threads):
 
     def call(i):
         awake.append(i)
-        result = compute(lambda: work(i))
+        result = offload(lambda: work(i))
         awake.append(i)
         return result
 
-    results = run_together([lambda i=i: call(i) for i in range(4)], 4)
+    results = run_in_lockstep([lambda i=i: call(i) for i in range(4)], 4)
     assert results == [(i, 1) for i in range(4)]
     assert awake == 2 * [0, 1, 2, 3]
 
 
 def test_one_thread_computes_in_order():
     done = []
-    results = run_together(
-        [lambda i=i: compute(lambda: done.append(i)) for i in range(3)], 3
+    results = run_in_lockstep(
+        [lambda i=i: offload(lambda: done.append(i)) for i in range(3)], 3
     )
     assert results == 3 * [None]
     assert done == [0, 1, 2]
@@ -424,26 +646,26 @@ def test_one_thread_computes_in_order():
 def test_an_error_is_raised_where_it_was_asked_for(two_threads):
     def call(i):
         try:
-            return compute(lambda: 1 // i)
+            return offload(lambda: 1 // i)
         except ZeroDivisionError:
             return "caught"
 
-    assert run_together([lambda i=i: call(i) for i in range(3)], 3) == ["caught", 1, 0]
+    assert run_in_lockstep([lambda i=i: call(i) for i in range(3)], 3) == ["caught", 1, 0]
     with pytest.raises(ZeroDivisionError):
-        run_together([lambda i=i: compute(lambda: 1 // i) for i in range(3)], 3)
+        run_in_lockstep([lambda i=i: offload(lambda: 1 // i) for i in range(3)], 3)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
 def test_an_interrupt_ends_what_computes(two_threads):
     def call(work):
-        compute(work)
+        offload(work)
         pytest.fail("went on after the interrupt")
 
     def interrupt():
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        run_together([lambda: call(interrupt), lambda: call(lambda: time.sleep(0.2))], 2)
+        run_in_lockstep([lambda: call(interrupt), lambda: call(lambda: time.sleep(0.2))], 2)
 
 
 def test_what_is_computed_begins_at_once(two_threads):
@@ -453,7 +675,7 @@ def test_what_is_computed_begins_at_once(two_threads):
     def waiting():
         return begun.wait(10)
 
-    assert run_together([lambda: compute(begun.set), waiting], 2) == [None, True]
+    assert run_in_lockstep([lambda: offload(begun.set), waiting], 2) == [None, True]
 
 
 def test_each_call_gets_its_own_error(two_threads):
@@ -462,24 +684,28 @@ def test_each_call_gets_its_own_error(two_threads):
             return 1 / i
 
         try:
-            return compute(divide)
+            return offload(divide)
         except ZeroDivisionError:
             return "divided"
 
-    assert run_together([lambda i=i: call(i) for i in range(3)], 3) == ["divided", 1, 0.5]
+    assert run_in_lockstep([lambda i=i: call(i) for i in range(3)], 3) == [
+        "divided",
+        1,
+        0.5,
+    ]
 
 
 def test_starts_and_scores_meet(X, two_threads, monkeypatch):
     """And have the results that they have alone."""
     together = []
-    original = _together.wait_for
+    original = lockstep.wait_for
 
     def wait_for(futures, *args):
         together.append(len(futures))
         return original(futures, *args)
 
-    monkeypatch.setattr(_together, "wait_for", wait_for)
-    scores = run_together(
+    monkeypatch.setattr(lockstep, "wait_for", wait_for)
+    scores = run_in_lockstep(
         [lambda k=k: vae(n_components=k).fit(X).score(X) for k in (1, 2)], 2
     )
     assert together == [2, 2]
@@ -494,24 +720,24 @@ def test_starts_and_scores_meet(X, two_threads, monkeypatch):
 @pytest.fixture(params=["shares", "parts"])
 def on_all_cores(request, two_threads, monkeypatch):
     """Two threads train, whatever the size of the models."""
-    monkeypatch.setattr(_threads, "_WORTH_A_THREAD", 0)
+    monkeypatch.setattr(threads_module, "_WORTH_A_THREAD", 0)
     if request.param == "parts":
-        monkeypatch.setattr(_fit, "_CACHE_BYTES", 0)
+        monkeypatch.setattr(trainer, "_CACHE_BYTES", 0)
     return request.param
 
 
 def test_each_core_trains_a_share(X, on_all_cores, monkeypatch):
     """With the results of each model alone, and one thread of torch's for each share."""
     trained = []
-    original = _fit.fit_modules
+    original = trainer.train_side_by_side
 
-    def fit_modules(jobs, interrupted):
+    def train_side_by_side(jobs, interrupted):
         trained.append((len(jobs), threading.get_ident(), torch.get_num_threads()))
         return original(jobs, interrupted)
 
-    monkeypatch.setattr(_fit, "fit_modules", fit_modules)
+    monkeypatch.setattr(trainer, "train_side_by_side", train_side_by_side)
     calls = [lambda b=b: vae(beta=b).fit(X).score(X) for b in range(1, 6)]
-    scores = run_together(calls, 5)
+    scores = run_in_lockstep(calls, 5)
     sizes, names, n_threads = zip(*trained, strict=True)
     assert sorted(sizes) == ([2, 3] if on_all_cores == "shares" else 5 * [1])
     assert threading.get_ident() not in names
@@ -536,7 +762,7 @@ class Jealous(Callback):
 
 def test_callbacks_are_called_one_at_a_time(X, on_all_cores):
     calls = [lambda b=b: vae(beta=b).set_callbacks(Jealous()).fit(X) for b in (1, 2, 3)]
-    assert [model.n_iter_ for model in run_together(calls, 3)] == [4, 4, 4]
+    assert [model.n_iter_ for model in run_in_lockstep(calls, 3)] == [4, 4, 4]
 
 
 class Raising(Callback):
@@ -557,7 +783,7 @@ def test_an_error_on_one_core_is_no_others(X, on_all_cores):
             return "failed"
 
     calls = [lambda i=i: call(i) for i in range(4)]
-    assert run_together(calls, 4) == [4, "failed", 4, 4]
+    assert run_in_lockstep(calls, 4) == [4, "failed", 4, 4]
 
 
 def test_interrupt_of_all_cores(X, on_all_cores):
