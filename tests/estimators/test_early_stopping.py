@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
-from tests.helpers import every_estimator, weights
+from tests.helpers import Recording, every_estimator, weights
 
 
 @pytest.fixture
@@ -100,6 +100,67 @@ def test_recorded_validation_score_is_the_score(estimator, X):
     model.set_params(variance_mode="optimal").fit(X_fit, X_val=X_val)
     recorded = model.history_["validation_score"]
     assert model.score(X_val) == pytest.approx(recorded[-1], abs=0.5)
+
+
+@every_estimator
+def test_validation_score_counts_sample_weights(estimator, X):
+    """The recorded score is the weighted mean of `score_samples` over the rows set aside.
+
+    The rows set aside are those that may move without moving the weighted mean of the
+    training rows, at which the decoder of the start places the code 0.
+    """
+    X = X[:40]
+    weight = np.random.default_rng(0).choice([0.1, 1.0, 10.0], len(X))
+    start = estimator(
+        hidden_layer_sizes=(),
+        max_iter=1,
+        learning_rate_init=1e-12,
+        early_stopping=True,
+        validation_fraction=0.25,
+        shuffle=False,  # else the order of the rows depends on their values
+        precision="float64",
+        random_state=0,
+    )
+
+    def center(rows):
+        model = clone(start).fit(rows, sample_weight=weight)
+        return model.inverse_transform(np.zeros((1, 2)))
+
+    before, row = center(X), np.eye(len(X))[:, :, None]
+    # The smallest weight of a training row moves that mean by more than 1e-4.
+    moves = np.abs([center(X + one) - before for one in row]).max(axis=(1, 2))
+    aside = moves < 1e-6
+    assert aside.sum() == 10
+    model = clone(start).fit(X, sample_weight=weight)
+    scores = model.score_samples(X[aside])
+    expected = np.average(scores, weights=weight[aside])
+    assert abs(expected - scores.mean()) > 0.1  # else this test shows nothing
+    assert model.history_["validation_score"] == pytest.approx(expected, rel=1e-6)
+
+
+@every_estimator
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_validation_score_of_each_epoch_is_that_of_its_model(estimator, early_stopping, X):
+    """Callbacks receive the model of each epoch; beta has no part in its score.
+
+    The score of a linear model has no sampling error, so few draws are as good as many.
+    """
+    seen = Recording()
+    model = estimator(
+        hidden_layer_sizes=(),
+        init="random",
+        early_stopping=early_stopping,
+        max_iter=6,
+        learning_rate_init=0.02,
+        random_state=0,
+    )
+    if estimator is VariationalAutoencoder:
+        model.set_params(beta=3.0)
+    X_fit, X_val = X[:80], X[80:]
+    model.set_callbacks(seen).fit(X_fit, X_val=X_val)
+    expected = [snapshot.score(X_val) for snapshot in seen.fitted[:6]]
+    np.testing.assert_allclose(model.history_["validation_score"], expected, rtol=1e-5)
+    assert np.ptp(expected) > 0.1  # else this test shows nothing
 
 
 @every_estimator

@@ -28,6 +28,21 @@ def test_scale_and_score_of_residuals(estimator, density, closed_form, covarianc
     np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
+@pytest.mark.parametrize("variance_mode", ["fixed", "optimal", "learned"])
+def test_scale_has_the_digits_of_a_score(variance_mode, covariance_type, X):
+    """Trained in float32, and still a float64 number like the scores of float64 data."""
+    model = GaussianAutoencoder(
+        variance_mode=variance_mode,
+        covariance_type=covariance_type,
+        scale=1.3,
+        max_iter=5,
+        random_state=0,
+    ).fit(X)
+    expected = scipy.stats.norm.logpdf(X, model.reconstruct(X), model.scale_)
+    np.testing.assert_allclose(model.score_samples(X), expected.sum(axis=1), rtol=1e-11)
+
+
 @every_estimator
 def test_codes_and_reconstructions_agree(estimator, X):
     """`reconstruct` is there and back; `fit_transform` is `fit` and `transform`."""
