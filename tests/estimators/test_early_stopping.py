@@ -41,6 +41,18 @@ def test_early_stopping_restores_the_best(estimator, noisy):
 
 
 @every_estimator
+def test_small_steps_begin_at_the_best_epoch(estimator, noisy):
+    """After a plateau training goes back to the best model, and cools down from there."""
+    X, X_val = noisy
+    model = estimator(early_stopping=True, n_iter_no_change=15, **OVERFIT)
+    validation = model.fit(X, X_val=X_val).history_["validation_score"]
+    assert model.n_iter_ < 60
+    # The last epochs of the plateau, and the first of the 15 that follow.
+    *plateau, small_steps = validation[-20:-14]
+    assert small_steps - plateau[-1] > 2 * np.abs(np.diff(plateau)).max()
+
+
+@every_estimator
 def test_early_stopping_sets_rows_aside(estimator, X):
     """`ceil(validation_fraction * n)` of them; they are not trained on."""
     model = estimator(early_stopping=True, max_iter=3, random_state=0).fit(X)
