@@ -43,7 +43,8 @@ def test_warm_start_keeps_the_units_of_the_first_data(estimator, X):
     np.testing.assert_allclose(model.reconstruct(X), reconstruction, rtol=1e-5, atol=1e-5)
 
 
-def test_a_continued_fit_is_judged_by_its_own_beta(X):
+@pytest.mark.parametrize("variance_mode", ["optimal", "learned"])
+def test_a_continued_fit_is_judged_by_its_own_beta(variance_mode, X):
     """Training lowers 20 KL - log-likelihood, though it lowers the ELBO as well."""
 
     def terms(model):
