@@ -52,10 +52,10 @@ def test_a_continued_fit_is_judged_by_its_own_beta(variance_mode, X):
         kl = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).sum(axis=1).mean()
         return model.score(X) + kl, kl
 
-    model = VariationalAutoencoder(hidden_layer_sizes=(), max_iter=20, random_state=0).fit(
-        X
+    model = VariationalAutoencoder(
+        hidden_layer_sizes=(), variance_mode=variance_mode, max_iter=20, random_state=0
     )
-    log_likelihood, kl = terms(model)
+    log_likelihood, kl = terms(model.fit(X))
     model.set_params(warm_start=True, beta=20.0, max_iter=100).fit(X)
     new_log_likelihood, new_kl = terms(model)
     assert new_log_likelihood - new_kl < log_likelihood - kl - 0.5
