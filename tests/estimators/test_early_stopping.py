@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 from sklearn.base import clone
 
-from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from tests.helpers import Recording, every_estimator, weights
 
 
@@ -40,7 +41,7 @@ def test_early_stopping_restores_the_best(estimator, noisy):
     assert validation[0] == recorded[0]
 
 
-@every_estimator
+@pytest.mark.parametrize("estimator", [GaussianAutoencoder, LaplaceAutoencoder])
 def test_small_steps_begin_at_the_best_epoch(estimator, noisy):
     """After a plateau training goes back to the best model, and cools down from there."""
     X, X_val = noisy
@@ -150,28 +151,49 @@ def test_validation_score_counts_sample_weights(estimator, X):
     assert model.history_["validation_score"] == pytest.approx(expected, rel=1e-6)
 
 
+def epochs_of(model, X):
+    """The models that a callback receives after each epoch, and the recorded scores."""
+    seen = Recording()
+    model.set_params(max_iter=6, init="random", learning_rate_init=0.02, random_state=0)
+    model.set_callbacks(seen).fit(X[:80], X_val=X[80:])
+    return seen.fitted[:6], model.history_["validation_score"]
+
+
 @every_estimator
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_validation_score_of_each_epoch_is_that_of_its_model(estimator, early_stopping, X):
-    """Callbacks receive the model of each epoch; beta has no part in its score.
-
-    The score of a linear model has no sampling error, so few draws are as good as many.
-    """
-    seen = Recording()
+    """The score of a linear model has no sampling error; beta has no part in it."""
     model = estimator(
-        hidden_layer_sizes=(),
-        init="random",
-        early_stopping=early_stopping,
-        max_iter=6,
-        learning_rate_init=0.02,
-        random_state=0,
+        hidden_layer_sizes=(), variance_mode="learned", early_stopping=early_stopping
     )
     if estimator is VariationalAutoencoder:
         model.set_params(beta=3.0)
-    X_fit, X_val = X[:80], X[80:]
-    model.set_callbacks(seen).fit(X_fit, X_val=X_val)
-    expected = [snapshot.score(X_val) for snapshot in seen.fitted[:6]]
-    np.testing.assert_allclose(model.history_["validation_score"], expected, rtol=1e-5)
+    snapshots, recorded = epochs_of(model, X)
+    expected = [snapshot.score(X[80:]) for snapshot in snapshots]
+    np.testing.assert_allclose(recorded, expected, rtol=1e-5)
+    assert np.ptp(expected) > 0.1  # else this test shows nothing
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize(
+    ("estimator", "density", "power"),
+    [
+        (GaussianAutoencoder, scipy.stats.norm, 2),
+        (LaplaceAutoencoder, scipy.stats.laplace, 1),
+    ],
+)
+def test_validation_score_takes_the_scale_of_the_training_rows(
+    estimator, density, power, early_stopping, X
+):
+    """The closed-form scale of each epoch is that of all residuals of the training rows."""
+    snapshots, recorded = epochs_of(estimator(early_stopping=early_stopping), X)
+    expected = []
+    for snapshot in snapshots:
+        residual = np.abs(X - snapshot.reconstruct(X))
+        scale = np.mean(residual[:80] ** power) ** (1 / power)
+        log_prob = density.logpdf(residual[80:], scale=scale)
+        expected.append(log_prob.sum(axis=1).mean())
+    np.testing.assert_allclose(recorded, expected, rtol=1e-5)
     assert np.ptp(expected) > 0.1  # else this test shows nothing
 
 
