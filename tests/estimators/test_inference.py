@@ -28,6 +28,38 @@ def test_scale_and_score_of_residuals(estimator, density, closed_form, covarianc
     np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
+@pytest.mark.parametrize("variance_mode", ["fixed", "optimal", "learned"])
+def test_scale_has_the_digits_of_a_score(variance_mode, covariance_type, X):
+    """Trained in float32, and still a float64 number like the scores of float64 data."""
+    model = GaussianAutoencoder(
+        variance_mode=variance_mode,
+        covariance_type=covariance_type,
+        scale=1.3,
+        max_iter=5,
+        random_state=0,
+    ).fit(X)
+    expected = scipy.stats.norm.logpdf(X, model.reconstruct(X), model.scale_)
+    np.testing.assert_allclose(model.score_samples(X), expected.sum(axis=1), rtol=1e-11)
+
+
+@pytest.mark.parametrize("n_samples", [100, 3000])
+def test_scale_of_probabilistic_pca(n_samples):
+    """The noise variance is the mean of the discarded eigenvalues, for any number of rows.
+
+    The posteriors of these data are wide, and their spread is part of the scale. Of many
+    rows each takes few draws, of which the whole must still be even.
+    """
+    rows = np.random.default_rng(0).normal(size=(n_samples, 6))
+    X = rows * [1.8, 1.5, 1.0, 1.0, 1.0, 1.0]
+    model = VariationalAutoencoder(
+        hidden_layer_sizes=(), max_iter=1, learning_rate_init=1e-12, random_state=0
+    ).fit(X)
+    noise = np.linalg.eigvalsh(np.cov(X.T, ddof=0))[:4].mean()
+    assert model.posterior(X)[1].mean() > 0.5
+    assert model.scale_ == pytest.approx(np.sqrt(noise), rel=2e-3)
+
+
 @every_estimator
 def test_codes_and_reconstructions_agree(estimator, X):
     """`reconstruct` is there and back; `fit_transform` is `fit` and `transform`."""

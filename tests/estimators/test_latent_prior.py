@@ -159,6 +159,30 @@ def test_a_weight_is_as_many_copies(blobs):
     )
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_prior_is_fitted_to_draws_of_the_posteriors(weighted):
+    """For probabilistic PCA the mean posterior is N(0, I); its means spread less.
+
+    The covariance of the posterior means is I - s2 / l for eigenvalues l of the covariance
+    of the data and noise variance s2, and each posterior has the covariance s2 / l.
+    """
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5)) * [1.6, 1.4, 1.0, 1.0, 1.0]
+    # Weights that move the mean of the data.
+    weight = np.where(X[:, 0] > 0, 8.0, 1.0) if weighted else np.ones(400)
+    # A fit with steps of next to nothing is at its start, which is probabilistic PCA.
+    model = vae(
+        GaussianMixture(1), hidden_layer_sizes=(), max_iter=1, learning_rate_init=1e-12
+    ).fit(X, sample_weight=weight)
+    eigenvalues = np.linalg.eigvalsh(np.cov(X.T, aweights=weight, ddof=0))[::-1]
+    means = np.cov(model.transform(X).T, aweights=weight, ddof=0)
+    narrow = 1 - eigenvalues[2:].mean() / eigenvalues[:2]
+    assert_allclose(np.linalg.eigvalsh(means), narrow[::-1], rtol=1e-4)
+    assert narrow.max() < 0.8
+    assert_allclose(model.prior_.means_[0], 0, atol=0.06)
+    assert_allclose(model.prior_.covariances_[0], np.eye(2), atol=0.06)
+
+
 def test_a_row_has_its_score_alone(blobs):
     X, X_test = blobs
     model = vae(GaussianMixture(4)).fit(X)

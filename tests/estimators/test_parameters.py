@@ -1,5 +1,7 @@
 """Batch sizes, precision, penalty, start and networks."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,40 @@ def test_penalty_pulls_to_the_linear_model(X):
     error = X - pca.inverse_transform(pca.transform(X))
     expected = -3 * (np.log(2 * np.pi * (error**2).mean()) + 1)
     assert linear.score(X) == pytest.approx(expected, abs=1e-3)
+
+
+def test_penalty_balances_the_likelihood(X):
+    """At the optimum the gradient of the mean log-density is `alpha / n` times a weight."""
+    X, alpha, scale = X[:40], 0.5, 0.5
+    model = GaussianAutoencoder(
+        hidden_layer_sizes=(4,),
+        activation="tanh",
+        alpha=alpha,
+        variance_mode="fixed",
+        scale=scale,
+        batch_size=40,
+        max_iter=1000,
+        n_iter_no_change=1000,
+        learning_rate_init=0.02,
+        precision="float64",
+        random_state=0,
+    ).fit(X)
+    module = copy.deepcopy(model.module_).requires_grad_(True)
+    centered, unit = X - X.mean(axis=0), np.sqrt(X.var(axis=0).mean())
+    loc, _ = module.decode(module.encode(torch.tensor(centered / X.std(axis=0))))
+    density = torch.distributions.Normal(loc * unit, scale)
+    density.log_prob(torch.tensor(centered)).sum(dim=1).mean().backward()
+    matrices = [
+        p
+        for net in (module.encoder, module.decoder)
+        for p in net.parameters()
+        if p.ndim > 1
+    ]
+    assert len(matrices) == 4
+    for weight in matrices:
+        # The factor of the weight in its gradient, by least squares.
+        factor = (weight.grad * weight).sum() / weight.square().sum()
+        assert factor.item() == pytest.approx(alpha / len(X), rel=0.05)
 
 
 @every_estimator

@@ -34,6 +34,35 @@ def test_warm_start_gets_better(estimator, X):
 
 
 @every_estimator
+def test_warm_start_keeps_the_units_of_the_first_data(estimator, X):
+    """Steps of next to nothing on data of another size leave codes and locations alone."""
+    model = estimator(max_iter=4, warm_start=True, random_state=0).fit(X)
+    codes, reconstruction = model.transform(X), model.reconstruct(X)
+    model.set_params(max_iter=1, learning_rate_init=1e-12).fit(3 * X[:60] + 5)
+    np.testing.assert_allclose(model.transform(X), codes, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.reconstruct(X), reconstruction, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("variance_mode", ["optimal", "learned"])
+def test_a_continued_fit_is_judged_by_its_own_beta(variance_mode, X):
+    """Training lowers 20 KL - log-likelihood, though it lowers the ELBO as well."""
+
+    def terms(model):
+        mean, std = model.posterior(X)
+        kl = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).sum(axis=1).mean()
+        return model.score(X) + kl, kl
+
+    model = VariationalAutoencoder(
+        hidden_layer_sizes=(), variance_mode=variance_mode, max_iter=20, random_state=0
+    )
+    log_likelihood, kl = terms(model.fit(X))
+    model.set_params(warm_start=True, beta=20.0, max_iter=100).fit(X)
+    new_log_likelihood, new_kl = terms(model)
+    assert new_log_likelihood - new_kl < log_likelihood - kl - 0.5
+    assert new_log_likelihood - 20 * new_kl > log_likelihood - 20 * kl + 5
+
+
+@every_estimator
 @pytest.mark.parametrize(
     ("change", "columns", "message"),
     [
