@@ -1,4 +1,4 @@
-"""The documentation: ``sphinx-build -W docs docs/_build/html`` (see CONTRIBUTING.md)."""
+"""Configuration of Sphinx; CONTRIBUTING.md has the command that builds the site."""
 
 import sys
 from pathlib import Path
@@ -33,13 +33,13 @@ exclude_patterns = ["_build", "Thumbs.db", "auto_examples/*.py", "auto_examples/
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 default_role = "literal"
 
-# Every reference must have a target, and other projects' names have none here: the build
-# asks nothing of the network.
+# Every reference must have a target. Names of other projects have none, because the build
+# works without a network.
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(sklearn|torch|scipy|numpy|matplotlib|joblib|pandas|collections)\..*"),
 ]
-nitpick_ignore = [("py:meth", "start")]  # of a Scale, in a summary out of its context
+nitpick_ignore = [("py:meth", "start")]  # Scale.start, in a summary without the class
 toc_object_entries_show_parents = "hide"
 
 autosummary_generate = True
@@ -75,7 +75,8 @@ html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
     "show_prev_next": False,
-    # Code of 92 columns needs the room; the downloads are at the end of the page.
+    # Without a right sidebar, code of 92 columns fits on the pages of the gallery. Their
+    # downloads are at the end of the page.
     "secondary_sidebar_items": {
         "**": ["page-toc"],
         **{f"auto_examples/plot_{name}": [] for name in EXAMPLES},
@@ -88,5 +89,5 @@ html_theme_options = {
 
 
 def setup(app: Any) -> None:
-    """Called by Sphinx."""
+    """Register the event handlers of the site."""
     app.connect("autodoc-skip-member", skip_foreign_members)

@@ -1,10 +1,10 @@
-"""Helpers for ``conf.py`` that Sphinx has to import by name."""
+"""Helpers of ``conf.py`` that Sphinx imports by name."""
 
 import inspect
 from pathlib import Path
 from typing import Any
 
-# The gallery in the order of reading.
+# The examples of the gallery, in the order in which to read them.
 EXAMPLES = [
     "likelihood_of_sigma",
     "gradients",
@@ -27,14 +27,17 @@ EXAMPLES = [
 
 
 def example_order(filename: str) -> int:
-    """Place of an example in the gallery."""
+    """Return the position of an example in the gallery."""
     return EXAMPLES.index(Path(filename).stem.removeprefix("plot_"))
 
 
 def skip_foreign_members(
     app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out what a class inherits from other packages, which document it."""
+    """Return True for a member that a class inherits from another package.
+
+    The documentation of that package has the member. None leaves the decision to Sphinx.
+    """
     function = obj.fget if isinstance(obj, property) else inspect.unwrap(obj)
     home = getattr(function, "__module__", None) or "skae"
     return None if home.startswith("skae") else True
