@@ -295,9 +295,9 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseAutoencoder._parameter_constraints,
-        "likelihood": [StrOptions(set(LIKELIHOODS)), Likelihood],
+        "likelihood": [StrOptions(LIKELIHOODS.keys()), Likelihood],
         "beta": [Interval(Real, 0, None, closed="left")],
-        "kl_schedule": [StrOptions(set(KL_SCHEDULES)), callable],
+        "kl_schedule": [StrOptions(KL_SCHEDULES.keys()), callable],
         "n_mc_samples": [Interval(Integral, 1, None, closed="left")],
         "prior": [None, HasMethods(["fit", "score_samples", "sample"])],
         "gradient_balance": ["boolean"],
