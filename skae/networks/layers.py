@@ -1,4 +1,4 @@
-"""Which networks are plain chains of layers, whose derivatives are written out."""
+"""Recognition of plain chains of layers, whose derivatives are written out."""
 
 from itertools import pairwise
 
@@ -9,10 +9,20 @@ from skae.networks.mlp import ACTIVATIONS
 
 
 def network_capabilities(network: nn.Module) -> Capabilities:
-    """Return the capabilities of a network that a recipe has made.
+    """Return the capabilities of the encoder's or decoder's network.
 
     A module that derives from :class:`~skae.networks.ModelPart` declares its own. A plain
-    chain of layers has them all, whoever built it. Any other module has none.
+    chain of layers has all of them. Any other module has none. See `Capabilities`.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+
+    Returns
+    -------
+    Capabilities
+        Its capabilities.
     """
     if isinstance(network, ModelPart):
         return network.capabilities
@@ -26,9 +36,19 @@ def network_capabilities(network: nn.Module) -> Capabilities:
 def is_chain_of_layers(network: nn.Module) -> bool:
     """Whether a network is a plain chain of affine maps and built-in activations.
 
-    The chain has at least two affine maps, the first one with a bias, the last one at the
-    end. "Plain" means that there are no hooks, no replaced ``forward`` and no parameter
-    that is used twice.
+    The chain has at least two affine maps: the first one, which has a bias, and the last
+    one at the end. "Plain" means that there are no hooks, no replaced ``forward`` and no
+    parameter that is used twice.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+
+    Returns
+    -------
+    bool
+        True if the network is such a chain.
     """
     if type(network) is not nn.Sequential or _has_hooks(network):
         return False
@@ -53,6 +73,7 @@ def is_chain_of_layers(network: nn.Module) -> bool:
 
 
 def _has_hooks(module: nn.Module) -> bool:
+    """Whether a module has hooks, which a written-out step would leave out."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
