@@ -1,7 +1,7 @@
 """Gaussian, Laplace and variational autoencoders as scikit-learn estimators.
 
-The public names are loaded when they are first asked for, so that ``import skae``
-itself does not import PyTorch.
+The public names are imported on first access, so that ``import skae`` itself does not
+import PyTorch.
 """
 
 import importlib
@@ -36,6 +36,7 @@ _PACKAGES = (
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name on its first access."""
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name in _PACKAGES:
@@ -44,4 +45,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """List the names of the package, those that are not imported yet among them."""
     return sorted([*globals(), *_HOME, *_PACKAGES])
