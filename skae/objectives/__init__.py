@@ -1,4 +1,4 @@
-"""Axis 4: what training minimises, and what a score means."""
+"""Axis 4: the objective of the training, and the definition of a score."""
 
 from skae.objectives.balance import gradient_balance
 from skae.objectives.base import Objective

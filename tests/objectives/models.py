@@ -10,14 +10,14 @@ D, K = 4, 2
 
 
 def make_module(combination, n_heads=2, *, network=None, spread=0.5):
-    """A module of which nothing is zero, one or equal to anything else."""
+    """Make a module whose parameters are all different, and none of them 0 or 1."""
     name, mode, covariance_type = combination
     network = network or MLP((5,), activation="tanh")
     spec = Spec(D, K, n_heads, network, LIKELIHOODS[name](), mode, covariance_type)
     n_scales = D if covariance_type == "diag" else 1
     module = AutoencoderModule(
         spec,
-        ratio=torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64),
+        std_in_units=torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64),
         floor=torch.full((1, n_scales), 1e-4, dtype=torch.float64),
     ).double()
     generator = torch.Generator().manual_seed(0)
