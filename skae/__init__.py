@@ -1,8 +1,8 @@
 """Gaussian, Laplace and variational autoencoders as scikit-learn estimators.
 
-The public names are loaded when they are first asked for, so that ``import skae``
-itself does not import PyTorch. The import registers the joblib backend ``"skae"``, which
-trains the models of a search side by side.
+The public names are imported on first access, so that ``import skae`` itself does not
+import PyTorch. The import registers the joblib backend ``"skae"``, which trains the models
+of a search side by side.
 """
 
 import importlib
@@ -51,6 +51,7 @@ register_parallel_backend("skae", _make_backend)
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name on its first access."""
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name in _PACKAGES:
@@ -59,4 +60,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """List the names of the package, those that are not imported yet among them."""
     return sorted([*globals(), *_HOME, *_PACKAGES])

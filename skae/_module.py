@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from skae._utils.capabilities import Capabilities
 from skae._utils.random import seeded
 from skae.likelihoods import Likelihood
-from skae.networks import Network, network_capabilities
+from skae.networks import Network
+from skae.networks.layers import network_capabilities
 from skae.scales import make_scale
 
 

@@ -465,7 +465,7 @@ def test_scoring_monitor(X):
 class Refused(GaussianLikelihood):
     """A likelihood of a user's own, which has no derivative written by hand."""
 
-    has_influence = classmethod(lambda cls: False)
+    has_analytic_gradient = False
 
 
 class OtherNetwork(BaseEstimator):

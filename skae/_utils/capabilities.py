@@ -1,4 +1,4 @@
-"""What the parts of a model declare about how they may be trained."""
+"""Capabilities that the parts of a model declare, which decide how they are trained."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Capabilities:
-    """How a part of a model, or several parts together, may be trained.
+    """Capabilities of a part of a model, or of several parts together.
 
     Attributes
     ----------
     has_analytic_gradient : bool
-        Whether the part offers its own derivatives, so that a step needs no autograd.
+        Whether the part provides its own derivatives, so that a step needs no autograd.
     is_thread_safe : bool
-        Whether the part may be computed in any thread, while others compute.
+        Whether the part may be computed in any thread, at the same time as other parts.
     batch_key : hashable or None
-        What the parts of models must have in common to be trained side by side, as one
-        model with a leading axis. With None a model is trained alone.
+        Key that must be equal in models that are trained side by side, as one model with a
+        leading axis. A model whose key is None is trained alone.
     """
 
     has_analytic_gradient: bool = False
@@ -25,7 +25,7 @@ class Capabilities:
     batch_key: Hashable | None = None
 
     def __and__(self, other: "Capabilities") -> "Capabilities":
-        """Combine two parts: a model has the capabilities that both of them have."""
+        """Combine two parts: the result has the capabilities that both of them have."""
         keys = self.batch_key, other.batch_key
         return Capabilities(
             self.has_analytic_gradient and other.has_analytic_gradient,
@@ -35,15 +35,27 @@ class Capabilities:
 
 
 class ModelPart:
-    """A part of a model that declares its capabilities.
+    """Part of a model that declares its capabilities.
 
-    A part of your own that declares nothing is trained alone and in the caller's thread.
-    To declare more, set one of the three attributes in the class; they have the meaning
-    that :class:`Capabilities` gives them. A subclass does not inherit the value True,
-    because a method that it changes may break the promise.
+    A user-defined part that declares nothing is trained alone, in the caller's thread. To
+    declare more, set one of these attributes in the class. A subclass does not inherit the
+    value True, because it may override a method for which the declaration was made.
+
+    Attributes
+    ----------
+    has_analytic_gradient : bool
+        Whether the part provides its own derivatives. A likelihood has them if it defines
+        ``influence_``; a network of your own is always left to autograd.
+    is_thread_safe : bool
+        Whether the part may be computed in any thread, at the same time as other parts.
+        Then the models of a search are dealt out to all cores.
+    batch_key : hashable or None
+        Key that must be equal in models that are trained side by side. The default is the
+        class and the instance attributes; None means that the model is trained alone.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Set the capabilities that a subclass does not declare itself to False."""
         super().__init_subclass__(**kwargs)
         for name in ("has_analytic_gradient", "is_thread_safe"):
             if name not in vars(cls) and getattr(cls, name) is True:
@@ -51,20 +63,20 @@ class ModelPart:
 
     @property
     def has_analytic_gradient(self) -> bool:
-        """Whether the part offers its own derivatives."""
+        """Whether the part provides its own derivatives."""
         return False
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether the part may be computed in any thread, while others compute."""
+        """Whether the part may be computed in any thread."""
         return False
 
     @property
     def batch_key(self) -> Hashable | None:
-        """What parts have in common if models are trained side by side.
+        """Key that must be equal in models that are trained side by side.
 
-        The default is the class and the instance attributes. If an attribute cannot be
-        hashed, the key is None and the model is trained alone.
+        The default consists of the class and the instance attributes. If an attribute
+        cannot be hashed, the key is None and the model is trained alone.
         """
         key = (type(self), *sorted(vars(self).items()))
         try:

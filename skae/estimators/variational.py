@@ -19,15 +19,10 @@ from skae.estimators.base import BaseAutoencoder
 from skae.estimators.latent_prior import check_prior, fit_prior, log_ratio, sample_prior
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
-from skae.objectives import (
-    DRAWS_AT_ONCE,
-    ELBO,
-    KL_SCHEDULES,
-    check_schedule,
-    row_shift,
-    sobol_normal,
-)
-from skae.objectives.schedules import Schedule
+from skae.objectives import ELBO, KL_SCHEDULES
+from skae.objectives.draws import row_shift, sobol_normal
+from skae.objectives.elbo import DRAWS_AT_ONCE
+from skae.objectives.schedules import Schedule, check_schedule
 
 # Most draws of an importance-weighted bound that a tolerance can lead to.
 _MOST_DRAWS = 16384
@@ -295,9 +290,9 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseAutoencoder._parameter_constraints,
-        "likelihood": [StrOptions(set(LIKELIHOODS)), Likelihood],
+        "likelihood": [StrOptions(LIKELIHOODS.keys()), Likelihood],
         "beta": [Interval(Real, 0, None, closed="left")],
-        "kl_schedule": [StrOptions(set(KL_SCHEDULES)), callable],
+        "kl_schedule": [StrOptions(KL_SCHEDULES.keys()), callable],
         "n_mc_samples": [Interval(Integral, 1, None, closed="left")],
         "prior": [None, HasMethods(["fit", "score_samples", "sample"])],
         "gradient_balance": ["boolean"],

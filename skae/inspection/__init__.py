@@ -1,8 +1,8 @@
-"""Pictures of a fitted model, as scikit-learn's Display classes.
+"""Plots of a fitted model, as Display classes in scikit-learn's convention.
 
-Each display computes its data in ``from_estimator`` and keeps them as attributes;
-``plot`` draws them, again and elsewhere if asked to. Matplotlib is imported when something
-is drawn: ``pip install skae[plot]``.
+Each display computes its data in ``from_estimator`` and stores them as attributes;
+``plot`` can draw them again, on other axes. Matplotlib is needed to draw, and only then
+imported: ``pip install skae[plot]``.
 """
 
 from skae.inspection.gradient_balance import GradientBalanceDisplay

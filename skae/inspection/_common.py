@@ -1,4 +1,4 @@
-"""What the displays share: the model to draw, axes, styles and ticks."""
+"""Common parts of the displays: the model to draw, axes, styles and ticks."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,18 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_matplotlib(caller: str) -> None:
-    """Refuse to go on without matplotlib.
-
-    Parameters
-    ----------
-    caller : str
-        Who needs it.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed; it names the extra.
-    """
+    """Raise an ImportError that names the caller if matplotlib is not installed."""
     try:
         import_module("matplotlib")
     except ImportError as error:
@@ -39,26 +28,10 @@ def check_matplotlib(caller: str) -> None:
 
 
 def unwrap(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
-    """The model at the end of a fitted search or pipeline, and its own input.
+    """Return the model at the end of a fitted search or pipeline, and its input.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted model, pipeline or search.
-    X : array-like of shape (n_samples, n_features) or None
-        Data for all of it.
-
-    Returns
-    -------
-    model : estimator
-        The last step.
-    X : array-like of shape (n_samples, n_features_of_model) or None
-        What the steps before it make of the data.
-
-    Raises
-    ------
-    NotFittedError
-        If there has been no fit.
+    X, ``(n_samples, n_features)`` or None, is the input of the whole estimator. The earlier
+    steps of a pipeline transform it. Raises NotFittedError without a fit.
     """
     check_is_fitted(estimator)
     if isinstance(estimator, (GridSearchCV, RandomizedSearchCV)):
@@ -72,20 +45,20 @@ def unwrap(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
 
 
 class Display:
-    """Base class of the displays: a model to draw, and axes to draw it on."""
+    """Base class of the displays."""
 
     ax_: "Axes"
     figure_: "Figure"
 
     def _start_plot(self, ax: "Axes | None", **kwargs: Any) -> "Axes":
-        """Store the axes given, or those of a new figure made with the keywords."""
+        """Store the given axes, or the axes of a new figure made with the keywords."""
         check_matplotlib(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
         if ax is None:
             _, ax = plt.subplots(layout="constrained", **kwargs)
         figure = ax.get_figure(root=True)
-        assert figure is not None  # axes are only without one after their removal
+        assert figure is not None  # only axes that were removed have no figure
         self.ax_, self.figure_ = ax, figure
         return ax
 
@@ -93,14 +66,14 @@ class Display:
     def _find_autoencoder(
         cls, estimator: BaseEstimator, X: Any = None
     ) -> tuple[InferenceMixin, Any]:
-        """As `unwrap`, for displays of any of our models."""
+        """Unwrap an estimator, as `unwrap` does, and raise if it is not one of skae."""
         return cls._find_model(estimator, X, InferenceMixin, "an autoencoder of skae")
 
     @classmethod
     def _find_variational(
         cls, estimator: BaseEstimator, X: Any, need: str
     ) -> tuple[VariationalAutoencoder, Any]:
-        """As `unwrap`, for displays of what only a variational autoencoder has."""
+        """Unwrap an estimator, and raise if it is not a variational autoencoder."""
         need = f"{need}, so a VariationalAutoencoder"
         return cls._find_model(estimator, X, VariationalAutoencoder, need)
 
@@ -108,7 +81,8 @@ class Display:
     def _find_model(
         cls, estimator: BaseEstimator, X: Any, kind: type, need: str
     ) -> tuple[Any, Any]:
-        # Typed by its two callers: to mypy, no abstract class is a type[Model].
+        """Unwrap an estimator, and raise a TypeError if it is not of a kind."""
+        # The two callers give the types: for mypy, an abstract class is no type[Model].
         check_matplotlib(f"{cls.__name__}.from_estimator")
         model, X = unwrap(estimator, X)
         if not isinstance(model, kind):
@@ -122,21 +96,10 @@ class Display:
 def styled(
     artist: type, defaults: dict[str, Any], kwargs: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Keyword arguments of a drawing call: the user's before the defaults.
+    """Merge the keyword arguments of a drawing call; those of the user come first.
 
-    Parameters
-    ----------
-    artist : type
-        Matplotlib's class of what is drawn, which knows that ``c`` is ``color``.
-    defaults : dict
-        The display's own.
-    kwargs : dict or None
-        The user's.
-
-    Returns
-    -------
-    dict
-        Both, by their full names.
+    The matplotlib class ``artist`` defines which names are aliases, such as ``c`` for
+    ``color``. The result has the full names.
     """
     from matplotlib.cbook import normalize_kwargs
 
@@ -144,13 +107,7 @@ def styled(
 
 
 def plain_ticks(axis: "Axis") -> None:
-    """Label a logarithmic axis at 1, 2 and 5 times the powers of 10, without exponents.
-
-    Parameters
-    ----------
-    axis : matplotlib Axis
-        The axis.
-    """
+    """Label a logarithmic axis at 1, 2 and 5 times the powers of 10, without exponents."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -1,4 +1,4 @@
-"""How strongly the two terms of the objective pull at the encoder."""
+"""Display of the gradients of the two terms of the objective."""
 
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,27 +16,26 @@ _OF = ("outputs", "parameters")
 
 
 class GradientBalanceDisplay(Display):
-    r"""Gradients of the reconstruction term and of beta KL, epoch by epoch.
+    r"""Gradients of the reconstruction term and of beta KL after each epoch.
 
-    Both are those with respect to the encoder's outputs, or to its parameters, as
-    :func:`skae.objectives.gradient_balance` defines them. Where the encoder is at its
-    optimum they have the same norm and opposite directions, whatever beta is: their sum
-    is 0.
+    The gradients are with respect to the encoder's outputs or to its parameters, as defined
+    by :func:`skae.objectives.gradient_balance`. If the encoder is at its optimum, their sum
+    is 0 for any beta: they have the same norm and opposite directions.
 
-    Use :meth:`from_estimator` to make one, with a model that was fitted with
+    Use :meth:`from_estimator` to make a display, with a model that was fitted with
     ``gradient_balance=True``.
 
     Parameters
     ----------
     reconstruction : array-like of shape (n_epochs,)
         Norm of the gradient of the reconstruction term after each epoch, in nats per unit
-        of what it is taken with respect to.
+        of the outputs or parameters.
 
     kl : array-like of shape (n_epochs,)
         Norm of the gradient of the weighted KL term, in the same unit.
 
     cosine : array-like of shape (n_epochs,), default=None
-        Cosine of the angle between the two.
+        Cosine of the angle between the two gradients.
 
     name : str, default=None
         Name of the model, for the legend.
@@ -44,13 +43,13 @@ class GradientBalanceDisplay(Display):
     Attributes
     ----------
     ratio : ndarray of shape (n_epochs,)
-        Norm of the reconstruction term's gradient over that of the KL term's.
+        Norm of the gradient of the reconstruction term over that of the KL term.
 
     lines_ : list of matplotlib Line2D
         The two norms.
 
     cosine_line_ : matplotlib Line2D or None
-        The cosine, on an axis of its own at the right; None where there is none.
+        The cosine, on a second axis at the right; None without a cosine.
 
     ax_ : matplotlib Axes
         Axes with the norms.
@@ -87,7 +86,7 @@ class GradientBalanceDisplay(Display):
 
     @property
     def ratio(self) -> np.ndarray:
-        """Reconstruction over KL, shape (n_epochs,); infinite where the KL has none."""
+        """Reconstruction over KL, shape (n_epochs,); infinite if the KL gradient is 0."""
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(self.reconstruction) / np.asarray(self.kl)
 
@@ -99,18 +98,18 @@ class GradientBalanceDisplay(Display):
         line_kwargs: dict[str, Any] | None = None,
         cosine_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the norms on a logarithmic axis, and the cosine on one at the right.
+        """Draw the norms on a logarithmic axis, and the cosine on a second axis.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         name : str, default=None
-            Name of the model, if not the one stored.
+            Name of the model; if None, the stored one.
 
         line_kwargs, cosine_kwargs : dict, default=None
-            For ``ax.plot`` of the norms and of the cosine.
+            Keyword arguments of ``ax.plot`` for the norms and for the cosine.
 
         Returns
         -------
@@ -128,7 +127,7 @@ class GradientBalanceDisplay(Display):
             ("reconstruction", self.reconstruction),
             ("beta KL", self.kl),
         ):
-            # On a logarithmic axis there is no 0.
+            # A logarithmic axis cannot show 0.
             norms = np.where(np.asarray(norms) > 0, norms, np.nan)
             defaults: dict[str, Any] = {"label": f"{prefix}{label}"}
             if self.lines_:
@@ -150,7 +149,7 @@ class GradientBalanceDisplay(Display):
             right.set(ylim=(-1.2, 1.5), ylabel="Cosine of their angle")
             right.set_yticks([-1, -0.5, 0, 0.5, 1])
             handles.append(self.cosine_line_)
-        # Room for the legend above the lines.
+        # The margin keeps the legend above the lines.
         ax.margins(y=0.2)
         ax.legend(handles=handles, loc="upper center", ncols=3, fontsize="small")
         return self
@@ -175,30 +174,31 @@ class GradientBalanceDisplay(Display):
             or search that ends in one.
 
         of : {"outputs", "parameters"}, default="outputs"
-            Which gradients: with respect to the encoder's outputs, or to its parameters.
+            Whether to draw the gradients with respect to the encoder's outputs or to its
+            parameters.
 
         name : str, default=None
             Name of the model for the legend.
 
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         line_kwargs, cosine_kwargs : dict, default=None
-            For ``ax.plot`` of the norms and of the cosine.
+            Keyword arguments of ``ax.plot`` for the norms and for the cosine.
 
         Returns
         -------
         display : GradientBalanceDisplay
-            Object that holds the data.
+            Display that holds the data.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is no variational autoencoder.
+            If the estimator is not a variational autoencoder.
         ValueError
-            If nothing was recorded, or if `of` is not one of the two.
+            If the fit did not record the balance, or if `of` is not one of the two names.
         """
         model, _ = cls._find_variational(estimator, None, "a KL term")
         if of not in _OF:

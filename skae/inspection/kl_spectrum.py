@@ -1,4 +1,4 @@
-"""What each component of the code costs."""
+"""Display of the KL of each component of the code."""
 
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,11 +18,11 @@ class KLSpectrumDisplay(Display):
 
     .. math:: KL_j = \tfrac12 (m_j^2 + s_j^2 - 1) - \log s_j
 
-    is what component j of the posterior, with mean :math:`m_j` and standard deviation
-    :math:`s_j`, costs in the ELBO (Kingma and Welling 2014, appendix B). A component
-    whose KL is 0 is switched off: its posterior is the prior.
+    is the KL of component j in the ELBO, for a posterior with mean :math:`m_j` and standard
+    deviation :math:`s_j` (Kingma and Welling 2014, appendix B). A component whose KL is 0
+    is inactive: its posterior equals the prior.
 
-    Use :meth:`from_estimator` to make one.
+    Use :meth:`from_estimator` to make a display.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class KLSpectrumDisplay(Display):
         Mean over samples of the KL of each component, in nats.
 
     threshold : float, default=0.01
-        Components with more nats than this count as active.
+        Components with a larger KL, in nats, count as active.
 
     Attributes
     ----------
@@ -81,10 +81,10 @@ class KLSpectrumDisplay(Display):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         bar_kwargs : dict, default=None
-            For ``ax.bar``.
+            Keyword arguments of ``ax.bar``.
 
         inactive_kwargs : dict, default=None
             Properties of the bars of components that are not active.
@@ -139,13 +139,13 @@ class KLSpectrumDisplay(Display):
             Data.
 
         threshold : float, default=0.01
-            Components with more nats than this count as active.
+            Components with a larger KL, in nats, count as active.
 
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         bar_kwargs : dict, default=None
-            For ``ax.bar``.
+            Keyword arguments of ``ax.bar``.
 
         inactive_kwargs : dict, default=None
             Properties of the bars of components that are not active.
@@ -153,7 +153,7 @@ class KLSpectrumDisplay(Display):
         Returns
         -------
         display : KLSpectrumDisplay
-            Object that holds the data.
+            Display that holds the data.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Where the codes lie, and what the decoder makes of the places between them."""
+"""Display of the codes, and of decoded images over a grid of codes."""
 
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from matplotlib.collections import PathCollection
     from matplotlib.image import AxesImage
 
-# Classes that a legend can still tell apart.
+# Most classes that a legend can distinguish: the colours of matplotlib's tab20.
 _MOST_CLASSES = 20
-# Share of the codes, at each end of each component, that the decoded grid leaves out.
+# Fraction of the codes, at each end of each component, outside the decoded grid: outliers
+# would make the grid too wide.
 _TAIL = 0.01
 
 
 class LatentSpaceDisplay(Display):
     """Two components of the codes as a scatter, or the decoder's images over a grid.
 
-    Use :meth:`from_estimator` to make one, of any transformer; the grid needs two
+    Use :meth:`from_estimator` to make a display of any transformer. The grid needs two
     components and an ``inverse_transform``.
 
     Parameters
@@ -47,16 +48,16 @@ class LatentSpaceDisplay(Display):
         Smallest and largest first, smallest and largest second component of the grid.
 
     value_limits : tuple of float, default=None
-        Values at which the colours of the grid end: those of the data, since a decoder may
-        go beyond them. Those of the grid if None.
+        Values at which the colours of the grid end; if None, the limits of the grid. The
+        limits of the data suit better, since decoded values may lie outside them.
 
     Attributes
     ----------
     scatters_ : list of matplotlib PathCollection
-        The points, one collection for each class; empty where the grid was drawn.
+        The points, one collection for each class; empty if the grid was drawn.
 
     image_ : matplotlib AxesImage or None
-        The grid, where it was drawn.
+        The grid, if it was drawn.
 
     ax_ : matplotlib Axes
         Axes with the picture.
@@ -109,14 +110,14 @@ class LatentSpaceDisplay(Display):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         kind : {"scatter", "grid"}, default=None
-            What to draw: the codes, or the decoded images at their places. The grid, where
-            there is one, if None.
+            What to draw: the codes, or the decoded images at their codes. If None, the grid
+            if it was computed, else the codes.
 
         scatter_kwargs, image_kwargs : dict, default=None
-            For ``ax.scatter`` and ``ax.imshow``.
+            Keyword arguments of ``ax.scatter`` and ``ax.imshow``.
 
         Returns
         -------
@@ -126,7 +127,7 @@ class LatentSpaceDisplay(Display):
         Raises
         ------
         ValueError
-            If `kind` is neither, or is "grid" and nothing was decoded.
+            If `kind` has another value, or if it is "grid" and there is no grid.
         """
         if kind is None:
             kind = "scatter" if self.grid is None else "grid"
@@ -146,12 +147,13 @@ class LatentSpaceDisplay(Display):
         return self
 
     def _plot_codes(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
+        """Draw the codes as points, in colours that depend on y."""
         from matplotlib.collections import PathCollection
 
         codes = np.asarray(self.codes)
         size = float(np.clip(8000 / len(codes), 4, 36))
         defaults = {"s": size, "alpha": 0.8, "linewidths": 0}
-        # scatter's own names, which no artist knows
+        # The names of scatter's arguments are not aliases of the artist's properties.
         kwargs = {"c" if k == "color" else k: v for k, v in (kwargs or {}).items()}
         kwargs = {"s" if k == "sizes" else k: v for k, v in kwargs.items()}
         style = styled(PathCollection, defaults, kwargs)
@@ -172,10 +174,11 @@ class LatentSpaceDisplay(Display):
             self.scatters_.append(
                 ax.scatter(*points, **{"color": colour, "label": str(label), **style})
             )
-        # Beside the points, since they leave no corner free.
+        # The legend is beside the axes, since the points leave no corner free.
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2)
 
     def _plot_grid(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
+        """Draw the decoded images as one mosaic."""
         from matplotlib.image import AxesImage
 
         grid, limits = np.asarray(self.grid), self.grid_limits
@@ -186,7 +189,8 @@ class LatentSpaceDisplay(Display):
         mosaic = rows.reshape(n_rows * height, n_columns * width, *colours)
         if colours:
             mosaic = mosaic.clip(0, 1)
-        # An image is centred on its code, so the mosaic is half an image wider each way.
+        # Each image is centred on its code, so the mosaic is half an image wider on each
+        # side.
         x_half = (limits[1] - limits[0]) / (n_columns - 1) / 2
         y_half = (limits[3] - limits[2]) / (n_rows - 1) / 2
         extent = (
@@ -219,7 +223,7 @@ class LatentSpaceDisplay(Display):
         scatter_kwargs: dict[str, Any] | None = None,
         image_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the codes of data, or what the decoder makes of the plane they lie in.
+        """Draw the codes of data, or images that are decoded over the plane of the codes.
 
         Parameters
         ----------
@@ -231,8 +235,8 @@ class LatentSpaceDisplay(Display):
             Data.
 
         y : array-like of shape (n_samples,), default=None
-            Classes or numbers that colour the samples. Up to 20 classes get a legend,
-            anything else a colour bar.
+            Classes or numbers that colour the samples. Up to 20 classes have a legend;
+            numbers and more classes have a colour bar.
 
         components : tuple of 2 int, default=(0, 1)
             Which components to show.
@@ -245,26 +249,26 @@ class LatentSpaceDisplay(Display):
             Number of images in each direction.
 
         kind : {"scatter", "grid"}, default=None
-            What to draw. The grid, if `image_shape` is given, if None.
+            What to draw. If None, the grid if `image_shape` is given, else the codes.
 
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         scatter_kwargs, image_kwargs : dict, default=None
-            For ``ax.scatter`` and ``ax.imshow``.
+            Keyword arguments of ``ax.scatter`` and ``ax.imshow``.
 
         Returns
         -------
         display : LatentSpaceDisplay
-            Object that holds the data.
+            Display that holds the data.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If there is no such component, or if images are to be decoded from other than
-            two components.
+            If a component does not exist, or if a grid is requested and the codes do not
+            have two components.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
@@ -304,7 +308,7 @@ def _decode_grid(
     image_shape: tuple[int, ...],
     n_images: int,
 ) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """Images over the plane of the codes, and its limits."""
+    """Decode a square grid of codes; return the images and the limits of the codes."""
     low, high = np.quantile(codes[:, list(components)], [_TAIL, 1 - _TAIL], axis=0)
     first = np.linspace(low[0], high[0], n_images)
     second = np.linspace(low[1], high[1], n_images)

@@ -1,4 +1,4 @@
-"""The objective of each epoch."""
+"""Display of the objective of each epoch."""
 
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class LossCurveDisplay(Display):
-    """Objective of each epoch, and the validation score where there is one.
+    """Objective of each epoch, and the validation score if there is one.
 
-    Use :meth:`from_estimator` to make one.
+    Use :meth:`from_estimator` to make a display.
 
     Parameters
     ----------
@@ -24,9 +24,9 @@ class LossCurveDisplay(Display):
         Objective of each epoch, in nats per sample.
 
     validation_loss : array-like of shape (n_epochs,), default=None
-        Minus the score of the validation data after each epoch, in nats per sample. Of a
-        variational autoencoder the score is the unweighted ELBO, so for ``beta`` other
-        than 1 the two curves do not measure the same.
+        Minus the score of the validation data after each epoch, in nats per sample. The
+        score of a variational autoencoder is the unweighted ELBO. So the two curves are
+        comparable for ``beta=1`` only.
 
     name : str, default=None
         Name of the model, for the legend.
@@ -34,7 +34,7 @@ class LossCurveDisplay(Display):
     Attributes
     ----------
     lines_ : list of matplotlib Line2D
-        The curves: training, and validation where there is one.
+        The curve of the training, and that of the validation if there is one.
 
     ax_ : matplotlib Axes
         Axes with the curves.
@@ -78,13 +78,13 @@ class LossCurveDisplay(Display):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         name : str, default=None
-            Name of the model, if not the one stored.
+            Name of the model; if None, the stored one.
 
         line_kwargs : dict, default=None
-            For ``ax.plot``, of both curves.
+            Keyword arguments of ``ax.plot`` for both curves.
 
         Returns
         -------
@@ -130,25 +130,25 @@ class LossCurveDisplay(Display):
             Fitted autoencoder, or a pipeline or search that ends in one.
 
         name : str, default=None
-            Name of the model for the legend; the name of its class if None.
+            Name of the model for the legend; if None, the name of its class.
 
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         line_kwargs : dict, default=None
-            For ``ax.plot``, of both curves.
+            Keyword arguments of ``ax.plot`` for both curves.
 
         Returns
         -------
         display : LossCurveDisplay
-            Object that holds the data.
+            Display that holds the data.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is no autoencoder of this package.
+            If the estimator is not an autoencoder of skae.
         """
         model, _ = cls._find_autoencoder(estimator)
         history = model.history_

@@ -1,4 +1,4 @@
-"""Samples beside what is left of them after coding and decoding."""
+"""Display of samples and their reconstructions."""
 
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-# Tables with more columns than this go without their names.
+# Most columns of a table whose names are legible.
 _MOST_NAMES = 16
-# Standard deviations at which the colours of a table end.
+# Standard deviations at which the colours of a table end: most standardised values are
+# within them.
 _CLIP = 3.0
 
 
 class ReconstructionDisplay(Display):
     """Samples, their reconstructions and the difference, as images or as a table.
 
-    With an `image_shape` each sample is an image: a row of originals above a row of
-    reconstructions above a row of differences. Without, the samples are rows of a table,
-    in standard deviations of each feature: three blocks side by side.
+    With an `image_shape`, each sample is an image. The originals, the reconstructions and
+    the differences are three rows of images. Without an `image_shape`, the samples are rows
+    of a table in standard deviations of each feature, with three blocks side by side.
 
-    Use :meth:`from_estimator` to make one, of any transformer that has an
-    ``inverse_transform``: `sklearn.decomposition.PCA` too.
+    Use :meth:`from_estimator` to make a display of any transformer that has an
+    ``inverse_transform``, such as `sklearn.decomposition.PCA`.
 
     Parameters
     ----------
@@ -39,11 +40,11 @@ class ReconstructionDisplay(Display):
         Height and width of an image, or height, width and 3 for colours between 0 and 1.
 
     center, spread : array-like of shape (n_features,), default=None
-        What a table is standardised with; those of `X` if None. A spread of 0 counts
-        as 1.
+        Mean and standard deviation for a table; if None, those of `X`. A spread of 0 is
+        replaced by 1.
 
     feature_names : sequence of str, default=None
-        Names for the columns of a table; shown up to 16.
+        Names for the columns of a table; shown for at most 16 features.
 
     Attributes
     ----------
@@ -100,14 +101,15 @@ class ReconstructionDisplay(Display):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         image_kwargs : dict, default=None
-            For ``ax.imshow`` of originals and reconstructions; both have the same limits.
+            Keyword arguments of ``ax.imshow`` for originals and reconstructions, which have
+            the same limits.
 
         difference_kwargs : dict, default=None
-            For ``ax.imshow`` of the differences. Of images, their colours end at plus and
-            minus the range of the originals.
+            Keyword arguments of ``ax.imshow`` for the differences. The colours of images
+            end at plus and minus the range of the originals.
 
         Returns
         -------
@@ -133,6 +135,7 @@ class ReconstructionDisplay(Display):
         image_kwargs: dict[str, Any] | None,
         difference_kwargs: dict[str, Any] | None,
     ) -> None:
+        """Draw three rows of images."""
         from matplotlib.image import AxesImage
 
         assert self.image_shape is not None
@@ -175,6 +178,7 @@ class ReconstructionDisplay(Display):
         image_kwargs: dict[str, Any] | None,
         difference_kwargs: dict[str, Any] | None,
     ) -> None:
+        """Draw three blocks of a table."""
         from matplotlib.image import AxesImage
 
         n, d = X.shape
@@ -244,25 +248,26 @@ class ReconstructionDisplay(Display):
             search that ends in one, or PCA.
 
         X : array-like of shape (n_samples_total, n_features)
-            Data. A table is standardised with the mean and standard deviation of all of
-            them.
+            Data. A table is standardised with the mean and standard deviation of all
+            samples.
 
         n_samples : int, default=10
             Number of samples to show.
 
         image_shape : tuple of int, default=None
-            Height and width of an image, or height, width and 3; a table if None.
+            Height and width of an image, or height, width and 3. If None, a table is drawn.
 
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         image_kwargs, difference_kwargs : dict, default=None
-            For ``ax.imshow`` of originals and reconstructions, and of the differences.
+            Keyword arguments of ``ax.imshow`` for originals and reconstructions, and for
+            the differences.
 
         Returns
         -------
         display : ReconstructionDisplay
-            Object that holds the data.
+            Display that holds the data.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Which likelihood the residuals want."""
+"""Display of the quantiles of residuals, to choose a likelihood."""
 
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-# Quantiles that are drawn.
+# Number of quantiles, which makes a nearly continuous curve.
 _POINTS = 201
 _STANDARD = {"gaussian": scipy.stats.norm, "laplace": scipy.stats.laplace}
 
@@ -24,21 +24,21 @@ _STANDARD = {"gaussian": scipy.stats.norm, "laplace": scipy.stats.laplace}
 class ResidualQQDisplay(Display):
     r"""Quantiles of the residuals against those of a Gaussian and of a Laplace density.
 
-    Residuals are x less the reconstruction, in units of the best scale that each of the
-    two densities has for them: the root mean square for the Gaussian, the mean absolute
-    value for the Laplace. The likelihood whose points lie closer to the diagonal suits
-    the residuals better, and the mean log-densities say by how much:
+    A residual is x minus the reconstruction. For each density, the residuals are in units
+    of its optimal scale: the root mean square for the Gaussian, the mean absolute value for
+    the Laplace. The density whose points are closer to the diagonal fits the residuals
+    better. The mean log-densities measure the difference:
     :math:`-\tfrac12(\log 2\pi s^2 + 1)` and :math:`-(\log 2b + 1)` nats for each feature
     of a sample.
 
-    The residuals are those of the model that made them. A Laplace autoencoder makes many
-    of them small and leaves a few large, even where the noise is Gaussian, most of all if
-    it is deterministic and has components to spare. So ask a Gaussian model, or PCA by
-    :meth:`from_residuals`: if its residuals want the Laplace density, that says
-    something. For a variational autoencoder the reconstruction is that of the posterior
-    mean.
+    The residuals depend on the likelihood that the model was trained with. A Laplace
+    autoencoder makes most residuals small and leaves a few large, even if the noise is
+    Gaussian. The effect is largest for a deterministic model with more components than it
+    needs. So use the residuals of a Gaussian model, or those of PCA with
+    :meth:`from_residuals`: if the Laplace density fits these better, it is a better choice.
+    The reconstruction of a variational autoencoder is that of the posterior mean.
 
-    Use :meth:`from_estimator` or :meth:`from_residuals` to make one.
+    Use :meth:`from_estimator` or :meth:`from_residuals` to make a display.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class ResidualQQDisplay(Display):
         The quantiles of the standard densities at the same probabilities.
 
     log_density : dict of str to float
-        Mean log-density of a residual, at the best scale, in nats of data in the units
-        of the residuals.
+        Mean log-density of a residual at the optimal scale, in nats, for the units of the
+        residuals.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class ResidualQQDisplay(Display):
         The points of each density.
 
     diagonal_ : matplotlib Line2D
-        Where the points of the right density lie.
+        Line on which the points of the true density are.
 
     ax_ : matplotlib Axes
         Axes with the points.
@@ -102,10 +102,10 @@ class ResidualQQDisplay(Display):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         point_kwargs, diagonal_kwargs : dict, default=None
-            For ``ax.plot`` of the points and of the diagonal.
+            Keyword arguments of ``ax.plot`` for the points and for the diagonal.
 
         Returns
         -------
@@ -146,38 +146,38 @@ class ResidualQQDisplay(Display):
         point_kwargs: dict[str, Any] | None = None,
         diagonal_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the quantiles of the residuals that a fitted autoencoder leaves.
+        """Draw the quantiles of the residuals of a fitted autoencoder.
 
         The residuals share a scale as in the model: all of them for
-        ``covariance_type="spherical"``, those of a feature for ``"diag"``. Where the scale
-        is predicted, they are divided by it first.
+        ``covariance_type="spherical"``, those of a feature for ``"diag"``. If the scale is
+        predicted, the residuals are divided by the predicted scale first.
 
         Parameters
         ----------
         estimator : estimator
-            Fitted autoencoder, or a pipeline or search that ends in one: then the
-            residuals are in the units that the steps before it make.
+            Fitted autoencoder, or a pipeline or search that ends in one. The residuals are
+            in the units of the autoencoder's input.
 
         X : array-like of shape (n_samples, n_features)
-            Data, best such as were not used to fit.
+            Data; preferably not those of the fit.
 
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         point_kwargs, diagonal_kwargs : dict, default=None
-            For ``ax.plot`` of the points and of the diagonal.
+            Keyword arguments of ``ax.plot`` for the points and for the diagonal.
 
         Returns
         -------
         display : ResidualQQDisplay
-            Object that holds the data.
+            Display that holds the data.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is no autoencoder of this package.
+            If the estimator is not an autoencoder of skae.
         ValueError
             If all residuals are 0.
         """
@@ -202,21 +202,21 @@ class ResidualQQDisplay(Display):
         Parameters
         ----------
         residuals : array-like of shape (n_samples, n_features)
-            What a model leaves of data.
+            Data minus their reconstruction.
 
         by_feature : bool, default=False
-            Whether each feature has a scale of its own.
+            Whether each feature has its own scale.
 
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         point_kwargs, diagonal_kwargs : dict, default=None
-            For ``ax.plot`` of the points and of the diagonal.
+            Keyword arguments of ``ax.plot`` for the points and for the diagonal.
 
         Returns
         -------
         display : ResidualQQDisplay
-            Object that holds the data.
+            Display that holds the data.
 
         Raises
         ------
@@ -232,7 +232,7 @@ class ResidualQQDisplay(Display):
     def _compare(
         cls, residuals: np.ndarray, scale: np.ndarray, *, by_feature: bool
     ) -> Self:
-        """Residuals, over their predicted scale, with the two densities."""
+        """Compare residuals ``(n, d)``, over their predicted scale, with both densities."""
         if not residuals.any():
             raise ValueError("The residuals are all 0: they have no scale.")
         axis = 0 if by_feature else None
@@ -241,12 +241,12 @@ class ResidualQQDisplay(Display):
             "gaussian": np.sqrt(np.mean(residuals**2, axis=axis)),
             "laplace": np.mean(np.abs(residuals), axis=axis),
         }
-        # Even steps of a normal variate: few points in the middle, all of the tails.
+        # Evenly spaced normal quantiles resolve the tails, with few points in the middle.
         reach = scipy.stats.norm.isf(0.5 / residuals.size)
         probability = scipy.stats.norm.cdf(np.linspace(-reach, reach, _POINTS))
         quantiles, theoretical, log_density = {}, {}, {}
         for name, standard in _STANDARD.items():
-            # A feature without any residual has no scale.
+            # A feature whose residuals are all 0 has no scale.
             with np.errstate(invalid="ignore", divide="ignore"):
                 ratio = residuals / best[name]
             ratio = ratio[np.isfinite(ratio)]
@@ -260,7 +260,7 @@ class ResidualQQDisplay(Display):
 
 
 def _predicted_scale(model: InferenceMixin, X: ArrayLike) -> np.ndarray:
-    """Scale at the code of each sample, (n, 1) or (n, d), in the units of X."""
+    """Compute the scale of each sample, ``(n, 1)`` or ``(n, d)``, in the units of X."""
     objective = model._fitted_objective()
 
     def log_scale(module: AutoencoderModule, y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The score as a function of the likelihood's scale."""
+"""Display of the score as a function of the likelihood's scale."""
 
 import math
 from typing import TYPE_CHECKING, Any, Self
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class ScaleProfileDisplay(Display):
-    r"""Score of data if the fitted scale were larger or smaller by a factor.
+    r"""Score of data for multiples of the fitted scale.
 
-    Encoder and decoder stay as they are. For a Gaussian of one scale and d features the
-    profile is :math:`-\tfrac d2 (\log 2\pi s^2 + \mathrm{MSE} / s^2)`, less the KL of a
-    variational autoencoder, and its top is at :math:`s = \sqrt{\mathrm{MSE}}`. On the
-    training data a closed-form scale is at the top; on other data, the distance of the
-    two says how much too small the scale is for them.
+    Encoder and decoder do not change. For a Gaussian with one scale and d features, the
+    profile is :math:`-\tfrac d2 (\log 2\pi s^2 + \mathrm{MSE} / s^2)`, minus the KL of a
+    variational autoencoder. Its maximum is at :math:`s = \sqrt{\mathrm{MSE}}`. On the
+    training data, a closed-form scale is at the maximum. On other data, the maximum shows
+    by which factor the scale is too small for them.
 
-    Use :meth:`from_estimator` to make one.
+    Use :meth:`from_estimator` to make a display.
 
     Parameters
     ----------
     factors : array-like of shape (n_points,)
-        What the scale is multiplied by, in increasing order.
+        Factors of the scale, in increasing order.
 
     score : array-like of shape (n_points,)
         Mean score of the data, in nats per sample.
 
     fitted_scale : float, default=None
-        The scale, in the units of the model's data, where there is one; else the picture
-        is drawn over the factors.
+        The scale, in the units of the model's data, if it is one number. If None, the
+        horizontal axis shows the factors.
 
     name : str, default=None
         Name of the model, for the legend.
@@ -47,14 +47,14 @@ class ScaleProfileDisplay(Display):
     Attributes
     ----------
     best_factor : float
-        Factor with the best score: the top of a parabola through the best point and its
-        neighbours, on a logarithmic axis.
+        Factor with the best score: the maximum of a parabola, in the logarithm of the
+        factor, through the best point and its neighbours.
 
     line_ : matplotlib Line2D
         The profile.
 
     fitted_line_, best_line_ : matplotlib Line2D
-        Where the fitted and the best scale are.
+        Vertical lines at the fitted and at the best scale.
 
     ax_ : matplotlib Axes
         Axes with the profile.
@@ -117,13 +117,14 @@ class ScaleProfileDisplay(Display):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         name : str, default=None
-            Name of the model, if not the one stored.
+            Name of the model; if None, the stored one.
 
         line_kwargs, mark_kwargs : dict, default=None
-            For ``ax.plot`` of the profile; ``ax.axvline`` at the fitted and best scales.
+            Keyword arguments of ``ax.plot`` for the profile, and of ``ax.axvline`` for the
+            fitted and the best scale.
 
         Returns
         -------
@@ -172,39 +173,40 @@ class ScaleProfileDisplay(Display):
         Parameters
         ----------
         estimator : estimator
-            Fitted autoencoder, or a pipeline or search that ends in one: then the score is
-            that of the data which the steps before it make.
+            Fitted autoencoder, or a pipeline or search that ends in one. The score is that
+            of the autoencoder on its own input.
 
         X : array-like of shape (n_samples, n_features)
             Data.
 
         span : float, default=4.0
-            Largest factor; the smallest is its inverse. More than 1.
+            Largest factor, above 1; the smallest factor is its inverse.
 
         n_points : int, default=61
-            Number of factors, evenly spaced on a logarithmic axis; an odd number has the
-            fitted scale among them.
+            Number of factors, evenly spaced on a logarithmic axis. An odd number includes
+            the fitted scale.
 
         name : str, default=None
-            Name of the model for the legend; the name of its class if None.
+            Name of the model for the legend; if None, the name of its class.
 
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure if None.
+            Axes to draw on; if None, the axes of a new figure.
 
         line_kwargs, mark_kwargs : dict, default=None
-            For ``ax.plot`` of the profile; ``ax.axvline`` at the fitted and best scales.
+            Keyword arguments of ``ax.plot`` for the profile, and of ``ax.axvline`` for the
+            fitted and the best scale.
 
         Returns
         -------
         display : ScaleProfileDisplay
-            Object that holds the data.
+            Display that holds the data.
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it is no autoencoder of this package.
+            If the estimator is not an autoencoder of skae.
         """
         model, X = cls._find_autoencoder(estimator, X)
         factors = np.geomspace(1 / span, span, n_points)
@@ -221,7 +223,7 @@ class ScaleProfileDisplay(Display):
 
 
 def _scores(model: InferenceMixin, X: ArrayLike, factors: np.ndarray) -> np.ndarray:
-    """Mean score of data with each of these multiples of the scale, in nats."""
+    """Compute the mean score, in nats, for each factor of the scale, ``(n_points,)``."""
     objective = model._fitted_objective()
     draws = objective.draws(model.module_.spec)[:, None].to(model.device_)
 

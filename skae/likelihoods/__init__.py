@@ -1,8 +1,8 @@
 """Axis 1: the density of a feature given the decoder's output.
 
-To add one, write a file beside ``logistic.py`` and a line in ``LIKELIHOODS``; or pass an
-instance of your own subclass of :class:`Likelihood` as ``likelihood``. The tests run over
-the registry, so a registered likelihood is a tested one.
+To add a density, write a subclass of :class:`LocationScale` in a file beside
+``logistic.py``, and add a line to ``LIKELIHOODS``. Without a line there, an instance can be
+passed as ``likelihood``. The tests run over the registry, so each entry is tested.
 """
 
 from skae.likelihoods.base import Likelihood, LocationScale
@@ -18,7 +18,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 
 
 def make_likelihood(likelihood: str | Likelihood) -> Likelihood:
-    """The likelihood of this name, or the instance itself.
+    """Return the likelihood of a name, or the instance itself.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def make_likelihood(likelihood: str | Likelihood) -> Likelihood:
     Returns
     -------
     Likelihood
-        The likelihood.
+        A new likelihood with default parameters, or the instance.
     """
     if isinstance(likelihood, Likelihood):
         return likelihood
@@ -42,5 +42,4 @@ __all__ = [
     "Likelihood",
     "LocationScale",
     "LogisticLikelihood",
-    "make_likelihood",
 ]

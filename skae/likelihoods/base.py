@@ -1,4 +1,4 @@
-"""The contract of a likelihood: what a new one has to say about itself."""
+"""The base classes of the likelihoods."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -10,11 +10,11 @@ from skae._utils.capabilities import ModelPart
 
 
 class Likelihood(ModelPart, ABC):
-    """The density of one feature, given the decoder's output.
+    """Density of one feature, given the decoder's output.
 
-    A likelihood knows nothing of where its location and scale come from. All tensors
-    broadcast against each other; ``log_scale`` is the natural logarithm of ``scale``,
-    which means what it means in :mod:`scipy.stats` and :mod:`torch.distributions`.
+    A likelihood does not depend on how location and scale are computed. All tensors
+    broadcast against each other. ``log_scale`` is the natural logarithm of ``scale``, which
+    is defined as in :mod:`scipy.stats` and :mod:`torch.distributions`.
 
     Attributes
     ----------
@@ -22,22 +22,27 @@ class Likelihood(ModelPart, ABC):
         Standard deviation of the density whose scale is 1.
 
     has_optimal_scale : bool
-        Whether the maximum-likelihood scale of given residuals has a closed form.
-        Then :meth:`deviation` and :meth:`optimal_scale` must be defined, and the
-        variance modes ``"optimal"`` and ``"profile"`` are open.
+        Whether the maximum-likelihood scale of residuals has a closed form. Then
+        :meth:`deviation` and :meth:`optimal_scale` must be defined, and the variance modes
+        ``"optimal"`` and ``"profile"`` are allowed.
 
     heavy_tailed : bool
-        Whether an outlier costs less than its square, so that a fit may ignore it: then
-        training also considers a start that does.
+        Whether the log-density of an outlier falls more slowly than its square, so that
+        the optimum may leave the outlier aside. Then training also tries a start in which
+        outliers have less weight.
     """
 
-    unit_stddev: ClassVar[float]
     has_optimal_scale: ClassVar[bool] = False
     heavy_tailed: ClassVar[bool] = True
 
+    @property
+    @abstractmethod
+    def unit_stddev(self) -> float:
+        """Standard deviation of the density whose scale is 1."""
+
     @abstractmethod
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
-        """Normalised log-density of each element.
+        """Compute the normalised log-density of each element.
 
         Parameters
         ----------
@@ -47,19 +52,19 @@ class Likelihood(ModelPart, ABC):
         Returns
         -------
         Tensor
-            Elementwise log-density, in nats.
+            Log-density of each element, in nats.
         """
 
     @abstractmethod
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
-        """One draw for each element.
+        """Draw one value for each element.
 
         Parameters
         ----------
         loc, log_scale : Tensor
-            Location, of the shape of the result, and log-scale.
+            Location, which has the shape of the result, and log-scale.
         generator : torch.Generator
-            The source of randomness; no other may be used.
+            The only source of randomness.
 
         Returns
         -------
@@ -68,93 +73,113 @@ class Likelihood(ModelPart, ABC):
         """
 
     def deviation(self, residual: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """Elementwise statistic whose mean determines the best scale.
+        """Compute the statistic of each residual whose mean determines the optimal scale.
 
         Parameters
         ----------
         residual : Tensor
             ``x - loc``.
         out : Tensor, default=None
-            Where the result may be written, as torch's own functions do.
+            Memory for the result, as in torch's own functions.
 
         Returns
         -------
         Tensor
             The statistic, of the shape of ``residual``.
+
+        Raises
+        ------
+        TypeError
+            If the optimal scale has no closed form.
         """
         raise TypeError(f"{type(self).__name__} has no closed-form scale.")
 
     def optimal_scale(self, mean_deviation: Tensor) -> Tensor:
-        """Maximum-likelihood scale of residuals with this mean deviation.
+        """Compute the maximum-likelihood scale from the mean deviation of residuals.
 
         Parameters
         ----------
         mean_deviation : Tensor
-            (Weighted) mean of :meth:`deviation` over all that share one scale.
+            (Weighted) mean of :meth:`deviation` over the elements that share one scale.
 
         Returns
         -------
         Tensor
             The scale, of the shape of ``mean_deviation``.
+
+        Raises
+        ------
+        TypeError
+            If the optimal scale has no closed form.
         """
         raise TypeError(f"{type(self).__name__} has no closed-form scale.")
 
 
 class LocationScale(Likelihood):
-    r"""A density that is a standard one, moved and stretched.
+    r"""Density of a location-scale family.
 
     .. math:: \log p(x) = \log f(t) - \log s, \quad t = (x-\mu)/s
 
-    Its derivatives follow from one function, :math:`\psi = -(\log f)'`, the influence
-    function of robust statistics (Huber 1964):
-    :math:`\partial_\mu \log p = \psi(t)/s` and
-    :math:`\partial_{\log s} \log p = t\,\psi(t) - 1`. A likelihood that knows its
-    :math:`\psi` trains without autograd.
+    Here f is the density of the standard variate t. The derivatives follow from one
+    function, :math:`\psi = -(\log f)'`, the influence function of robust statistics
+    (Huber 1964):
+
+    .. math:: \partial_\mu \log p = \psi(t)/s, \quad
+        \partial_{\log s} \log p = t\,\psi(t) - 1
+
+    A likelihood that defines :math:`\psi` is trained without autograd.
     """
 
     @abstractmethod
     def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
-        """Log-density log f of the standard variate.
+        """Compute the log-density log f of the standard variate.
 
         Parameters
         ----------
         t : Tensor
-            Standardised data.
+            Standardised residuals.
         out : Tensor, default=None
-            Where the result may be written, as torch's own functions do; not t itself.
+            Memory for the result, as in torch's own functions; not t itself.
 
         Returns
         -------
         Tensor
-            Elementwise log-density, in nats.
+            Log-density of each element, in nats.
         """
 
     def influence_(self, t: Tensor) -> Tensor:
         """Replace t by minus the derivative of log f at t, in place.
 
-        Not every likelihood offers it; those that do not are left to autograd.
+        This method is optional: without it, autograd computes the derivative.
 
         Parameters
         ----------
         t : Tensor
-            Standardised data; overwritten.
+            Standardised residuals; overwritten.
 
         Returns
         -------
         Tensor
-            The same tensor, overwritten.
+            The same tensor.
+
+        Raises
+        ------
+        TypeError
+            If the likelihood does not define the method.
         """
         raise TypeError(f"{type(self).__name__} has no influence function.")
 
     @property
     def has_analytic_gradient(self) -> bool:
-        """Whether :meth:`influence_` is defined, and belongs to this log-density.
+        """Whether :meth:`influence_` is defined and belongs to this log-density.
 
-        It is False for a subclass that changes the density and not its derivative.
+        It is False for a subclass that overrides the density without its derivative.
+        See `ModelPart.has_analytic_gradient`.
         """
         cls = type(self)
 
         def defined_in(name: str) -> int:
+            """Return the position, among the base classes, of the one with a definition."""
             return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))
 
         return (

@@ -13,8 +13,8 @@ class GaussianLikelihood(LocationScale):
 
     .. math:: \log p(x) = -\tfrac12 \log 2\pi - \log\sigma - \frac{(x-\mu)^2}{2\sigma^2}
 
-    With the scale at its optimum :math:`\sigma^2 = \mathrm{mean}\,(x-\mu)^2` a vector of
-    d features reaches :math:`-\tfrac d2 (\log 2\pi\,\mathrm{MSE} + 1)`.
+    With the optimal scale, :math:`\sigma^2 = \mathrm{mean}\,(x-\mu)^2`, the mean
+    log-density of d features is :math:`-\tfrac d2 (\log 2\pi\,\mathrm{MSE} + 1)`.
     """
 
     is_thread_safe = True

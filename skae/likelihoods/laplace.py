@@ -13,8 +13,8 @@ class LaplaceLikelihood(LocationScale):
 
     .. math:: \log p(x) = -\log 2b - \frac{|x-\mu|}{b}
 
-    With the scale at its optimum :math:`b = \mathrm{mean}\,|x-\mu|` a vector of
-    d features reaches :math:`-d (\log 2\,\mathrm{MAE} + 1)`.
+    With the optimal scale, :math:`b = \mathrm{mean}\,|x-\mu|`, the mean log-density of
+    d features is :math:`-d (\log 2\,\mathrm{MAE} + 1)`.
     """
 
     is_thread_safe = True

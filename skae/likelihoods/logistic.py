@@ -1,4 +1,4 @@
-"""The logistic density: between Gaussian and Laplace in its tails."""
+"""The logistic density: smooth at its centre, with exponential tails."""
 
 import math
 
@@ -14,15 +14,15 @@ class LogisticLikelihood(LocationScale):
 
     .. math:: \log p(x) = -t - \log s - 2 \log(1 + e^{-t}), \quad t = (x-\mu)/s
 
-    Smooth at its centre like the normal density, exponential in its tails like the
-    Laplace density. Its best scale has no closed form.
+    The density is smooth at its centre, like the normal one, and its tails are
+    exponential, like those of the Laplace density. The optimal scale has no closed form.
     """
 
     is_thread_safe = True
     unit_stddev = math.pi / math.sqrt(3.0)
 
     def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
-        # Symmetric in t, so -|t| may stand for t: then no exponential can overflow.
+        # The density is symmetric: for -|t| in place of t, no exponential overflows.
         t = -t.abs()
         return torch.sub(t, softplus(t), alpha=2, out=out)
 
@@ -31,6 +31,6 @@ class LogisticLikelihood(LocationScale):
 
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.empty_like(loc).uniform_(generator=generator)
-        # Draws of exactly 0 would be infinite.
+        # The logit of 0 is infinite.
         tiny = torch.finfo(loc.dtype).tiny
         return loc + torch.exp(log_scale) * torch.logit(uniform.clamp(min=tiny))

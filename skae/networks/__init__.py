@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from skae._utils.capabilities import ModelPart
 from skae.networks.base import Network
-from skae.networks.layers import network_capabilities
 from skae.networks.mlp import ACTIVATIONS, MLP
 
 NETWORKS: dict[str, Callable[..., Network]] = {
@@ -17,5 +16,4 @@ __all__ = [
     "NETWORKS",
     "ModelPart",
     "Network",
-    "network_capabilities",
 ]

@@ -1,4 +1,4 @@
-"""The contract of a network."""
+"""The protocol of a network specification."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,24 +7,24 @@ from torch import nn
 
 @runtime_checkable
 class Network(Protocol):
-    """A recipe for the two nonlinear halves of an autoencoder.
+    """Specification of the nonlinear encoder and decoder.
 
-    What the recipe makes is *added* to a linear path that every autoencoder here has, so
-    a network is the correction to a linear model. One whose output starts at zero lets a
-    fit begin exactly at PCA. All tensors are 2-D; a network that wants images reshapes
-    inside itself. Write it as a :class:`sklearn.base.BaseEstimator`, and its parameters
-    can be searched as ``network__...``.
+    Both networks are *added* to a linear path that every autoencoder has: a network is the
+    correction to a linear model. If its output starts at zero, a fit starts exactly at PCA.
+    All tensors are 2-D; a network for images reshapes them inside. If the specification is
+    a :class:`sklearn.base.BaseEstimator`, its parameters can be searched as
+    ``network__...``.
     """
 
     def encoder(self, n_features: int, n_outputs: int) -> nn.Module:
-        """The network that is added to the linear path from data to codes.
+        """Build the network that is added to the linear path from data to codes.
 
         Parameters
         ----------
         n_features : int
             Width of its input, standardised data.
         n_outputs : int
-            Width of its output: the components, twice for a posterior.
+            Width of its output: the number of components, or twice that for a posterior.
 
         Returns
         -------
@@ -33,14 +33,15 @@ class Network(Protocol):
         """
 
     def decoder(self, n_components: int, n_outputs: int) -> nn.Module:
-        """The network that is added to the linear path from codes to locations.
+        """Build the network that is added to the linear path from codes to locations.
 
         Parameters
         ----------
         n_components : int
             Width of its input, codes.
         n_outputs : int
-            Width of its output: the features, and what the scale asks for.
+            Width of its output: the number of features, plus the extra outputs of the
+            scale.
 
         Returns
         -------

@@ -1,34 +1,48 @@
-"""Which networks are plain chains of layers, whose derivatives are written out."""
+"""Recognition of plain chains of layers, whose derivatives are written out."""
 
 from itertools import pairwise
 
 from torch import nn
 
 from skae._utils.capabilities import Capabilities, ModelPart
-from skae.networks.mlp import ACTIVATIONS
+from skae.networks.mlp import ACTIVATIONS, NoCorrection
 
 
 def network_capabilities(network: nn.Module) -> Capabilities:
-    """Return the capabilities of a network that a recipe has made.
+    """Return the capabilities of the network of an encoder or decoder.
 
-    A module that derives from :class:`~skae.networks.ModelPart` declares its own. A plain
-    chain of layers has them all, whoever built it. Any other module has none.
+    A plain chain of layers has all of them, and so has the absence of a network. A module
+    that derives from :class:`~skae.networks.ModelPart` may declare that it is thread-safe;
+    its gradients are left to autograd. Any other module has no capability.
     """
-    if isinstance(network, ModelPart):
+    if isinstance(network, NoCorrection):
         return network.capabilities
     if is_chain_of_layers(network):
+        layers = network.named_modules(remove_duplicate=False)
         shapes = tuple((name, p.shape) for name, p in network.named_parameters())
-        key = tuple(type(layer) for layer in network.modules()), shapes
+        key = tuple(type(layer) for _, layer in layers), shapes
         return Capabilities(has_analytic_gradient=True, is_thread_safe=True, batch_key=key)
+    if isinstance(network, ModelPart):
+        return Capabilities(is_thread_safe=network.is_thread_safe)
     return Capabilities()
 
 
 def is_chain_of_layers(network: nn.Module) -> bool:
     """Whether a network is a plain chain of affine maps and built-in activations.
 
-    The chain has at least two affine maps, the first one with a bias, the last one at the
-    end. "Plain" means that there are no hooks, no replaced ``forward`` and no parameter
-    that is used twice.
+    The chain has at least two affine maps: the first one, which has a bias, and the last
+    one at the end. "Plain" means that there are no hooks, no replaced ``forward`` and no
+    parameter that is used twice.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+
+    Returns
+    -------
+    bool
+        True if the network is such a chain.
     """
     if type(network) is not nn.Sequential or _has_hooks(network):
         return False
@@ -53,6 +67,7 @@ def is_chain_of_layers(network: nn.Module) -> bool:
 
 
 def _has_hooks(module: nn.Module) -> bool:
+    """Whether a module has hooks, which a written-out step would leave out."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks

@@ -19,12 +19,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class NoCorrection(nn.Module, ModelPart):
-    """Zeros: what a network without hidden layers adds to the linear path.
+    """Network whose output is 0, for a model without hidden layers.
 
     Parameters
     ----------
     n_outputs : int
-        Width of the zeros.
+        Width of the output.
     """
 
     has_analytic_gradient = True
@@ -69,14 +69,15 @@ class MLP(BaseEstimator):
         self.activation = activation
 
     def encoder(self, n_features: int, n_outputs: int) -> nn.Module:
-        """From ``(n, n_features)`` to ``(n, n_outputs)``. See `Network.encoder`."""
+        """Build the map ``(n, n_features) -> (n, n_outputs)``. See `Network.encoder`."""
         return self._layers([n_features, *self._widths()], n_outputs)
 
     def decoder(self, n_components: int, n_outputs: int) -> nn.Module:
-        """From ``(n, n_components)`` to ``(n, n_outputs)``. See `Network.decoder`."""
+        """Build the map ``(n, n_components) -> (n, n_outputs)``. See `Network.decoder`."""
         return self._layers([n_components, *reversed(self._widths())], n_outputs)
 
     def _widths(self) -> list[int]:
+        """Validate the parameters, and return the widths of the hidden layers."""
         widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
         if any(not isinstance(w, Integral) or w <= 0 for w in widths):
             raise ValueError(
@@ -90,12 +91,13 @@ class MLP(BaseEstimator):
         return widths
 
     def _layers(self, sizes: list[int], n_outputs: int) -> nn.Module:
+        """Build a network; sizes are the widths of the input and of the hidden layers."""
         if len(sizes) == 1:
             return NoCorrection(n_outputs)
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
             layers += [nn.Linear(n_in, n_out), ACTIVATIONS[self.activation]()]
-        # The linear path, which the output is added to, has a bias already.
+        # The linear path, to which the output is added, already has a bias.
         output = nn.Linear(sizes[-1], n_outputs, bias=False)
         nn.init.zeros_(output.weight)
         return nn.Sequential(*layers, output)

@@ -1,4 +1,4 @@
-"""How strongly the two terms of a variational objective pull at the encoder."""
+"""Gradients of the two terms of a variational objective, at the encoder."""
 
 import math
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ def gradient_balance(
     draws: Tensor,
     progress: float = 1.0,
 ) -> dict[str, float]:
-    r"""Gradients of the reconstruction term and of beta KL, and the angle between them.
+    r"""Compare the gradients of the reconstruction term and of beta KL.
 
     With the terms of row i, :math:`R_i = -E_q \log p(x_i|z)` and
-    :math:`K_i = \beta\, KL_i`, the encoder's outputs :math:`h_i` for it, and what it
-    counts, :math:`w_i`, of sum 1,
+    :math:`K_i = \beta\, KL_i`, the encoder's outputs :math:`h_i` for the row and its weight
+    :math:`w_i`, of sum 1,
 
     .. math::
         \|R\|_h^2 = \sum_i w_i \, \|\partial R_i / \partial h_i\|^2, \quad
@@ -30,16 +30,16 @@ def gradient_balance(
         \cdot \partial K_i / \partial h_i}{\|R\|_h \, \|K\|_h},
 
     which does not depend on the number of rows. The outputs are the posterior's means and
-    the numbers whose exponential its standard deviations are. With respect to the
-    encoder's parameters the gradients are those of the means :math:`\sum_i w_i R_i` and
+    the numbers h that determine its standard deviations. With respect to the encoder's
+    parameters, the gradients are those of the means :math:`\sum_i w_i R_i` and
     :math:`\sum_i w_i K_i`.
 
-    The expectation is a mean over draws, whose noise would add to a norm. So the squared
-    norm of the reconstruction term's gradient is estimated without that bias: by the
-    inner product of its gradients from the two halves of the draws.
+    The expectation is a mean over draws, whose noise would increase a norm. The squared
+    norm of the reconstruction term's gradient is estimated without that bias: it is the
+    inner product of the gradients from the two halves of the draws.
 
-    A scale in closed form is that of these rows, and its own gradient is 0, as in a step.
-    The module is evaluated in evaluation mode; neither it nor the ``grad`` of its
+    A scale in closed form is that of these rows, and its gradient is 0, as in training. The
+    module is evaluated in evaluation mode; neither the module nor the ``grad`` of its
     parameters changes.
 
     Parameters
@@ -47,26 +47,26 @@ def gradient_balance(
     module : AutoencoderModule
         The model.
     objective : Objective
-        What it is trained for.
+        The objective that it is trained for.
     y : Tensor of shape (n, n_features)
         Standardised rows.
-    share : Tensor of shape (n, 1)
-        What each row counts, w; above 0 and of sum 1.
+    row_weight : Tensor of shape (n, 1)
+        Weight of each row, w; above 0 and of sum 1.
     draws : Tensor of shape (n_draws, n or 1, n_components)
         Standard normal draws, an even number; the halves should be independent.
     progress : float, default=1.0
-        Share of the training that is done, for the weight of the KL.
+        Fraction of the training that is done, which determines the weight of the KL.
 
     Returns
     -------
     dict of str to float
         ``grad_reconstruction_outputs``, ``grad_kl_outputs`` and ``grad_cosine_outputs``:
-        the norms, in nats per unit of the outputs, and the cosine of the angle; and the
-        same three with respect to the ``_parameters`` of the encoder. A cosine is NaN
-        where a gradient is 0.
+        the norms, in nats per unit of the outputs, and the cosine of the angle between the
+        gradients. The same three keys with ``_parameters`` are with respect to the
+        encoder's parameters. A cosine is NaN if a gradient is 0.
     """
     training = module.training
-    # A closed-form scale takes note of each batch that it is shown.
+    # A closed-form scale updates its running mean with each batch.
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     module.eval()
     try:
@@ -79,7 +79,7 @@ def gradient_balance(
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
-    return {**_compared(outputs, "outputs"), **_compared(parameters, "parameters")}
+    return {**_compare(outputs, "outputs"), **_compare(parameters, "parameters")}
 
 
 def _gradients(
@@ -90,13 +90,14 @@ def _gradients(
     draws: Tensor,
     progress: float,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradients for the outputs of each row, and for the parameters.
+    """Compute gradients with respect to the outputs ``(n, m)`` and to the parameters.
 
-    Three of each: of the reconstruction term with each half of the draws, and of the KL.
+    Each list has three: of the reconstruction term with each half of the draws, and of
+    the KL.
     """
     heads = module.encode(y)
-    # The terms depend on the encoder by its outputs alone: from these on, backwards. The
-    # halves share a scale that is computed from both.
+    # The terms depend on the encoder through its outputs only, so the outputs are leaves.
+    # Both halves of the draws together determine the scale.
     leaves = [heads.detach().requires_grad_() for _ in range(2)]
     latents = [
         objective.latents_of(leaf, half)
@@ -105,32 +106,32 @@ def _gradients(
     z, kl = torch.cat([latent[0] for latent in latents]), latents[0][1]
     reconstruction = -objective.training_log_likelihood(module, y, row_weight, z)
     weighted = objective.kl_weight(progress) * (row_weight * kl).sum()
-    # Each half makes half of the mean.
+    # The mean over a half is twice its part of the mean over all draws.
     first, second = (2 * g for g in _derivative(reconstruction, leaves))
-    pulls = [first, second, *_derivative(weighted, leaves[:1])]
-    halves = (module.linear_encoder, module.encoder)
-    encoder = [p for half in halves for p in half.parameters() if p.requires_grad]
+    gradients = [first, second, *_derivative(weighted, leaves[:1])]
+    parts = (module.linear_encoder, module.encoder)
+    encoder = [p for part in parts for p in part.parameters() if p.requires_grad]
     parameters = [
-        torch.cat([g.reshape(-1) for g in _derivative(heads, encoder, pull)])
+        torch.cat([g.reshape(-1) for g in _derivative(heads, encoder, gradient)])
         if encoder
         else heads.new_zeros(0)
-        for pull in pulls
+        for gradient in gradients
     ]
-    # What a row pulls with on its own, in the metric of the mean over rows.
-    return [pull / row_weight.sqrt() for pull in pulls], parameters
+    # A row adds w g to a gradient of the mean, and (w g)^2 / w = w g^2 to a squared norm.
+    return [gradient / row_weight.sqrt() for gradient in gradients], parameters
 
 
 def _derivative(
     of: Tensor, by: Sequence[Tensor], grad: Tensor | None = None
 ) -> Sequence[Tensor]:
-    """The gradient; the ``grad`` of the parameters stays as it is."""
+    """Compute a gradient; the ``grad`` of the parameters does not change."""
     return torch.autograd.grad(
         of, by, grad, retain_graph=True, allow_unused=True, materialize_grads=True
     )
 
 
-def _compared(gradients: Sequence[Tensor], of: str) -> dict[str, float]:
-    """Norms of two gradients, and the cosine of the angle between them."""
+def _compare(gradients: Sequence[Tensor], of: str) -> dict[str, float]:
+    """Compute the norms of two gradients, and the cosine of the angle between them."""
     first, second, kl = (g.double().reshape(-1) for g in gradients)
     norm = math.sqrt(max(float(first @ second), 0.0))
     kl_norm = float(kl.norm())

@@ -1,4 +1,4 @@
-"""The contract of an objective: what training minimises and what a score means."""
+"""The base class of the objectives."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,26 +11,25 @@ from torch import Tensor
 from skae._module import AutoencoderModule, Spec
 from skae._utils.capabilities import ModelPart
 
-# Moments of the rest of a training at which the weight of the KL is looked at.
+# Times in the rest of a training at which the weight of the KL is compared: every percent.
 _MOMENTS = 101
 
-
-# From x ``(n, d)``, and loc and outputs ``(n_draws, n, ...)``, to ``(n_draws, n, m)``.
+# Maps x ``(n, d)``, and loc and outputs ``(n_draws, n, ...)``, to ``(n_draws, n, m)``.
 Statistic = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Objective(ModelPart, ABC):
-    """What training minimises, and the log-likelihood that a score reports.
+    """Function that training minimises, and log-likelihood that is the score.
 
-    Sums over features, means over samples: everything is in nats per sample, of data in
-    the likelihood's units.
+    Both are sums over features and means over samples: they are in nats per sample, of
+    data in the likelihood's units.
 
     Attributes
     ----------
     n_heads : int
-        Numbers that the encoder must give for each component.
+        Number of outputs of the encoder for each component.
     n_mc_samples : int
-        Draws of the code for each row and step of training; 0 where it is not random.
+        Draws of the code for each row and training step; 0 if the code is not random.
     """
 
     n_heads: ClassVar[int]
@@ -38,7 +37,7 @@ class Objective(ModelPart, ABC):
 
     @abstractmethod
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
-        """The code of each row.
+        """Compute the code of each row.
 
         Parameters
         ----------
@@ -55,14 +54,14 @@ class Objective(ModelPart, ABC):
 
     @abstractmethod
     def draws(self, spec: Spec, min_draws: int | None = None) -> Tensor:
-        """The standard normal draws, common to all rows, that scores are computed with.
+        """Return the standard normal draws of the scores, common to all rows.
 
         Parameters
         ----------
         spec : Spec
             The model.
         min_draws : int, default=None
-            Smallest number of draws; by default what the likelihood asks for.
+            Smallest number of draws; by default it depends on the likelihood.
 
         Returns
         -------
@@ -72,7 +71,7 @@ class Objective(ModelPart, ABC):
 
     @abstractmethod
     def latents_of(self, heads: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes to decode, and what they cost, from what the encoder says.
+        """Compute the codes to decode, and their KL, from the encoder's output.
 
         Parameters
         ----------
@@ -86,26 +85,26 @@ class Objective(ModelPart, ABC):
         z : Tensor of shape (n_draws * n, n_components)
             A code for each draw and row.
         kl : Tensor of shape (n, n_components or 0)
-            Cost of each row and component, in nats.
+            KL of each row and component, in nats.
         """
 
     def latents(
         self, module: AutoencoderModule, y: Tensor, draws: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Codes to decode, and what they cost, of standardised data.
+        """Compute the codes to decode, and their KL, from standardised data.
 
-        What the encoder says of them decides. See `Objective.latents_of`.
+        The data are encoded first. See `Objective.latents_of`.
         """
         return self.latents_of(module.encode(y), draws)
 
     @abstractmethod
     def kl_weight(self, progress: float) -> float:
-        """Weight of the cost of the codes, beta included.
+        """Return the weight of the KL, beta included.
 
         Parameters
         ----------
         progress : float
-            Share of the training that is done; 1 at the last step.
+            Fraction of the training that is done; 1 at the last step.
 
         Returns
         -------
@@ -114,17 +113,17 @@ class Objective(ModelPart, ABC):
         """
 
     def is_settled(self, progress: float) -> bool:
-        """Whether the weight of the KL stays what it is until the end.
+        """Whether the weight of the KL stays constant until the end.
 
         Parameters
         ----------
         progress : float
-            Share of the training that is done.
+            Fraction of the training that is done.
 
         Returns
         -------
         bool
-            True if the weight is that of the last step from here on.
+            True if the weight equals that of the last step from this time on.
         """
         last = self.kl_weight(1.0)
         moments = np.linspace(progress, 1.0, _MOMENTS).tolist()
@@ -138,7 +137,7 @@ class Objective(ModelPart, ABC):
         draws: Tensor,
         progress: float,
     ) -> tuple[Tensor, Tensor]:
-        """What one step of training minimises.
+        """Compute the loss of one training step.
 
         Parameters
         ----------
@@ -146,17 +145,17 @@ class Objective(ModelPart, ABC):
             The model.
         y : Tensor of shape (n, n_features)
             Standardised batch.
-        share : Tensor of shape (n, 1)
-            What each row counts: its weight over the number of rows.
+        row_weight : Tensor of shape (n, 1)
+            Weight of each row: its sample weight over the number of rows.
         draws : Tensor of shape (n_mc_samples, n, n_components)
-            Standard normal draws; without any the code is not random.
+            Standard normal draws; empty if the code is not random.
         progress : float
-            Share of the training that is done; 1 at the last step.
+            Fraction of the training that is done; 1 at the last step.
 
         Returns
         -------
         loss : Tensor of shape ()
-            Mean over the batch of KL weight times KL, less the log-likelihood.
+            Mean over the batch of KL weight times KL, minus the log-likelihood.
         metrics : Tensor of shape (1 + n_components or 1,)
             Log-likelihood and the KL of each component, means over the batch.
         """
@@ -170,16 +169,16 @@ class Objective(ModelPart, ABC):
     def training_log_likelihood(
         module: AutoencoderModule, y: Tensor, row_weight: Tensor, z: Tensor
     ) -> Tensor:
-        """Log-likelihood of a batch, with the scale that a step of training takes.
+        """Compute the log-likelihood of a batch with the scale of a training step.
 
         Parameters
         ----------
         module : AutoencoderModule
-            The model; a closed-form scale takes note of the batch.
+            The model; a closed-form scale updates its running mean.
         y : Tensor of shape (n, n_features)
             Standardised batch.
-        share : Tensor of shape (n, 1)
-            What each row counts: its weight over the number of rows.
+        row_weight : Tensor of shape (n, 1)
+            Weight of each row: its sample weight over the number of rows.
         z : Tensor of shape (n_draws * n, n_components)
             A code for each draw and row.
 
@@ -196,14 +195,14 @@ class Objective(ModelPart, ABC):
         return (log_prob.view(n_draws, -1) @ row_weight).mean()
 
     def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
-        """Named means over an epoch.
+        """Return the history of an epoch: named means over its batches.
 
         Parameters
         ----------
         metrics : ndarray of shape (1 + n_components or 1,)
             Means of the second value of :meth:`loss`.
         progress : float
-            Share of the training that is done.
+            Fraction of the training that is done.
 
         Returns
         -------
@@ -220,7 +219,7 @@ class Objective(ModelPart, ABC):
         draws: Tensor,
         kl_weight: float = 1.0,
     ) -> Tensor:
-        """The score of each row: the expected log-likelihood less the KL.
+        """Compute the score of each row: expected log-likelihood minus KL.
 
         Parameters
         ----------
@@ -231,7 +230,7 @@ class Objective(ModelPart, ABC):
         draws : Tensor of shape (n_draws, n or 1, n_components)
             Standard normal draws.
         kl_weight : float, default=1.0
-            Weight of the KL; a score leaves it at 1.
+            Weight of the KL; 1 for a score.
 
         Returns
         -------
@@ -249,7 +248,7 @@ class Objective(ModelPart, ABC):
         return expected[:, 0] - kl_weight * self.divergence(z, kl)
 
     def divergence(self, z: Tensor, kl: Tensor) -> Tensor:
-        """KL of each row from the prior of the scores, in nats.
+        """Compute the KL of each row from the prior of the scores, in nats.
 
         Parameters
         ----------
@@ -272,7 +271,7 @@ class Objective(ModelPart, ABC):
         draws: Tensor,
         statistic: Statistic,
     ) -> tuple[Tensor, Tensor]:
-        """Mean over the draws of a statistic of the data and the decoder's output.
+        """Average a statistic of the data and the decoder's output over the draws.
 
         Parameters
         ----------
@@ -291,7 +290,7 @@ class Objective(ModelPart, ABC):
         mean : Tensor of shape (n, m)
             The mean for each row.
         kl : Tensor of shape (n, n_components or 0)
-            Cost of each row and component, in nats.
+            KL of each row and component, in nats.
         """
         z, kl = self.latents(module, y, draws)
         return self._mean_over_draws(statistic, module, y, z), kl

@@ -10,10 +10,10 @@ from skae._utils.random import seeded
 
 
 def sobol_normal(n_draws: int, n_components: int, seed: int) -> Tensor:
-    """Low-discrepancy standard normal draws.
+    """Draw standard normal points of low discrepancy.
 
-    Each point alone is exactly standard normal over the seeds (randomised quasi-Monte
-    Carlo), so that means over the points are unbiased.
+    Over the seeds, each single point is exactly standard normal (randomised quasi-Monte
+    Carlo). So means over the points are unbiased.
 
     Parameters
     ----------
@@ -27,19 +27,20 @@ def sobol_normal(n_draws: int, n_components: int, seed: int) -> Tensor:
     Tensor of shape (n_draws, n_components)
         Draws, float64.
     """
-    # In torch's own precision, whatever the process has set.
+    # The default dtype that the process has set must not change the draws.
     with seeded(0):
         engine = SobolEngine(n_components, scramble=True, seed=seed)
-    # A Sobol point has 30 bits or so; the middle of its cell is never 0 or 1.
+    # At 0 or 1 a normal quantile is infinite. A Sobol point has about 30 bits, so these
+    # bounds change no other point.
     uniform = engine.draw(n_draws, dtype=torch.float64).clamp(2.0**-32, 1 - 2.0**-32)
     return torch.special.ndtri(uniform)
 
 
 def row_shift(y: Tensor, n_components: int, seed: int) -> Tensor:
-    """A point of the unit cube for each row, which looks random and is not.
+    """Compute a pseudo-random point of the unit cube for each row.
 
-    It depends on the row alone: a linear function of it, wrapped around a hundred times.
-    Rounding moves it by little.
+    The point is a function of the row only: a linear function modulo 1, steep enough to
+    wrap around many times. Rounding of the data moves the point only a little.
 
     Parameters
     ----------
@@ -63,10 +64,10 @@ def row_shift(y: Tensor, n_components: int, seed: int) -> Tensor:
 
 
 def shifted_normal(draws: Tensor, shift: Tensor) -> Tensor:
-    """Standard normal draws, moved along with a shift of their quantiles.
+    """Shift standard normal draws by a rotation of their quantiles, modulo 1.
 
-    A randomised quasi-Monte Carlo rule stays one under such a rotation (Cranley and
-    Patterson 1976); with another shift for each row the errors of the rows average out.
+    A rotated quasi-Monte Carlo rule is again a quasi-Monte Carlo rule (Cranley and
+    Patterson 1976). With another shift for each row, the errors of the rows average out.
 
     Parameters
     ----------
@@ -86,12 +87,12 @@ def shifted_normal(draws: Tensor, shift: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def matched_normal(n_components: int, min_draws: int = 32) -> Tensor:
-    """A fixed set of standard normal draws with exact first and second moments.
+    """Return a fixed set of standard normal draws with exact first and second moments.
 
-    Antithetic pairs make the mean and all odd moments vanish, and the set is whitened, so
-    its covariance is exactly the identity. An expectation of anything quadratic in the
-    draws has no error, and the ELBO of a linear Gaussian model with it. A fit asks for the
-    same set several times, and a search some hundred times: it is remembered.
+    Antithetic pairs make the mean and all odd moments vanish. The set is whitened, so its
+    covariance is exactly the identity. Then the expectation of a quadratic function has no
+    error, and neither has the ELBO of a linear Gaussian model. The set is cached, because a
+    search uses the same set some hundred times.
 
     Parameters
     ----------
@@ -103,10 +104,10 @@ def matched_normal(n_components: int, min_draws: int = 32) -> Tensor:
     Returns
     -------
     Tensor of shape (n_draws, n_components)
-        Draws, float64; not to be written to.
+        Draws, float64; shared by all callers, so they must not be changed.
     """
     n_pairs = max(-(-min_draws // 2), n_components)
-    # Outside of inference mode, so that whoever asks next may use them with gradients.
+    # A tensor made in inference mode could not be used with gradients later.
     with torch.inference_mode(False), torch.no_grad():
         half = sobol_normal(n_pairs, n_components, seed=0)
         q, r = torch.linalg.qr(half)

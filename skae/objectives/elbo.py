@@ -12,36 +12,36 @@ from skae.objectives.base import Objective
 from skae.objectives.draws import matched_normal, shifted_normal
 from skae.objectives.schedules import KLSchedule, Schedule, make_schedule
 
-# Draws of an importance-weighted bound that are in memory together.
+# Draws of an importance-weighted bound that are in memory at the same time.
 DRAWS_AT_ONCE = 128
-# Draws of a score. Their moments are exact, so a log-density that is quadratic in the code
-# needs few; an absolute value, whose kink any draw may lie at, needs many.
+# Smallest numbers of draws of a score. The draws have exact moments, so a log-density that
+# is quadratic in the code needs few. An absolute value, which has a kink, needs many.
 _SMOOTH_DRAWS = 32
 _KINKED_DRAWS = 256
-# A latent whose KL is above this many nats is said to be active.
+# KL in nats above which a component counts as active.
 _ACTIVE_KL = 0.01
 
 
 class ELBO(Objective):
-    r"""Minus the beta-weighted evidence lower bound.
+    r"""Negative evidence lower bound with a beta-weighted KL.
 
     .. math:: -E_{q(z|x)} \log p(x|z) + \beta\, KL(q(z|x) \,\|\, N(0, I))
 
-    with a Gaussian posterior of diagonal covariance (Kingma and Welling 2014, eq. 10 and
-    appendix B; Higgins et al. 2017 for beta). Scores leave beta out.
+    The posterior is Gaussian with diagonal covariance (Kingma and Welling 2014, eq. 10 and
+    appendix B; Higgins et al. 2017 for beta). Scores do not depend on beta.
 
     Parameters
     ----------
     beta : float
         Weight of the KL term in training.
     schedule : str or callable
-        A key of ``KL_SCHEDULES``, or a function from the share of the training that is
-        done to what beta is multiplied by.
+        A key of ``KL_SCHEDULES``, or a function that maps the fraction of the training that
+        is done to the factor of beta.
     n_mc_samples : int
-        Draws of the code for each row and step of training.
+        Draws of the code for each row and training step.
     log_prior_ratio : callable, default=None
-        For scores under another prior: from codes ``(m, n_components)`` to the logarithm
-        of its density over that of N(0, I), ``(m,)``. Training does not know of it.
+        For scores under another prior: maps codes ``(m, n_components)`` to the logarithm of
+        its density over that of N(0, I), ``(m,)``. Training does not use it.
     """
 
     has_analytic_gradient = True
@@ -61,21 +61,21 @@ class ELBO(Objective):
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether schedule and prior are; see `ModelPart.is_thread_safe`."""
+        """Whether the schedule is thread-safe and the prior is N(0, I)."""
         schedule = self.schedule
         is_safe = isinstance(schedule, KLSchedule) and schedule.is_thread_safe
         return is_safe and self.log_prior_ratio is None
 
     @property
     def batch_key(self) -> Hashable | None:
-        """See `ModelPart.batch_key`; a schedule of your own makes a model train alone."""
+        """See `ModelPart.batch_key`. It is None for a user-defined schedule."""
         return (type(self), self.n_mc_samples) if self.is_thread_safe else None
 
     def posterior(self, module: AutoencoderModule, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of q(z|x).
+        """Compute mean and log standard deviation of q(z|x).
 
         The standard deviation is exp(h) of the encoder's second head h, made linear above
-        h = 0: no input, however far out, can overflow it.
+        h = 0, so that no input can make it overflow.
 
         Parameters
         ----------
@@ -93,8 +93,9 @@ class ELBO(Objective):
 
     @staticmethod
     def _posterior(heads: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute mean and log standard deviation, ``(n, k)``, from heads ``(n, 2 k)``."""
         mean, h = heads.chunk(2, dim=1)
-        # The slope of relu at 0 is 0, that of clamp 1: so their sum has the slope 1 there.
+        # At h = 0 the slope of relu is 0 and that of clamp is 1, so that of the sum is 1.
         return mean, h.clamp(max=0) + torch.log1p(torch.relu(h))
 
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ class ELBO(Objective):
         return kl - self.log_prior_ratio(z).view(-1, len(kl)).mean(dim=0)
 
     def log_weights(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
-        """Logarithm of p(x, z) / q(z|x) for each draw.
+        """Compute the logarithm of p(x, z) / q(z|x) for each draw.
 
         Parameters
         ----------
@@ -150,7 +151,7 @@ class ELBO(Objective):
         mean, log_std = self.posterior(module, y)
         draws = draws.to(mean.dtype)
         z = mean + log_std.exp() * draws
-        # log p(z) - log q(z|x): their constants -log(2 pi)/2 cancel.
+        # log p(z) - log q(z|x); the constants -log(2 pi)/2 of both cancel.
         log_ratio = (0.5 * (draws.square() - z.square()) + log_std).sum(dim=2)
         loc, outputs = module.decode(z.view(-1, mean.shape[1]))
         x = module.target(y).repeat(draws.shape[0], 1)
@@ -167,7 +168,7 @@ class ELBO(Objective):
         draws: Tensor,
         shift: Tensor | None = None,
     ) -> Tensor:
-        """The importance-weighted bound of log p(x), and how far to trust it.
+        """Compute the importance-weighted bound of log p(x), and its effective draws.
 
         Parameters
         ----------
@@ -176,22 +177,22 @@ class ELBO(Objective):
         y : Tensor of shape (n, n_features)
             Standardised data.
         draws : Tensor of shape (n_draws, 1, n_components)
-            Standard normal draws; taken a few at a time, so they may be many.
+            Standard normal draws; memory does not grow with their number.
         shift : Tensor of shape (n, n_components), default=None
-            Moves the draws of each row, see :func:`shifted_normal`.
+            Shift of the draws of each row, see ``shifted_normal``.
 
         Returns
         -------
         Tensor of shape (n, 2)
-            The bound in nats, and the effective number of draws: the square of the sum
-            of the weights over the sum of their squares.
+            The bound in nats, and the effective number of draws. The latter is the squared
+            sum of the weights over the sum of their squares.
         """
         log_sum = y.new_full((len(y),), -math.inf)
         log_sum_squares = log_sum
-        for some in draws.split(DRAWS_AT_ONCE):
+        for chunk in draws.split(DRAWS_AT_ONCE):
             if shift is not None:
-                some = shifted_normal(some, shift)
-            log_weights = self.log_weights(module, y, some)
+                chunk = shifted_normal(chunk, shift)
+            log_weights = self.log_weights(module, y, chunk)
             log_sum = torch.logaddexp(log_sum, torch.logsumexp(log_weights, dim=0))
             log_sum_squares = torch.logaddexp(
                 log_sum_squares, torch.logsumexp(2 * log_weights, dim=0)

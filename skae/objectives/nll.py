@@ -8,7 +8,7 @@ from skae.objectives.base import Objective
 
 
 class NegativeLogLikelihood(Objective):
-    """``-log p(x | z(x))``: the loss of a deterministic autoencoder."""
+    """Loss of a deterministic autoencoder, ``-log p(x | z(x))``. See `Objective`."""
 
     has_analytic_gradient = True
     is_thread_safe = True

@@ -1,4 +1,4 @@
-"""How the weight of the KL term changes during training (``kl_schedule``)."""
+"""Schedules of the weight of the KL term during training (``kl_schedule``)."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,31 +12,31 @@ from sklearn.utils._param_validation import Interval
 
 from skae._utils.capabilities import ModelPart
 
-# From the share of the steps that are done to the factor of beta.
+# Maps the fraction of the steps that are done to the factor of beta.
 Schedule = Callable[[float], float]
-# Moments of a training at which a schedule is looked at.
+# Times in a training at which a schedule is checked: every percent.
 _MOMENTS = 101
 
 
 class KLSchedule(ModelPart, BaseEstimator, ABC):
-    """What beta is multiplied by in the course of a training.
+    """Factor of beta as a function of the progress of a training.
 
-    A schedule is told the share of the steps that are done and not their number, so that
-    it can never outlast the training. It is a :class:`sklearn.base.BaseEstimator`: its
-    parameters can be searched as ``kl_schedule__...``. Any function from the share to the
-    factor may take its place.
+    The argument is the fraction of the steps that are done and not their number, so that a
+    schedule never outlasts the training. A schedule is a
+    :class:`sklearn.base.BaseEstimator`, so its parameters can be searched as
+    ``kl_schedule__...``. A function of the fraction can be used in place of a schedule.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
     def __call__(self, progress: float) -> float:
-        """Factor of beta at a time.
+        """Return the factor of beta at a time.
 
         Parameters
         ----------
         progress : float
-            Share of the steps that are done, this one included; 1 at the last step.
+            Fraction of the steps that are done, this one included; 1 at the last step.
 
         Returns
         -------
@@ -46,7 +46,7 @@ class KLSchedule(ModelPart, BaseEstimator, ABC):
 
 
 class ConstantSchedule(KLSchedule):
-    """The full weight from the first step on."""
+    """Constant schedule: the full weight from the first step on."""
 
     is_thread_safe = True
 
@@ -55,14 +55,14 @@ class ConstantSchedule(KLSchedule):
 
 
 class LinearSchedule(KLSchedule):
-    r"""A straight line to the full weight: KL warm-up (Bowman et al. 2016).
+    r"""Linear increase to the full weight: KL warm-up (Bowman et al. 2016).
 
     .. math:: f(t) = a + (1 - a) \min(t / w, 1)
 
     Parameters
     ----------
     share : float, default=0.25
-        Share of the training until the full weight, w, above 0 and at most 1.
+        Fraction of the training until the full weight, w; above 0 and at most 1.
 
     start : float, default=0.0
         Factor at the beginning, a.
@@ -85,10 +85,10 @@ class LinearSchedule(KLSchedule):
 
 
 class CyclicalSchedule(KLSchedule):
-    """Several warm-ups in a row (Fu et al. 2019, eq. 6 and 7).
+    """Several warm-ups, one after the other (Fu et al. 2019, eq. 6 and 7).
 
-    In each cycle the factor rises from 0 to 1 in a straight line and stays there for the
-    rest of the cycle. So the training ends at the full weight.
+    In each cycle the factor increases linearly from 0 to 1, and stays at 1 for the rest of
+    the cycle. So the training ends at the full weight.
 
     Parameters
     ----------
@@ -96,8 +96,8 @@ class CyclicalSchedule(KLSchedule):
         Number of cycles.
 
     rise : float, default=0.5
-        Share of a cycle in which the factor rises, above 0 and at most 1. With 1 it is
-        at its end at the last step of a cycle only.
+        Fraction of a cycle in which the factor increases; above 0 and at most 1. With 1,
+        the factor is 1 at the last step of a cycle only.
 
     References
     ----------
@@ -117,24 +117,24 @@ class CyclicalSchedule(KLSchedule):
         self.rise = rise
 
     def __call__(self, progress: float) -> float:
-        # The last step of a cycle is its end, and not the beginning of the next: whatever
-        # way the share was rounded.
+        # The last step of a cycle is its end and not the start of the next cycle, even if
+        # the fraction was rounded up.
         cycles = round(progress * self.n_cycles, 9)
         return min((cycles - max(math.ceil(cycles) - 1, 0)) / self.rise, 1.0)
 
 
 class DecreasingSchedule(KLSchedule):
-    r"""A fall from a larger weight to beta: annealing to a smaller value (Beckham 2021).
+    r"""Decrease from a larger weight to beta (Beckham 2021).
 
     .. math:: f(t) = a^{\,1 - \min(t / w, 1)}
 
     Parameters
     ----------
     start : float, default=10.0
-        Factor at the beginning, a: how many times beta the weight is there.
+        Factor of beta at the beginning, a.
 
     share : float, default=0.5
-        Share of the training until the weight is beta, w, above 0 and at most 1.
+        Fraction of the training until the weight is beta, w; above 0 and at most 1.
     """
 
     is_thread_safe = True
@@ -161,13 +161,13 @@ KL_SCHEDULES: dict[str, type[KLSchedule]] = {
 
 
 def make_schedule(schedule: str | Schedule) -> Schedule:
-    """The schedule of this name, or the function itself.
+    """Return the schedule of a name, or the function itself.
 
     Parameters
     ----------
     schedule : str or callable
-        A key of ``KL_SCHEDULES``, or a function from the share of the training that is
-        done to the factor of beta.
+        A key of ``KL_SCHEDULES``, or a function that maps the fraction of the training that
+        is done to the factor of beta.
 
     Returns
     -------
@@ -178,7 +178,7 @@ def make_schedule(schedule: str | Schedule) -> Schedule:
 
 
 def check_schedule(schedule: str | Schedule) -> None:
-    """Refuse a schedule that gives no weights, before any training.
+    """Raise if a schedule does not give weights.
 
     Parameters
     ----------
@@ -199,5 +199,5 @@ def check_schedule(schedule: str | Schedule) -> None:
         if not (isinstance(factor, Real) and math.isfinite(factor) and factor >= 0):
             raise ValueError(
                 f"kl_schedule={schedule!r} must give a finite number of at least 0 for "
-                f"each share of the training, and gives {factor!r} at {progress:.2f}."
+                f"each fraction of the training, but gives {factor!r} at {progress:.2f}."
             )

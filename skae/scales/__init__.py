@@ -1,4 +1,4 @@
-"""Axis 2: where the scale of the likelihood comes from (``variance_mode``)."""
+"""Axis 2: how the scale of the likelihood is determined (``variance_mode``)."""
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ SCALES: dict[str, type[Scale]] = {
 
 
 def check_scale(variance_mode: str, covariance_type: str, likelihood: Likelihood) -> None:
-    """Refuse what does not go together, before any training.
+    """Raise if a variance mode does not fit the covariance type or the likelihood.
 
     Parameters
     ----------
@@ -27,21 +27,21 @@ def check_scale(variance_mode: str, covariance_type: str, likelihood: Likelihood
     covariance_type : {"spherical", "diag"}
         One scale for all features, or one per feature.
     likelihood : Likelihood
-        The density that the scale is for.
+        The density that the scale belongs to.
 
     Raises
     ------
     ValueError
-        If the variance mode does not allow the covariance type, or needs a closed form
-        that the likelihood lacks.
+        If the variance mode does not allow the covariance type, or if it needs a closed
+        form that the likelihood lacks.
     """
     kind = SCALES[variance_mode]
     if covariance_type not in kind.covariance_types:
         raise ValueError(
             f"variance_mode={variance_mode!r} does not go with "
             f"covariance_type={covariance_type!r}: the best scale of a single element is "
-            "its own residual, and without a mean over features the gradient "
-            "2 / (x - loc) of the loss log (x - loc)**2 explodes as the residual falls. "
+            "its own residual. Without a mean over features, the gradient 2 / (x - loc) "
+            "of the loss log (x - loc)**2 explodes as the residual goes to 0. "
             "Use covariance_type='spherical' or variance_mode='optimal'."
         )
     if kind.needs_optimal_scale and not likelihood.has_optimal_scale:
@@ -53,7 +53,7 @@ def check_scale(variance_mode: str, covariance_type: str, likelihood: Likelihood
 
 
 def legal_combinations() -> list[tuple[str, str, str]]:
-    """All (likelihood, variance_mode, covariance_type) names that go together.
+    """Return all (likelihood, variance_mode, covariance_type) names that fit together.
 
     Returns
     -------
@@ -76,26 +76,7 @@ def make_scale(
     n_features: int,
     floor: Tensor,
 ) -> Scale:
-    """The scale of this variance mode.
-
-    Parameters
-    ----------
-    variance_mode : str
-        A key of ``SCALES``.
-    covariance_type : {"spherical", "diag"}
-        One scale for all features, or one per feature.
-    likelihood : Likelihood
-        The density that the scale is for.
-    n_features : int
-        Number of features, d.
-    floor : Tensor of shape (1, 1) or (1, d)
-        Smallest scale that can be reached.
-
-    Returns
-    -------
-    Scale
-        The scale, not yet started.
-    """
+    """Make the scale of a variance mode, a key of ``SCALES``. See `Scale`."""
     return SCALES[variance_mode](likelihood, covariance_type, n_features, floor)
 
 
@@ -107,7 +88,6 @@ __all__ = [
     "PredictedScale",
     "ProfileScale",
     "Scale",
-    "check_scale",
     "legal_combinations",
     "make_scale",
 ]

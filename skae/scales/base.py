@@ -1,4 +1,4 @@
-"""The contract of a scale: where the likelihood's scale comes from."""
+"""The base class of the scales, and the exponential with a floor."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
@@ -12,17 +12,17 @@ from skae.likelihoods import Likelihood
 
 
 class Scale(nn.Module, ModelPart, ABC):
-    """Where the scale of the likelihood comes from (one ``variance_mode``).
+    """Source of the likelihood's scale, for one ``variance_mode``.
 
-    A scale works in the likelihood's own units and returns log-scales that broadcast
-    against ``(n, d)``: ``(1, 1)`` or ``(1, d)`` where the scale is shared by all rows,
-    ``(n, 1)`` or ``(n, d)`` where it belongs to a row. All of it may have one more axis in
-    front, for models that are trained side by side.
+    A scale is in the likelihood's units. Its log-scales broadcast against ``(n, d)``:
+    they are ``(1, 1)`` or ``(1, d)`` if all rows share the scale, else ``(n, 1)`` or
+    ``(n, d)``. For models that are trained side by side, all tensors have one more leading
+    axis.
 
     Parameters
     ----------
     likelihood : Likelihood
-        The density that the scale is for.
+        The density that the scale belongs to.
     covariance_type : {"spherical", "diag"}
         One scale for all features, or one per feature.
     n_features : int
@@ -33,9 +33,9 @@ class Scale(nn.Module, ModelPart, ABC):
 
     covariance_types: ClassVar[tuple[str, ...]] = ("spherical", "diag")
     needs_optimal_scale: ClassVar[bool] = False
-    # Whether gradient descent finds it, so that it wants :meth:`backward`.
+    # Whether gradient descent trains the scale, so that :meth:`backward` is needed.
     is_trained: ClassVar[bool] = False
-    # Whether a fitted scale is a number (or one per feature) rather than a function of z.
+    # Whether all rows share the fitted scale; else it is a function of the code.
     is_shared: ClassVar[bool] = True
 
     floor: Tensor
@@ -60,21 +60,21 @@ class Scale(nn.Module, ModelPart, ABC):
 
     @property
     def n_outputs(self) -> int:
-        """Outputs that this scale asks of the decoder, beside the location."""
+        """Number of outputs of the decoder that determine this scale."""
         return 0
 
     def pool(self, values: Tensor) -> Tensor:
-        """Mean over the features that share one scale.
+        """Average a statistic over the features that share one scale.
 
         Parameters
         ----------
         values : Tensor of shape (n, d)
-            Any statistic of each element.
+            A statistic of each element.
 
         Returns
         -------
         Tensor of shape (n, 1) or (n, d)
-            Its mean over all features (spherical), or itself (diag).
+            The mean over all features (spherical), or the statistic itself (diag).
         """
         if self.covariance_type == "diag":
             return values
@@ -82,22 +82,22 @@ class Scale(nn.Module, ModelPart, ABC):
 
     @abstractmethod
     def start(self, scale: Tensor) -> Tensor:
-        """Begin training from this scale.
+        """Set the scale at which training starts.
 
         Parameters
         ----------
         scale : Tensor of shape (1, 1) or (1, d)
-            First guess, from the data.
+            A first estimate from the data.
 
         Returns
         -------
         Tensor of shape (n_outputs,)
-            What the decoder's extra outputs have to be for this scale.
+            Values of the decoder's extra outputs that give this scale.
         """
 
     @abstractmethod
     def log_scale(self, outputs: Tensor) -> Tensor:
-        """Log-scale of the model as it stands.
+        """Return the current log-scale of the model.
 
         Parameters
         ----------
@@ -117,12 +117,12 @@ class Scale(nn.Module, ModelPart, ABC):
         weight: Tensor,
         scratch: Tensor | None = None,
     ) -> Tensor:
-        """Log-scale to train a batch with.
+        """Return the log-scale for a training step.
 
         Parameters
         ----------
         residual : Tensor of shape (n_draws * n, d)
-            The batch less its location, for each draw of the codes in turn.
+            The batch minus its location, one draw of the codes after the other.
         outputs : Tensor of shape (n_draws * n, n_outputs)
             The decoder's extra outputs.
         weight : Tensor of shape (n, 1)
@@ -138,9 +138,10 @@ class Scale(nn.Module, ModelPart, ABC):
         return self.log_scale(outputs)
 
     def backward(self, grad: Tensor, outputs: Tensor, grad_outputs: Tensor) -> None:
-        """Pass the gradient of a loss on to what the log-scale is made from.
+        """Propagate a gradient from the log-scale to its parameters or outputs.
 
-        What autograd would do, by hand. A scale that is not trained does nothing.
+        This is the derivative that autograd would compute. A scale that is not trained has
+        nothing to propagate.
 
         Parameters
         ----------
@@ -149,25 +150,25 @@ class Scale(nn.Module, ModelPart, ABC):
         outputs : Tensor of shape (n_draws * n, n_outputs)
             The decoder's extra outputs.
         grad_outputs : Tensor of shape (n_draws * n, n_outputs)
-            Where the derivative with respect to them is wanted; to be overwritten.
+            Memory for the derivative with respect to the outputs.
         """
 
     def finalize(self, mean_deviation: Tensor) -> None:
-        """Take note of the whole training set's mean deviation, when training is over.
+        """Set a closed-form scale from the whole training set, at the end of training.
 
         Parameters
         ----------
         mean_deviation : Tensor of shape (1, 1) or (1, d)
-            Mean over the training set, and over the features that share a scale, of the
-            likelihood's deviation.
+            Mean of the likelihood's deviation over the training set, and over the features
+            that share a scale.
         """
 
 
 def log_floored_exp(h: Tensor, floor: Tensor) -> Tensor:
-    """Logarithm of ``floor + exp(h)``, with the exponential made linear above h = 0.
+    """Compute ``log(floor + exp(h))``, with the exponential made linear above h = 0.
 
-    The scale of a free number h: it has no dead zone and cannot overflow, as a clamp or a
-    plain exponential would.
+    As a function of a free number h, this log-scale has no dead zone, which a clamp would
+    have. It cannot overflow, which a plain exponential could.
 
     Parameters
     ----------
@@ -181,12 +182,12 @@ def log_floored_exp(h: Tensor, floor: Tensor) -> Tensor:
     Tensor
         Log-scale.
     """
-    # The slope of relu at 0 is 0, that of clamp 1: so their sum has the slope 1 there.
+    # At h = 0 the slope of relu is 0 and that of clamp is 1, so that of the sum is 1.
     return torch.log(floor + torch.exp(h.clamp(max=0)) + torch.relu(h))
 
 
 def slope_of_log_floored_exp(h: Tensor, floor: Tensor) -> Tensor:
-    """Derivative of :func:`log_floored_exp` with respect to h.
+    """Compute the derivative of :func:`log_floored_exp` with respect to h.
 
     Parameters
     ----------
@@ -204,12 +205,12 @@ def slope_of_log_floored_exp(h: Tensor, floor: Tensor) -> Tensor:
 
 
 def inverse_floored_exp(scale: Tensor, floor: Tensor) -> Tensor:
-    """The h whose :func:`log_floored_exp` is ``log(scale)``.
+    """Compute the h whose :func:`log_floored_exp` is ``log(scale)``.
 
     Parameters
     ----------
     scale : Tensor
-        Scale; where it is not above the floor, the nearest reachable value is taken.
+        Scale; if it is not clearly above the floor, 1.01 floors are taken in its place.
     floor : Tensor
         Smallest scale.
 

@@ -1,4 +1,4 @@
-"""Scales that are computed from the residuals, not trained: optimal and profile."""
+"""Scales that are computed from the residuals in closed form: optimal and profile."""
 
 from typing import ClassVar
 
@@ -8,17 +8,18 @@ from torch import Tensor
 from skae.likelihoods import Likelihood
 from skae.scales.base import Scale
 
-# Weight of the newest batch in the running log-scale that is used between the steps.
+# Weight of the newest batch in the running log-scale: a mean over about ten batches, which
+# is less noisy than one batch and follows the training.
 _MOMENTUM = 0.1
 
 
 class ClosedFormScale(Scale):
-    """The maximum-likelihood scale of residuals, by the likelihood's own formula.
+    """Maximum-likelihood scale of residuals, by the likelihood's formula.
 
-    By the envelope theorem the gradient through the optimal scale is zero, so it is held
-    constant in the backward pass: the gradient is that of the log of the mean error.
-    Between steps a running mean stands for the scale; :meth:`finalize` replaces it by
-    the closed form over the whole training set. See `Scale`.
+    By the envelope theorem the gradient through the optimal scale is zero, so the backward
+    pass takes the scale as constant. The gradient is then that of the log of the mean
+    error. Between steps, a running mean replaces the scale. At the end, :meth:`finalize`
+    sets the closed form over the whole training set. See `Scale`.
     """
 
     needs_optimal_scale = True
@@ -36,6 +37,7 @@ class ClosedFormScale(Scale):
         self.register_buffer("value", torch.zeros(1, self.n_scales))
 
     def _log_optimum(self, mean_deviation: Tensor) -> Tensor:
+        """Return the log of the optimal scale, or of the floor if that is larger."""
         scale = self.likelihood.optimal_scale(mean_deviation)
         return torch.maximum(scale, self.floor).log()
 
@@ -50,11 +52,11 @@ class ClosedFormScale(Scale):
         self.value.copy_(self._log_optimum(mean_deviation))
 
     def _batch_optimum(self, deviation: Tensor, weight: Tensor) -> Tensor:
-        """The log-scale that is best for all rows and draws; the running one follows it."""
+        """Return the best log-scale for all rows and draws; update the running mean."""
         n_draws = deviation.shape[-2] // weight.shape[-2]
         if n_draws > 1:
             weight = torch.cat(n_draws * [weight], dim=-2)
-        # Where all rows of a batch weigh nothing, they say nothing.
+        # A batch in which all weights are 0 must not divide by 0.
         tiny = torch.finfo(weight.dtype).tiny
         total = weight.sum(dim=-2, keepdim=True).clamp_min_(tiny)
         optimum = self._log_optimum(self.pool(weight.mT @ deviation).div_(total))
@@ -63,9 +65,9 @@ class ClosedFormScale(Scale):
 
 
 class OptimalScale(ClosedFormScale):
-    """The best scale for the batch at each step; for the training set at the end.
+    """Optimal scale of the batch at each step, and of the training set at the end.
 
-    Training minimises the log of the batch's mean error, as the sigma-VAE does (Rybkin,
+    Training minimises the log of the batch's mean error, as in the sigma-VAE (Rybkin,
     Daniilidis and Levine 2021, eq. 6).
     """
 
@@ -85,10 +87,11 @@ class OptimalScale(ClosedFormScale):
 
 
 class ProfileScale(ClosedFormScale):
-    """The best scale for each sample on its own while training.
+    """Optimal scale of each sample at each step, and of the training set at the end.
 
     Training minimises the mean over samples of the log of a sample's mean error. The
-    stored scale is the training set's: one that depends on x would be no density.
+    stored scale is that of the training set: with a scale that depends on x, the likelihood
+    would not be a density.
     """
 
     has_analytic_gradient = True
@@ -105,7 +108,8 @@ class ProfileScale(ClosedFormScale):
         with torch.no_grad():
             deviation = self.likelihood.deviation(residual, out=scratch)
             self._batch_optimum(deviation, weight)
-            # The scale is best for the expectation over the draws, so they are averaged.
+            # The objective is an expectation over the draws, so the scale is optimal for
+            # their mean.
             n_draws = residual.shape[-2] // weight.shape[-2]
             of_rows = self.pool(deviation).unflatten(-2, (n_draws, -1)).mean(dim=-3)
             return torch.cat(n_draws * [self._log_optimum(of_rows)], dim=-2)

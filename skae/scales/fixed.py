@@ -1,4 +1,4 @@
-"""A scale that the user gives: the squared or absolute error, up to constants."""
+"""A constant scale: training minimises the squared or absolute error."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from skae.scales.base import Scale
 
 
 class FixedScale(Scale):
-    """The constant that :meth:`start` was called with. See `Scale`."""
+    """Constant scale, set by :meth:`start`. See `Scale`."""
 
     has_analytic_gradient = True
     is_thread_safe = True
@@ -25,7 +25,7 @@ class FixedScale(Scale):
         n_features: int,
         floor: Tensor,
     ) -> None:
-        # What the user gives is taken as it is: no floor.
+        # A scale that the user gives has no floor.
         super().__init__(likelihood, covariance_type, n_features, torch.zeros_like(floor))
         self.register_buffer("value", torch.zeros(1, self.n_scales))
 
@@ -40,12 +40,12 @@ class FixedScale(Scale):
 def check_fixed_scale(
     scale: ArrayLike, covariance_type: str, n_features: int
 ) -> np.ndarray:
-    """The scale that the user gives, for each feature.
+    """Validate a constant scale, and return it for each feature.
 
     Parameters
     ----------
     scale : float or array-like of shape (n_features,)
-        What is given.
+        The scale.
     covariance_type : {"spherical", "diag"}
         One scale for all features, or one per feature.
     n_features : int
@@ -59,7 +59,7 @@ def check_fixed_scale(
     Raises
     ------
     ValueError
-        If it has another shape than the covariance type allows, or is not positive.
+        If the covariance type does not allow its shape, or if it is not positive.
     """
     shape = np.shape(scale)
     allowed = [()] if covariance_type == "spherical" else [(), (n_features,)]

@@ -1,4 +1,4 @@
-"""Scales that gradient descent finds: learned and predicted."""
+"""Scales that gradient descent trains: learned and predicted."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from skae.scales.base import (
 
 
 class LearnedScale(Scale):
-    """A free parameter, trained with the weights. See `Scale`."""
+    """Free parameter that is trained with the weights. See `Scale`."""
 
     has_analytic_gradient = True
     is_thread_safe = True
@@ -46,7 +46,7 @@ class LearnedScale(Scale):
 
 
 class PredictedScale(Scale):
-    """An output of the decoder: the scale is a function of the code."""
+    """Output of the decoder, so that the scale is a function of the code. See `Scale`."""
 
     has_analytic_gradient = True
     is_thread_safe = True

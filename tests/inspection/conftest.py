@@ -1,4 +1,4 @@
-"""Small fitted models, and a matplotlib without windows."""
+"""Small fitted models, and matplotlib without windows."""
 
 import matplotlib as mpl
 import pytest

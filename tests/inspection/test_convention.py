@@ -1,4 +1,4 @@
-"""What all displays owe to scikit-learn's convention."""
+"""The convention of scikit-learn's displays, for all displays."""
 
 import inspect
 import subprocess
@@ -27,7 +27,7 @@ from skae.inspection import (
 
 DISPLAYS = [getattr(inspection, name) for name in inspection.__all__]
 every_display = pytest.mark.parametrize("display", DISPLAYS)
-# Each way in which a display draws.
+# All displays, with arguments for each kind of plot.
 PICTURES = {
     "loss curve": (LossCurveDisplay, {}),
     "gradient balance": (GradientBalanceDisplay, {}),
@@ -48,7 +48,7 @@ every_picture = pytest.mark.parametrize(
 )
 
 
-# Those that draw what a fit recorded, and need no data.
+# The displays of the history of a fit, which need no data.
 OF_THE_HISTORY = (LossCurveDisplay, GradientBalanceDisplay)
 
 
@@ -74,7 +74,7 @@ def test_draws_on_a_figure_of_its_own(display, kwargs, vae, X):
 
 
 @every_picture
-def test_draws_on_the_axes_given_and_nowhere_else(display, kwargs, vae, X):
+def test_draws_on_the_given_axes_only(display, kwargs, vae, X):
     figure, (left, right) = plt.subplots(1, 2)
     before, other = dict(mpl.rcParams), len(right.get_children())
     drawn = draw(display, vae, X, ax=left, **kwargs)
@@ -122,7 +122,7 @@ def test_not_fitted(display, vae, X):
 
 @every_display
 def test_model_in_a_pipeline_and_in_a_search(display, vae, X):
-    """The same as for the model alone, on the data that the other steps make."""
+    """The display equals that of the model alone on the transformed data."""
     pipeline = make_pipeline(StandardScaler(), clone(vae)).fit(X)
     search = GridSearchCV(pipeline, {"variationalautoencoder__beta": [1.0]}, cv=2).fit(X)
     alone = draw(display, pipeline[-1], pipeline[0].transform(X))
@@ -130,7 +130,7 @@ def test_model_in_a_pipeline_and_in_a_search(display, vae, X):
         drawn = draw(display, estimator, X)
         for name in inspect.signature(display).parameters:
             if display is ReconstructionDisplay:
-                continue  # in the units of X: see test_reconstruction
+                continue  # it is in the units of X: see test_reconstruction
             np.testing.assert_equal(getattr(drawn, name), getattr(alone, name))
 
 
@@ -151,7 +151,7 @@ def test_other_models_are_refused_by_name(display, X):
 
 @every_display
 def test_without_matplotlib(display, vae, X, monkeypatch):
-    # What stands there as None cannot be imported.
+    # A module that is None in sys.modules cannot be imported.
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"from_estimator needs .* skae\[plot\]"):
         draw(display, vae, X)

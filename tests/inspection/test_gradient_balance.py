@@ -1,3 +1,5 @@
+"""The display of the gradient balance."""
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from skae.inspection import GradientBalanceDisplay
 
 
 @pytest.mark.parametrize("of", ["outputs", "parameters"])
-def test_draws_what_was_recorded(vae, of):
+def test_draws_the_history(vae, of):
     display = GradientBalanceDisplay.from_estimator(vae, of=of)
     for line, what in zip(
         [*display.lines_, display.cosine_line_],
@@ -25,7 +27,7 @@ def test_draws_what_was_recorded(vae, of):
     assert labels == ["reconstruction", "beta KL", "cosine"]
 
 
-def test_the_two_are_not_the_same(vae):
+def test_outputs_and_parameters_differ(vae):
     outputs, parameters = (
         GradientBalanceDisplay.from_estimator(vae, of=of)
         for of in ("outputs", "parameters")
@@ -42,7 +44,7 @@ def test_without_a_cosine():
     assert display.lines_[0].get_label() == "mine, reconstruction"
 
 
-def test_stored_data_are_the_displays_own(vae):
+def test_stored_data_are_copies(vae):
     display = GradientBalanceDisplay.from_estimator(vae)
     display.kl[:] = display.reconstruction[:] = display.cosine[:] = 0
     for key in ("grad_kl_outputs", "grad_reconstruction_outputs", "grad_cosine_outputs"):
@@ -69,7 +71,7 @@ def test_styles_go_to_the_lines(vae):
     assert display.cosine_line_.get_color() == "red"
 
 
-def test_what_it_refuses(vae, X):
+def test_refused_models(vae, X):
     with pytest.raises(TypeError, match=r"a KL term, so a Var.*got GaussianAutoencoder"):
         GradientBalanceDisplay.from_estimator(GaussianAutoencoder(max_iter=1).fit(X))
     plain = VariationalAutoencoder(max_iter=1).fit(X)

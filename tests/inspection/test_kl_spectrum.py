@@ -1,3 +1,5 @@
+"""The display of the KL of each component."""
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,11 +11,11 @@ from skae.inspection import KLSpectrumDisplay
 
 
 @pytest.fixture(name="wide")
-def vae_with_switched_off_components(X):
+def vae_with_inactive_components(X):
     return VariationalAutoencoder(5, beta=1.5, max_iter=20, random_state=0).fit(X)
 
 
-def test_kl_is_that_of_torch(wide, X):
+def test_kl_equals_torch(wide, X):
     display = KLSpectrumDisplay.from_estimator(wide, X)
     mean, std = map(torch.tensor, wide.posterior(X))
     expected = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).mean(dim=0)
@@ -22,8 +24,8 @@ def test_kl_is_that_of_torch(wide, X):
     np.testing.assert_array_equal(display.active, expected.numpy() > 0.01)
 
 
-def test_elbo_is_expected_log_likelihood_less_the_sum(wide, X):
-    """The KL of the spectrum is what the score subtracts."""
+def test_elbo_is_expected_log_likelihood_minus_the_sum(wide, X):
+    """The score subtracts the KL of the spectrum."""
     display = KLSpectrumDisplay.from_estimator(wide, X)
     mean, std = wide.posterior(X)
     rng = np.random.default_rng(0)

@@ -1,3 +1,5 @@
+"""The display of the codes and of the decoded grid."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,7 +49,7 @@ def test_numbers_get_a_colour_bar(vae, X, y):
 
 
 @pytest.mark.parametrize("name", ["c", "color"])
-def test_style_before_classes(vae, X, name):
+def test_a_given_colour_replaces_those_of_the_classes(vae, X, name):
     display = LatentSpaceDisplay.from_estimator(
         vae, X, np.arange(120) % 2, scatter_kwargs={name: "red", "s": 3}
     )
@@ -56,7 +58,7 @@ def test_style_before_classes(vae, X, name):
     assert scatter.get_sizes().tolist() == [3]
 
 
-def test_grid_is_the_decoder_at_each_place(vae, X):
+def test_grid_is_decoded_at_each_code(vae, X):
     display = LatentSpaceDisplay.from_estimator(vae, X, image_shape=(2, 3), n_images=4)
     left, right, bottom, top = display.grid_limits
     first, second = np.linspace(left, right, 4), np.linspace(bottom, top, 4)
@@ -68,8 +70,8 @@ def test_grid_is_the_decoder_at_each_place(vae, X):
             np.testing.assert_allclose(display.grid[i, j], expected, rtol=1e-6)
 
 
-def test_image_lies_where_its_code_does(vae, X):
-    """The pixels around a code in the picture are those of the image decoded from it."""
+def test_each_image_is_at_its_code(vae, X):
+    """The pixels around a code are those of the image that is decoded from it."""
     display = LatentSpaceDisplay.from_estimator(vae, X, image_shape=(2, 3), n_images=4)
     mosaic = np.asarray(display.image_.get_array())
     left, right, bottom, top = display.image_.get_extent()
@@ -105,7 +107,7 @@ def test_both_kinds_from_one_display(vae, X):
     assert display.scatters_ == []
 
 
-def test_what_cannot_be_drawn(vae, X):
+def test_refused_plots(vae, X):
     three = GaussianAutoencoder(3, max_iter=1, random_state=0).fit(X)
     with pytest.raises(ValueError, match="n_components=2; the codes have 3"):
         LatentSpaceDisplay.from_estimator(three, X, image_shape=(2, 3))

@@ -1,3 +1,5 @@
+"""The display of the loss curve."""
+
 import numpy as np
 import pytest
 
@@ -21,12 +23,12 @@ def test_draws_minus_the_validation_score(X):
     training, validation = display.lines_
     assert validation.get_color() == training.get_color()
     np.testing.assert_array_equal(validation.get_ydata(), -vae.history_["validation_score"])
-    # The validation score takes 8 draws where score takes 32.
+    # The validation score has 8 draws, the score has 32.
     last = validation.get_ydata()[-1]
     assert last == pytest.approx(-vae.score(X[90:]), abs=0.05)
 
 
-def test_stored_data_are_the_displays_own(ae):
+def test_stored_data_are_copies(ae):
     display = LossCurveDisplay.from_estimator(ae)
     display.loss[:] = 0
     assert not (ae.history_["objective"] == 0).any()

@@ -1,3 +1,5 @@
+"""The display of samples and reconstructions."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,7 +36,7 @@ def test_images(vae, X):
     assert {image.get_clim() for image in display.images_[8:]} == {(-span, span)}
 
 
-def test_images_stand_beside_and_below_each_other(vae, X):
+def test_images_do_not_overlap(vae, X):
     display = ReconstructionDisplay.from_estimator(vae, X, n_samples=4, image_shape=(2, 3))
     boxes = [image.get_extent() for image in display.images_]
     for row in range(3):
@@ -44,7 +46,7 @@ def test_images_stand_beside_and_below_each_other(vae, X):
     tops = [boxes[4 * row][3] for row in range(3)]
     bottoms = [boxes[4 * row][2] for row in range(3)]
     assert tops[0] < bottoms[0] < tops[1] < bottoms[1] < tops[2] < bottoms[2]
-    assert display.ax_.get_ylim()[0] > display.ax_.get_ylim()[1]  # row 0 is on top
+    assert display.ax_.get_ylim()[0] > display.ax_.get_ylim()[1]  # row 0 is at the top
 
 
 def test_table_is_in_standard_deviations_of_all_data(vae, X):

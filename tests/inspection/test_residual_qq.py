@@ -1,3 +1,5 @@
+"""The display of the quantiles of residuals."""
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -11,7 +13,7 @@ DENSITIES = {"gaussian": scipy.stats.norm, "laplace": scipy.stats.laplace}
 
 
 @pytest.mark.parametrize("truth", DENSITIES)
-def test_finds_the_density_that_made_the_residuals(truth):
+def test_finds_the_density_of_the_residuals(truth):
     residuals = DENSITIES[truth].rvs(scale=3.0, size=(4000, 5), random_state=0)
     display = ResidualQQDisplay.from_residuals(residuals)
     assert max(display.log_density, key=display.log_density.get) == truth
@@ -22,8 +24,8 @@ def test_finds_the_density_that_made_the_residuals(truth):
 
 
 @pytest.mark.parametrize("name", DENSITIES)
-def test_log_density_is_that_of_scipy(name):
-    """At the maximum-likelihood scale, which SciPy finds for itself."""
+def test_log_density_equals_scipy(name):
+    """SciPy finds the maximum-likelihood scale by itself."""
     residuals = np.random.default_rng(0).standard_t(4, size=(300, 2)) * 0.01
     density = DENSITIES[name]
     _, scale = density.fit(residuals.ravel(), floc=0)
@@ -52,7 +54,7 @@ def test_quantiles_are_ordered_residuals():
     assert display.quantiles["gaussian"][-1] == pytest.approx(residuals.max() / rms)
     mad = np.mean(np.abs(residuals))
     assert display.quantiles["laplace"][-1] == pytest.approx(residuals.max() / mad)
-    # The most extreme of n values stands for the probability 1 - 1 / (2 n).
+    # The largest of n values corresponds to the probability 1 - 1 / (2 n).
     assert display.theoretical["gaussian"][-1] == pytest.approx(
         scipy.stats.norm.ppf(1 - 1 / 160)
     )
@@ -64,7 +66,7 @@ def test_quantiles_are_ordered_residuals():
 @pytest.mark.parametrize("model", [GaussianAutoencoder, LaplaceAutoencoder])
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
 def test_log_density_is_the_score_on_training_data(model, covariance_type, X):
-    """A closed-form scale is the best one: d times the mean is the mean score."""
+    """A closed-form scale is optimal: d times the mean is the mean score."""
     model = model(2, covariance_type=covariance_type, max_iter=5, random_state=0).fit(X)
     display = ResidualQQDisplay.from_estimator(model, X)
     name = "gaussian" if isinstance(model, GaussianAutoencoder) else "laplace"
@@ -81,7 +83,7 @@ def test_predicted_scale_is_divided_out(covariance_type, X):
         random_state=0,
     ).fit(X)
     display = ResidualQQDisplay.from_estimator(model, X)
-    # The best common factor of a scale that was trained here is about 1, and can only help.
+    # The best factor of a scale that was trained here is near 1; it can only help.
     gain = 6 * display.log_density["gaussian"] - model.score(X)
     assert 0 <= gain < 0.5
 
@@ -94,7 +96,7 @@ def test_pipeline_in_the_units_of_the_model(X):
     assert display.log_density == pytest.approx(expected.log_density)
 
 
-def test_constant_feature_counts_for_nothing():
+def test_constant_feature_is_left_out():
     residuals = np.random.default_rng(0).normal(size=(100, 3))
     residuals[:, 1] = 0
     display = ResidualQQDisplay.from_residuals(residuals, by_feature=True)
@@ -102,6 +104,6 @@ def test_constant_feature_counts_for_nothing():
     assert display.log_density == pytest.approx(without.log_density)
 
 
-def test_no_residuals_at_all():
+def test_residuals_that_are_all_0():
     with pytest.raises(ValueError, match="all 0"):
         ResidualQQDisplay.from_residuals(np.zeros((5, 2)))

@@ -1,3 +1,5 @@
+"""The display of the score over the scale."""
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -11,7 +13,7 @@ from skae.inspection import ScaleProfileDisplay
     ("model", "density"),
     [("ae", scipy.stats.norm), ("laplace_ae", scipy.stats.laplace)],
 )
-def test_score_is_that_of_scipy(model, density, X, request):
+def test_score_equals_scipy(model, density, X, request):
     model = request.getfixturevalue(model)
     display = ScaleProfileDisplay.from_estimator(model, X)
     loc = model.reconstruct(X)
@@ -20,7 +22,7 @@ def test_score_is_that_of_scipy(model, density, X, request):
         for factor in display.factors
     ]
     np.testing.assert_allclose(display.score, expected, rtol=1e-5)
-    # On the training data the closed form is the best scale.
+    # On the training data the closed form is optimal.
     assert display.best_factor == pytest.approx(1, abs=2e-3)
 
 
@@ -28,7 +30,7 @@ def test_score_is_that_of_scipy(model, density, X, request):
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
 @pytest.mark.parametrize("variance_mode", ["fixed", "optimal", "learned", "predicted"])
 def test_score_of_a_model_with_that_scale(likelihood, covariance_type, variance_mode, X):
-    """The middle of the profile is the model's own score."""
+    """The middle of the profile is the score of the model."""
     vae = VariationalAutoencoder(
         2,
         likelihood=likelihood,
@@ -44,8 +46,8 @@ def test_score_of_a_model_with_that_scale(likelihood, covariance_type, variance_
     assert display.fitted_scale == (vae.scale_ if shared else None)
 
 
-def test_other_scale_moves_the_score_as_the_profile_says(X):
-    """A fixed scale, changed without training, gives the profile's other points."""
+def test_profile_predicts_the_score_at_another_scale(X):
+    """The other points follow from the formula for a fixed scale."""
     vae = VariationalAutoencoder(2, variance_mode="fixed", scale=0.7, max_iter=3)
     vae.set_params(random_state=0).fit(X)
     display = ScaleProfileDisplay.from_estimator(vae, X, span=2.0, n_points=3)
@@ -58,7 +60,7 @@ def test_other_scale_moves_the_score_as_the_profile_says(X):
         assert score == pytest.approx(expected, rel=1e-6)
 
 
-def test_marks(ae, X):
+def test_vertical_lines(ae, X):
     display = ScaleProfileDisplay.from_estimator(ae, 3 * X)
     assert display.fitted_line_.get_xdata()[0] == ae.scale_
     assert display.best_factor > 1.5
@@ -80,7 +82,7 @@ def test_best_factor_is_the_closed_form(ae, X):
     assert display.best_factor * ae.scale_ == pytest.approx(rms, rel=2e-3)
 
 
-def test_fit_is_not_touched(vae, X):
+def test_the_model_does_not_change(vae, X):
     before = clone(vae).fit(X).score(X)
     ScaleProfileDisplay.from_estimator(vae, X)
     assert vae.score(X) == before

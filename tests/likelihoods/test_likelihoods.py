@@ -1,4 +1,4 @@
-"""Every registered likelihood, against scipy.stats and closed forms."""
+"""All registered likelihoods, against scipy.stats and closed forms."""
 
 import math
 
@@ -10,19 +10,19 @@ import torch
 
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 
-# What a registered likelihood has to equal; a new one needs a line here.
+# The reference for each registered likelihood; a new one needs a line here.
 SCIPY = {
     "gaussian": scipy.stats.norm,
     "laplace": scipy.stats.laplace,
     "logistic": scipy.stats.logistic,
 }
-# Log-density per feature at the maximum-likelihood scale, of the residuals.
+# Mean log-density of residuals at the maximum-likelihood scale.
 OPTIMUM = {
     "gaussian": lambda r: -0.5 * (math.log(2 * math.pi * np.mean(r**2)) + 1),
     "laplace": lambda r: -(math.log(2 * np.mean(np.abs(r))) + 1),
 }
 CLOSED_FORM = sorted(n for n, kind in LIKELIHOODS.items() if kind.has_optimal_scale)
-# Where scipy's own formula underflows: log-density against t = (x - loc) / scale.
+# Log-density of t = (x - loc) / scale, by formulas that do not underflow as scipy's do.
 TAIL = {
     "gaussian": lambda t: -0.5 * t**2 - 0.5 * math.log(2 * math.pi),
     "laplace": lambda t: -abs(t) - math.log(2),
@@ -43,17 +43,17 @@ def log_prob(name, x, loc, scale):
     return value.numpy()
 
 
-def test_which_have_a_closed_form():
+def test_closed_forms_of_the_registry():
     assert {"gaussian", "laplace"} == set(CLOSED_FORM)
     assert "logistic" in NO_CLOSED_FORM
 
 
 @every_likelihood
-def test_log_prob_is_scipys(name):
+def test_log_prob_equals_scipy(name):
     rng = np.random.default_rng(0)
     loc = rng.normal(size=(3, 1))
     scale = np.exp(rng.normal(size=4, scale=3))
-    # Out to 300 scales: scipy's own Laplace density underflows beyond 745.
+    # At most 300 scales: scipy's Laplace density underflows beyond 745.
     x = scale * rng.standard_cauchy((5, 1, 4)).clip(-300, 300)
     actual = log_prob(name, x, loc, scale)
     assert actual.shape == (5, 3, 4)
@@ -97,8 +97,8 @@ def test_integrates_to_one(name, loc, scale):
 
 
 @every_likelihood
-def test_unit_stddev_is_scipys(name):
-    assert LIKELIHOODS[name].unit_stddev == pytest.approx(SCIPY[name].std(), rel=1e-12)
+def test_unit_stddev_equals_scipy(name):
+    assert LIKELIHOODS[name]().unit_stddev == pytest.approx(SCIPY[name].std(), rel=1e-12)
 
 
 @every_likelihood
@@ -123,13 +123,14 @@ def test_sample_has_the_distribution(name, dtype, shared):
 
 
 @every_likelihood
-def test_spread_of_many_samples_is_scipys(name):
-    """To within a percent, which a test of the whole distribution does not see."""
+def test_spread_of_many_samples_equals_scipy(name):
+    """Deviations of a percent are seen, which a test of the distribution misses."""
     n, expected = 400_000, SCIPY[name](5.0, 0.3)
     loc, log_scale = tensor(5.0).expand(n), tensor(math.log(0.3))
     generator = torch.Generator().manual_seed(0)
     draws = LIKELIHOODS[name]().sample(loc, log_scale, generator).numpy()
-    error = math.sqrt((expected.stats("k") + 2) / (4 * n))  # of a deviation, relative
+    # Standard error of a standard deviation, relative to it.
+    error = math.sqrt((expected.stats("k") + 2) / (4 * n))
     assert error < 0.002
     assert draws.std() == pytest.approx(expected.std(), rel=4 * error)
     assert draws.mean() == pytest.approx(5, abs=4 * expected.std() / math.sqrt(n))
@@ -175,7 +176,7 @@ def test_extreme_ratios_neither_overflow_nor_make_nan(name, residual, scale):
 
 
 @with_closed_form
-def test_optimal_scale_is_scipys_fit(name):
+def test_optimal_scale_equals_the_fit_of_scipy(name):
     residual = np.random.default_rng(0).normal(size=40, scale=3)
     likelihood = LIKELIHOODS[name]()
     mean_deviation = likelihood.deviation(tensor(residual)).mean()
@@ -226,7 +227,7 @@ def test_no_closed_form_is_an_error_that_names_the_class(name, method):
         getattr(likelihood, method)(torch.ones(2))
 
 
-def test_a_user_made_likelihood_is_named_too():
+def test_a_user_defined_likelihood_is_named_too():
     class Cauchy(Likelihood):
         unit_stddev = 1.0
 
@@ -234,7 +235,7 @@ def test_a_user_made_likelihood_is_named_too():
             return -torch.log1p(((x - loc) / log_scale.exp()) ** 2) - log_scale
 
         def sample(self, loc, log_scale, generator):
-            """No test here asks for draws."""
+            """Return nothing: the test makes no draws."""
 
     assert not Cauchy.has_optimal_scale
     with pytest.raises(TypeError, match="Cauchy"):

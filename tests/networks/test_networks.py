@@ -1,4 +1,4 @@
-"""Every registered network, and networks that users make."""
+"""All registered networks, and user-defined ones."""
 
 import pickle
 
@@ -15,7 +15,7 @@ from skae._optim import learning_rate_multipliers
 from skae.networks import ACTIVATIONS, MLP, NETWORKS, Network
 
 SIZES = [(), 5, (6,), [8, 5, 3], np.array([4, 7])]
-# scikit-learn's own names (MLPRegressor) and what they mean.
+# The formula of each activation, by the names of scikit-learn's MLPRegressor.
 FORMULAS = {
     "identity": lambda a: a,
     "logistic": scipy.special.expit,
@@ -28,7 +28,7 @@ every_size = pytest.mark.parametrize("sizes", SIZES, ids=str)
 
 
 class Tiny(BaseEstimator):
-    """What a user would write: a specification, as an estimator."""
+    """User-defined specification that is an estimator."""
 
     def __init__(self, width=4, bias=True):
         self.width = width
@@ -49,7 +49,7 @@ class Tiny(BaseEstimator):
 
 
 class Plain:
-    """The same contract, without a base class and with something of its own."""
+    """User-defined specification without a base class, and with mutable state."""
 
     def __init__(self):
         self.widths = {"hidden": 3}
@@ -106,7 +106,7 @@ def test_hidden_layers_start_at_random(name):
     encoder = network.encoder(7, 2)
     *hidden, output = [p for p in encoder.parameters() if p.ndim > 1]
     assert all(p.std() > 0.01 for p in hidden)
-    # Not frozen there: the output layer gets a gradient.
+    # The zeros are not a dead point: the output layer has a gradient.
     encoder(torch.randn(20, 7)).sum().backward()
     assert output.grad.abs().max() > 0
 
@@ -138,25 +138,25 @@ def test_widths_are_mirrored():
     assert linear_sizes(MLP(6).decoder(2, 9)) == [(2, 6), (6, 9)]
 
 
-def test_activations_have_scikit_learns_names():
+def test_activations_have_the_names_of_scikit_learn():
     assert set(ACTIVATIONS) == set(FORMULAS)
     for name in ACTIVATIONS:
         MLPRegressor(activation=name)._validate_params()
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-@pytest.mark.parametrize("half", ["encoder", "decoder"])
-def test_forward_is_numpys(activation, half):
+@pytest.mark.parametrize("coder", ["encoder", "decoder"])
+def test_forward_equals_numpy(activation, coder):
     rng = np.random.default_rng(0)
-    module = getattr(MLP((6, 3), activation=activation), half)(4, 2).double()
+    module = getattr(MLP((6, 3), activation=activation), coder)(4, 2).double()
     weights = [p for p in module.parameters() if p.ndim == 2]
     biases = [p for p in module.parameters() if p.ndim == 1]
-    widths = {"encoder": [4, 6, 3, 2], "decoder": [4, 3, 6, 2]}[half]
+    widths = {"encoder": [4, 6, 3, 2], "decoder": [4, 3, 6, 2]}[coder]
     assert [tuple(w.shape) for w in weights] == list(
         zip(widths[1:], widths[:-1], strict=True)
     )
     x = values = rng.normal(size=(10, 4))
-    # The output is linear, and its bias is that of the linear path.
+    # The output layer is linear and has no bias, since the linear path has one.
     assert len(biases) == 2
     for weight, bias in zip(weights, [*biases, None], strict=True):
         W = rng.normal(size=weight.shape)
@@ -182,7 +182,7 @@ def test_multipliers_are_for_weights_between_wide_hidden_layers():
 
 
 class Parametrized(MLP):
-    """A network whose weights are computed from others."""
+    """Network with weights that are computed from other parameters."""
 
     def _layers(self, sizes, n_outputs):
         layers = super()._layers(sizes, n_outputs)
@@ -198,7 +198,7 @@ def test_parametrized_layers_take_the_whole_rate(X):
 
 
 def test_wide_hidden_layers_stay_alive():
-    """With steps of one size for all weights, nine rectifiers in ten die."""
+    """With one learning rate for all weights, nine in ten rectifiers would die."""
     rng = np.random.default_rng(0)
     bent = np.sin(rng.normal(size=(1500, 3)) @ rng.normal(size=(3, 20)))
     X = bent @ rng.normal(size=(20, 30)) + 0.3 * rng.normal(size=(1500, 30))
@@ -206,18 +206,18 @@ def test_wide_hidden_layers_stay_alive():
     module = vae.set_params(random_state=0, precision="float64").fit(X).module_
     y = torch.from_numpy((X - X.mean(axis=0)) / X.std(axis=0))
     codes = torch.from_numpy(vae.transform(X))
-    for half, inputs in ((module.encoder, y), (module.decoder, codes)):
-        seen = half[:4](inputs)
-        assert (seen > 0).any(dim=0).double().mean() > 0.8
+    for network, inputs in ((module.encoder, y), (module.decoder, codes)):
+        hidden = network[:4](inputs)
+        assert (hidden > 0).any(dim=0).double().mean() > 0.8
 
 
 @pytest.mark.parametrize(
     "sizes", [0, -1, 2.5, (3, 0), (3, -2), (3.5,), "wide", ("3",), None, [[3, 4]]], ids=str
 )
-@pytest.mark.parametrize("half", ["encoder", "decoder"])
-def test_bad_sizes_raise(sizes, half):
+@pytest.mark.parametrize("coder", ["encoder", "decoder"])
+def test_bad_sizes_raise(sizes, coder):
     with pytest.raises(ValueError, match="hidden_layer_sizes must be positive integers"):
-        getattr(MLP(sizes), half)(4, 2)
+        getattr(MLP(sizes), coder)(4, 2)
 
 
 @pytest.mark.parametrize("sizes", [0, (3, 0), (3.5,), "wide", None], ids=str)
@@ -233,12 +233,12 @@ def test_bad_activation_raises():
         MLP(activation="softplus").encoder(4, 2)
 
 
-# ------------------------------------------------------------------------ user's own
+# ---------------------------------------------------------------------- user-defined
 
 
 @pytest.mark.parametrize("network", [Tiny(), Plain()], ids=["estimator", "plain"])
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
-def test_a_users_network_works(Model, network, X):
+def test_a_user_defined_network_works(Model, network, X):
     model = Model(network=network, max_iter=3, random_state=0).fit(X)
     assert model.transform(X).shape == (60, 2)
     assert model.inverse_transform(model.transform(X)).shape == (60, 5)
@@ -247,16 +247,16 @@ def test_a_users_network_works(Model, network, X):
     assert len(layers) == 2
 
 
-def test_a_users_network_is_trained_and_used(X):
-    """The fit moves its weights, and they matter for the location."""
+def test_a_user_defined_network_is_trained_and_used(X):
+    """The fit changes its weights, and the location depends on them."""
     model = VariationalAutoencoder(network=Tiny(), max_iter=20, random_state=0).fit(X)
     Z = np.random.default_rng(0).normal(size=(50, 2))
     on_a_line = model.inverse_transform(np.vstack([Z, -Z, 0 * Z])).reshape(3, 50, 5)
-    bend = on_a_line[0] + on_a_line[1] - 2 * on_a_line[2]  # zero for a linear decoder
-    assert np.abs(bend).max() > 1e-3
+    curvature = on_a_line[0] + on_a_line[1] - 2 * on_a_line[2]  # 0 if it is linear
+    assert np.abs(curvature).max() > 1e-3
 
 
-def test_extra_outputs_are_asked_of_a_users_network(X):
+def test_a_user_defined_network_has_the_extra_outputs_of_the_scale(X):
     model = VariationalAutoencoder(
         network=Tiny(width=3),
         variance_mode="predicted",
@@ -264,7 +264,8 @@ def test_extra_outputs_are_asked_of_a_users_network(X):
         max_iter=2,
         random_state=0,
     ).fit(X)
-    # Heads and scale are asked for as outputs: 2 k codes, d locations and d scales.
+    # The heads are 2 k outputs of the encoder; d locations and d scales those of the
+    # decoder.
     assert linear_sizes(model.module_.encoder) == [(5, 3), (3, 4)]
     assert linear_sizes(model.module_.decoder) == [(2, 3), (3, 10)]
 
@@ -304,10 +305,10 @@ def test_a_fit_does_not_depend_on_later_changes(network, X):
     np.testing.assert_array_equal(again.score_samples(X), expected)
 
 
-def test_an_object_without_the_two_halves_is_refused(X):
+def test_an_object_without_a_decoder_is_refused(X):
     class Coder:
         def encoder(self, n_features, n_outputs):
-            """The fit must not get here."""
+            """Return nothing: the fit must refuse the object before this call."""
 
     with pytest.raises(ValueError, match="'network' parameter"):
         VariationalAutoencoder(network=Coder()).fit(X)
@@ -325,7 +326,7 @@ def test_an_mlp_object_is_the_same_as_its_name(X):
 
 
 class Flattened(nn.Module):
-    """A linear map that takes its weight for a line of numbers."""
+    """Linear map whose weight must be contiguous."""
 
     def __init__(self, n_inputs, n_outputs):
         super().__init__()
@@ -337,6 +338,8 @@ class Flattened(nn.Module):
 
 
 class Viewing(BaseEstimator):
+    """Specification of such maps."""
+
     def encoder(self, n_features, n_outputs):
         return Flattened(n_features, n_outputs)
 
@@ -344,7 +347,7 @@ class Viewing(BaseEstimator):
         return Flattened(n_components, n_outputs)
 
 
-def test_a_users_weights_lie_as_they_were_made(X):
-    """Only those of known networks may lie transposed while they are trained."""
+def test_user_defined_weights_keep_their_layout(X):
+    """Only the weights of plain chains of layers are transposed in training."""
     model = VariationalAutoencoder(2, network=Viewing(), max_iter=2, random_state=0).fit(X)
     assert np.isfinite(model.score(X))

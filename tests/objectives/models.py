@@ -10,7 +10,7 @@ D, K = 4, 2
 
 
 def make_module(combination, n_heads=2, *, network=None, spread=0.5):
-    """A module of which nothing is zero, one or equal to anything else."""
+    """Make a module whose parameters are all different, and none of them 0 or 1."""
     name, mode, covariance_type = combination
     network = network or MLP((5,), activation="tanh")
     spec = Spec(D, K, n_heads, network, LIKELIHOODS[name](), mode, covariance_type)

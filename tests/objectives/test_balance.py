@@ -1,4 +1,4 @@
-"""The balance of the gradients against autograd on a frozen model, and in a fit."""
+"""The balance of the gradients, against autograd and finite differences, and in fits."""
 
 import copy
 import math
@@ -27,7 +27,7 @@ KEYS = [
     for of in ("outputs", "parameters")
     for what in ("reconstruction", "kl", "cosine")
 ]
-# With larger weights a cosine that is estimated from so few draws may come out above 1.
+# With larger weights, a cosine that is estimated from so few draws may be above 1.
 make_module = partial(models.make_module, spread=0.4)
 every_combination = pytest.mark.parametrize(
     "combination", legal_combinations(), ids="-".join
@@ -35,11 +35,11 @@ every_combination = pytest.mark.parametrize(
 
 
 class DroppedOut(MLP):
-    """A network that is another one in training."""
+    """Network that differs between training and evaluation."""
 
     def encoder(self, n_features, n_outputs):
-        halves = super().encoder(n_features, n_outputs)
-        return nn.Sequential(nn.BatchNorm1d(n_features), nn.Dropout(0.5), halves)
+        network = super().encoder(n_features, n_outputs)
+        return nn.Sequential(nn.BatchNorm1d(n_features), nn.Dropout(0.5), network)
 
 
 def make_batch():
@@ -51,11 +51,11 @@ def make_batch():
 
 
 def expected_balance(module, objective, y, row_weight, draws, progress):
-    """By losses and their `.backward()`, for each half of the draws."""
+    """Compute the balance by ``backward()`` of losses, for each half of the draws."""
     module = copy.deepcopy(module).eval()
     free = ELBO(0.0, "constant", 1)
     scale = module.scale
-    if scale.needs_optimal_scale:  # from all draws, and constant
+    if scale.needs_optimal_scale:  # of all draws, without a gradient
         with torch.no_grad():
             z, _ = free.latents(module, y, draws)
             loc, outputs = module.decode(z)
@@ -79,13 +79,13 @@ def expected_balance(module, objective, y, row_weight, draws, progress):
     parameters = compared(encoder, 1)
     heads = module.encode(y).detach().requires_grad_()
     module.encode = lambda y: heads
-    # The gradient of a row's own term is that of its share in the mean, over the share.
+    # The gradient of a row's term is that of the weighted mean, over the row's weight.
     outputs = compared([heads], row_weight.repeat(1, 2 * K).reshape(-1).numpy())
     return dict(zip(KEYS, outputs + parameters, strict=True))
 
 
 @every_combination
-def test_is_what_backward_says(combination):
+def test_equals_backward(combination):
     module, batch = make_module(combination), make_batch()
     objective = ELBO(0.7, "linear", 1)
     expected = expected_balance(module, objective, *batch, 0.2)
@@ -97,7 +97,7 @@ def test_is_what_backward_says(combination):
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_outputs_are_the_slopes_of_the_terms(likelihood):
-    """Finite differences: not autograd's word alone."""
+    """The reference is finite differences, independent of autograd."""
     module = make_module((likelihood, "predicted", "diag"))
     y, row_weight, draws = make_batch()
     objective = ELBO(0.7, "constant", 1)
@@ -131,7 +131,7 @@ def test_outputs_are_the_slopes_of_the_terms(likelihood):
 
 @every_combination
 @pytest.mark.parametrize("network", [MLP((5,)), DroppedOut((5,))], ids=["mlp", "dropout"])
-def test_leaves_all_as_it_was(combination, network):
+def test_changes_nothing_in_the_module(combination, network):
     module, batch = make_module(combination, network=network), make_batch()
     module.train()
     for p in module.parameters():
@@ -152,7 +152,7 @@ def test_leaves_all_as_it_was(combination, network):
     assert again == first
 
 
-def test_beta_weighs_the_kl_alone():
+def test_beta_weights_the_kl_only():
     module, batch = make_module(("gaussian", "learned", "spherical")), make_batch()
     one = gradient_balance(module, ELBO(1.0, "constant", 1), *batch)
     three = gradient_balance(module, ELBO(3.0, "constant", 1), *batch)
@@ -175,7 +175,7 @@ def test_without_a_kl_there_is_no_angle():
     assert math.isnan(code["grad_cosine_parameters"])
 
 
-def test_frozen_parameters_have_no_part():
+def test_frozen_parameters_are_left_out():
     module, batch = make_module(("gaussian", "fixed", "spherical")), make_batch()
     objective = ELBO(1.0, "constant", 1)
     whole = gradient_balance(module, objective, *batch)
@@ -185,7 +185,7 @@ def test_frozen_parameters_have_no_part():
     module.requires_grad_(False)
     frozen = gradient_balance(module, objective, *batch)
     assert frozen["grad_kl_parameters"] == 0
-    # The outputs' are the same, whoever made them.
+    # The gradients of the outputs do not depend on which parameters are frozen.
     for key in KEYS[:3]:
         assert frozen[key] == half[key] == whole[key]
 
@@ -209,10 +209,10 @@ def test_frozen_parameters_have_no_part():
 )
 def test_fits_are_the_same_to_the_bit(X, parameters):
     fits = []
-    for asked in (False, True):
+    for is_recorded in (False, True):
         torch.manual_seed(0)
         model = VariationalAutoencoder(
-            max_iter=5, random_state=0, gradient_balance=asked, **parameters
+            max_iter=5, random_state=0, gradient_balance=is_recorded, **parameters
         )
         fits.append(model.fit(X))
     without, with_it = fits
@@ -231,7 +231,7 @@ def test_fits_are_the_same_to_the_bit(X, parameters):
 
 
 def test_last_epoch_is_the_fitted_model(X):
-    """What is recorded is what the model says afterwards of the same rows."""
+    """The last record equals the balance of the fitted model on the same rows."""
     model = VariationalAutoencoder(
         variance_mode="learned", beta=0.7, max_iter=30, random_state=0,
         precision="float64", gradient_balance=True,
@@ -245,7 +245,7 @@ def test_last_epoch_is_the_fitted_model(X):
 
 
 def test_few_draws_are_enough(X):
-    """Four draws of each row against a thousand."""
+    """Compare the four draws of each row with four thousand."""
     model = VariationalAutoencoder(likelihood="laplace", max_iter=20, random_state=0).fit(X)
     rows = select_rows(X, np.ones(len(X)), shuffle=True)
     objective = ELBO(1.0, "constant", 1)
@@ -263,7 +263,7 @@ def test_few_draws_are_enough(X):
         assert few[key] == pytest.approx(many[key], rel=0.15), key
 
 
-def test_looks_at_so_many_rows_at_most():
+def test_rows_are_subsampled():
     X = np.random.default_rng(0).normal(size=(1200, 3))
     rows = select_rows(X, np.linspace(0.5, 1.5, 1200), shuffle=True)
     model = VariationalAutoencoder(max_iter=1, random_state=0).fit(X)
@@ -275,7 +275,7 @@ def test_looks_at_so_many_rows_at_most():
     assert float(row_weight.sum()) == pytest.approx(1)
     assert float(row_weight.std()) > 0
     np.testing.assert_allclose(y.mean(dim=0), 0, atol=0.15)
-    # Two different pairs for each row.
+    # Each row has two different antithetic pairs.
     first, second = draws.chunk(2)
     for half in (first, second):
         torch.testing.assert_close(half[0], -half[1])
@@ -283,7 +283,7 @@ def test_looks_at_so_many_rows_at_most():
 
 
 def test_side_by_side(X):
-    """Models that are trained together are each looked at on their own."""
+    """Each of the models that are trained together has its own balance."""
     model = VariationalAutoencoder(
         max_iter=4, random_state=0, gradient_balance=True, precision="float64"
     )
@@ -311,7 +311,7 @@ def test_a_deterministic_autoencoder_has_no_balance(X):
     assert not set(KEYS) & set(GaussianAutoencoder(max_iter=1).fit(X).history_)
 
 
-def test_warm_start_goes_on_recording(X):
+def test_warm_start_continues_the_record(X):
     model = VariationalAutoencoder(
         max_iter=2, warm_start=True, gradient_balance=True, random_state=0
     ).fit(X)

@@ -1,4 +1,4 @@
-"""The standard normal draws that expectations are computed with."""
+"""The standard normal draws of expectations and scores."""
 
 import math
 
@@ -21,7 +21,7 @@ def test_matched_draws_have_exact_moments(k):
     draws = matched_normal(k).numpy()
     assert draws.dtype == np.float64
     assert draws.shape == (max(32, 2 * k), k)
-    # Antithetic: each draw has its mirror image, so every odd moment vanishes.
+    # The draws are antithetic, so all odd moments vanish.
     half = len(draws) // 2
     np.testing.assert_array_equal(draws[:half], -draws[half:])
     assert np.abs(draws.mean(axis=0)).max() < 1e-15
@@ -32,14 +32,14 @@ def test_matched_draws_have_exact_moments(k):
 @pytest.mark.parametrize("min_draws", [2, 7, 33, 500])
 def test_number_of_matched_draws(k, min_draws):
     draws = matched_normal(k, min_draws).numpy()
-    # At least so many, in pairs, and enough of them to be whitened.
+    # At least min_draws, in pairs, and at least 2 k for the whitening.
     assert len(draws) == max(min_draws + min_draws % 2, 2 * k)
     np.testing.assert_allclose(draws.T @ draws / len(draws), np.eye(k), atol=1e-13)
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])
 def test_matched_draws_are_nearly_the_sobol_ones(k):
-    """Whatever signs a QR decomposition happens to have."""
+    """The signs of a QR decomposition have no effect."""
     half = matched_normal(k, 256)[:128]
     sobol = sobol_normal(128, k, seed=0)
     cosine = (half * sobol).sum(dim=0) / (half.norm(dim=0) * sobol.norm(dim=0))
@@ -75,7 +75,7 @@ def test_sobol_draws_are_standard_normal(seed):
     for column in draws.T:
         result = scipy.stats.kstest(column, scipy.stats.norm.cdf)
         assert result.pvalue > 1e-3
-        # More even than independent draws, whose statistic would be about 0.013.
+        # The statistic of independent draws would be about 0.013.
         assert result.statistic < 0.005
     np.testing.assert_allclose(np.cov(draws.T), np.eye(4), atol=0.02)
 
@@ -121,7 +121,7 @@ def test_draws_at_the_ends_of_the_unit_interval_are_finite(monkeypatch):
     draws = sobol_normal(2, 2, seed=0)
     assert torch.isfinite(draws).all()
     assert draws.sign().tolist() == [[-1, 1], [1, -1]]
-    # The same where a shift leads there.
+    # A shift that leads to an end must be finite, too.
     middle = torch.zeros(1, 1, 1, dtype=torch.float64)
     for shift in (0.5, -0.5, 0.5 - 1e-17):
         moved = shifted_normal(middle, torch.tensor([[shift]], dtype=torch.float64))
@@ -129,7 +129,7 @@ def test_draws_at_the_ends_of_the_unit_interval_are_finite(monkeypatch):
 
 
 def test_every_feature_shifts_a_row():
-    """None is all but left out: two rows that differ anywhere have different draws."""
+    """No feature is nearly left out: rows that differ anywhere have different draws."""
     y, step = torch.zeros(1, 300, dtype=torch.float64), 1e-6
     for seed in range(5):
         shift = row_shift(y + step * torch.eye(300, dtype=torch.float64), 2, seed)
@@ -146,13 +146,13 @@ def test_shifts_of_rows_look_uniform_and_belong_to_the_row():
     assert abs(np.corrcoef(shift.T.numpy())[0, 1]) < 0.1
     assert torch.equal(row_shift(y[7:9], 2, seed=0), shift[7:9])
     assert not torch.equal(row_shift(y, 2, seed=1), shift)
-    # Rounding to single precision moves a point of the circle by little.
+    # Rounding to single precision moves a point only a little, modulo 1.
     moved = (row_shift(y.float(), 2, seed=0) - shift + 0.5) % 1 - 0.5
     assert moved.abs().max() < 1e-3
 
 
 def test_shifted_draws_are_normal_and_even():
-    """Over the shifts each draw is normal; for each shift the set is still even."""
+    """Each draw is normal over the shifts; each shifted set has a low discrepancy."""
     draws = sobol_normal(256, 1, seed=0)[:, None]
     shift = torch.rand(
         2000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)

@@ -24,10 +24,9 @@ from skae.objectives import (
     DecreasingSchedule,
     LinearSchedule,
     NegativeLogLikelihood,
-    make_schedule,
-    sobol_normal,
 )
-from skae.objectives.draws import matched_normal
+from skae.objectives.draws import matched_normal, sobol_normal
+from skae.objectives.schedules import make_schedule
 from skae.scales import legal_combinations
 from tests.objectives.models import D, K, make_module
 
@@ -72,14 +71,14 @@ def draws_for(objective, seed=11):
 
 
 def posterior(module, y):
-    """q(z|x) by the formula: exp of the second head, linear above 0."""
+    """Compute q(z|x) by the formula: exp of the second head, linear above 0."""
     mean, h = module.encode(y).detach().numpy().reshape(len(y), 2, K).swapaxes(0, 1)
     std = np.where(h < 0, np.exp(np.minimum(h, 0)), 1 + h)
     return distributions.Normal(torch.tensor(mean), torch.tensor(std))
 
 
 def conditional(module, z):
-    """p(x|z) by torch.distributions."""
+    """Compute p(x|z) with torch.distributions."""
     loc, outputs = module.decode(z.reshape(-1, K))
     scale = module.scale.log_scale(outputs).exp().expand_as(loc)
     shape = (*z.shape[:-1], D)
@@ -114,7 +113,7 @@ def test_posterior_codes_and_kl(bias):
 
 
 def test_slope_of_the_posterior_is_its_finite_difference():
-    """Also where the second head is exactly 0, as of a component that PCA did not find."""
+    """Also if the second head is exactly 0, as in a component beyond those of PCA."""
     module, (y, _) = make_module(COMBINATIONS[0], 2), make_batch()
     objective = OBJECTIVES["elbo"]
     for target in (-2.0, 0.0, 2.0):
@@ -171,7 +170,7 @@ def test_far_inputs_keep_a_gradient():
 
 @every_combination
 def test_elbo_is_a_brute_force_monte_carlo(combination):
-    # Mild, since a predicted scale that comes near 0 makes tails that no mean gets over.
+    # The weights are small: with a predicted scale near 0, no mean would converge.
     module, (y, _) = make_module(combination, 2, spread=0.25), make_batch()
     x = module.target(y)
     rng = np.random.default_rng(5)
@@ -191,7 +190,7 @@ def test_elbo_is_a_brute_force_monte_carlo(combination):
 
 
 @every_combination
-def test_score_of_the_deterministic_objective_is_scipys(combination):
+def test_score_of_the_deterministic_objective_equals_scipy(combination):
     module, (y, _) = make_module(combination, 1), make_batch()
     objective = OBJECTIVES["nll"]
     with torch.no_grad():
@@ -206,7 +205,7 @@ def test_score_of_the_deterministic_objective_is_scipys(combination):
 
 
 @every_combination
-def test_log_weights_are_torch_distributions(combination):
+def test_log_weights_equal_torch_distributions(combination):
     module, (y, _) = make_module(combination, 2), make_batch()
     draws = torch.tensor(np.random.default_rng(2).normal(size=(300, 1, K)))
     objective = OBJECTIVES["elbo"]
@@ -221,11 +220,11 @@ def test_log_weights_are_torch_distributions(combination):
     expected = expected.numpy()
     total = scipy.special.logsumexp(expected, axis=0)
     np.testing.assert_allclose(bound, total - math.log(300), rtol=1e-10)
-    row_weight = np.exp(expected - total)
-    np.testing.assert_allclose(effective, 1 / (row_weight**2).sum(axis=0), rtol=1e-8)
+    weights = np.exp(expected - total)
+    np.testing.assert_allclose(effective, 1 / (weights**2).sum(axis=0), rtol=1e-8)
 
 
-def test_scores_leave_beta_out():
+def test_scores_do_not_depend_on_beta():
     module, (y, _) = make_module(COMBINATIONS[0], 2), make_batch()
     draws = matched_normal(K)[:, None]
     with torch.no_grad():
@@ -259,7 +258,7 @@ def test_expectation_of_a_quadratic_is_exact():
     np.testing.assert_allclose(mean, expected, rtol=1e-12)
 
 
-def test_expectation_takes_draws_of_each_row_too():
+def test_expectation_with_other_draws_for_each_row():
     module, (y, _) = make_module(COMBINATIONS[0], 2), make_batch()
     draws = torch.tensor(np.random.default_rng(2).normal(size=(5, N, K)))
     objective = OBJECTIVES["elbo"]
@@ -291,7 +290,7 @@ def test_gradients_reach_every_parameter(combination, objective):
 @every_combination
 @every_objective
 def test_gradient_is_the_finite_difference_of_the_loss(combination, objective):
-    """For a closed-form scale too, though no gradient flows through it."""
+    """Also for a closed-form scale, which is constant in the backward pass."""
     objective = OBJECTIVES[objective]
     module, (y, weight) = make_module(combination, objective.n_heads), make_batch()
     parameters = list(module.parameters())
@@ -320,8 +319,8 @@ def test_gradient_is_the_finite_difference_of_the_loss(combination, objective):
     ids="-".join,
 )
 @pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
-def test_loss_is_what_it_says(combination, beta):
-    # Small weights: torch's logistic rounds to 0 or 1 where a scale is very small.
+def test_loss_equals_its_formula(combination, beta):
+    # The weights are small: torch's logistic density rounds to 0 or 1 at small scales.
     module, (y, weight) = make_module(combination, 2, spread=0.3), make_batch()
     objective = ELBO(beta, "linear", n_mc_samples=3)
     with torch.no_grad():
@@ -331,8 +330,8 @@ def test_loss_is_what_it_says(combination, beta):
         log_prob = conditional(module, q.mean + q.stddev * draws).log_prob(module.target(y))
         kl = distributions.kl_divergence(q, distributions.Normal(0.0, 1.0)).numpy()
     log_prob = log_prob.sum(-1).mean(0).numpy()
-    of_row = weight[:, 0].numpy()
-    log_likelihood, kl = np.mean(of_row * log_prob), np.mean(of_row[:, None] * kl, axis=0)
+    w = weight[:, 0].numpy()
+    log_likelihood, kl = np.mean(w * log_prob), np.mean(w[:, None] * kl, axis=0)
     # A twentieth of the training is a fifth of the warm-up.
     expected = 0.2 * beta * kl.sum() - log_likelihood
     assert loss.item() == pytest.approx(expected, rel=1e-12)
@@ -384,7 +383,7 @@ def test_active_units_are_counted():
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_numbers_of_draws_of_a_score(name):
-    """As the guide has them: a kink or a tail takes more."""
+    """The numbers of the guide: a kink or a heavy tail needs more draws."""
     for k in (1, 16, 17, 200):
         spec = Spec(D, k, 2, MLP(()), LIKELIHOODS[name](), "fixed", "spherical")
         draws = OBJECTIVES["elbo"].draws(spec)
@@ -392,15 +391,15 @@ def test_numbers_of_draws_of_a_score(name):
         assert len(OBJECTIVES["elbo"].draws(spec, 8)) == max(8, 2 * k)
 
 
-def test_which_objectives_are_built_in():
-    """A schedule of a user's own may fail, and then has to fail alone."""
+def test_which_objectives_are_thread_safe():
+    """A user-defined schedule may raise, which must end its own fit only."""
 
-    class Own(CyclicalSchedule):
+    class UserDefined(CyclicalSchedule):
         pass
 
     assert all(ELBO(1.0, name, 1).is_thread_safe for name in KL_SCHEDULES)
     assert ELBO(1.0, CyclicalSchedule(3), 1).is_thread_safe
-    assert not ELBO(1.0, Own(3), 1).is_thread_safe
+    assert not ELBO(1.0, UserDefined(3), 1).is_thread_safe
     assert not ELBO(1.0, lambda progress: 1.0, 1).is_thread_safe
     assert NegativeLogLikelihood().is_thread_safe
 
@@ -435,20 +434,20 @@ def test_schedules_can_be_copied(schedule):
         assert [copied(p) for p in np.linspace(0, 1, 50)] == values
 
 
-def test_warm_ups_rise():
+def test_warm_ups_increase():
     for schedule in (make_schedule("linear"), LinearSchedule(0.9)):
         values = [schedule(p) for p in np.linspace(0.001, 1, 200)]
         assert np.all(np.diff(values) >= 0)
         assert values[0] < 0.01
 
 
-def test_what_the_schedules_are():
+def test_values_of_the_schedules():
     assert make_schedule("constant")(1e-9) == 1
     linear = [make_schedule("linear")(p) for p in (0, 0.1, 0.2, 0.25, 0.5)]
     np.testing.assert_allclose(linear, [0, 0.4, 0.8, 1, 1])
     half = [LinearSchedule(0.5, start=3.0)(p) for p in (0, 0.25, 0.5, 0.75)]
     np.testing.assert_allclose(half, [3, 2, 1, 1])
-    # Half of each quarter up, half of it at the top; its end belongs to it.
+    # In each quarter, half is an increase and half is constant; a cycle includes its end.
     cyclical = [make_schedule("cyclical")(p / 16) for p in range(17)]
     np.testing.assert_allclose(cyclical, [0, *4 * [0.5, 1, 1, 1]])
     after = [make_schedule("cyclical")(p / 16 + 0.001) for p in (4, 8, 12)]
@@ -458,7 +457,7 @@ def test_what_the_schedules_are():
 
 
 @pytest.mark.parametrize("n_cycles", range(1, 30))
-def test_a_cycle_ends_at_the_top_however_its_end_is_rounded(n_cycles):
+def test_a_cycle_ends_at_1_however_its_end_is_rounded(n_cycles):
     schedule = CyclicalSchedule(n_cycles, rise=1.0)
     for i in range(1, n_cycles + 1):
         for end in (i / n_cycles, sum(i * [1 / n_cycles]), 7 * i / (7 * n_cycles)):
@@ -471,7 +470,7 @@ def test_when_the_weight_is_settled():
 
     assert settled("constant", 0.01) == [True]
     assert settled("linear", 0.24, 0.25, 0.5) == [False, True, True]
-    # At the top of an earlier cycle the weight is the last one, but not for long.
+    # The weight equals the last one at the top of an earlier cycle too, but not for long.
     assert settled("cyclical", 0.2, 0.25, 0.7, 0.87, 0.88) == [*4 * [False], True]
     assert settled("decreasing", 0.4, 0.5) == [False, True]
     assert settled(lambda progress: progress, 0.5, 0.99, 1.0) == [False, False, True]
@@ -486,7 +485,7 @@ def bound(objective, module, y, draws):
 
 
 def exact_log_marginal(module, y, k):
-    """log of the integral of p(x|z) p(z), by the trapezoidal rule on a fine grid."""
+    """Compute log of the integral of p(x|z) p(z), by the trapezoidal rule on a grid."""
     axis = np.linspace(-7, 7, {1: 20_001, 2: 501}[k])
     grid = np.stack(np.meshgrid(*k * [axis], indexing="ij"), axis=-1).reshape(-1, k)
     loc, outputs = module.decode(torch.tensor(grid))
@@ -512,7 +511,7 @@ def test_bounds_tighten_from_the_elbo_to_the_exact_value(likelihood, k):
         k, likelihood=likelihood, max_iter=30, hidden_layer_sizes=(8,), random_state=0
     ).fit(X)
     module = copy.deepcopy(vae.module_).double()
-    with torch.no_grad():  # a posterior that is too wide makes room between the bounds
+    with torch.no_grad():  # with a posterior that is too wide, the bounds differ
         module.linear_encoder.bias[k:] += 0.7 / module.code_gain[k:]
     y = torch.tensor((X[:8] - X.mean(axis=0)) / X.std(axis=0))
     objective = ELBO(1.0, "constant", 1)
@@ -520,7 +519,7 @@ def test_bounds_tighten_from_the_elbo_to_the_exact_value(likelihood, k):
     with torch.no_grad():
         exact = exact_log_marginal(module, y, k)
         elbo = objective.log_likelihood(module, y, matched_normal(k, 2**13)[:, None])
-        # The seeds are the only randomness: all rows share the draws. So small K take many.
+        # All rows share the draws, so only the seeds average: a small K needs many.
         bounds = {
             n: np.array(
                 [
@@ -539,7 +538,7 @@ def test_bounds_tighten_from_the_elbo_to_the_exact_value(likelihood, k):
         assert lower < upper + 2 * math.hypot(*spread)
     assert means[0] + 10 * errors[0] < means[1]
     assert means[-1] - means[0] > 0.1
-    # Row by row, up to the spread over the seeds.
+    # For each row, up to the standard error over the seeds.
     for values in bounds.values():
         error = values.std(axis=0, ddof=1) / math.sqrt(len(values))
         assert np.all(elbo.numpy() <= values.mean(axis=0) + 4 * error)
@@ -547,7 +546,7 @@ def test_bounds_tighten_from_the_elbo_to_the_exact_value(likelihood, k):
     np.testing.assert_allclose(bounds[8192].mean(axis=0), exact, atol=1e-2)
 
 
-def test_one_draw_is_the_elbo_in_the_mean():
+def test_the_mean_bound_of_one_draw_is_the_elbo():
     module, (y, _) = make_module(("gaussian", "fixed", "spherical"), 2), make_batch()
     objective = OBJECTIVES["elbo"]
     with torch.no_grad():
@@ -561,7 +560,7 @@ def test_one_draw_is_the_elbo_in_the_mean():
 
 @pytest.mark.parametrize("likelihood", sorted(LIKELIHOODS))
 def test_log_marginal_of_an_estimator(likelihood):
-    """Its public face: in the units of X, for a likelihood of its own and one latent."""
+    """The public method: in the units of X, for each likelihood and one component."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(80, 1))
     X = 1e3 * (np.hstack([z, z**2, -z]) + 0.3 * rng.normal(size=(80, 3))) + 1e5
@@ -584,7 +583,7 @@ def test_log_marginal_of_an_estimator(likelihood):
     bounds = np.mean(
         [vae.log_marginal(X[:20], 2**15, random_state=seed) for seed in range(4)], axis=0
     )
-    # Tails heavier than the posterior's make single rows slow to come.
+    # With tails heavier than those of the posterior, single rows converge slowly.
     assert bounds.mean() == pytest.approx(exact.mean(), abs=3e-3)
     np.testing.assert_allclose(bounds, exact, atol=3e-2)
     assert np.all(vae.elbo(X[:20]) < exact)
@@ -595,7 +594,7 @@ def test_log_marginal_of_an_estimator(likelihood):
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
 def test_errors_of_rows_average_out(likelihood):
-    """So that a mean over rows certifies: with few draws it stays below the exact value."""
+    """A mean over rows is a safe bound: with few draws it is below the exact value."""
     rng = np.random.default_rng(0)
     X = rng.laplace(size=(300, 1)) @ [[1.0, -2.0]] + 0.2 * rng.laplace(size=(300, 2))
     vae = VariationalAutoencoder(1, likelihood=likelihood, random_state=0).fit(X)
@@ -606,24 +605,24 @@ def test_errors_of_rows_average_out(likelihood):
     assert min(few) > vae.score(X) - 0.03
 
 
-def test_log_marginal_says_how_tight_it_is():
+def test_diagnostics_of_log_marginal():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(80, 1))
     X = np.hstack([z, z**2, -z]) + 0.3 * rng.normal(size=(80, 3))
     vae = VariationalAutoencoder(1, max_iter=20, random_state=0).fit(X)
-    X = np.vstack([X[:20], 6 * X[:20]])  # the latter are far out, where q is poor
+    X = np.vstack([X[:20], 6 * X[:20]])  # the latter are outliers, for which q is poor
     exact = vae.log_marginal(X, 2**16)
-    rough, callback_kwargs = vae.log_marginal(X, 8, return_diagnostics=True)
+    rough, before = vae.log_marginal(X, 8, return_diagnostics=True)
     np.testing.assert_allclose(rough, vae.log_marginal(X, 8), rtol=1e-12)
-    np.testing.assert_array_equal(callback_kwargs.n_samples, 8)
-    assert np.all((callback_kwargs.gap >= 0) & (callback_kwargs.gap <= 0.5))
-    # What is told of a row goes with how far off it is.
-    assert scipy.stats.spearmanr(callback_kwargs.gap, np.abs(exact - rough)).statistic > 0.5
+    np.testing.assert_array_equal(before.n_samples, 8)
+    assert np.all((before.gap >= 0) & (before.gap <= 0.5))
+    # The estimated gap of a row is correlated with its error.
+    assert scipy.stats.spearmanr(before.gap, np.abs(exact - rough)).statistic > 0.5
 
     with pytest.warns(ConvergenceWarning, match=r"of 40 samples is not within tol=0\.01"):
         better, after = vae.log_marginal(X, 8, tol=0.01, return_diagnostics=True)
     again = after.n_samples > 8
-    np.testing.assert_array_equal(again, callback_kwargs.gap > 0.01)
+    np.testing.assert_array_equal(again, before.gap > 0.01)
     assert again.any()
     assert not again.all()
     np.testing.assert_array_equal(better[~again], rough[~again])

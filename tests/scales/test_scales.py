@@ -1,4 +1,4 @@
-"""Every registered scale, with every likelihood that it goes with."""
+"""All registered scales, with each likelihood that they allow."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ OPTIMAL = [c for c in CLOSED_FORM if c[1] == "optimal"]
 PROFILE = [c for c in CLOSED_FORM if c[1] == "profile"]
 FREE = [c for c in COMBINATIONS if c[1] in {"learned", "predicted"}]
 
-# Maximum-likelihood scale of residuals along an axis, and the distribution it is of.
+# The distributions, whose ``fit`` gives the maximum-likelihood scale.
 SCIPY = {
     "gaussian": scipy.stats.norm,
     "laplace": scipy.stats.laplace,
@@ -29,12 +29,12 @@ SCIPY = {
 }
 DEVIATION = {"gaussian": np.square, "laplace": np.abs}
 FROM_MEAN = {"gaussian": np.sqrt, "laplace": lambda mean: mean}
-# What the negative log-likelihood per feature is at the best scale, up to a constant.
+# Negative log-likelihood per feature at the best scale, up to the constant in REST.
 LOG_ERROR = {
     "gaussian": lambda r, **axes: 0.5 * torch.log(r.square().mean(**axes)),
     "laplace": lambda r, **axes: torch.log(r.abs().mean(**axes)),
 }
-# That constant: of the density, and of the error in units of its best scale.
+# The sum of the constant of the density and of the mean error over the best scale.
 REST = {"gaussian": math.log(2 * math.pi) / 2 + 0.5, "laplace": math.log(2) + 1.0}
 
 
@@ -62,7 +62,7 @@ def first_scale(covariance_type):
 
 
 def set_free(scale, h):
-    """Let the free number of a learned or predicted scale be h; return the outputs."""
+    """Set the free number of a learned or predicted scale to h; return the outputs."""
     if scale.n_outputs:
         return torch.full((N, scale.n_outputs), h, dtype=torch.float64, requires_grad=True)
     (free,) = scale.parameters()
@@ -72,7 +72,7 @@ def set_free(scale, h):
 
 
 def batch(seed=0):
-    """Data for each draw in turn, their locations, and weights of mean 1."""
+    """Make data repeated for each draw, their locations, and weights of mean 1."""
     rng = np.random.default_rng(seed)
     x = np.tile(rng.normal(size=(N, D)), (N_DRAWS, 1))
     loc = rng.normal(size=(N_DRAWS * N, D)) * [0.1, 1, 1, 2, 5]
@@ -86,7 +86,7 @@ def training_log_scale(scale, x, loc, weight):
 
 
 def weighted_fit(name, residual, weight, axis):
-    """The closed form, by numpy."""
+    """Compute the closed form with numpy."""
     mean = np.average(DEVIATION[name](residual), axis=axis, weights=weight, keepdims=True)
     return FROM_MEAN[name](mean)
 
@@ -127,17 +127,17 @@ class NoClosedForm(Likelihood):
     unit_stddev = 1.0
 
     def log_prob(self, x, loc, log_scale):
-        """No test here asks for it."""
+        """Return nothing: no test calls this method."""
 
     def sample(self, loc, log_scale, generator):
-        """No test here asks for it."""
+        """Return nothing: no test calls this method."""
 
 
 @pytest.mark.parametrize(
     "mode", sorted(m for m, s in SCALES.items() if s.needs_optimal_scale)
 )
 @pytest.mark.parametrize("likelihood", [LIKELIHOODS["logistic"](), NoClosedForm()])
-def test_a_missing_closed_form_names_both_parties(mode, likelihood):
+def test_a_missing_closed_form_is_an_error_that_names_both_parts(mode, likelihood):
     with pytest.raises(ValueError, match="closed form") as error:
         check_scale(mode, "spherical", likelihood)
     message = str(error.value)
@@ -171,7 +171,7 @@ def test_shapes(combination):
 
 
 @over(COMBINATIONS)
-def test_starts_where_it_is_told(combination):
+def test_starts_at_the_given_scale(combination):
     scale, guess = build(combination), first_scale(combination[2])
     outputs = scale.start(guess).expand(N, -1)
     actual = scale.log_scale(outputs).exp().expand(N, -1).detach()
@@ -310,7 +310,7 @@ def test_profile_is_the_closed_form_of_each_row(combination):
     name = combination[0]
     x, loc, weight = batch()
     actual = training_log_scale(build(combination), x, loc, weight).exp()
-    of_row = [(x - loc)[row::N] for row in range(N)]  # (n_draws, d) each
+    of_row = [(x - loc)[row::N] for row in range(N)]  # each is (n_draws, d)
     expected = [SCIPY[name].fit(r.ravel(), floc=0)[1] for r in of_row]
     np.testing.assert_allclose(actual[:, 0], np.tile(expected, N_DRAWS), rtol=1e-12)
 
@@ -328,7 +328,7 @@ def test_floor_of_closed_forms(combination):
 
 
 @over(CLOSED_FORM)
-def test_a_batch_without_weight_says_nothing_that_is_not_finite(combination):
+def test_a_batch_of_weight_0_gives_finite_scales(combination):
     scale = build(combination)
     x, loc, weight = batch()
     log_scale = training_log_scale(scale, x, loc, 0 * weight)
@@ -337,7 +337,7 @@ def test_a_batch_without_weight_says_nothing_that_is_not_finite(combination):
 
 
 @over(CLOSED_FORM)
-def test_running_value_goes_to_the_batches_optimum(combination):
+def test_running_value_converges_to_the_optimum_of_the_batch(combination):
     name, _, covariance_type = combination
     scale = build(combination)
     scale.start(100 * first_scale(covariance_type))
@@ -350,7 +350,7 @@ def test_running_value_goes_to_the_batches_optimum(combination):
         training_log_scale(scale, x, loc, weight)
         now = scale.log_scale(None).clone()
         assert ((target <= now) & (now <= before)).all()
-        # A running mean, not the last batch.
+        # The value is a running mean and not that of the last batch.
         assert ((now - target) >= 0.5 * (before - target)).all()
         before = now
         if (now - target).abs().max() < 1e-9:
@@ -376,7 +376,7 @@ def test_finalize_is_the_closed_form(combination):
 
 
 def loss_gradient(combination, x, loc, weight):
-    """The mean negative log-likelihood of a batch, and its gradient by the location."""
+    """Compute the mean negative log-likelihood of a batch, and its gradient by loc."""
     scale, likelihood = build(combination, floor=1e-12), LIKELIHOODS[combination[0]]()
     x, loc, weight = tensor(x), tensor(loc).requires_grad_(), tensor(weight)
     log_scale = scale.training_log_scale(x - loc, x[:, :0], weight)
@@ -413,7 +413,7 @@ def test_optimal_with_weights_trains_on_the_log_of_the_weighted_mean_error(combi
     _, grad = loss_gradient(combination, x, loc, weight)
 
     free = tensor(loc).requires_grad_()
-    # As if each element stood there `weight` times.
+    # The same as if each element were repeated `weight` times.
     power = {"gaussian": 2, "laplace": 1}[name]
     error = (tensor(x) - free).abs() ** power * tensor(np.tile(weight, (N_DRAWS, 1)))
     if covariance_type == "spherical":
