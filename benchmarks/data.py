@@ -1,4 +1,4 @@
-"""The bundled data sets of the quality benchmarks, split 80/20."""
+"""Load the bundled data sets of the quality benchmarks, split 80/20."""
 
 import numpy as np
 from sklearn.datasets import (
@@ -32,7 +32,7 @@ _LOADERS = {
 
 
 def load(name, split=0):
-    """Training and test part; standardised on training statistics, unless raw."""
+    """Return training and test part, standardised by training statistics unless raw."""
     if name.startswith("digits"):
         X = load_digits().data / 16
         if name.endswith("dequantised"):

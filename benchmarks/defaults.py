@@ -1,7 +1,7 @@
-"""Held-out scores with default parameters, beside PCA, FactorAnalysis and a mixture.
+"""Compare held-out scores with default parameters to PCA and FactorAnalysis.
 
-Only n_components, likelihood and covariance_type are given; nothing is tuned.
-Run ``python benchmarks/defaults.py``; about three minutes.
+Only n_components, likelihood and covariance_type are set; nothing is tuned.
+``python benchmarks/defaults.py`` takes about three minutes.
 """
 
 import time
@@ -55,14 +55,15 @@ write(
     "Held-out scores with default parameters",
     "python benchmarks/defaults.py",
     """
-Importance-weighted bound of the log-likelihood of the test part, 200 draws, in nats per
-sample: the mean over three seeds, and the worst of them in brackets. "Holds" says whether
-the spherical models are not below PCA with any seed, and the best model is not below the
-better of PCA and FactorAnalysis. The time is that of one fit and its scoring.
+Importance-weighted bound on the log-likelihood of the test part with 200 draws, in nats per
+sample: the mean over three seeds, and the lowest value in brackets. Column "holds" is "yes"
+if two conditions are met. First, the spherical models are at least as good as PCA with
+every seed. Second, the best model is at least as good as PCA and FactorAnalysis. The time
+is that of one fit and its score.
 
-The defaults (learning rate, alpha, widths, epochs) were chosen by comparing candidates on
-these same splits, all but "digits, one scale", with one seed. So the table shows that one
-setting serves all of them, and flatters a little; :doc:`splits` has others.
+The defaults (learning rate, alpha, widths, epochs) were chosen on these same splits with
+one seed, except for "digits, one scale". So the table shows that one setting suits all data
+sets, but its scores are slightly optimistic; :doc:`splits` has other splits.
 """,
     [
         "data",

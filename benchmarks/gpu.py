@@ -1,7 +1,7 @@
-"""Training on one GPU: steps per second, lower precision, and many models at once.
+"""Measure training on one GPU: steps per second, lower precision, models side by side.
 
-Run ``python benchmarks/gpu.py`` where torch sees a GPU; a few minutes. It writes
-docs/results/gpu.rst with the name of the card.
+``python benchmarks/gpu.py`` needs a GPU that torch can use, and takes a few minutes. The
+script writes docs/results/gpu.rst with the name of the card.
 """
 
 import sys
@@ -18,7 +18,7 @@ from skae import VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
 
 if not torch.cuda.is_available():
-    sys.exit("No GPU that torch can use.")
+    sys.exit("This benchmark needs a GPU that torch can use.")
 
 # Rows, features, hidden layers, components; all in batches of 256.
 WORKLOADS = {
@@ -28,14 +28,15 @@ WORKLOADS = {
 BATCH = 256
 
 
-def drawn(n, d):
+def draw(n, d):
+    """Draw n rows of d features near a plane of 10 dimensions, in float32."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, 10)) @ rng.normal(size=(10, d)) + rng.normal(size=(n, d))
     return X.astype(np.float32)
 
 
 def seconds(function):
-    """Time of a call, the GPU's work included."""
+    """Return the seconds of a call, the work of the GPU included."""
     torch.cuda.synchronize()
     start = time.perf_counter()
     function()
@@ -44,6 +45,7 @@ def seconds(function):
 
 
 def fit(X, hidden, k, epochs, **parameters):
+    """Fit skae's estimator on the GPU for all epochs."""
     return VariationalAutoencoder(
         k,
         hidden_layer_sizes=hidden,
@@ -57,7 +59,7 @@ def fit(X, hidden, k, epochs, **parameters):
 
 
 def textbook(X, hidden, k, epochs):
-    """The loop that people write: autograd, torch.optim, shuffled batches on the GPU."""
+    """Train by a usual loop: autograd, torch.optim and shuffled batches on the GPU."""
     d = X.shape[1]
 
     def layers(sizes):
@@ -83,7 +85,7 @@ def textbook(X, hidden, k, epochs):
 
 
 def per_second(train, n, few, many):
-    """Steps per second from the difference of a long and a short training."""
+    """Return the steps per second, from the difference of a long and a short training."""
     train(few)
     times = [min(seconds(lambda e=e: train(e)) for _ in range(3)) for e in (few, many)]
     return (many - few) * -(-n // BATCH) / (times[1] - times[0])
@@ -91,7 +93,7 @@ def per_second(train, n, few, many):
 
 rows = []
 for name, (n, d, hidden, k) in WORKLOADS.items():
-    X = drawn(n, d)
+    X = draw(n, d)
     few, many = (20, 220) if name == "S" else (2, 12)
     systems = {
         "textbook loop, data on the GPU": lambda e, X=X, h=hidden, k=k: textbook(
@@ -114,7 +116,7 @@ for name, (n, d, hidden, k) in WORKLOADS.items():
         rows.append([name, system, f"{rate:.0f} steps/s", score])
         print(rows[-1], flush=True)
 
-X = drawn(*WORKLOADS["S"][:2])
+X = draw(*WORKLOADS["S"][:2])
 model = VariationalAutoencoder(8, max_iter=30, device="cuda", random_state=0)
 grid = {
     "beta": [0.25, 0.5, 1.0, 2.0, 4.0],
@@ -134,8 +136,8 @@ write(
     f"""
 One {torch.cuda.get_device_name()}; batches of 256. S: 1,792 x 64, hidden (64,),
 8 components. M: 60,000 x 784, hidden (512, 256), 32 components. The score is that of a
-short training with the same random_state, on 2,000 training rows, in nats: so it shows
-what a precision costs.
+short training with the same random_state, on 2,000 training rows, in nats. It shows the
+loss of accuracy with a lower precision.
 """,
     ["workload", "system", "speed", "score"],
     rows,

@@ -1,7 +1,7 @@
-"""Scores beside the closed forms and libraries that they must equal, with the gaps.
+"""Compare scores with closed forms and with other libraries.
 
-The same comparisons are tests, in tests/test_proofs.py and tests/test_scores.py. Run
-``python benchmarks/proofs.py``; under a minute.
+tests/test_proofs.py and tests/estimators/test_scores.py test the same comparisons.
+``python benchmarks/proofs.py`` takes less than a minute.
 """
 
 import warnings
@@ -22,15 +22,17 @@ rows = []
 
 
 def linear(k, **parameters):
+    """Return a linear variational autoencoder with k components."""
     return VariationalAutoencoder(k, hidden_layer_sizes=(), random_state=0, **parameters)
 
 
 def add(what, expected, actual):
+    """Append a row to the table."""
     rows.append([what, f"{expected:.5f}", f"{actual:.5f}", f"{actual - expected:+.1e}"])
 
 
 def exact_ppca(X, k):
-    """Maximum-likelihood probabilistic PCA: log-likelihood and noise variance."""
+    """Return log-likelihood (nats) and noise variance of maximum-likelihood PPCA."""
     n, d = X.shape
     values = np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2 / n
     noise = values[k:].sum() / (d - k)
@@ -115,7 +117,7 @@ write(
     "python benchmarks/proofs.py",
     """
 Log-likelihoods are in nats per sample. Models are linear (``hidden_layer_sizes=()``) unless
-a network is named, and have default parameters otherwise.
+a row names a network. All other parameters have their defaults.
 """,
     ["what", "exact", "skae", "gap"],
     rows,

@@ -1,4 +1,4 @@
-"""Tables with the date, the machine and the versions that they come from."""
+"""Write result pages with the date, the machine and the versions."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ def write(name, title, command, text, header, rows):
 
 
 def write_page(path, title, command, text, tables):
-    """Write several tables, each a heading, a text, a header and rows, and print them."""
+    """Write several tables and print them; a table is (heading, note, header, rows)."""
     lines = _head(title, command, text, _machine())
     for heading, note, header, rows in tables:
         lines += [*_heading(heading, "-"), note.strip(), "", *_table(header, rows)]
@@ -48,14 +48,17 @@ def update_page(source, path, command, tables):
 
 
 def _heading(title, underline):
+    """Return the lines of a heading."""
     return [title, underline * len(title), ""]
 
 
 def _head(title, command, text, machine):
+    """Return the lines before the tables: title, text and how they were made."""
     return [*_heading(title, "="), text.strip(), "", _made_by(command, machine), ""]
 
 
 def _made_by(command, machine):
+    """Return the line with command, date, versions and machine."""
     versions = (
         f"skae {skae.__version__}, scikit-learn {sklearn.__version__}, "
         f"torch {torch.__version__}, numpy {numpy.__version__}, "
@@ -65,11 +68,12 @@ def _made_by(command, machine):
 
 
 def _machine():
+    """Return the name of the processor and the number of cores."""
     return f"{_processor()}, {os.cpu_count()} core(s)"
 
 
 def _processor():
-    """The processor's name, where Linux tells it."""
+    """Return the name of the processor, which only Linux provides."""
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.exists() else []:
         if line.startswith("model name"):
@@ -78,6 +82,7 @@ def _processor():
 
 
 def _table(header, rows):
+    """Return the lines of a list-table."""
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for row in [header, *rows]:
         lines += [
@@ -87,6 +92,7 @@ def _table(header, rows):
 
 
 def _save(path, lines):
+    """Write the lines to a file and print them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "\n".join(lines).rstrip() + "\n"
     path.write_text(text)

@@ -1,6 +1,6 @@
-"""Default parameters on splits that had no part in choosing the defaults.
+"""Score default parameters on splits that were not used to choose the defaults.
 
-Run ``python benchmarks/splits.py``; about a minute.
+``python benchmarks/splits.py`` takes about one minute.
 """
 
 import warnings
@@ -39,10 +39,10 @@ write(
     "Default parameters on other splits",
     "python benchmarks/splits.py",
     """
-As in :doc:`defaults`, but with a random_state of the split, in the second column, that had
-no part in choosing the defaults; one seed of the model. The last columns say whether both
-spherical models are not below PCA, and whether the best of the four is not below PCA and
-FactorAnalysis.
+The scores of :doc:`defaults` on splits that were not used to choose the defaults. The
+"split" column is the random_state of the split; each model has one seed. Column "spherical
+holds" shows whether both spherical models are at least as good as PCA. Column "best holds"
+shows whether the best of the four models is at least as good as PCA and FactorAnalysis.
 """,
     [
         *("data", "split", "PCA", "FactorAnalysis"),

@@ -1,6 +1,6 @@
-"""What the closed-form start brings: held-out ELBO after some epochs, from either start.
+"""Compare the closed-form start with a random one by the held-out ELBO.
 
-Run ``python benchmarks/start.py``; about five minutes.
+``python benchmarks/start.py`` takes about five minutes.
 """
 
 import warnings
@@ -45,9 +45,10 @@ write(
     "What the closed-form start brings",
     "python benchmarks/start.py",
     """
-Held-out ELBO in nats per sample after a training of so many epochs, random start -> start
-at PCA (at factor analysis for a scale per feature), default parameters otherwise, one seed.
-"worse" marks where the closed-form start ends below the random one.
+Held-out ELBO in nats per sample after a number of training epochs: random start -> start at
+PCA (at factor analysis with a scale per feature). All other parameters have their defaults,
+and each model has one seed. "worse" marks a closed-form start that ends below the random
+one.
 """,
     ["data", "likelihood", "covariance_type", *(f"{n} epochs" for n in EPOCHS)],
     rows,

@@ -1,6 +1,6 @@
-"""What smaller steps of the weights between hidden layers bring.
+"""Compare learning rates of the weights between hidden layers.
 
-Run ``python benchmarks/step_sizes.py``; about two minutes.
+``python benchmarks/step_sizes.py`` takes about two minutes.
 """
 
 import math
@@ -20,7 +20,7 @@ from workloads import draw
 from skae import VariationalAutoencoder
 
 warnings.simplefilter("ignore")
-# Inputs up to which such weights take the whole learning rate.
+# Number of inputs up to which these weights have the whole learning rate.
 LIMITS = [math.inf, 64, 32, 16, 8]
 WIDTHS = [(64, 64), (128, 64), (128, 128, 128)]
 # Data, hidden layers, max_iter, seeds.
@@ -37,7 +37,7 @@ CASES += [
 
 
 def parts(name):
-    """Training and test part, in float32."""
+    """Return training and test part in float32."""
     if not name.startswith("drawn"):
         return [part.astype(np.float32) for part in load(name)]
     X = draw(22_000, int(name.split()[-1]))
@@ -49,7 +49,7 @@ for name, widths, max_iter, seeds in CASES:
     train, test = parts(name)
     scores = []
     for limit in LIMITS:
-        with patch("skae.networks.mlp._FEW_INPUTS", limit):
+        with patch("skae._optim.learning_rate._FEW_INPUTS", limit):
             found = [
                 VariationalAutoencoder(
                     5 if seeds > 1 else 16,
@@ -70,11 +70,11 @@ write(
     "Steps of the weights between hidden layers",
     "python benchmarks/step_sizes.py",
     """
-Held-out ELBO, in nats per sample, of networks with several hidden layers, if weights from a
-hidden layer of h units to the next one take the whole learning rate ("all"), or w/h of it
-where h is above w, for some w. The default is w = 16. Everything else is the default; 5
-components and means over 3 seeds on the bundled sets, 16 components and one seed on the
-drawn ones. See :doc:`../guide/training`.
+Held-out ELBO, in nats per sample, of networks with several hidden layers. The weights from
+a hidden layer of h units to the next one have w/h of the learning rate if h is above w.
+With "all" they have the whole rate. The default is w = 16. All other parameters have their
+defaults. The bundled sets have 5 components and means over 3 seeds, the drawn sets 16
+components and one seed. See :doc:`../guide/training`.
 """,
     ["data", "hidden layers", "max_iter", "all", *(f"w = {w}" for w in LIMITS[1:])],
     rows,

@@ -1,10 +1,11 @@
 """
-What beta does
-==============
+The effect of beta
+==================
 
-``beta`` weighs the KL term in training. A larger one switches components off, a smaller
-one reconstructs better; the score is the unweighted ELBO either way, so it says what the
-model is worth. :class:`~skae.inspection.KLSpectrumDisplay` shows what each component costs.
+``beta`` is the weight of the KL term in training. A larger value switches components off, a
+smaller value reconstructs better. The score is always the unweighted ELBO, so models with
+different ``beta`` can be compared. :class:`~skae.inspection.KLSpectrumDisplay` shows the KL
+of each component.
 """
 
 import matplotlib.pyplot as plt
@@ -23,7 +24,8 @@ models = {
 }
 
 # %%
-# The spectrum for three of them. The KL counts the nats that a code says about its sample.
+# The KL of each component for three of these models. The KL measures, in nats, how much
+# information a code holds about its sample.
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained", sharey=True)
 for ax, beta in zip(axes, (0.25, 1.0, 4.0), strict=True):
@@ -32,8 +34,8 @@ for ax, beta in zip(axes, (0.25, 1.0, 4.0), strict=True):
 plt.show()
 
 # %%
-# Reconstruction and score. Training maximises the ELBO for beta = 1 only; on other data
-# another beta may do as well.
+# Reconstruction error and score of each model. Training maximises the ELBO only for
+# beta = 1. On held-out data, another beta may score as well.
 
 errors = [np.mean((X_test - models[b].reconstruct(X_test)) ** 2) for b in betas]
 elbos = [models[b].score(X_test) for b in betas]
@@ -56,9 +58,9 @@ for ax in (left, right):
 plt.show()
 
 # %%
-# With a fixed scale, beta *is* a scale: sigma = 1 and beta train like sigma² = beta and
-# beta = 1, here from the same random start. The two models are the same; their scores
-# differ, since each is scored with its own scale.
+# With a fixed scale, beta *is* a scale: sigma = 1 with any beta trains like sigma² = beta
+# with beta = 1. Both models have the same random start here. The trained models are the
+# same, but their scores differ, because each score uses the model's own scale.
 
 common = {
     "variance_mode": "fixed",

@@ -2,14 +2,15 @@
 The derivatives, verified symbolically
 ======================================
 
-The source article checks its gradients with SymPy. Here are the correct forms, checked in
-the same way: densities that integrate to 1, the best scales, the likelihood at them, and
-the gradients of the losses. See :doc:`/errata` for what differs from the article.
+The source article checks its gradients with SymPy. This example checks the correct forms in
+the same way. It covers the integrals of the densities, the best scales, the likelihood at
+the best scales and the gradients of the losses. :doc:`/errata` lists the differences from
+the article.
 """
 
 # %%
-# The densities integrate to 1; as printed in the article, the Gaussian one does not, even
-# with its sign put right.
+# The densities integrate to 1. The Gaussian density as printed in the article does not,
+# even after its sign is corrected.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -48,9 +49,9 @@ for name, density in {
     print(f"{name}: the integral is {simplify(2 * integrate(density, (x, 0, oo)))}")
 
 # %%
-# The negative log-likelihood of n features with a shared scale, for each feature, depends
-# on the residuals through their mean square or their mean absolute value alone. Its
-# derivative in the scale vanishes at the best one.
+# The negative log-likelihood (NLL) per feature, for n features with one scale. It depends
+# on the residuals only through their mean square (MSE) or mean absolute value (MAE). The
+# derivative with respect to the scale is 0 at the best scale.
 
 nll_gaussian = log(2 * pi * s**2) / 2 + mse / (2 * s**2)
 nll_laplace = log(2 * b) + mae / b
@@ -65,7 +66,8 @@ assert diff(nll_gaussian, s, 2).subs(s, best_s) == 2 / mse  # positive: a minimu
 assert diff(nll_laplace, b, 2).subs(b, best_b) == 1 / mae**2
 
 # %%
-# There the log-likelihood is -n/2 (log(2 pi MSE) + 1), and -n (log(2 MAE) + 1).
+# The log-likelihood at the best scale is -n/2 (log(2 pi MSE) + 1) for the Gaussian density.
+# For the Laplace density it is -n (log(2 MAE) + 1).
 
 at_best = n * nll_gaussian.subs(s, best_s)
 assert simplify(at_best - n / 2 * (log(2 * pi * mse) + 1)) == 0
@@ -73,8 +75,8 @@ at_best = n * nll_laplace.subs(b, best_b)
 assert simplify(at_best - n * (log(2 * mae) + 1)) == 0
 
 # %%
-# The gradient of log MSE in one of the residuals, delta being the sum of the squares of
-# the others, and that of log MAE.
+# The gradients of log MSE and of log MAE with respect to one residual r. For log MSE, delta
+# is the sum of the squares of the other residuals; for log MAE, of their absolute values.
 
 r, r2 = symbols("r r2", real=True, nonzero=True)
 delta = symbols("delta", positive=True)
@@ -88,8 +90,8 @@ print("log MAE:", simplify(log_mae))
 assert simplify(log_mae - sign(r) / (Abs(r) + delta)) == 0
 
 # %%
-# With the factor n/2, or n, that belongs to it, that is what training follows: lines are
-# the formulas, points are gradients of skae's own losses, from autograd.
+# Training uses these gradients, with the factor n/2 for the Gaussian and n for the Laplace
+# loss. Lines show the formulas; points show gradients of skae's own losses, by autograd.
 
 formulas = {
     "Gaussian": n / 2 * gradient,
@@ -116,8 +118,8 @@ ax.legend()
 plt.show()
 
 # %%
-# Without a mean the gradient explodes, and a mean of logarithms does not help: it is
-# 2 / (m r), whatever the other residuals are.
+# Without a mean over residuals the gradient explodes at 0. A mean of m logarithms does not
+# help: its gradient is 2 / (m r), for any value of the other residuals.
 
 print("log of a square:", simplify(diff(log(r**2), r)))
 assert simplify(diff(log(r**2), r) - 2 / r) == 0
@@ -125,9 +127,9 @@ mean_of_logs = (log(r**2) + log(r2**2)) / m
 assert simplify(diff(mean_of_logs, r) - 2 / (m * r)) == 0
 
 # %%
-# With the best scale, reconstruction plus KL has the direction of half the squared error
-# plus the KL weighted with the MSE: the log loss does by itself what the article proposes
-# as another loss. Here t is any parameter, and both terms are functions of it.
+# The article proposes a loss in which the MSE is the weight of the KL. Its gradient has the
+# direction of the log loss plus the KL, so the log loss already has this effect. Here t is
+# any parameter, and both terms are functions of t.
 
 t = symbols("t", real=True)
 error, kl = Function("MSE")(t), Function("KL")(t)

@@ -1,11 +1,11 @@
 """
-Stopping in time
-================
+Early stopping
+==============
 
-A network that is large for its data learns them by heart. The loss goes on falling, the
-score of other data does not. ``early_stopping=True`` sets data aside and keeps the
-parameters that score best on them. :class:`~skae.inspection.ScaleProfileDisplay` shows
-the other trace of learning by heart: a scale too small for new data.
+A network that is too large for its data overfits: the training loss still falls, but the
+score of new data does not improve. ``early_stopping=True`` sets data aside and keeps the
+parameters with the best score on them. :class:`~skae.inspection.ScaleProfileDisplay` shows
+another effect of overfitting: the fitted scale is too small for new data.
 """
 
 import matplotlib.pyplot as plt
@@ -30,7 +30,8 @@ models = {
 }
 
 # %%
-# Without ``early_stopping`` an ``X_val`` is only looked at; with it, it decides.
+# ``X_val`` is the validation data. Without ``early_stopping`` the fit only records its
+# score; with ``early_stopping`` the score decides when training ends.
 
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 for name, model in models.items():
@@ -43,7 +44,7 @@ for name, model in models.items():
 plt.show()
 
 # %%
-# The score as a function of the scale, everything else as fitted.
+# The score as a function of the scale. All other parameters have their fitted values.
 
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
 for ax, (name, model) in zip(axes, models.items(), strict=True):

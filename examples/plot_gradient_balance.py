@@ -2,11 +2,11 @@
 The balance of reconstruction and KL
 ====================================
 
-Two terms pull at the encoder: the reconstruction, and beta times the KL. A model that is
-fitted with ``gradient_balance=True`` records after each epoch how strongly each of them
-does, and the angle between the two; :class:`~skae.inspection.GradientBalanceDisplay`
-draws it. With a random start and a warm-up of the KL, as variational autoencoders are
-mostly trained:
+Two terms of the loss have a gradient for the encoder: the reconstruction, and beta times
+the KL. With ``gradient_balance=True`` a fit records, after each epoch, the norms of both
+gradients and the angle between them. :class:`~skae.inspection.GradientBalanceDisplay`
+plots these values. The models below have a random start and a warm-up of the KL, which is
+the usual training of variational autoencoders.
 """
 
 import matplotlib.pyplot as plt
@@ -39,28 +39,29 @@ for ax, ((likelihood, mode), model) in zip(axes.flat, models.items(), strict=Tru
 plt.show()
 
 # %%
-# After the warm-up, a quarter of the epochs, little changes: with a fixed scale both pulls
-# fall a little, with a learned one the KL's grows a little. The likelihoods do not differ
-# in that.
+# The warm-up takes a quarter of the epochs; after it, little changes. With a fixed scale
+# both gradients fall a little, with a learned scale the gradient of the KL grows a little.
+# Both likelihoods behave alike.
 
 for (likelihood, mode), model in models.items():
-    pulls = model.history_["grad_reconstruction_outputs"], model.history_["grad_kl_outputs"]
-    change = [pull[-1] / pull[9] for pull in pulls]
+    norms = model.history_["grad_reconstruction_outputs"], model.history_["grad_kl_outputs"]
+    change = [norm[-1] / norm[9] for norm in norms]
     print(
         f"{likelihood:<8} {mode:<7} from epoch 10 to 40: reconstruction times "
         f"{change[0]:.2f}, KL times {change[1]:.2f}"
     )
 
 # %%
-# With respect to the encoder's parameters, over all samples, the two come to be equal and
-# opposite, whatever the likelihood and beta are: that is what a stationary point is. For
-# each sample on its own, above, they do not cancel, since the encoder is one function for
-# all of them.
+# The gradients above are with respect to the encoder's outputs, for each sample. The plot
+# below is with respect to the encoder's parameters, over all samples. These two gradients
+# become equal and opposite for any likelihood and beta, because training ends near a
+# stationary point. The gradients of single samples do not cancel, since all samples share
+# one encoder.
 
 figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
 GradientBalanceDisplay.from_estimator(models["laplace", "learned"], of="parameters", ax=ax)
 plt.show()
 
 # %%
-# Does a Laplace likelihood make beta easier to tune, as has been claimed? A study over
-# four data sets is in :doc:`/results/balance`.
+# The source article claims that a Laplace likelihood makes beta easier to tune.
+# :doc:`/results/balance` tests this claim on four data sets.

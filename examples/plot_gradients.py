@@ -2,16 +2,15 @@
 Gradients of the error and of its logarithm
 ===========================================
 
-With a fixed scale the loss is the squared error, whose gradient falls with the residual.
-With the best scale it is the logarithm of the mean squared error, whose gradient grows as
-the error falls, until one element has all of it. Without a mean there is nothing to stop
-it. Here are the source article's figures 4 and 5, and what becomes of them for the
-Laplace likelihood.
+With a fixed scale, the Gaussian loss is the squared error, and its gradient shrinks with
+the residual. With the best scale, the loss is the logarithm of the mean squared error, and
+its gradient grows as the error falls. Without a mean the gradient has no bound. This
+example reproduces figures 4 and 5 of the source article, and adds the Laplace likelihood.
 """
 
 # %%
-# The gradients are those of skae's own likelihoods and variance modes. A variance mode
-# says which scale a batch is trained with.
+# The gradients are those of skae's own likelihoods and variance modes. The variance mode
+# determines the scale of a batch in training.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +21,7 @@ from skae.scales import make_scale
 
 
 def gradient(likelihood, variance_mode, residuals):
-    """Slope of the loss (nats) in each residual: rows are samples, columns features."""
+    """Return the slope of the loss (nats) in each residual, (n_samples, n_features)."""
     r = torch.tensor(residuals, requires_grad=True)
     n, d = r.shape
     floor = torch.full((1, 1), 1e-12, dtype=r.dtype)
@@ -35,14 +34,14 @@ def gradient(likelihood, variance_mode, residuals):
 
 
 LIKELIHOODS = {"Gaussian": GaussianLikelihood(), "Laplace": LaplaceLikelihood()}
-residual = np.linspace(-0.5, 0.5, 800)  # 0 is not among them
+residual = np.linspace(-0.5, 0.5, 800)  # an even number, so that 0 is left out
 
 # %%
-# One sample of two features: the first residual varies, the square of the second is
-# delta. With the best scale the gradient is :math:`2r / (r^2 + \delta)`, steep around 0
-# where delta is small, but 0 at 0. For the Laplace likelihood it is
-# :math:`2\,\mathrm{sign}(r) / (|r| + \sqrt\delta)`: it does not vanish, and it grows with
-# the precision as well. With a fixed scale it is the sign alone.
+# One sample of two features: the first residual r varies, and the square of the second is
+# delta. With the best scale the Gaussian gradient is :math:`2r / (r^2 + \delta)`. It is
+# steep around 0 if delta is small, but 0 at 0. The Laplace gradient is
+# :math:`2\,\mathrm{sign}(r) / (|r| + \sqrt\delta)`. It does not vanish at 0, and it also
+# grows as the error falls. With a scale of 1 it is the sign alone.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharex=True)
 for ax, (name, likelihood) in zip(axes, LIKELIHOODS.items(), strict=True):
@@ -59,11 +58,11 @@ axes[0].set_ylabel("gradient (nats)")
 plt.show()
 
 # %%
-# One sample of one feature has no mean: the gradient is 1 / r, and explodes. A batch does
-# not help by itself. If each sample has its own best scale (``"profile"``), the loss is a
-# mean of logarithms, and still explodes; if the batch shares one (``"optimal"``), it is
-# the logarithm of a mean, and does not. So skae refuses ``variance_mode="profile"`` with
-# ``covariance_type="diag"``.
+# With one sample of one feature there is no mean: the gradient is 1 / r, and explodes at 0.
+# A batch alone does not help. If each sample has its own best scale (``"profile"``), the
+# loss is a mean of logarithms, and its gradient still explodes. If the batch has one scale
+# (``"optimal"``), the loss is the logarithm of a mean, and its gradient is bounded. So skae
+# refuses ``variance_mode="profile"`` with ``covariance_type="diag"``.
 
 others = np.random.default_rng(0).normal(size=7) * 0.3
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
@@ -84,5 +83,5 @@ ax.legend()
 plt.show()
 
 # %%
-# What "fixed" and "optimal" do to the balance of reconstruction and KL follows from
-# these: see :doc:`/errata`.
+# These gradients determine the balance of reconstruction and KL with ``"fixed"`` and
+# ``"optimal"``: see :doc:`/errata`.

@@ -2,9 +2,9 @@
 Pipeline and GridSearchCV
 =========================
 
-The estimators are scikit-learn's in every respect: they stand at the end of a
-``Pipeline``, and a ``GridSearchCV`` compares likelihoods, variance modes and ``beta`` by
-the held-out ELBO, which means the same for all of them.
+The estimators work like those of scikit-learn: here one is the last step of a ``Pipeline``.
+A ``GridSearchCV`` compares likelihoods, variance modes and values of ``beta`` by the
+held-out ELBO, which has the same meaning for all of them.
 """
 
 import matplotlib.pyplot as plt
@@ -31,7 +31,7 @@ search = GridSearchCV(
 ).fit(X_train)
 
 # %%
-# Every candidate: mean and spread over the folds.
+# The score of every candidate: mean and standard deviation over the folds.
 
 results = search.cv_results_
 order = np.argsort(results["mean_test_score"])
@@ -48,8 +48,8 @@ ax.set_xlabel("cross-validated ELBO (nats per sample)")
 plt.show()
 
 # %%
-# The best one against PCA and factor analysis, in the same units: all are log-densities
-# of the standardised data, the ELBO a lower bound of one.
+# The best candidate against PCA and factor analysis. All scores are log-densities of the
+# standardised data in nats; the ELBO is a lower bound on a log-density.
 
 print("best:", search.best_params_)
 print(f"ELBO            {search.score(X_test):8.2f}")
@@ -58,7 +58,7 @@ for model in (PCA(4), FactorAnalysis(4)):
     print(f"{type(model).__name__:<15} {pipeline.score(X_test):8.2f}")
 
 # %%
-# The displays take the whole search.
+# The displays accept the whole search.
 
 LatentSpaceDisplay.from_estimator(search, X_test, wine.target_names[y_test])
 plt.show()

@@ -1,11 +1,11 @@
 """
-Bounds of the log-likelihood
+Bounds on the log-likelihood
 ============================
 
-The score of a variational autoencoder, the ELBO, is a lower bound of log p(x). The
-importance-weighted bound of ``log_marginal`` is tighter, and grows towards log p(x) with
-the number of draws. With one component, log p(x) itself is an integral that can be
-computed, so the three can be compared.
+The score of a variational autoencoder is the ELBO, a lower bound on log p(x). The
+importance-weighted bound of ``log_marginal`` is tighter, and approaches log p(x) as the
+number of draws grows. With one component, log p(x) itself can be computed as an integral.
+This example compares all three.
 """
 
 import matplotlib.pyplot as plt
@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 
 from skae import VariationalAutoencoder
 
-# A circle's arc in three dimensions, with noise.
+# A noisy curve in three dimensions.
 rng = np.random.default_rng(0)
 angle = rng.normal(size=(600, 1))
 X = np.column_stack([np.cos(2 * angle), np.sin(2 * angle), angle])
@@ -29,7 +29,7 @@ models = {
 }
 
 # %%
-# The integral over z of p(x|z) p(z), on a fine grid.
+# log p(x) by numerical integration of p(x|z) p(z) over z, on a fine grid.
 
 
 def log_marginal_by_quadrature(vae, density):
@@ -46,11 +46,11 @@ exact = {
 }
 
 # %%
-# The mean bound for more and more draws, each with 20 random states: the median, and the
-# range that holds 16 of them. It is a bound in expectation: one set of draws may give more
-# than log p(x). All samples share their draws, so a draw far out, where the normal
-# posterior has thinner tails than the true one, moves the mean of them all. The largest of
-# the 20 is printed, too.
+# The mean bound for growing numbers of draws, each with 20 random states. Points are the
+# medians, and bars span the middle 80%. The bound holds in expectation, so a single random
+# state may exceed log p(x). All samples share their draws. So one draw in the tails, where
+# the normal posterior is thinner than the true one, shifts the mean over all samples. The
+# largest of the 20 values is also printed.
 
 n_draws = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
@@ -82,8 +82,8 @@ axes[0].legend()
 plt.show()
 
 # %%
-# For real models nobody knows log p(x). ``return_diagnostics=True`` gives an estimate of
-# what is missing for each sample, and ``tol`` takes more draws where it is too much.
+# With more components, log p(x) is not known. ``return_diagnostics=True`` estimates the gap
+# to log p(x) for each sample. With ``tol``, samples whose gap is too large have more draws.
 
 vae, truth = models["gaussian"], exact["gaussian"]
 bound, diagnostics = vae.log_marginal(X_test, 16, return_diagnostics=True)

@@ -1,10 +1,10 @@
 """
-The plane of the digits
-=======================
+The digits on a plane
+=====================
 
-A variational autoencoder with two components puts the digits on a plane.
-:class:`~skae.inspection.LatentSpaceDisplay` shows where they lie, and what the decoder
-makes of every place.
+A variational autoencoder with two components maps each digit to a point of a plane.
+:class:`~skae.inspection.LatentSpaceDisplay` plots these points, and the images that the
+decoder returns for a grid of points.
 """
 
 import matplotlib.pyplot as plt
@@ -25,7 +25,8 @@ LatentSpaceDisplay.from_estimator(vae, X_test, image_shape=(8, 8), n_images=18, 
 plt.show()
 
 # %%
-# Two numbers are few for an image of 64: what is left of unseen digits.
+# Reconstructions of unseen digits. They lose details, because two numbers stand for the 64
+# pixels of an image.
 
 ReconstructionDisplay.from_estimator(vae, X_test, image_shape=(8, 8))
 plt.show()

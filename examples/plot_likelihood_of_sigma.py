@@ -2,15 +2,15 @@ r"""
 The likelihood as a function of its scale
 =========================================
 
-A residual has a best scale. Here are skae's likelihoods, over the scale, for the two
-residuals of the source article's figures 2 and 3. Of both densities the negative
-log-likelihood of one residual r is smallest where the scale is \|r\|, and it is bounded
-there: only if the residual goes to 0 together with the scale does it fall for ever.
+A residual has a best scale. This example plots skae's likelihoods as functions of the
+scale, for the two residuals of figures 2 and 3 of the source article. For both densities
+the negative log-likelihood of one residual r is smallest at the scale \|r\|. It has no
+lower bound only if the residual goes to 0 together with the scale.
 """
 
 # %%
-# A likelihood takes data, location and the logarithm of the scale, and gives the
-# log-density of each element in nats.
+# ``log_prob`` of a likelihood takes data, location and the logarithm of the scale. It
+# returns the log-density of each element in nats.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,6 +22,7 @@ LIKELIHOODS = {"Gaussian": GaussianLikelihood(), "Laplace": LaplaceLikelihood()}
 
 
 def negative_log_likelihood(likelihood, residual, scale):
+    """Return the negative log-likelihood (nats) of one residual at each scale."""
     log_scale = torch.tensor(np.log(scale))
     x = torch.full_like(log_scale, residual)
     return -likelihood.log_prob(x, torch.zeros_like(x), log_scale).numpy()
@@ -46,12 +47,12 @@ axes[0].legend()
 plt.show()
 
 # %%
-# The article plots twice this function, whose minimum is at the same place. The smaller
-# the residual, the lower the minimum: a density knows no bound, which is why every fitted
-# scale has a floor, ``min_scale``.
+# The article plots twice this function; its minimum is at the same scale. The smaller the
+# residual, the lower the minimum. A density has no upper bound, so every fitted scale has a
+# floor, ``min_scale``.
 #
-# For many residuals that share one scale, the best one has a closed form: the root of the
-# mean square for the Gaussian, the mean absolute value for the Laplace.
+# For many residuals with one scale, the best scale has a closed form. It is the root mean
+# square for the Gaussian, and the mean absolute value for the Laplace likelihood.
 
 residuals = torch.tensor(np.random.default_rng(0).normal(size=1000))
 grid = torch.linspace(0.5, 1.5, 2001, dtype=torch.float64)

@@ -3,8 +3,8 @@ A linear autoencoder is PCA
 ===========================
 
 Without hidden layers, a variational autoencoder with one Gaussian scale is probabilistic
-PCA, and with a scale per feature it is factor analysis. skae starts there, in closed form,
-so the scores agree to the last digits that are printed.
+PCA. With a scale per feature it is factor analysis. skae starts from these solutions in
+closed form, so the scores below agree almost exactly.
 """
 
 import matplotlib.pyplot as plt
@@ -19,6 +19,7 @@ X = StandardScaler().fit_transform(load_wine().data)
 
 
 def linear(k, covariance_type):
+    """Return a variational autoencoder without hidden layers."""
     return VariationalAutoencoder(
         k, hidden_layer_sizes=(), covariance_type=covariance_type, random_state=0
     )
@@ -39,8 +40,8 @@ for name, values in scores.items():
     print(f"{name:>28}", *(f"{value:>9.4f}" for value in values))
 
 # %%
-# ``PCA`` divides the variance that it leaves over by n - 1 where maximum likelihood
-# divides by n: hence what is left of a difference.
+# A small difference remains: ``PCA`` divides its noise variance by n - 1, and maximum
+# likelihood divides by n.
 
 figure, ax = plt.subplots(figsize=(6, 3.8), layout="constrained")
 for (name, values), style in zip(scores.items(), ["C0-", "C0o", "C1-", "C1o"], strict=True):
@@ -50,7 +51,7 @@ ax.legend()
 plt.show()
 
 # %%
-# The model is the same too: its noise variance is PCA's, its codes span the same space.
+# The models agree too: the noise variances are equal, and the codes span the same space.
 
 pca, vae = PCA(3).fit(X), linear(3, "spherical").fit(X)
 n = len(X)

@@ -2,9 +2,10 @@
 MNIST, Gaussian against Laplace
 ===============================
 
-What the source article announced as "coming soon": a Gaussian and a Laplace variational
-autoencoder on MNIST. The images come from OpenML; without a network, the smaller digits of
-scikit-learn take their place, and nothing else changes.
+This example compares a Gaussian and a Laplace variational autoencoder on MNIST, a
+comparison that the source article announced as "coming soon". The images are downloaded
+from OpenML. Without an internet connection the example uses the smaller digits of
+scikit-learn instead.
 """
 
 import warnings
@@ -18,7 +19,8 @@ from skae import VariationalAutoencoder
 from skae.inspection import ReconstructionDisplay
 
 try:
-    with warnings.catch_warnings(action="ignore"):  # of what it tries without a network
+    # fetch_openml warns about each retry if there is no connection.
+    with warnings.catch_warnings(action="ignore"):
         X, _ = fetch_openml("mnist_784", version=1, as_frame=False, return_X_y=True)
 except OSError:
     X, _ = load_digits(return_X_y=True)
@@ -31,7 +33,7 @@ X_train, X_test = train_test_split(
 print(f"{len(X_train)} images of {side} x {side} for training, {len(X_test)} for testing")
 
 # %%
-# One scale for all pixels, in closed form, and the same network for both.
+# Both models have the same network, and one scale for all pixels in closed form.
 
 models = {
     likelihood: VariationalAutoencoder(
@@ -60,7 +62,7 @@ for ax, (name, vae) in zip(axes, models.items(), strict=True):
 plt.show()
 
 # %%
-# New images: locations of draws from each model.
+# New images: draws from each model, without the noise of the likelihood.
 
 figure, axes = plt.subplots(2, 10, figsize=(9, 2.2), layout="constrained")
 for row, (name, vae) in zip(axes, models.items(), strict=True):
@@ -71,6 +73,5 @@ for row, (name, vae) in zip(axes, models.items(), strict=True):
 plt.show()
 
 # %%
-# Many pixels of such images are exactly 0. A density of continuous data can be made large
-# there by a small scale, so a score of these says less than it does elsewhere: see
-# :doc:`/guide/scores`.
+# Many pixels of such images are exactly 0. A small scale gives such pixels an arbitrarily
+# large density, so scores of these data are less informative: see :doc:`/guide/scores`.

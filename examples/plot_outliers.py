@@ -1,10 +1,11 @@
 """
-A subspace among outliers
-=========================
+A plane among outliers
+======================
 
-Data near a plane in 20 dimensions, and 5 per cent of outliers along another direction. A
-squared error makes PCA turn towards them; a linear autoencoder with a Laplace likelihood,
-whose error is absolute, keeps to the plane.
+The data lie near a plane in 20 dimensions, with 5 per cent of outliers along another
+direction. PCA minimises the squared error, so its plane turns towards the outliers. A
+linear autoencoder with a Laplace likelihood minimises the absolute error, and stays close
+to the true plane.
 """
 
 import matplotlib.pyplot as plt
@@ -23,11 +24,12 @@ X += 0.1 * rng.normal(size=(n_samples, 20))
 X[:n_outliers] += 30 * rng.normal(size=(n_outliers, 1)) * direction.T
 
 # %%
-# A linear model decodes codes along its loadings, which are what the decoder makes of a
+# The loadings of a linear model are the directions in which its reconstruction moves for a
 # step in each component.
 
 
 def loadings(model):
+    """Return the loadings of a linear model, (n_features, n_components)."""
     steps = np.vstack([np.zeros(2), np.eye(2)])
     decoded = model.inverse_transform(steps)
     return (decoded[1:] - decoded[0]).T
@@ -60,8 +62,8 @@ axes[0].legend()
 plt.show()
 
 # %%
-# The Gaussian autoencoder is PCA. The errors of the Laplace one tell the outliers from the
-# rest: a sample's score is a measure of how unusual it is, given its code.
+# The linear Gaussian autoencoder is PCA. The errors of the Laplace autoencoder separate the
+# outliers from the other samples. So do its scores: an unusual sample has a low score.
 
 scores = models["Laplace autoencoder"].score_samples(X)
 lowest = np.argsort(scores)[:n_outliers]

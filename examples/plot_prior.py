@@ -2,9 +2,9 @@
 A mixture as prior
 ==================
 
-Digits come in clusters, and their codes too. A standard normal prior also covers what is
-between them, and draws samples from there. ``prior=GaussianMixture(20)`` fits a mixture to
-the codes after training, which scores, bounds and samples then take.
+Digits form clusters, and so do their codes. A standard normal prior also covers the space
+between the clusters, and draws samples from there. ``prior=GaussianMixture(20)`` fits a
+mixture to the codes after training. Scores, bounds and samples then use the mixture.
 """
 
 import matplotlib.pyplot as plt
@@ -26,7 +26,7 @@ for name, model in models.items():
     print(f"{name:>13}: ELBO {model.score(X_test):.2f}, bound {bound:.2f} nats, held out")
 
 # %%
-# Samples, without the likelihood's noise.
+# Samples of both models, without the noise of the likelihood.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
 for ax, (name, model) in zip(axes, models.items(), strict=True):
@@ -37,7 +37,7 @@ for ax, (name, model) in zip(axes, models.items(), strict=True):
 plt.show()
 
 # %%
-# A code of two components: those of the test data, and where draws from the prior fall.
+# A model with two components: the codes of the test data, and draws from the prior.
 
 small = VariationalAutoencoder(2, prior=GaussianMixture(10, random_state=0), random_state=0)
 Z = small.fit(X_train).transform(X_test)
@@ -49,7 +49,8 @@ ax.set(title="codes (points) and the mixture (cells)", xlabel="z0", ylabel="z1")
 plt.show()
 
 # %%
-# How many components? The prior is part of the estimator: a search may ask.
+# The prior is a parameter of the estimator, so a search can choose the number of
+# components of the mixture.
 
 search = GridSearchCV(
     VariationalAutoencoder(

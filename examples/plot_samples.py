@@ -2,9 +2,9 @@
 Sampling from the model
 =======================
 
-A variational autoencoder is a model of x: it can draw new samples. ``sample`` draws a code
-from the prior and x from the likelihood, noise included; ``noise=False`` gives the
-location alone. Statistics of the draws should be those of the data.
+A variational autoencoder can draw new samples. ``sample`` draws a code from the prior, and
+then a sample from the likelihood of this code. With ``noise=False`` it returns the mean of
+the likelihood instead. The statistics of the draws should match those of the data.
 """
 
 import matplotlib.pyplot as plt
@@ -17,17 +17,17 @@ iris = load_iris()
 X = iris.data
 vae = VariationalAutoencoder(2, init="random", max_iter=300, random_state=0).fit(X)
 drawn = vae.sample(2000, random_state=0)
-location = vae.sample(2000, random_state=0, noise=False)
+means = vae.sample(2000, random_state=0, noise=False)
 
 # %%
-# Two features, as measured and as drawn. The locations lie on a surface; what the data
-# have around it, the noise of the likelihood adds.
+# Two features of the data and of the draws. The means of the likelihood lie on a surface.
+# The noise of the likelihood adds the spread of the data around the surface.
 
 figure, axes = plt.subplots(
     1, 3, figsize=(12, 3.8), layout="constrained", sharex=True, sharey=True
 )
 for ax, points, title in zip(
-    axes, (X, location, drawn), ("data", "locations", "draws"), strict=True
+    axes, (X, means, drawn), ("data", "means", "draws"), strict=True
 ):
     ax.scatter(points[:, 0], points[:, 2], s=8, alpha=0.5, linewidths=0)
     ax.set(xlabel=iris.feature_names[0], title=title)
@@ -46,8 +46,8 @@ print("correlations       data ", np.corrcoef(X.T)[off].round(2))
 print("                   draws", np.corrcoef(drawn.T)[off].round(2))
 
 # %%
-# For a linear model the covariance of the draws is known: W W' + sigma² I, with the
-# loadings W.
+# For a linear model with loadings W the covariance of the draws is known: it is
+# W W' + sigma² I.
 
 linear = VariationalAutoencoder(2, hidden_layer_sizes=(), random_state=0).fit(X)
 origin, *steps = linear.inverse_transform([[0, 0], [1, 0], [0, 1]])

@@ -1,10 +1,10 @@
 """
-Where the scale comes from
-==========================
+The five variance modes
+=======================
 
-The five variance modes on data whose noise is not the same everywhere: twice as large for
-some features, and growing with one of the latent variables. The held-out ELBO says which
-model describes that best.
+The variance mode determines how the scale of the noise is found. Here the noise of the data
+varies: it is twice as large for half of the features, and grows with a latent variable. The
+held-out ELBO shows which variance mode describes these data best.
 """
 
 import matplotlib.pyplot as plt
@@ -23,9 +23,9 @@ X_train, X_test, noise_train, noise_test = train_test_split(
 )
 
 # %%
-# ``legal_combinations`` lists what goes together. A fixed scale has to be given: here it
-# is the root mean square of the true noise, which one does not know of real data, and a
-# tenth of it.
+# ``legal_combinations`` lists the valid combinations of likelihood, variance mode and
+# covariance type. The mode ``"fixed"`` needs a scale. Here one model has the root mean
+# square of the true noise, which is unknown for real data, and one has a tenth of it.
 
 rms = np.sqrt(np.mean(noise_train**2))
 scores = {}
@@ -34,7 +34,7 @@ for likelihood, mode, covariance_type in legal_combinations():
         continue
     for scale in (rms, 0.1 * rms) if mode == "fixed" else (1.0,):
         if mode == "fixed" and covariance_type == "diag":
-            continue  # the same number for each feature is the spherical one
+            continue  # one number for all features is the same as "spherical"
         vae = VariationalAutoencoder(
             2,
             variance_mode=mode,
@@ -56,10 +56,10 @@ ax.set_xlabel(f"held-out ELBO above that of the scale {rms:.2f} (nats)")
 plt.show()
 
 # %%
-# The bar of the fixed scale that is ten times too small would not fit into the picture:
-# the model has no way to say that it does not know better. ``"predicted"`` is the one mode
-# that can follow the noise of a sample. Draws from the model show that it does: their
-# noise, as a root mean square over the features, has the distribution of the true one.
+# The plot leaves out the fixed scale that is ten times too small: its score is far lower,
+# because the model cannot adapt its scale to its errors. ``"predicted"`` is the only mode
+# with a scale for each sample. The plot below compares the noise of draws from this model,
+# as a root mean square over the features, with the true noise.
 
 predicted = VariationalAutoencoder(
     2, variance_mode="predicted", covariance_type="diag", max_iter=30, random_state=0

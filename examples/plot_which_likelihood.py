@@ -1,11 +1,11 @@
 """
-Which likelihood do my data want?
-=================================
+Choosing a likelihood
+=====================
 
-Look at the residuals. :class:`~skae.inspection.ResidualQQDisplay` draws their quantiles
-against those of a Gaussian and of a Laplace density, each with its best scale: the right
-one follows the diagonal. The held-out score of a model with either then says the same
-in nats.
+The residuals show which likelihood suits the data.
+:class:`~skae.inspection.ResidualQQDisplay` plots the quantiles of the residuals against
+those of a Gaussian and of a Laplace density, each with its best scale. The points of a
+suitable density follow the diagonal. The held-out scores compare the same models in nats.
 """
 
 import matplotlib.pyplot as plt
@@ -27,8 +27,8 @@ data = {
 }
 
 # %%
-# The display shows both densities for the residuals of one model. Those of a Gaussian
-# model are looked at here: it does not favour the Laplace density.
+# The display compares both densities with the residuals of one model. Here this is the
+# Gaussian model, whose residuals do not favour the Laplace density.
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
 for ax, (name, X) in zip(axes, data.items(), strict=True):
@@ -44,9 +44,10 @@ for ax, (name, X) in zip(axes, data.items(), strict=True):
 plt.show()
 
 # %%
-# Two cautions. Residuals look like the likelihood of the model that left them: an absolute
-# error makes many of them small and leaves a few large, whatever the noise is. Here are
-# deterministic models, with two components to spare, of the data with Gaussian noise.
+# There are two cautions. First, residuals resemble the likelihood of their own model. A
+# Laplace likelihood makes many residuals small and leaves a few large, for any noise. Here
+# are two deterministic models of the data with Gaussian noise, with two components more
+# than needed.
 
 X_train, X_test = train_test_split(data["drawn, Gaussian noise"], random_state=0)
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
@@ -57,6 +58,7 @@ for ax, model in zip(axes, (GaussianAutoencoder, LaplaceAutoencoder), strict=Tru
 plt.show()
 
 # %%
-# So ask the residuals of a Gaussian model. And many features with noise of different sizes,
-# pooled, have heavier tails than any of them: ``covariance_type="diag"`` gives each
-# feature its own scale, in the model and in the display.
+# So use the residuals of a Gaussian model. Second, pooled residuals of features with
+# different noise have heavier tails than those of each feature. With
+# ``covariance_type="diag"`` each feature has its own scale, in the model and in the
+# display.

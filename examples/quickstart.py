@@ -1,7 +1,6 @@
-"""Quickstart: a Laplace VAE on the digits, searched, scored in nats, and looked at.
+"""Quickstart: tune a Laplace VAE on the digits, score it in nats and plot its results.
 
-Run it with ``python examples/quickstart.py``; it writes ``quickstart.png`` beside the
-place it is run from.
+``python examples/quickstart.py`` writes ``quickstart.png`` into the current folder.
 """
 
 import sys
@@ -27,11 +26,14 @@ X, X_test, _, label = train_test_split(images / 16, labels, test_size=0.2, rando
 
 
 def pipeline(model):
-    """The pixels that vary, standardised, and a model: the same units for all models."""
+    """Return a pipeline that standardises the varying pixels before the model.
+
+    All models then have the same units, so that their scores can be compared.
+    """
     return make_pipeline(VarianceThreshold(0.01), StandardScaler(), model)
 
 
-# The search of anyone who knows scikit-learn: its scores are mean ELBOs in nats.
+# A usual search of scikit-learn. The scores are mean ELBOs in nats.
 vae = VariationalAutoencoder(K, likelihood="laplace", max_iter=40, random_state=0)
 search = GridSearchCV(
     pipeline(vae),
@@ -67,11 +69,11 @@ models = {
     ).fit(X),
 }
 print("\nHeld-out log p(x) in nats per image; for a VAE its lower bound, the ELBO.")
-print("These may be compared with each other:\n")
+print("These scores can be compared with each other:\n")
 for name, model in models.items():
     print(f"  {name:<34} {model.score(X_test):>9.2f}")
 print("\nlog p(x | z(x)) of a deterministic autoencoder is not a density of x.")
-print("These may be compared with each other, but not with those above:\n")
+print("These scores can be compared with each other, but not with those above:\n")
 for model in (GaussianAutoencoder, LaplaceAutoencoder):
     fitted = pipeline(model(K, random_state=0)).fit(X)
     print(f"  {model.__name__:<34} {fitted.score(X_test):>9.2f}")

@@ -1,4 +1,4 @@
-"""Everything public says what it is, and the estimators say the same of what they share."""
+"""Tests that public objects have docstrings, and that estimators share their wording."""
 
 import importlib
 import inspect
@@ -15,35 +15,38 @@ ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
 
 
 def public_objects():
+    """Yield public modules, and the public functions, classes and methods in them."""
     for info in pkgutil.walk_packages(skae.__path__, "skae."):
         module = importlib.import_module(info.name)
         yield pytest.param(module, id=info.name)
-        for name, thing in vars(module).items():
-            if name.startswith("_") or getattr(thing, "__module__", "") != info.name:
+        for name, value in vars(module).items():
+            if name.startswith("_") or getattr(value, "__module__", "") != info.name:
                 continue
-            if inspect.isclass(thing) or inspect.isfunction(thing):
-                yield pytest.param(thing, id=f"{info.name}.{name}")
-            if inspect.isclass(thing):
-                for method, function in vars(thing).items():
+            if inspect.isclass(value) or inspect.isfunction(value):
+                yield pytest.param(value, id=f"{info.name}.{name}")
+            if inspect.isclass(value):
+                for method, function in vars(value).items():
                     if not method.startswith("_") and inspect.isfunction(function):
-                        bound = getattr(thing, method)
+                        bound = getattr(value, method)
                         yield pytest.param(bound, id=f"{info.name}.{name}.{method}")
 
 
-@pytest.mark.parametrize("thing", list(public_objects()))
-def test_has_a_docstring(thing):
-    if inspect.isfunction(thing) and thing.__qualname__.endswith(".forward"):
-        return  # torch's own contract
-    assert inspect.getdoc(thing)
+@pytest.mark.parametrize("value", list(public_objects()))
+def test_public_object_has_a_docstring(value):
+    """Every public object has a docstring; torch documents `forward`."""
+    if inspect.isfunction(value) and value.__qualname__.endswith(".forward"):
+        return
+    assert inspect.getdoc(value)
 
 
 def entries(estimator, section):
+    """Return type and description of each entry of a section by name."""
     return {p.name: (p.type, p.desc) for p in ClassDoc(estimator)[section]}
 
 
 @pytest.mark.parametrize("search", [BatchedGridSearchCV, BatchedRandomizedSearchCV])
-def test_documents_the_parameters_of_a_search(search):
-    """Those that it inherits, in the order that they have there, with their defaults."""
+def test_search_documents_its_parameters(search):
+    """The docstring of a search lists all inherited parameters, in order, with defaults."""
     documented = entries(search, "Parameters")
     signature = inspect.signature(search).parameters
     assert list(documented) == list(signature)
@@ -51,12 +54,13 @@ def test_documents_the_parameters_of_a_search(search):
         kind, _, default = documented[name][0].partition(", default=")
         assert kind, name
         if parameter.default is not inspect.Parameter.empty:
-            said = {"np.nan": "nan"}.get(default, default.strip('"'))
-            assert said == str(parameter.default), name
+            text = {"np.nan": "nan"}.get(default, default.strip('"'))
+            assert text == str(parameter.default), name
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_documents_every_parameter_with_its_default(estimator):
+def test_estimator_documents_its_parameters(estimator):
+    """The docstring of an estimator lists all parameters, in order, with defaults."""
     documented = entries(estimator, "Parameters")
     signature = inspect.signature(estimator).parameters
     assert list(documented) == list(signature)
@@ -70,9 +74,10 @@ def test_documents_every_parameter_with_its_default(estimator):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("section", ["Parameters", "Attributes"])
-def test_shared_entries_read_the_same(estimator, section):
-    ours, theirs = entries(estimator, section), entries(GaussianAutoencoder, section)
+def test_shared_entries_are_equal(estimator, section):
+    """Estimators document shared parameters and attributes in the same words."""
+    own, reference = entries(estimator, section), entries(GaussianAutoencoder, section)
     different = {"n_components", "history_", "n_components_"}
-    for name in set(ours) & set(theirs) - different:
-        assert ours[name] == theirs[name]
-    assert set(theirs) <= set(ours)
+    for name in set(own) & set(reference) - different:
+        assert own[name] == reference[name]
+    assert set(reference) <= set(own)

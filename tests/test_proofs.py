@@ -1,4 +1,4 @@
-"""Scores of linear models against closed forms and other libraries."""
+"""Tests of scores of linear models against closed forms and other libraries."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,14 @@ from skae import LaplaceAutoencoder, VariationalAutoencoder
 
 
 def linear(n_components, **parameters):
+    """Return a linear variational autoencoder."""
     return VariationalAutoencoder(
         n_components, hidden_layer_sizes=(), random_state=0, **parameters
     )
 
 
-def low_rank(seed=0):
+def draw_low_rank(seed=0):
+    """Draw rows near a plane of 3 dimensions, with noise that depends on the feature."""
     rng = np.random.RandomState(seed)
     loadings = 2 * rng.normal(size=(3, 10))
     noise = rng.uniform(0.3, 1, size=10)
@@ -27,10 +29,11 @@ def low_rank(seed=0):
 @pytest.mark.parametrize("variance_mode", ["optimal", "learned"])
 @pytest.mark.parametrize(
     ("X", "n_components"),
-    [(scale(load_wine().data), 1), (scale(load_wine().data), 3), (low_rank(), 3)],
+    [(scale(load_wine().data), 1), (scale(load_wine().data), 3), (draw_low_rank(), 3)],
     ids=["wine-1", "wine-3", "low-rank"],
 )
-def test_a_scale_per_feature_is_factor_analysis(X, n_components, variance_mode):
+def test_linear_model_with_diag_scale_is_factor_analysis(X, n_components, variance_mode):
+    """With a scale per feature, a linear model has the score of factor analysis."""
     reference = FactorAnalysis(n_components, max_iter=20_000, tol=1e-8, svd_method="lapack")
     exact = reference.fit(X).score(X)
     model = linear(n_components, covariance_type="diag", variance_mode=variance_mode).fit(X)
@@ -39,11 +42,15 @@ def test_a_scale_per_feature_is_factor_analysis(X, n_components, variance_mode):
 
 @pytest.mark.parametrize("variance_mode", ["optimal", "learned"])
 @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0, 4.0])
-def test_beta_in_closed_form(beta, variance_mode):
+def test_closed_form_for_each_beta(beta, variance_mode):
+    """Score and scale of a linear model equal their closed forms for any beta.
+
+    A component is active if its eigenvalue is above beta times the noise variance.
+    """
     X, k = scale(load_breast_cancer().data), 5
     n, d = X.shape
     eigenvalues = np.linalg.eigvalsh(X.T @ X / n)[::-1]
-    for q in range(k, -1, -1):  # the components whose eigenvalue the noise leaves standing
+    for q in range(k, -1, -1):  # q is the number of active components
         noise = eigenvalues[q:].sum() / (d - q * beta)
         if q == 0 or eigenvalues[q - 1] > beta * noise:
             break
@@ -57,7 +64,8 @@ def test_beta_in_closed_form(beta, variance_mode):
 
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
-def test_a_huge_beta_leaves_the_marginals(likelihood, covariance_type):
+def test_huge_beta_gives_the_product_of_marginals(likelihood, covariance_type):
+    """With a huge beta the codes are unused, and the score is that of the marginals."""
     X = scale(load_breast_cancer().data)
     model = linear(
         5,
@@ -82,7 +90,7 @@ def test_a_huge_beta_leaves_the_marginals(likelihood, covariance_type):
 
 
 def l1_pca_error(X, n_components, n_steps=100):
-    """Mean absolute error of L1-PCA with free means, by reweighted least squares."""
+    """Return the mean absolute error of L1-PCA, by iteratively reweighted least squares."""
     pca = PCA(n_components).fit(X)
     codes, loadings, loc = pca.transform(X), pca.components_.copy(), pca.mean_.copy()
     for _ in range(n_steps):
@@ -99,14 +107,15 @@ def l1_pca_error(X, n_components, n_steps=100):
     return abs(X - loc - codes @ loadings).mean()
 
 
-def test_laplace_lies_between_l1_pca_and_pca():
+def test_laplace_error_is_between_l1_pca_and_pca():
+    """The error of a linear Laplace model is below PCA's and above that of L1-PCA."""
     X = scale(load_breast_cancer().data)
     pca = PCA(3).fit(X)
     worst = abs(X - pca.inverse_transform(pca.transform(X))).mean()
     best = l1_pca_error(X, 3)
     model = LaplaceAutoencoder(3, hidden_layer_sizes=(), random_state=0).fit(X)
     error = abs(X - model.reconstruct(X)).mean()
-    # The encoder is linear, so L1-PCA's free codes are out of reach; PCA's are not.
+    # A linear encoder includes the codes of PCA, but not the free codes of L1-PCA.
     assert best < error < 0.98 * worst
 
 
@@ -120,11 +129,12 @@ def test_laplace_lies_between_l1_pca_and_pca():
 )
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_laplace_finds_the_subspace_among_outliers(model, seed):
+    """With 5% outliers, Laplace models find the true subspace, and PCA does not."""
     rng = np.random.RandomState(seed)
     basis = np.linalg.qr(rng.normal(size=(20, 2)))[0]
     X = 3 * rng.normal(size=(1000, 2)) @ basis.T + 0.1 * rng.normal(size=(1000, 20))
     direction = np.linalg.qr(rng.normal(size=(20, 1)))[0]
-    X[:50] += 30 * rng.normal(size=(50, 1)) * direction.T  # 5% outliers
+    X[:50] += 30 * rng.normal(size=(50, 1)) * direction.T
 
     def degrees(found):
         return np.degrees(subspace_angles(found, basis).max())
@@ -136,7 +146,8 @@ def test_laplace_finds_the_subspace_among_outliers(model, seed):
     assert degrees(PCA(2).fit(X).components_.T) > 20
 
 
-def test_permuting_the_columns_of_a_linear_model_permutes_it():
+def test_permuted_columns_permute_a_linear_model():
+    """A fit to permuted columns has the same score and permuted reconstructions."""
     X = scale(load_wine().data)
     order = np.random.RandomState(0).permutation(X.shape[1])
     first = linear(3, precision="float64").fit(X)

@@ -1,4 +1,4 @@
-"""The documentation names everything that is public, and the gallery is complete."""
+"""Tests that the API page lists all public names and the gallery all examples."""
 
 import importlib
 import re
@@ -17,7 +17,8 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("package", PUBLIC)
-def test_api_page_has_every_public_name(package):
+def test_api_page_lists_every_public_name(package):
+    """The API page lists exactly the public names of each package."""
     page = (ROOT / "docs" / "api.rst").read_text()
     sections = re.split(r"^\.\. currentmodule:: (\S+)$", page, flags=re.MULTILINE)
     section = dict(zip(sections[1::2], sections[2::2], strict=True))[package]
@@ -26,7 +27,8 @@ def test_api_page_has_every_public_name(package):
     assert sorted(listed + in_text) == sorted(PUBLIC[package])
 
 
-def test_gallery_has_an_order():
+def test_gallery_lists_every_example():
+    """The order of the gallery contains every example once."""
     sys.path.insert(0, str(ROOT / "docs"))
     try:
         from site_helpers import EXAMPLES

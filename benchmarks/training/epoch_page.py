@@ -1,4 +1,4 @@
-"""Seconds per epoch of each system, beside the matrix products alone."""
+"""Write the page of seconds per epoch, with the matrix products alone as the floor."""
 
 import numpy as np
 from systems import (
@@ -16,33 +16,35 @@ from systems import (
 from workloads import WORKLOADS, make, save
 
 _TEXT = """
-Training on a CPU in float32, with at most {threads} thread(s): a Gaussian loss with Adam at
-a learning rate of 1e-3, without validation. The architecture, batches and epochs are the
-same everywhere. All systems take turns, {repeats} time(s), each in a new process; shown is
-the median, and the range in brackets. The time of an epoch is the difference of a long and
-a short fit, the fastest of a few in a process, over the difference of their lengths, after
-a fit on two batches: so it has nothing of imports, starts and ends. A whole fit, in the
-same warm process, has starts and ends. skae standardises its data in each batch, takes one
-thread where a step is small, and has a linear path beside its networks.
+Training on a CPU in float32, with at most {threads} thread(s): a Gaussian loss, Adam with a
+learning rate of 1e-3, no validation. All systems have the same architecture, batches and
+epochs. They take turns, {repeats} time(s), each in a new process; the tables have the
+median, and the range in brackets.
 
-The floor is the time of the matrix products of an epoch, forwards and backwards, into
-buffers that are there already, by ``torch.mm``, with one thread or with all, whichever is
-faster. Two more rows have the same with the linear path of skae's models in the products of
-the first and last layer, and by oneDNN, which skae leaves large products to where torch's
-own are half as fast: on processors with AVX-512 that are not Intel's.
+The time of an epoch is the difference of a long and a short fit, divided by the difference
+of their lengths. Both are the fastest of a few in one process, after a fit on two batches.
+So the time of an epoch excludes imports and the start and end of a fit. The time of a whole
+fit, in the same process, includes its start and end. skae standardises its data in each
+batch, uses one thread if a step is small, and has a linear path beside its networks.
+
+The floor is the time of the matrix products of an epoch, forward and backward, by
+``torch.mm`` into allocated buffers. It is taken with one thread or with all, whichever is
+faster. Two more rows have the same products by oneDNN, and with the linear path of skae's
+models as part of the first and last layer. skae uses oneDNN for large products on
+processors with AVX-512 that are not Intel's, where torch's own products are half as fast.
 """
 _SAME = """
-Number of parameters, steps per epoch (counted by a hook on torch's optimizers; skae does
-not use them), and the loss of a sample (half the squared error, plus the KL) after the
-short and after the long fit, on up to 2000 training rows; skae's "optimal" scale has a loss
-of its own. A scale of 1 is far too large for S, and the KL falls to 0 there. PyOD leaves
-out the last, incomplete batch. MLPRegressor's code is one hidden layer more, so it has an
-activation. skae starts at PCA, the others at random.
+The number of parameters, the steps per epoch, and the loss per sample after the short and
+the long fit. A hook on torch's optimizers counts the steps; skae does not use these
+optimizers. The loss is half the squared error plus the KL, on up to 2000 training rows;
+skae's "optimal" scale has another loss. A scale of 1 is far too large for S, so the KL
+falls to 0 there. PyOD omits the last, incomplete batch. MLPRegressor's code is one more
+hidden layer, so the code has an activation. skae starts at PCA, the others at random.
 """
 
 
 def page(folder, args):
-    """Text and tables."""
+    """Return title, text and tables of the page."""
     tables, same = [], []
     for name in args.workloads:
         workload = WORKLOADS[name]
@@ -71,6 +73,7 @@ def page(folder, args):
 
 
 def _table(answers: dict[System, list[Answer]], whole: int):
+    """Return header and rows of a workload; ``whole`` is the length of a whole fit."""
     unit, unit_name = (1e-3, "ms") if whole else (1.0, "s")
     header = ["system", f"{unit_name} per epoch", "over skae", "over the floor"]
     if whole:
@@ -106,6 +109,7 @@ def _table(answers: dict[System, list[Answer]], whole: int):
 
 
 def _same(system: System, answers: list[Answer], few: int, many: int) -> list[str]:
+    """Return what shows that a system trains the same model: version, steps, loss."""
     name = f"{'deterministic' if system in AUTOENCODERS else 'variational'}: {system.name}"
     if reason := failure(answers):
         return [name, reason, "", "", ""]

@@ -1,4 +1,4 @@
-"""How long skae takes to what the others reach in 100 epochs."""
+"""Write the page of the time in which skae reaches the ELBO of other systems."""
 
 import math
 from statistics import median
@@ -10,26 +10,27 @@ _PEERS = [TEXTBOOK, SKORCH, PYTHAE]
 _OURS = System("skae", "ours_quality")
 _SWEEP = [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200]
 _TEXT = """
-Seconds from the call of ``fit`` to the held-out ELBO, in nats per sample in the units of
-the standardised data, that the others end with after {epochs} epochs; on a CPU with at most
-{threads} thread(s), in float32, with the same widths and number of components. The others
-train with a Gaussian loss with a scale of 1, Adam at 1e-3 and the batch size that is their
-default (128 for skorch and the loop, 64 for pythae). Their decoder has no scale: they are
-given the best one for their training data, in closed form.
+The time in which skae reaches the held-out ELBO that other systems have after {epochs}
+epochs. Times are the seconds of ``fit`` on a CPU with at most {threads} thread(s), in
+float32, with the same widths and number of components. The ELBO is in nats per sample, in
+the units of the standardised data. The others train with a Gaussian loss with a scale of 1
+and Adam at 1e-3. They have their default batch size: 128 for skorch and the loop, 64 for
+pythae. Their decoder has no scale, so their ELBO uses the best scale for their training
+data, in closed form.
 
-skae has its defaults, and max_iter from 1, 2, 3, 5, 7, 10, ...: shown is the first that
-reaches the ELBO. So a user who does not know it beforehand would take longer; and since
-the learning rate falls over max_iter epochs, it is not a longer fit cut short. Every fit
-comes after one on a few rows in the same process.
+skae has its defaults, with max_iter from 1, 2, 3, 5, 7, 10, ...: the table has the first
+value that reaches the ELBO. A user who does not know this value needs more time. The
+learning rate falls over max_iter epochs, so such a fit is not the beginning of a longer
+one. In the same process, a fit on a few rows precedes each timed fit.
 """
 _NOTE = """
-Medians (and ranges) over seeds, {repeats} on the bundled sets and 1 on the drawn one. The
-figures of skae are those of each seed's own first fit that reaches the others' median.
+Medians (and ranges) over seeds: {repeats} on the bundled sets, 1 on the drawn one. The
+figures of skae are those of the first fit of each seed that reaches the others' median.
 """
 
 
 def page(folder, args):
-    """Text and table."""
+    """Return title, text and table of the page."""
     epochs = 5 if args.quick else 100
     rows = []
     for name, (train, test, hidden, k) in quality_sets(args.drawn_rows).items():
@@ -63,11 +64,12 @@ def page(folder, args):
 
 
 def _first(tries, target):
-    """The first try that reaches a target: max_iter, seconds, ELBO."""
+    """Return max_iter, seconds and ELBO of the first try that reaches a target."""
     return next((one for one in tries if one[2] >= target), None)
 
 
 def _ours(reached, ours, seconds):
+    """Return the cells of skae; ``seconds`` is the median time of the other system."""
     if None in reached:
         best = max(one[2] for answer in ours for one in answer["tries"])
         return [f"not reached by {_SWEEP[-1]}", f"{best:.2f} at best", "", ""]

@@ -1,22 +1,24 @@
-"""Training time of skae beside other systems, in one run.
+"""Measure training times of skae and other systems in one run.
 
     python benchmarks/training/run.py --setup    # once: an environment for each peer
-    python benchmarks/training/run.py --quick    # does everything run? ten minutes
+    python benchmarks/training/run.py --quick    # ten minutes: a test that all parts run
     python benchmarks/training/run.py            # everything; two to three hours on 2 cores
     python benchmarks/training/run.py --threads 1 --suffix _1_thread --parts epochs
 
-It needs an environment with skae. Each peer has its own, in the git-ignored folder .peers/,
-with what requirements/ pins; one that is not there is shown as not installed. Nothing else
-may run on the machine meanwhile: where two threads have to wait for a core, small steps
-take many times as long, and not for all systems alike. With one thread most are faster on
-small steps, so look at both. Parts, each with a page in docs/results/:
+The script needs an environment with skae. Each peer has its own environment in the
+git-ignored folder .peers/, with the versions that requirements/ pins. A peer without an
+environment is listed as not installed.
+
+The machine must be idle otherwise. If two threads share a core, small steps take many times
+as long, and the factor depends on the system. With one thread most systems are faster on
+small steps, so compare both settings. Each part writes a page in docs/results/:
 
     epochs     training.rst          seconds per epoch, and the floor of matrix products
     quality    training_quality.rst  seconds to the held-out ELBO that the others reach
     costs      training_costs.rst    imports, first fit, transform, score, memory, growth
 
-A system is a worker in workers/: a script with a function that fits it, which answers
-requests in JSON (see workers/worker.py).
+A system is a worker in workers/: a script that fits the system and answers requests in JSON
+(see workers/worker.py).
 """
 
 import argparse
@@ -42,20 +44,25 @@ _PARTS = {
 
 
 def parse_arguments() -> argparse.Namespace:
-    """What is asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--setup", action="store_true", help="make the peers' environments and stop")
-    add("--quick", action="store_true", help="small data, to see that everything runs")
+    add("--setup", action="store_true", help="make the environments of the peers and stop")
+    add("--quick", action="store_true", help="use small data, to test that all parts run")
     add("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
     add("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     add("--repeats", type=int, default=5)
     add("--threads", type=int, default=2, help="most threads that a system may use")
-    add("--drawn-rows", type=int, default=60_000, help="fewer make quality much faster")
+    add(
+        "--drawn-rows",
+        type=int,
+        default=60_000,
+        help="rows of the drawn set of quality; fewer are faster",
+    )
     add("--out", type=Path, default=RESULTS, help="folder of the pages")
-    add("--suffix", default="", help="of the pages' names, to keep those of another run")
+    add("--suffix", default="", help="suffix of the page names, to keep another run")
     args = parser.parse_args()
     if args.quick:
         args.repeats, args.drawn_rows = min(args.repeats, 2), min(args.drawn_rows, 2000)
@@ -63,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run the parts, and write a page after each."""
+    """Run the parts and write a page after each."""
     args = parse_arguments()
     if args.setup:
         set_up()

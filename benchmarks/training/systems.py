@@ -1,4 +1,4 @@
-"""What is compared, and how a worker is run."""
+"""List the systems that are compared, and run their workers."""
 
 import json
 import os
@@ -21,16 +21,20 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class System:
-    """A worker, and the environment that it runs in."""
+    """A worker and its environment."""
 
     name: str
     worker: str
-    peer: str = ""  # requirements/<peer>.txt; else the environment of the command itself
-    variant: str = ""  # one of the worker's models
-    batch: int = 0  # the batch size that its users get, where a request says nothing
+    # The environment is that of requirements/<peer>.txt; "" is the current environment.
+    peer: str = ""
+    # One of the models of the worker.
+    variant: str = ""
+    # Default batch size of the system, for a request without a batch size.
+    batch: int = 0
 
     @property
     def python(self) -> Path:
+        """Interpreter of the environment."""
         if not self.peer:
             return Path(sys.executable)
         return _ENVIRONMENTS / self.peer / "bin" / "python"
@@ -61,7 +65,7 @@ FLOOR = System("matrix products alone", "gemm")
 
 
 def set_up() -> None:
-    """Make an environment for each peer; what cannot be installed is said."""
+    """Make an environment for each peer; print the peers that cannot be installed."""
     for requirements in sorted((_HERE / "requirements").glob("*.txt")):
         folder = _ENVIRONMENTS / requirements.stem
         print(f"installing {requirements.stem}", flush=True)
@@ -73,7 +77,7 @@ def set_up() -> None:
 
 
 def run(system: System, n_threads: int, request: Request) -> Answer:
-    """Run a worker in a new process; if that fails, the answer has an "error" only."""
+    """Run a worker in a new process; if the process fails, the answer is an "error"."""
     if not system.python.exists():
         return {"error": "not installed"}
     request = {"variant": system.variant, "batch": system.batch, **request}
@@ -97,28 +101,28 @@ def run(system: System, n_threads: int, request: Request) -> Answer:
 def in_turns(
     systems: list[System], repeats: int, n_threads: int, request: Request
 ) -> dict[System, list[Answer]]:
-    """Each system's answers, the systems taking turns; the seed is the turn."""
+    """Return the answers of each system; the systems take turns, with a seed per turn."""
     answers: dict[System, list[Answer]] = {system: [] for system in systems}
     for seed in range(repeats):
         for system in systems:
-            # What failed once is not tried again.
+            # A system that failed once is not run again.
             if not any("error" in answer for answer in answers[system]):
                 answers[system].append(run(system, n_threads, {**request, "seed": seed}))
     return answers
 
 
 def failure(answers: list[Answer]) -> str | None:
-    """Why there are no figures."""
+    """Return the reason why there are no figures, or None."""
     return next((answer["error"] for answer in answers if "error" in answer), None)
 
 
 def shown(values: list[float], unit: float = 1.0, form: str = "#.3g") -> str:
-    """Median and range of some figures, in a unit."""
+    """Return median and range of figures as text, in a unit."""
     figures = (median(values), min(values), max(values))
     middle, low, high = (f"{figure / unit:{form}}".rstrip(".") for figure in figures)
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
 def middle(answers: list[Answer], name: str = "seconds") -> float:
-    """The median of a figure of some answers."""
+    """Return the median of a figure over the answers."""
     return median(answer[name] for answer in answers)

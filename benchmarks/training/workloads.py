@@ -1,4 +1,4 @@
-"""The data, as files that the workers read."""
+"""Make the data, and save them as files that the workers read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +16,25 @@ class Workload:
     hidden: list[int]
     k: int
     batch: int
-    epochs_timed: tuple[int, int]  # lengths of the two fits whose difference is taken
-    pairs: int  # how often those are run in a process, to take the fastest
-    whole: int = 0  # length of a fit that is timed as a whole, if not 0
-    n_rows: int = 0  # drawn, if not 0
+    # Lengths of the short and of the long fit, whose difference is the time of epochs.
+    epochs_timed: tuple[int, int]
+    # Number of times that a process runs both fits; the fastest ones count.
+    pairs: int
+    # Epochs of a fit that is timed as a whole; 0 for none.
+    whole: int = 0
+    # Shape of drawn data; 0 for the digits.
+    n_rows: int = 0
     n_columns: int = 0
 
     def describe(self, X: np.ndarray) -> str:
+        """Return the data and the architecture as text."""
         return (
             f"{len(X):,} x {X.shape[1]}, hidden layers {tuple(self.hidden)}, "
             f"{self.k} components, batches of {self.batch}, {X.dtype}"
         )
 
     def request(self) -> dict[str, object]:
+        """Return the fields of a request that hold the architecture."""
         return {"hidden": self.hidden, "k": self.k, "batch": self.batch}
 
 
@@ -40,7 +46,7 @@ WORKLOADS = {
 
 
 def draw(n_rows: int, n_columns: int) -> np.ndarray:
-    """Rows near a curved surface of 16 dimensions, with unit variance, in float32."""
+    """Draw rows near a curved surface of 16 dimensions, with unit variance, in float32."""
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((16, 64), dtype=np.float32)
     loadings = rng.standard_normal((64, n_columns), dtype=np.float32)
@@ -52,7 +58,7 @@ def draw(n_rows: int, n_columns: int) -> np.ndarray:
 
 
 def make(workload: Workload, quick: bool) -> np.ndarray:
-    """The data of a workload."""
+    """Return the data of a workload; ``quick`` makes drawn data 20 times smaller."""
     if not workload.n_rows:
         return (load_digits().data / 16).astype(np.float32)
     return draw(workload.n_rows // (20 if quick else 1), workload.n_columns)
@@ -62,7 +68,7 @@ QualitySet = tuple[np.ndarray, np.ndarray, list[int], int]
 
 
 def quality_sets(drawn_rows: int) -> dict[str, QualitySet]:
-    """Training and test part, widths and components of each set; float32."""
+    """Return training part, test part, widths and components of each set, in float32."""
     sets = {}
     for name in ("digits, 47 columns", "breast_cancer"):
         train, test = (part.astype(np.float32) for part in load(name))
@@ -74,7 +80,7 @@ def quality_sets(drawn_rows: int) -> dict[str, QualitySet]:
 
 
 def save(folder: Path, name: str, X: np.ndarray) -> str:
-    """Write an array to a new file, and say where."""
+    """Write an array to a new file and return its path."""
     path = folder / f"{len(list(folder.iterdir()))}-{name[:1]}.npy"
     np.save(path, X)
     return str(path)

@@ -1,4 +1,4 @@
-"""Fitted models of each kind."""
+"""Fixtures of the tests of estimators."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.helpers import ESTIMATORS
 
 @pytest.fixture(params=[*ESTIMATORS, "network", "predicted", "likelihood"])
 def fitted(request, X):
-    """A fitted model of each class, and some with objects for parameters."""
+    """Return a fitted model of each class, and some with objects as parameters."""
     if request.param == "network":
         model = VariationalAutoencoder(network=MLP((5, 4), activation="tanh"))
     elif request.param == "predicted":

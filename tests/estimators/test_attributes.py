@@ -16,7 +16,7 @@ from tests.helpers import assert_same_answers, every_estimator, every_model
 
 @every_estimator
 def test_fitted_attributes(estimator, X):
-    """Names, types and lengths, with and without feature names."""
+    """Fitted attributes have the right types and lengths, with and without names."""
     model = estimator(3, max_iter=4, device="cpu", random_state=0)
     assert model.fit(X) is model
     assert (model.n_components_, model.n_features_in_, model.n_iter_) == (3, 6, 4)
@@ -40,7 +40,7 @@ def test_fitted_attributes(estimator, X):
 
 @every_model
 def test_shape_of_the_scale(likelihood, variance_mode, covariance_type, X):
-    """A number, one per feature, or None where it is a function of the code."""
+    """`scale_` is a number, an array, or None if the scale depends on the code."""
     given = 0.7 if covariance_type == "spherical" else np.linspace(0.5, 1, 6)
     model = VariationalAutoencoder(
         likelihood=likelihood,
@@ -63,7 +63,7 @@ def test_shape_of_the_scale(likelihood, variance_mode, covariance_type, X):
 
 
 def test_fixed_scale_is_one_number_or_one_per_feature(X):
-    """`diag` takes a number for all; a list will do for an array."""
+    """With "diag", a number holds for all features, and a list works like an array."""
     parameters = {"variance_mode": "fixed", "covariance_type": "diag", "max_iter": 2}
     one = GaussianAutoencoder(scale=2, random_state=0, **parameters).fit(X)
     six = GaussianAutoencoder(scale=[2.0] * 6, random_state=0, **parameters).fit(X)
@@ -73,7 +73,7 @@ def test_fixed_scale_is_one_number_or_one_per_feature(X):
 
 @every_estimator
 def test_tags(estimator):
-    """Dense 2-D data without NaN; a transformer without a target."""
+    """The tags are those of a transformer of dense 2-D data without NaN or target."""
     tags = get_tags(estimator())
     assert tags.estimator_type is None
     assert not tags.target_tags.required
@@ -83,10 +83,10 @@ def test_tags(estimator):
 
 
 @every_estimator
-def test_documented_defaults_are_the_real_ones(estimator):
-    """What the docstring calls the default of a parameter is its default."""
+def test_documented_defaults_equal_the_signature(estimator):
+    """Each default in the docstring equals the default in the signature."""
     section = estimator.__doc__.split("Attributes\n")[0]
-    # A parameter's line may go on after a backslash.
+    # The line of a parameter may continue after a backslash.
     section = section.replace("\\\n", " ")
     documented = dict(
         re.findall(r"^    (\w+) : .*default=(.*?)\s*$", section, re.MULTILINE)
@@ -100,8 +100,8 @@ def test_documented_defaults_are_the_real_ones(estimator):
 
 
 @every_estimator
-def test_documented_attributes_are_the_real_ones(estimator, X):
-    """All of them are there after a fit on a frame, and there is no other."""
+def test_documented_attributes_equal_the_fitted_ones(estimator, X):
+    """A fit on a data frame sets exactly the documented attributes."""
     section = re.split(r"\n +(?:See Also|References|Examples)\n", estimator.__doc__)[0]
     section = section.split("Attributes\n")[1]
     documented = set(re.findall(r"^    (\w+_) : ", section, re.MULTILINE))
@@ -112,7 +112,7 @@ def test_documented_attributes_are_the_real_ones(estimator, X):
 
 @every_estimator
 def test_data_frames_out(estimator, X):
-    """`set_output` names the components and keeps the index."""
+    """`set_output` names the components and keeps the index of a data frame."""
     frame = pd.DataFrame(X, columns=list("abcdef"), index=np.arange(120) * 3)
     model = estimator(3, max_iter=2, random_state=0)
     plain = clone(model).fit(frame).transform(frame)

@@ -1,4 +1,4 @@
-"""Bad input gets scikit-learn's own kind of error, which names it, before any training."""
+"""Bad input raises scikit-learn's kind of error before training, with a clear message."""
 
 import re
 
@@ -22,30 +22,30 @@ DATA = np.random.default_rng(0).normal(size=(30, 4))
 
 @pytest.fixture(autouse=True)
 def no_training(request, monkeypatch):
-    """Fail where a fit gets as far as training; tests that need a model make it before."""
+    """Make `train` fail the test, except in tests with a fitted model."""
     if "fitted" in request.fixturenames:
         return
 
     def train(*args, **kwargs):
-        pytest.fail("the bad input was not noticed before training")
+        pytest.fail("the bad input was not refused before training")
 
     monkeypatch.setattr("skae.estimators.base.train", train)
 
 
 def refuses(action, error, message):
-    """Assert that an action raises this very kind of error with this message."""
+    """Assert that an action raises an error of this class with this message."""
     with pytest.raises(error) as caught:
         action()
     assert re.search(message, str(caught.value), re.DOTALL), str(caught.value)
 
 
-def test_good_input_gets_to_training():
-    """The guard of this file works: it sees a fit that is in order."""
-    with pytest.raises(pytest.fail.Exception, match="not noticed"):
+def test_good_input_reaches_training():
+    """The fixture of this file detects a fit that reaches its training."""
+    with pytest.raises(pytest.fail.Exception, match="not refused"):
         VariationalAutoencoder().fit(DATA)
 
 
-# What X can be wrong in. The estimators' name is part of scikit-learn's messages.
+# Invalid values of X. scikit-learn's messages contain the name of the estimator.
 
 BAD_X = {
     "strings": ([["a", "b"], ["c", "d"]], ValueError, "could not convert string to float"),
@@ -78,18 +78,21 @@ every_bad_data = pytest.mark.parametrize(
 
 @every_estimator
 @every_bad_data
-def test_data_to_fit(estimator, X, error, message):
+def test_bad_data_in_fit(estimator, X, error, message):
+    """`fit` and `fit_transform` refuse bad data."""
     refuses(lambda: estimator().fit(X), error, message)
     refuses(lambda: estimator(early_stopping=True).fit_transform(X), error, message)
 
 
 @pytest.fixture(scope="module", params=ESTIMATORS)
 def fitted(request):
+    """Return a fitted model of each class."""
     return request.param(max_iter=1, random_state=0).fit(DATA)
 
 
 @every_bad_data
-def test_data_of_a_fitted_model(fitted, X, error, message):
+def test_bad_data_in_methods(fitted, X, error, message):
+    """Methods of a fitted model refuse bad data."""
     methods = [fitted.transform, fitted.reconstruct, fitted.score_samples, fitted.score]
     methods += [fitted.inverse_transform]
     if isinstance(fitted, VariationalAutoencoder):
@@ -99,8 +102,8 @@ def test_data_of_a_fitted_model(fitted, X, error, message):
 
 
 @pytest.mark.parametrize("width", [3, 5])
-def test_wrong_width(fitted, width):
-    """Of data, and of codes."""
+def test_wrong_number_of_columns(fitted, width):
+    """Methods refuse data and codes with another number of columns than in the fit."""
     X = np.ones((2, width))
     message = f"X has {width} features, but {type(fitted).__name__} is expecting 4 features"
     methods = [fitted.transform, fitted.reconstruct, fitted.score_samples, fitted.score]
@@ -122,7 +125,8 @@ def test_wrong_width(fitted, width):
 )
 @pytest.mark.parametrize("early_stopping", [False, True])
 @every_estimator
-def test_validation_data(estimator, early_stopping, X_val, error, message):
+def test_bad_validation_data(estimator, early_stopping, X_val, error, message):
+    """`fit` refuses bad validation data, with and without early stopping."""
     model = estimator(early_stopping=early_stopping)
     refuses(lambda: model.fit(DATA, X_val=X_val), error, message)
 
@@ -140,13 +144,14 @@ def test_validation_data(estimator, early_stopping, X_val, error, message):
     ],
 )
 @every_estimator
-def test_sample_weights(estimator, sample_weight, message):
+def test_bad_sample_weights(estimator, sample_weight, message):
+    """`fit` refuses bad sample weights."""
     model = estimator()
     refuses(lambda: model.fit(DATA, sample_weight=sample_weight), ValueError, message)
 
 
-# What a parameter can be wrong in. scikit-learn's message names the parameter, the
-# estimator, what is allowed and what was given.
+# Invalid values of parameters. scikit-learn's message names the parameter, the estimator,
+# the valid values and the given value.
 
 OUT_OF_RANGE = {
     "n_components": [0, -1, 2.0, "2", None, np.nan, [2]],
@@ -199,23 +204,24 @@ CASES = [
     ids=[f"{e.__name__}-{name}-{i}" for i, (e, name, _) in enumerate(CASES)],
 )
 def test_parameters_out_of_range(estimator, name, value):
+    """`fit` refuses each bad value of a parameter, and the constructor accepts it."""
     message = (
         rf"The '{name}' parameter of {estimator.__name__} must be .*\. "
         rf"Got .*{re.escape(repr(value)[:20])}.* instead"
     )
-    # Not at once, by scikit-learn's convention: `fit` looks at them.
+    # By scikit-learn's convention, `fit` validates and the constructor only stores.
     model = estimator(**{name: value})
     refuses(lambda: model.fit(DATA), InvalidParameterError, message)
 
 
 def test_every_parameter_is_in_the_table():
-    """What is a parameter has bad values above."""
+    """The tables above have bad values of every parameter."""
     assert set(OUT_OF_RANGE) == set(GaussianAutoencoder().get_params())
     every = set(OUT_OF_RANGE) | set(VARIATIONAL_ONLY)
     assert every == set(VariationalAutoencoder().get_params())
 
 
-# Values that are allowed each on its own, but not with the data or the other parameters.
+# Values that are valid alone, but not with the data or with other parameters.
 
 FIXED = {"variance_mode": "fixed"}
 DIAG = {"variance_mode": "fixed", "covariance_type": "diag"}
@@ -247,7 +253,8 @@ CONTRADICTIONS = [
     ({"device": "no such device"}, "device='no such device' cannot be used here"),
     ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
     ({"device": "meta"}, "device='meta' cannot be used here"),
-    # Apple's devices lack float64; elsewhere torch lacks the device. In one sentence.
+    # Apple's devices lack float64, and elsewhere torch lacks the device. Torch's message is
+    # long, so the end of the expression limits its length.
     ({"device": "mps"}, r"^device='mps' cannot be used here: .{,120}$"),
     ({"device": "hpu"}, "device='hpu' cannot be used here: No module named 'torch.hpu'"),
     ({"min_scale": 1e300}, r"min_scale=1e\+300 is out of proportion .* 0 and 1e\+15\."),
@@ -268,12 +275,15 @@ CONTRADICTIONS = [
 
 @pytest.mark.parametrize(("parameters", "message"), CONTRADICTIONS)
 @every_estimator
-def test_contradictions(estimator, parameters, message):
+def test_contradictory_parameters(estimator, parameters, message):
+    """`fit` refuses parameters that contradict each other or the data."""
     model = estimator(**parameters)
     refuses(lambda: model.fit(DATA), ValueError, message)
 
 
-def test_a_device_without_double_precision(monkeypatch):
+def test_device_without_float64(monkeypatch):
+    """The message for a device without float64 contains the reason."""
+
     def zeros(*args, dtype, **kwargs):
         raise TypeError("Cannot convert a MPS Tensor to float64 dtype. Please use float32.")
 
@@ -304,15 +314,16 @@ def test_a_device_without_double_precision(monkeypatch):
         (lambda progress: None, r"must give a finite number .* gives None"),
     ],
 )
-def test_schedules(schedule, message):
+def test_bad_schedules(schedule, message):
+    """`fit` refuses bad schedules of the KL weight."""
     model = VariationalAutoencoder(kl_schedule=schedule)
     refuses(lambda: model.fit(DATA), (ValueError, InvalidParameterError), message)
 
 
 @pytest.mark.parametrize("likelihood", ["logistic", LogisticLikelihood()])
 @pytest.mark.parametrize("variance_mode", ["optimal", "profile"])
-def test_closed_form_of_a_likelihood_without_one(likelihood, variance_mode):
-    """Both parties are named, and what would do."""
+def test_likelihood_without_a_closed_form(likelihood, variance_mode):
+    """The message names the likelihood, its variance mode and the valid modes."""
     model = VariationalAutoencoder(likelihood=likelihood, variance_mode=variance_mode)
     message = (
         rf"variance_mode='{variance_mode}' needs a closed form.*LogisticLikelihood has none"
@@ -326,22 +337,23 @@ def test_closed_form_of_a_likelihood_without_one(likelihood, variance_mode):
     ("X", "sample_weight"),
     [
         (DATA[:1], None),
-        (np.repeat(DATA[:1], 20, axis=0), None),  # one row, twenty times
-        (DATA, np.eye(30)[7]),  # one row that counts
+        (np.repeat(DATA[:1], 20, axis=0), None),  # one row repeated
+        (DATA, np.eye(30)[7]),  # one row with a weight above 0
     ],
 )
 def test_too_few_samples_for_early_stopping(estimator, X, sample_weight):
-    """Rows count once, and those without weight not at all."""
+    """Equal rows count once, and rows with weight 0 do not count."""
     model = estimator(early_stopping=True)
     message = r"early_stopping=True.*leaves nothing to train on.*n_samples=1 "
     refuses(lambda: model.fit(X, sample_weight=sample_weight), ValueError, message)
 
 
-# Calls that come too early, and arguments of the methods
+# Calls before a fit, and arguments of the methods.
 
 
 @every_estimator
 def test_unfitted(estimator):
+    """Every method of an unfitted estimator raises NotFittedError."""
     model = estimator()
     calls = [
         lambda: model.transform(DATA),
@@ -365,7 +377,8 @@ def test_unfitted(estimator):
 
 
 @every_estimator
-def test_a_refused_fit_leaves_an_unfitted_estimator(estimator):
+def test_refused_fit_leaves_an_unfitted_estimator(estimator):
+    """After a refused fit the estimator is still unfitted."""
     model = estimator(network=MLP((0,)))
     refuses(lambda: model.fit(DATA), ValueError, "hidden_layer_sizes")
     refuses(lambda: model.transform(DATA), NotFittedError, "is not fitted yet")
@@ -381,8 +394,8 @@ only_variational = pytest.mark.parametrize(
     ("n_samples", "error"),
     [(0, ValueError), (-1, ValueError), (2.5, TypeError), ("3", TypeError)],
 )
-def test_numbers_of_draws(fitted, n_samples, error):
-    """A count is a positive integer, and its name is in the message."""
+def test_bad_numbers_of_draws(fitted, n_samples, error):
+    """A number of draws must be a positive integer, and the message names it."""
     refuses(lambda: fitted.sample(n_samples), error, "n_samples")
     refuses(lambda: fitted.log_marginal(DATA, n_samples=n_samples), error, "n_samples")
 
@@ -391,13 +404,15 @@ def test_numbers_of_draws(fitted, n_samples, error):
 @pytest.mark.parametrize(
     ("tol", "error"), [(0.0, ValueError), (-1, ValueError), ("1", TypeError)]
 )
-def test_tolerance_of_a_bound(fitted, tol, error):
+def test_bad_tolerance_of_a_bound(fitted, tol, error):
+    """`log_marginal` refuses a tolerance that is not a positive number."""
     refuses(lambda: fitted.log_marginal(DATA, tol=tol), error, "tol")
 
 
 @only_variational
 @pytest.mark.parametrize("random_state", ["0", 1.5])
-def test_seeds_of_draws(fitted, random_state):
+def test_bad_seeds_of_draws(fitted, random_state):
+    """`sample` and `log_marginal` refuse a seed that is not an integer."""
     refuses(
         lambda: fitted.sample(random_state=random_state),
         (ValueError, TypeError),
@@ -412,5 +427,5 @@ def test_seeds_of_draws(fitted, random_state):
 
 @only_variational
 def test_negative_seed(fitted):
-    """numpy's generators take none."""
+    """`sample` refuses a negative seed, which numpy's generators do not accept."""
     refuses(lambda: fitted.sample(random_state=-1), ValueError, "[Ss]eed|random_state")

@@ -1,4 +1,4 @@
-"""Callbacks of scikit-learn, interruptions and progress bars."""
+"""Tests of scikit-learn's callbacks, of interrupts and of progress bars."""
 
 import pickle
 import re
@@ -25,10 +25,10 @@ from tests.helpers import (
 
 
 @every_estimator
-def test_callback_sees_every_epoch(estimator, X):
-    """Begin and end of each, in order, with a model that scores and stays as it is.
+def test_callback_is_called_at_each_epoch(estimator, X):
+    """A callback is called at the begin and end of each epoch, with a usable model.
 
-    (The model that a fit returns need not be the last: it may be the start.)
+    The model that a fit returns may be the start instead of the last epoch.
     """
     seen = Recording()
     model = estimator(max_iter=5, learning_rate_init=0.01, random_state=0)
@@ -39,37 +39,37 @@ def test_callback_sees_every_epoch(estimator, X):
     assert seen.tasks == [("epoch", i) for i in range(5)] + [("fit", 0)]
     for metadata in seen.metadata:
         np.testing.assert_array_equal(metadata["sample_weight"], weight)
-    # Each snapshot is its own model, and the last one is what the fit returns.
+    # Each snapshot is a separate model, and the last one equals the fitted model.
     codes = [snapshot.transform(X) for snapshot in seen.fitted]
     assert all(np.isfinite(snapshot.score(X)) for snapshot in seen.fitted)
     for one, other in pairwise(codes[:5]):
         assert not np.array_equal(one, other)
     assert_same_answers(seen.fitted[5], model, X)
-    # More training leaves them alone, and they go into pickles like any model.
-    before = [answers(snapshot, X) for snapshot in seen.fitted[:5]]
+    # Further training does not change the snapshots, and they can be pickled.
+    expected = [answers(snapshot, X) for snapshot in seen.fitted[:5]]
     model.set_callbacks().set_params(warm_start=True).fit(X)
-    for snapshot, said in zip(seen.fitted, before, strict=False):
+    for snapshot, before in zip(seen.fitted, expected, strict=False):
         for name, value in answers(snapshot, X).items():
-            np.testing.assert_array_equal(value, said[name])
+            np.testing.assert_array_equal(value, before[name])
     snapshot = seen.fitted[1].set_callbacks()
     assert_same_answers(pickle.loads(pickle.dumps(snapshot)), snapshot, X)
 
 
-def test_snapshot_is_that_of_a_fit_that_stopped_there(X):
-    """Stopped after two epochs, a fit is what the callback saw after two epochs."""
+def test_snapshot_equals_a_fit_stopped_at_its_epoch(X):
+    """The snapshot of the second epoch equals a fit that stops after two epochs."""
     seen = Recording()
     parameters = {"max_iter": 5, "learning_rate_init": 0.01, "random_state": 0}
     GaussianAutoencoder(**parameters).set_callbacks(seen).fit(X)
     stopped = GaussianAutoencoder(**parameters)
     stopped.set_callbacks(Recording(stop_after=2)).fit(X)
     np.testing.assert_array_equal(seen.fitted[1].transform(X), stopped.transform(X))
-    # Its scale is the running one, so that it scores nearly as the finished model does.
+    # The scale of a snapshot is a running mean, so the scores are only close.
     assert seen.fitted[1].score(X) == pytest.approx(stopped.score(X), abs=0.2)
 
 
 @every_estimator
-def test_callback_stops(estimator, X):
-    """After three epochs of many, with everything of that length."""
+def test_callback_stops_the_training(estimator, X):
+    """A callback can stop the training, and the history has the length of the training."""
     model = estimator(max_iter=50, random_state=0)
     model.set_callbacks(Recording(stop_after=3)).fit(X, X_val=X)
     assert model.n_iter_ == 3
@@ -80,8 +80,8 @@ def test_callback_stops(estimator, X):
 
 @every_estimator
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_interrupt_leaves_a_model(estimator, early_stopping, X):
-    """Ctrl-C amid an epoch: a warning, and the model of the last whole epoch."""
+def test_interrupt_keeps_the_last_whole_epoch(estimator, early_stopping, X):
+    """An interrupt within an epoch warns and keeps the model of the last whole epoch."""
     parameters = {"max_iter": 9, "random_state": 0, "early_stopping": early_stopping}
     interrupt = Recording(raise_at_begin=(4, KeyboardInterrupt()))
     model = estimator(**parameters).set_callbacks(interrupt)
@@ -97,7 +97,7 @@ def test_interrupt_leaves_a_model(estimator, early_stopping, X):
 @every_estimator
 @pytest.mark.parametrize("where", ["raise_at_begin", "raise_at_end"])
 def test_interrupt_in_the_first_epoch(estimator, where, X):
-    """Even then there is a model: PCA, as good as scikit-learn's."""
+    """An interrupt in the first epoch leaves the start, as good as scikit-learn's PCA."""
     model = estimator(max_iter=9, random_state=0, hidden_layer_sizes=())
     model.set_callbacks(Recording(**{where: (1, KeyboardInterrupt())}))
     with pytest.warns(UserWarning, match="Training interrupted by user"):
@@ -110,7 +110,7 @@ def test_interrupt_in_the_first_epoch(estimator, where, X):
 
 
 def test_interrupted_continuation_keeps_its_history(X):
-    """A warm start that is interrupted at once adds nothing and loses nothing."""
+    """A warm start that is interrupted in its first epoch keeps the earlier history."""
     model = VariationalAutoencoder(max_iter=3, warm_start=True, random_state=0).fit(X)
     before = {name: values.copy() for name, values in model.history_.items()}
     model.set_callbacks(Recording(raise_at_begin=(1, KeyboardInterrupt())))
@@ -122,8 +122,8 @@ def test_interrupted_continuation_keeps_its_history(X):
 
 
 @every_estimator
-def test_error_in_a_callback_gets_out(estimator, X):
-    """A first fit leaves nothing, a second one leaves the first."""
+def test_error_in_a_callback_is_raised(estimator, X):
+    """An error of a callback ends `fit`, and an earlier fit stays usable."""
     broken = Recording(raise_at_end=(2, ZeroDivisionError("of the callback")))
     model = estimator(max_iter=5, random_state=0).set_callbacks(broken)
     with pytest.raises(ZeroDivisionError, match="of the callback"):
@@ -131,21 +131,21 @@ def test_error_in_a_callback_gets_out(estimator, X):
     assert broken.n_teardowns == 1
     assert not hasattr(model, "module_")
     model.set_callbacks().fit(X)
-    said = answers(model, X)
+    expected = answers(model, X)
     with pytest.raises(ZeroDivisionError, match="of the callback"):
         model.set_callbacks(broken).fit(X[:40])
     for name, value in answers(model, X).items():
-        np.testing.assert_array_equal(value, said[name])
+        np.testing.assert_array_equal(value, expected[name])
 
 
 @every_estimator
 def test_progress_bar(estimator, X, capsys, monkeypatch):
-    """scikit-learn's own, alone, under a Pipeline and under a search; each bar is full."""
+    """scikit-learn's bar ends at 100% for a fit, in a Pipeline and in a search."""
     monkeypatch.setenv("COLUMNS", "200")
     model = estimator(max_iter=4, random_state=0)
     plain = weights(clone(model).fit(X))
 
-    def shown():
+    def printed():
         out = capsys.readouterr().out
         assert "100%" in out
         assert not re.search(r"\b\d{1,2}%", out)
@@ -153,12 +153,12 @@ def test_progress_bar(estimator, X, capsys, monkeypatch):
 
     bar = ProgressBar(max_propagation_depth=None)
     assert weights(clone(model).set_callbacks(bar).fit(X)) == plain
-    assert f"{estimator.__name__} - fit" in shown()
+    assert f"{estimator.__name__} - fit" in printed()
 
     pipeline = make_pipeline(StandardScaler(), clone(model)).set_callbacks(bar).fit(X)
-    assert re.search(rf"Pipeline .*\| {estimator.__name__} - fit", shown())
+    assert re.search(rf"Pipeline .*\| {estimator.__name__} - fit", printed())
     assert pipeline[-1].n_iter_ == 4
 
     search = GridSearchCV(clone(model), {"n_components": [1, 2]}, cv=2)
     search.set_callbacks(bar).fit(X)
-    assert len(re.findall(rf"\| {estimator.__name__} - fit", shown())) >= 5
+    assert len(re.findall(rf"\| {estimator.__name__} - fit", printed())) >= 5

@@ -1,4 +1,4 @@
-"""Small, constant and extreme data."""
+"""Tests with small, constant and extreme data."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ DEGENERATE = [
 def test_degenerate_data_give_finite_scores(
     data, likelihood, variance_mode, covariance_type, X
 ):
-    """Finite on the data themselves, and on rows that vary where training did not."""
+    """Scores are finite on the data and on rows that vary in constant columns."""
     parameters = {
         "variance_mode": variance_mode,
         "covariance_type": covariance_type,
@@ -102,7 +102,7 @@ def test_degenerate_data_give_finite_scores(
     "data", [one_sample, all_columns_constant, two_samples], ids=lambda data: data.__name__
 )
 def test_floor_warns(estimator, data, X):
-    """Where nothing is left over but the floor, a warning says what it is."""
+    """A fit without residuals warns that its scale is at the floor."""
     with pytest.warns(ConvergenceWarning, match=FLOOR):
         model = estimator(2, max_iter=3, random_state=0).fit(data(X))
     assert_finite(model, X)
@@ -111,7 +111,7 @@ def test_floor_warns(estimator, data, X):
 @pytest.mark.parametrize("variance_mode", ["optimal", "learned", "predicted"])
 @every_estimator
 def test_floor_warning_names_constant_columns(estimator, variance_mode, X):
-    """With a scale for each feature, those at the floor and no others."""
+    """With a scale per feature, the warning names exactly the columns at the floor."""
     model = estimator(
         variance_mode=variance_mode, covariance_type="diag", max_iter=3, random_state=0
     )
@@ -119,7 +119,7 @@ def test_floor_warning_names_constant_columns(estimator, variance_mode, X):
     with pytest.warns(ConvergenceWarning, match=r"2 of 6 features \(columns 4, 5\)"):
         model.fit(X)
     assert_finite(model, X)
-    # One scale for all has no such trouble: the other columns keep it up.
+    # One scale for all features is above its floor, because the other columns vary.
     model.set_params(covariance_type="spherical").fit(X)
     assert_finite(model, X)
 
@@ -127,7 +127,7 @@ def test_floor_warning_names_constant_columns(estimator, variance_mode, X):
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
 @every_estimator
 def test_far_away_rows_score_finite(estimator, covariance_type, X):
-    """A row a million deviations off is unlikely, not impossible; the farther, the less."""
+    """Scores fall with the distance from the data, and stay finite for distant rows."""
     model = estimator(covariance_type=covariance_type, max_iter=5, random_state=0).fit(X)
     offset = np.linspace(-1, 1, 6) * X.std(axis=0)
     scores = [model.score(X + far * offset) for far in (0, 1e2, 1e4, 1e6)]

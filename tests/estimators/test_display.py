@@ -1,4 +1,4 @@
-"""Text and HTML representations, and the lines that `verbose` prints."""
+"""Tests of text and HTML representations, and of the output of `verbose`."""
 
 import pytest
 from sklearn.base import clone
@@ -8,8 +8,8 @@ from sklearn.preprocessing import StandardScaler
 from skae import VariationalAutoencoder
 
 
-def test_displays(fitted, X):
-    """As text and as HTML, before and after a fit, alone and in a Pipeline."""
+def test_representations(fitted, X):
+    """Text and HTML name the class, before and after a fit, alone and in a Pipeline."""
     fresh = clone(fitted)
     assert repr(fresh).startswith(f"{type(fitted).__name__}(")
     assert "max_iter=3" in repr(fresh)
@@ -21,7 +21,7 @@ def test_displays(fitted, X):
 
 
 def test_verbose_prints_each_epoch(X, capsys):
-    """A line with the objective of each epoch, and nothing without it."""
+    """`verbose=True` prints the objective of each epoch, and False prints nothing."""
     model = VariationalAutoencoder(max_iter=3, verbose=True, random_state=0).fit(X)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3

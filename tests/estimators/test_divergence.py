@@ -1,4 +1,4 @@
-"""Training that diverges: finite models, warnings, and the kept start."""
+"""Tests of diverging training: finite models, warnings, and the start as a fallback."""
 
 import pytest
 import torch
@@ -22,10 +22,10 @@ from tests.helpers import (
 @ignore_divergence
 @every_model
 @pytest.mark.parametrize("learning_rate_init", [1e10, 1e30, 1e37])
-def test_no_nan_leaves_a_fit(
+def test_fit_is_finite_for_any_learning_rate(
     likelihood, variance_mode, covariance_type, learning_rate_init, X
 ):
-    """Whatever the learning rate, the model is finite, and no worse than its start."""
+    """For any learning rate the model is finite and no worse than its start."""
     parameters = {
         "variance_mode": variance_mode,
         "covariance_type": covariance_type,
@@ -43,31 +43,31 @@ def test_no_nan_leaves_a_fit(
 
 
 @every_estimator
-def test_divergence_is_told(estimator, X):
-    """A warning that names the cure; what came before is kept."""
+def test_divergence_warns(estimator, X):
+    """Diverging training warns with a remedy, and keeps the model before it."""
     model = estimator(learning_rate_init=1e30, max_iter=5, random_state=0)
     with pytest.warns(ConvergenceWarning, match=r"diverged.*Lower learning_rate_init"):
         model.fit(X)
     assert model.n_iter_ < 5
     assert model.n_iter_ == len(model.loss_curve_)
     assert_finite(model, X)
-    # A score is that of PCA, from which the fit began.
+    # The fit starts at PCA, so its score is at least that of PCA.
     if estimator is VariationalAutoencoder:
         assert model.score(X) > PCA(2).fit(X).score(X) - 0.05
 
 
 class Normalised(MLP):
-    """A network that normalises over the batch, and remembers what it saw."""
+    """A network with batch normalisation, whose buffers change in training."""
 
     def encoder(self, n_features, n_outputs):
-        halves = super().encoder(n_features, n_outputs)
-        return nn.Sequential(nn.BatchNorm1d(n_features), halves)
+        network = super().encoder(n_features, n_outputs)
+        return nn.Sequential(nn.BatchNorm1d(n_features), network)
 
 
 @ignore_divergence
 @every_estimator
-def test_the_start_is_kept_with_its_buffers(estimator, X):
-    """What a network remembers of batches does not outlive the training that was worse."""
+def test_fallback_to_the_start_restores_buffers(estimator, X):
+    """If training is worse than the start, the fit also restores the network's buffers."""
     model = estimator(network=Normalised(), learning_rate_init=1e3, random_state=0)
     model.set_params(max_iter=2).fit(X)
     normalised = model.module_.encoder[0]

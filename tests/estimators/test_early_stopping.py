@@ -1,4 +1,4 @@
-"""Validation scores, and the choice of an epoch by them."""
+"""Tests of validation scores and of the choice of an epoch by them."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from tests.helpers import Recording, every_estimator, weights
 
 @pytest.fixture
 def noisy():
-    """A few rows of many noisy columns, which a large network soon learns by heart."""
+    """Return training and validation rows that a large network soon overfits."""
     rng = np.random.default_rng(3)
     X = rng.normal(size=(140, 2)) @ rng.normal(size=(2, 15)) + rng.normal(size=(140, 15))
     return X[:40], X[40:]
@@ -28,16 +28,16 @@ OVERFIT = {
 
 @every_estimator
 def test_early_stopping_restores_the_best(estimator, noisy):
-    """What is returned scores as the best epoch did, where the last did much worse."""
+    """The fit returns the best epoch, whose score is well above that of the last epoch."""
     X, X_val = noisy
     recorded = estimator(**OVERFIT).fit(X, X_val=X_val).history_["validation_score"]
-    assert recorded[-1] < recorded.max() - 1  # else this test shows nothing
+    assert recorded[-1] < recorded.max() - 1  # the last epoch is clearly worse
     model = estimator(early_stopping=True, n_iter_no_change=5, **OVERFIT)
     model.fit(X, X_val=X_val)
     validation = model.history_["validation_score"]
     assert model.n_iter_ < 60
     assert model.score(X_val) >= validation.max() - 0.5
-    # It can be no worse than its own first epochs, which were the same.
+    # Both fits have the same first epoch.
     assert validation[0] == recorded[0]
 
 
@@ -55,20 +55,20 @@ def test_small_steps_begin_at_the_best_epoch(estimator, noisy):
 
 @every_estimator
 def test_early_stopping_sets_rows_aside(estimator, X):
-    """`ceil(validation_fraction * n)` of them; they are not trained on."""
+    """Early stopping sets rows aside, chosen by `random_state`, and does not fit them."""
     model = estimator(early_stopping=True, max_iter=3, random_state=0).fit(X)
     assert model.history_["validation_score"].shape == (3,)
     everything = estimator(max_iter=3, random_state=0).fit(X)
     assert "validation_score" not in everything.history_
     assert weights(everything) != weights(model)
-    # Which rows, the random state decides.
+    # The random state determines which rows are set aside.
     other = estimator(early_stopping=True, max_iter=3, random_state=1).fit(X)
     first = model.history_["validation_score"][0]
     assert other.history_["validation_score"][0] != pytest.approx(first, rel=1e-3)
 
 
-def test_rows_set_aside_are_not_seen_at_all(X):
-    """The mean of a feature is that of the training rows alone."""
+def test_rows_set_aside_do_not_change_the_mean(X):
+    """The mean of a feature is that of the training rows only."""
     X = X.copy()
     model = GaussianAutoencoder(
         early_stopping=True, validation_fraction=0.25, max_iter=1, random_state=0
@@ -82,13 +82,13 @@ def test_rows_set_aside_are_not_seen_at_all(X):
         moved.append(
             not np.array_equal(refit.inverse_transform(np.zeros((1, 2))), location)
         )
-    # Of 20 rows, some were set aside and some were not.
+    # Some of the 20 rows were set aside, and some were not.
     assert 0 < sum(moved) < 20
 
 
 @every_estimator
 def test_validation_data_without_early_stopping_are_recorded(estimator, X):
-    """They are scored, and change nothing."""
+    """Without early stopping, validation data are scored and change nothing else."""
     X_fit, X_val = X[:80], X[80:]
     model = estimator(max_iter=6, random_state=0).fit(X_fit, X_val=X_val)
     plain = estimator(max_iter=6, random_state=0).fit(X_fit)
@@ -100,16 +100,16 @@ def test_validation_data_without_early_stopping_are_recorded(estimator, X):
 
 @every_estimator
 def test_recorded_validation_score_is_the_score(estimator, X):
-    """The last one is that of the model that the fit returns."""
+    """The last recorded validation score is the score of the fitted model."""
     X_fit, X_val = X[:80], X[80:]
     model = estimator(variance_mode="learned", max_iter=20, random_state=0)
     model.fit(X_fit, X_val=X_val)
-    # That of the variational one averages over fewer draws.
+    # The recorded score of the variational model averages over fewer draws.
     tolerance = 0.02 if estimator is VariationalAutoencoder else 1e-3
     recorded = model.history_["validation_score"]
     assert model.score(X_val) == pytest.approx(recorded[-1], abs=tolerance)
     assert abs(recorded[0] - recorded[-1]) > 5 * tolerance
-    # A scale in closed form is a running mean until the fit ends.
+    # During training a closed-form scale is a running mean.
     model.set_params(variance_mode="optimal").fit(X_fit, X_val=X_val)
     recorded = model.history_["validation_score"]
     assert model.score(X_val) == pytest.approx(recorded[-1], abs=0.5)
@@ -199,7 +199,7 @@ def test_validation_score_takes_the_scale_of_the_training_rows(
 
 @every_estimator
 def test_early_stopping_never_returns_less_than_the_start(estimator, X):
-    """The start is a candidate too: with steps far too long it is the best there is."""
+    """With far too long steps the start is the best candidate, and is returned."""
     model = estimator(
         learning_rate_init=1e3, max_iter=5, early_stopping=True, random_state=0
     ).fit(X[:90], X_val=X[90:])

@@ -1,4 +1,4 @@
-"""A fit neither changes nor reads the settings of the process."""
+"""Tests that estimators neither change nor read the settings of the process."""
 
 import copy
 import pickle
@@ -19,8 +19,8 @@ from tests.helpers import answers, assert_same_answers, every_estimator, weights
 from tests.surroundings import nothing_global_changes, unusual_settings
 
 
-class Looking(Callback):
-    """A callback that looks at the arithmetic of the process, and may end the fit."""
+class SettingsRecorder(Callback):
+    """A callback that records arithmetic settings of the process and may raise an error."""
 
     def __init__(self, error=None):
         self.error, self.seen = error, []
@@ -37,16 +37,16 @@ class Looking(Callback):
 @every_estimator
 @pytest.mark.parametrize("random_state", [None, 0])
 @pytest.mark.parametrize("flush_denormal", [False, True])
-def test_nothing_global_is_touched(estimator, random_state, flush_denormal, X):
-    """Neither by a fit, which wants other settings, nor by anything after it."""
-    looking = Looking()
+def test_global_state_is_unchanged(estimator, random_state, flush_denormal, X):
+    """A fit restores the settings that it changes, and methods change none."""
+    recorder = SettingsRecorder()
     model = estimator(
         max_iter=3, random_state=random_state, early_stopping=True, precision="tf32"
-    ).set_callbacks(looking)
+    ).set_callbacks(recorder)
     with unusual_settings(flush_denormal):
         with nothing_global_changes():
             model.fit(X)
-        assert looking.seen == 3 * [(1, True, "tf32")]
+        assert recorder.seen == 3 * [(1, True, "tf32")]
         with nothing_global_changes():
             answers(model, X)
             model.score(X)
@@ -58,17 +58,17 @@ def test_nothing_global_is_touched(estimator, random_state, flush_denormal, X):
 
 @every_estimator
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
-def test_a_fit_that_fails_touches_nothing_global(estimator, error, X):
-    """Whatever ends it, and wherever."""
+def test_failed_fit_restores_global_state(estimator, error, X):
+    """A fit restores all settings after an error in a callback, the data or a network."""
     model = estimator(max_iter=3, random_state=0, precision="tf32")
     ended = pytest.raises(error)
     if error is KeyboardInterrupt:
         ended = pytest.warns(UserWarning, match="interrupted")
-    looking = Looking(error)
+    recorder = SettingsRecorder(error)
     with unusual_settings():
         with nothing_global_changes(), ended:
-            clone(model).set_callbacks(looking).fit(X)
-        assert looking.seen == [(1, True, "tf32")]
+            clone(model).set_callbacks(recorder).fit(X)
+        assert recorder.seen == [(1, True, "tf32")]
         with nothing_global_changes(), pytest.raises(ValueError, match="NaN"):
             model.fit(np.where(X > 1, np.nan, X))
         with nothing_global_changes(), pytest.raises(RuntimeError, match="in a layer"):
@@ -76,7 +76,7 @@ def test_a_fit_that_fails_touches_nothing_global(estimator, error, X):
 
 
 class Failing(MLP):
-    """A network that cannot be used, when it is first called."""
+    """A network that raises an error when it is called."""
 
     def encoder(self, n_features, n_outputs):
         network = super().encoder(n_features, n_outputs)
@@ -89,11 +89,11 @@ class Failing(MLP):
 
 
 @every_estimator
-def test_nothing_global_is_read(estimator, X):
-    """Seeding the process does not seed a fit with `random_state=None`."""
+def test_global_seeds_are_not_read(estimator, X):
+    """Global seeds do not determine a fit with `random_state=None`."""
 
     def fit():
-        np.random.seed(0)  # noqa: NPY002  (what must not be read)
+        np.random.seed(0)  # noqa: NPY002  (the global state under test)
         torch.manual_seed(0)
         random.seed(0)
         return estimator(max_iter=3, random_state=None).fit(X)
@@ -103,6 +103,7 @@ def test_nothing_global_is_read(estimator, X):
 
 @contextmanager
 def default_dtype(dtype):
+    """Set torch's default dtype within a block."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -117,8 +118,8 @@ def default_dtype(dtype):
     [torch.no_grad, torch.inference_mode, lambda: default_dtype(torch.float64)],
     ids=["no_grad", "inference_mode", "default dtype float64"],
 )
-def test_torch_settings_of_the_caller_do_not_matter(estimator, setting, X):
-    """A fit is the same wherever in the user's torch code it stands."""
+def test_fit_does_not_depend_on_torch_settings(estimator, setting, X):
+    """Torch's gradient modes and default dtype in the caller do not change a fit."""
     model = estimator(max_iter=3, random_state=0).fit(X)
     with setting():
         other = estimator(max_iter=3, random_state=0).fit(X)
@@ -127,7 +128,8 @@ def test_torch_settings_of_the_caller_do_not_matter(estimator, setting, X):
     assert_same_answers(model, other, X)
 
 
-def test_torchs_new_setting_of_precision_does_not_disturb_a_fit():
+def test_fit_works_with_torchs_global_fp32_precision():
+    """A fit works in a process that sets `torch.backends.fp32_precision`."""
     code = (
         "import torch, numpy as np\n"
         "torch.backends.fp32_precision = 'tf32'\n"

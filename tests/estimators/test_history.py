@@ -1,4 +1,4 @@
-"""The numbers that `history_` records for each epoch."""
+"""Tests of the values that `history_` records for each epoch."""
 
 import numpy as np
 import pytest
@@ -161,14 +161,14 @@ def test_log_likelihood_is_the_mean_over_weighted_batches(
 
 @pytest.mark.parametrize("estimator", [GaussianAutoencoder, LaplaceAutoencoder])
 def test_history_of_deterministic_autoencoders(estimator, X):
-    """No KL, and so no beta either: the objective is minus the log-likelihood."""
+    """Without KL and beta, the objective is minus the log-likelihood."""
     history = estimator(max_iter=3, random_state=0).fit(X).history_
     assert history.keys() == {"objective", "log_likelihood", "scale"}
     np.testing.assert_array_equal(history["objective"], -history["log_likelihood"])
 
 
 def test_history_is_in_the_units_of_the_data(X):
-    """Data 4 times as large: densities 4**-6 times, scales 4 times; the fit is the same."""
+    """Data times 4 give the same fit, with 4 times the scale and 4**-6 the density."""
     small = VariationalAutoencoder(max_iter=3, random_state=0).fit(X, X_val=X)
     large = VariationalAutoencoder(max_iter=3, random_state=0).fit(4 * X, X_val=4 * X)
     shift = 6 * np.log(4)
@@ -209,7 +209,7 @@ def test_kl_of_probabilistic_pca():
 
 
 def test_active_units_counts_the_components_in_use():
-    """Data with 2 strong directions of 5, and 4 components: 2 are in use."""
+    """Of 4 components, 2 are active on data with 2 strong directions."""
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(300, 2)) * 5
     X = np.column_stack([Z, np.zeros((300, 3))]) + 0.1 * rng.normal(size=(300, 5))

@@ -1,4 +1,4 @@
-"""Codes, reconstructions, scores and samples of fitted estimators."""
+"""Tests of codes, reconstructions, scores and samples of fitted estimators."""
 
 import copy
 
@@ -19,7 +19,7 @@ from tests.helpers import answers, assert_same_answers, every_estimator, every_m
     ],
 )
 def test_scale_and_score_of_residuals(estimator, density, closed_form, covariance_type, X):
-    """The stored scale is the closed form over all residuals; the score is scipy's."""
+    """The scale is the closed form over all residuals, and the score equals scipy's."""
     model = estimator(covariance_type=covariance_type, max_iter=20, random_state=0).fit(X)
     residual = X - model.inverse_transform(model.transform(X))
     axis = None if covariance_type == "spherical" else 0
@@ -62,7 +62,7 @@ def test_scale_of_probabilistic_pca(n_samples):
 
 @every_estimator
 def test_codes_and_reconstructions_agree(estimator, X):
-    """`reconstruct` is there and back; `fit_transform` is `fit` and `transform`."""
+    """`reconstruct` equals `transform` and `inverse_transform` in turn."""
     model = estimator(3, max_iter=10, random_state=0)
     Z = model.fit_transform(X)
     assert Z.shape == (120, 3)
@@ -70,9 +70,9 @@ def test_codes_and_reconstructions_agree(estimator, X):
     X_hat = model.inverse_transform(Z)
     assert X_hat.shape == X.shape
     np.testing.assert_allclose(model.reconstruct(X), X_hat, rtol=1e-12)
-    # And it does reconstruct: three components explain most of these data.
+    # Three components explain most of the variance of these data.
     assert ((X - X_hat) ** 2).mean() < 0.1 * X.var(axis=0).mean()
-    # Codes are new data for the decoder, whoever made them.
+    # The decoder also accepts codes that no encoder returned.
     np.testing.assert_allclose(
         model.inverse_transform(np.zeros((1, 3)))[0],
         model.inverse_transform(np.zeros((5, 3)))[4],
@@ -81,7 +81,7 @@ def test_codes_and_reconstructions_agree(estimator, X):
 
 @every_estimator
 def test_score_is_the_mean_of_score_samples(estimator, X):
-    """And weighted where weights are given."""
+    """`score` is the mean of `score_samples`, weighted if weights are given."""
     model = estimator(max_iter=3, random_state=0).fit(X)
     scores = model.score_samples(X)
     assert scores.shape == (120,)
@@ -97,15 +97,15 @@ def test_score_is_the_mean_of_score_samples(estimator, X):
 
 
 @every_estimator
-def test_repeated_calls_say_the_same(estimator, X):
-    """Scores are deterministic, those that average over a posterior too."""
+def test_repeated_calls_are_equal(estimator, X):
+    """Repeated calls return equal results, including averages over a posterior."""
     model = estimator(max_iter=3, random_state=0).fit(X)
     assert_same_answers(model, model, X)
     assert model.score(X) == model.score(X)
 
 
 def test_posterior_and_bounds(X):
-    """The code is the posterior's mean; the bounds are ordered."""
+    """The code is the posterior mean, and bounds increase with the number of draws."""
     model = VariationalAutoencoder(3, max_iter=10, random_state=0).fit(X)
     mean, std = model.posterior(X)
     np.testing.assert_array_equal(mean, model.transform(X))
@@ -119,7 +119,7 @@ def test_posterior_and_bounds(X):
             for n in (1, 4, 64)
         ]
     )
-    # In expectation over the draws: the ELBO for one, and more for more.
+    # In expectation the bound is the ELBO for one draw, and grows with more draws.
     elbo = model.elbo(X).mean()
     assert bounds[0].mean() == pytest.approx(elbo, abs=4 * bounds[0].std() / np.sqrt(20))
     assert elbo < bounds[1].mean() < bounds[2].mean()
@@ -127,7 +127,7 @@ def test_posterior_and_bounds(X):
 
 
 def test_sample(X):
-    """Shapes, dtype, and where the randomness comes from."""
+    """`sample` has the right shape and dtype, and `random_state` determines the draws."""
     model = VariationalAutoencoder(3, max_iter=10, random_state=0).fit(X)
     assert model.sample().shape == (1, 6)
     draws = model.sample(5, random_state=0)
@@ -143,7 +143,7 @@ def test_sample(X):
 
 @every_model
 def test_noise_of_samples(likelihood, variance_mode, covariance_type, X):
-    """Draws less their means: scipy's distribution with the model's scale."""
+    """Draws minus their means have scipy's distribution with the model's scale."""
     model = VariationalAutoencoder(
         likelihood=likelihood,
         variance_mode=variance_mode,
@@ -162,8 +162,8 @@ def test_noise_of_samples(likelihood, variance_mode, covariance_type, X):
 
 
 @pytest.mark.parametrize("later", [0.0, 0.5, 100.0])
-def test_score_knows_no_beta(later, X):
-    """Beta belongs to training: set after it, it changes nothing that a model says."""
+def test_score_does_not_depend_on_beta(later, X):
+    """A change of beta after a fit changes no result of the fitted model."""
     model = VariationalAutoencoder(beta=2.0, max_iter=5, random_state=0).fit(X)
     before = answers(model, X), model.score(X)
     model.set_params(beta=later)
@@ -171,13 +171,13 @@ def test_score_knows_no_beta(later, X):
     assert before[1] == after[1]
     for name, value in before[0].items():
         np.testing.assert_array_equal(value, after[0][name])
-    # In training it does count.
+    # A new fit does depend on beta.
     assert not np.array_equal(model.fit(X).transform(X), before[0]["transform"])
 
 
 @every_estimator
-def test_parameters_are_for_the_next_fit(estimator, X):
-    """Whatever they are set to, a fitted model says what it said."""
+def test_changed_parameters_do_not_change_a_fitted_model(estimator, X):
+    """A change of any parameter after a fit changes no result of the fitted model."""
     model = estimator(max_iter=3, random_state=0).fit(X)
     expected, score = answers(model, X), model.score(X)
     for name in model.get_params(deep=False):

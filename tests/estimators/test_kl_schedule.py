@@ -1,4 +1,4 @@
-"""Schedules of the weight of the KL divergence during training."""
+"""Tests of schedules of the weight of the KL divergence in training."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.helpers import weights
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.5])
 def test_linear_schedule(beta, X):
-    """From 0 to the whole beta over the first quarter of the steps."""
+    """The weight grows linearly from 0 to beta over the first quarter of the steps."""
     model = VariationalAutoencoder(
         beta=beta, kl_schedule="linear", max_iter=12, random_state=0
     ).fit(X)
@@ -24,12 +24,12 @@ def test_linear_schedule(beta, X):
     assert short.history_["beta"][-1] == beta
 
 
-def test_schedule_outlasts_no_plateau(X):
-    """While beta grows, a rising objective is no reason to stop."""
+def test_no_plateau_during_the_warm_up(X):
+    """While the weight grows, an objective without improvement does not end training."""
     model = VariationalAutoencoder(
         kl_schedule="linear", max_iter=80, n_iter_no_change=3, tol=1e3, random_state=0
     ).fit(X)
-    # 20 epochs of warm-up, whose last has the whole beta; then a plateau and its end.
+    # 20 epochs of warm-up, 3 epochs without improvement, and a cooldown of 3 epochs.
     assert model.n_iter_ == 20 + 3 + 3
     assert model.history_["beta"][-1] == 1.0
 
@@ -39,6 +39,7 @@ def test_schedule_outlasts_no_plateau(X):
 )
 @pytest.mark.parametrize("max_iter", [1, 2, 13])
 def test_schedules_end_at_beta(schedule, max_iter, X):
+    """In the last epoch of every schedule the weight is beta."""
     model = VariationalAutoencoder(
         beta=2.5, kl_schedule=schedule, max_iter=max_iter, n_iter_no_change=99
     ).fit(X)
@@ -46,7 +47,8 @@ def test_schedules_end_at_beta(schedule, max_iter, X):
     assert model.history_["beta"][-1] == 2.5
 
 
-def test_a_schedule_by_name_and_by_object(X):
+def test_schedule_by_name_equals_schedule_by_object(X):
+    """A name and its schedule object give the same fit."""
     common = {"max_iter": 8, "random_state": 0}
     names = {"cyclical": CyclicalSchedule(4, rise=0.5), "linear": LinearSchedule(0.25)}
     found = set()
@@ -59,16 +61,17 @@ def test_a_schedule_by_name_and_by_object(X):
 
 
 def test_no_plateau_between_cycles(X):
-    """The weight is at its end in each cycle; only in the last one it stays there."""
+    """A plateau ends training only in the last cycle, in which the weight stays at beta."""
     model = VariationalAutoencoder(
         kl_schedule="cyclical", max_iter=80, n_iter_no_change=3, tol=1e3, random_state=0
     ).fit(X)
-    # Epoch 70 is the first that ends at the last top.
+    # Epoch 70 is the first epoch that ends with the final weight of the last cycle.
     assert model.n_iter_ == 70 + 3 + 3
     assert model.history_["beta"][-1] == 1.0
 
 
 def test_score_does_not_depend_on_the_schedule(X):
+    """A change of the schedule after a fit changes no score, and the schedule is unused."""
     model = VariationalAutoencoder(max_iter=3, random_state=0).fit(X)
     score, bound = model.score(X), model.log_marginal(X)
     for schedule in (*KL_SCHEDULES, lambda p: 1 / 0):
@@ -78,7 +81,7 @@ def test_score_does_not_depend_on_the_schedule(X):
 
 
 def test_schedules_can_be_searched(X):
-    """Their parameters too, one by one and side by side; each trains with its own."""
+    """Searches over schedules and their parameters agree one by one and side by side."""
     model = VariationalAutoencoder(
         kl_schedule=LinearSchedule(),
         init="random",

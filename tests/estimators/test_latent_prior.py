@@ -1,4 +1,4 @@
-"""A density of the codes in place of the standard normal."""
+"""Tests of a density of the codes in place of the standard normal."""
 
 import pickle
 
@@ -19,7 +19,7 @@ from tests.callbacks import Callback
 
 
 class StandardNormal(BaseEstimator):
-    """The prior that there is without another one."""
+    """The default prior, as a density estimator."""
 
     def fit(self, X, y=None):
         return self
@@ -35,12 +35,12 @@ class Failing(StandardNormal):
     """A density that cannot be fitted."""
 
     def fit(self, X, y=None):
-        raise ArithmeticError("no density today")
+        raise ArithmeticError("the density cannot be fitted")
 
 
 @pytest.fixture(scope="module")
 def blobs():
-    """Four clusters on a plane in five dimensions, and others of the same kind."""
+    """Return training and test rows of four clusters on a plane in five dimensions."""
     Z, _ = make_blobs(600, centers=4, n_features=2, cluster_std=0.4, random_state=3)
     rng = np.random.RandomState(0)
     X = Z @ rng.standard_normal((2, 5)) + 0.3 * rng.standard_normal((600, 5))
@@ -48,13 +48,14 @@ def blobs():
 
 
 def vae(prior, **parameters):
+    """Return a model of two components with a prior."""
     return VariationalAutoencoder(
         2, prior=prior, **{"max_iter": 20, "random_state": 0} | parameters
     )
 
 
 def exact_marginal(model, X):
-    """Log-density of a linear model whose prior is a mixture: itself a mixture."""
+    """Return the log-density (nats) of a linear model, a mixture like its prior."""
     module = model.module_.double()
     decode = module.linear_decoder
     unit, mean = model._standardization.likelihood_unit, model._standardization.mean
@@ -73,7 +74,8 @@ def exact_marginal(model, X):
     return logsumexp(terms, axis=0)
 
 
-def test_the_standard_normal_changes_nothing(blobs):
+def test_standard_normal_prior_equals_the_default(blobs):
+    """A standard normal prior gives the codes and bounds of `prior=None`."""
     X, X_test = blobs
     plain, same = vae(None).fit(X), vae(StandardNormal()).fit(X)
     assert plain.prior_ is None
@@ -85,7 +87,7 @@ def test_the_standard_normal_changes_nothing(blobs):
 
 @pytest.mark.parametrize("n_components", [1, 4])
 def test_bounds_of_a_linear_model_reach_the_exact_marginal(blobs, n_components):
-    """Its marginal is a mixture of as many Gaussians as the prior."""
+    """The bound with many draws reaches the exact marginal, which is also a mixture."""
     X, X_test = blobs
     model = vae(GaussianMixture(n_components, random_state=0), hidden_layer_sizes=()).fit(X)
     exact = exact_marginal(model, X_test)
@@ -97,12 +99,13 @@ def test_bounds_of_a_linear_model_reach_the_exact_marginal(blobs, n_components):
     assert (elbo < exact + 0.05).all()
 
 
-def test_a_mixture_is_worth_it_on_clusters(blobs):
+def test_mixture_prior_improves_scores_on_clusters(blobs):
+    """On clusters, a mixture prior has better held-out scores than the default."""
     X, X_test = blobs
     plain, mixture = vae(None).fit(X), vae(GaussianMixture(4, random_state=0)).fit(X)
     assert mixture.score(X_test) > plain.score(X_test) + 0.5
     assert mixture.log_marginal(X_test).mean() > plain.log_marginal(X_test).mean() + 0.5
-    # Training is the same.
+    # The prior is fitted after training, so both trainings are equal.
     assert_array_equal(plain.loss_curve_, mixture.loss_curve_)
 
 
@@ -116,7 +119,7 @@ def test_a_mixture_is_worth_it_on_clusters(blobs):
     ],
 )
 def test_samples_come_from_the_prior(blobs, prior):
-    """Their mean, their covariance, and the clusters, in random order."""
+    """Samples have the data's mean, covariance and clusters, in random order."""
     X, _ = blobs
     model = vae(prior, hidden_layer_sizes=()).fit(X)
     samples = model.sample(1000, random_state=0)
@@ -125,16 +128,16 @@ def test_samples_come_from_the_prior(blobs, prior):
     spread = X.std(axis=0)
     assert_allclose(samples.mean(axis=0), X.mean(axis=0), atol=0.1 * spread.max())
     assert_allclose(np.cov(samples.T), np.cov(X.T), atol=0.15 * spread.max() ** 2)
-    # A plain normal puts samples between the clusters: the score of those is worse.
+    # The default prior draws samples between the clusters, which have worse scores.
     plain = vae(None, hidden_layer_sizes=()).fit(X).sample(1000, random_state=0)
     assert model.score(samples[:100]) > model.score(plain[:100]) + 0.5
-    # Sorted by component, the halves would differ.
+    # If the samples were sorted by component, the halves would differ.
     halves = samples[:500].mean(axis=0) - samples[500:].mean(axis=0)
     assert (np.abs(halves) < 0.15 * spread).all()
 
 
-def test_is_an_estimator_within_an_estimator(blobs):
-    """Clones, pickles, and searches over the prior's own parameters."""
+def test_clones_pickles_and_searches_with_a_prior(blobs):
+    """Clones, pickles and searches handle the prior and its parameters."""
     X, X_test = blobs
     model = vae(GaussianMixture(2))
     search = GridSearchCV(model, {"prior__n_components": [1, 4]}, cv=3).fit(X)
@@ -148,7 +151,8 @@ def test_is_an_estimator_within_an_estimator(blobs):
     assert_array_equal(best.score_samples(X_test), refitted.score_samples(X_test))
 
 
-def test_a_weight_is_as_many_copies(blobs):
+def test_integer_weight_equals_copies_of_a_row(blobs):
+    """A fit with integer weights equals a fit with that many copies of each row."""
     X, X_test = blobs[0][:60], blobs[1]
     weight = np.random.RandomState(0).randint(0, 4, len(X))
     model = vae(GaussianMixture(3))
@@ -183,7 +187,8 @@ def test_the_prior_is_fitted_to_draws_of_the_posteriors(weighted):
     assert_allclose(model.prior_.covariances_[0], np.eye(2), atol=0.06)
 
 
-def test_a_row_has_its_score_alone(blobs):
+def test_score_of_a_row_does_not_depend_on_other_rows(blobs):
+    """The score of a single row equals its score among other rows."""
     X, X_test = blobs
     model = vae(GaussianMixture(4)).fit(X)
     together = model.score_samples(X_test)
@@ -192,18 +197,20 @@ def test_a_row_has_its_score_alone(blobs):
 
 
 class NoEstimator:
-    """It has the methods, but cannot be cloned."""
+    """A density that has the methods but cannot be cloned."""
 
     fit = score_samples = sample = StandardNormal.fit
 
 
-def test_what_cannot_be_cloned_is_refused_before_training(blobs, monkeypatch):
+def test_prior_that_cannot_be_cloned_is_refused_before_training(blobs, monkeypatch):
+    """`fit` refuses such a prior before it calls `train`, which this test deletes."""
     monkeypatch.delattr("skae.estimators.base.train")
     with pytest.raises(TypeError, match="prior cannot be used: Cannot clone"):
         vae(NoEstimator()).fit(blobs[0])
 
 
-def test_a_prior_without_samples_is_noticed_by_fit(blobs):
+def test_fit_warns_if_the_prior_cannot_sample(blobs):
+    """`fit` warns of a prior that cannot sample, and the model samples without it."""
     with pytest.warns(ConvergenceWarning, match="NotImplementedError"):
         model = vae(KernelDensity(kernel="exponential")).fit(blobs[0])
     assert model.sample(2, random_state=0).shape == (2, 5)
@@ -211,15 +218,17 @@ def test_a_prior_without_samples_is_noticed_by_fit(blobs):
 
 @pytest.mark.filterwarnings("error")
 def test_scores_of_extreme_rows(blobs):
+    """Scores of far rows are finite, or minus infinity if they overflow."""
     model = vae(GaussianMixture(4, random_state=0)).fit(blobs[0])
     far = blobs[1][:2] * 1e6
     assert np.isfinite(model.score_samples(far)).all()
     assert (model.score_samples(far * 1e194) == -np.inf).all()
 
 
-def test_a_prior_that_fails_loses_no_training(blobs):
+def test_failure_of_the_prior_keeps_the_trained_model(blobs):
+    """If the prior cannot be fitted, `fit` warns and uses the standard normal."""
     X, X_test = blobs
-    with pytest.warns(ConvergenceWarning, match="no density today") as caught:
+    with pytest.warns(ConvergenceWarning, match="the density cannot be fitted") as caught:
         model = vae(Failing()).fit(X)
     assert caught[0].filename == __file__
     assert model.prior_ is None
@@ -230,21 +239,22 @@ def test_a_prior_that_fails_loses_no_training(blobs):
     "prior",
     ["mixture", 3, GaussianMixture, GaussianMixture(0), KernelDensity(bandwidth=-1)],
 )
-def test_what_is_no_density_is_refused(blobs, prior):
+def test_bad_prior_is_refused(blobs, prior):
+    """`fit` refuses priors that are no density or have bad parameters."""
     with pytest.raises((ValueError, TypeError), match=r"prior|Mixture|bandwidth"):
         vae(prior).fit(blobs[0])
 
 
-def test_rows_beyond_all_numbers_have_scores(blobs):
-    """They are what they are without a prior: nothing that raises."""
+def test_rows_that_overflow_have_scores(blobs):
+    """Scores of rows near the largest float32 equal those without a prior."""
     far = np.full((2, 5), 3e38, dtype=np.float32)
     model = vae(GaussianMixture(4, random_state=0)).fit(blobs[0].astype(np.float32))
     plain = vae(None).fit(blobs[0].astype(np.float32))
     assert_array_equal(model.score_samples(far), plain.score_samples(far))
 
 
-class Onlooker(Callback):
-    """A callback that asks the model in training for its prior."""
+class PriorRecorder(Callback):
+    """A callback that records the prior of the model in training."""
 
     def __init__(self):
         self.seen = []
@@ -255,11 +265,12 @@ class Onlooker(Callback):
         return False
 
 
-def test_callbacks_hear_of_no_earlier_prior(blobs):
-    onlooker = Onlooker()
+def test_snapshots_in_training_have_no_earlier_prior(blobs):
+    """In a second fit, snapshots in training do not have the prior of the first fit."""
+    recorder = PriorRecorder()
     model = vae(GaussianMixture(2), max_iter=2).fit(blobs[0])
-    model.set_callbacks(onlooker).fit(blobs[0])
-    assert onlooker.seen == [None, None]
+    model.set_callbacks(recorder).fit(blobs[0])
+    assert recorder.seen == [None, None]
     assert model.prior_ is not None
 
 

@@ -1,4 +1,4 @@
-"""Sample weights and validation data through pipelines and searches."""
+"""Tests of sample weights and validation data in pipelines and searches."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.helpers import weights
 
 
 def test_weights_and_validation_data_through_a_pipeline(X):
-    """Both arrive; the validation data scaled by the steps before."""
+    """A pipeline passes weights, and validation data that its earlier steps transform."""
     weight = np.random.default_rng(0).integers(1, 4, 90)
     X_fit, X_val = X[:90], X[90:]
     vae = VariationalAutoencoder(max_iter=30, early_stopping=True, random_state=0)
@@ -47,9 +47,9 @@ def test_weights_through_a_grid_search(X):
     folds = KFold(2, shuffle=True, random_state=0)
     vae = VariationalAutoencoder(max_iter=3, random_state=0)
     with config_context(enable_metadata_routing=True):
-        asking = clone(vae).set_fit_request(sample_weight=True)
-        asking.set_score_request(sample_weight=True)
-        search = GridSearchCV(asking, {"beta": [1.0, 5.0]}, cv=folds)
+        weighted = clone(vae).set_fit_request(sample_weight=True)
+        weighted.set_score_request(sample_weight=True)
+        search = GridSearchCV(weighted, {"beta": [1.0, 5.0]}, cv=folds)
         search.fit(X, sample_weight=weight)
     for i, beta in enumerate([1.0, 5.0]):
         for j, (fit, test) in enumerate(folds.split(X)):

@@ -1,4 +1,4 @@
-"""The smallest scale, given or automatic, and its warnings."""
+"""Tests of the smallest scale, given or automatic, and of its warnings."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from tests.helpers import (
 @every_model
 @pytest.mark.parametrize("size", [1e-14, 1e-3, 1e14])
 def test_scales_of_any_size(likelihood, variance_mode, covariance_type, size, X):
-    """One that is given, or the smallest one: also in the precision of float32."""
+    """Fixed and smallest scales of any size give finite scores, also for float32 data."""
     for model in models_of(likelihood, max_iter=2, random_state=0, scale=size):
         model.set_params(variance_mode=variance_mode, covariance_type=covariance_type)
         model.set_params(min_scale=1e300 if variance_mode == "fixed" else size).fit(X)
@@ -36,8 +36,8 @@ def test_scales_of_any_size(likelihood, variance_mode, covariance_type, size, X)
 
 @pytest.mark.parametrize("estimator", [GaussianAutoencoder, LaplaceAutoencoder])
 @pytest.mark.parametrize("n_components", [6, 9])
-def test_floor_warns_of_too_many_components(estimator, n_components, X):
-    """A deterministic code as wide as the data leaves no residual."""
+def test_too_many_components_warn(estimator, n_components, X):
+    """A code with as many components as features leaves no residual, and `fit` warns."""
     with pytest.warns(ConvergenceWarning, match=r"lower n_components"):
         model = estimator(n_components, max_iter=3, random_state=0).fit(X)
     assert_finite(model, X)
@@ -46,7 +46,7 @@ def test_floor_warns_of_too_many_components(estimator, n_components, X):
 @pytest.mark.parametrize("variance_mode", ["optimal", "profile", "learned"])
 @every_estimator
 def test_min_scale_is_the_smallest_scale(estimator, variance_mode, X):
-    """In the units of X; reached, it warns."""
+    """No scale is below `min_scale`, in the units of X, and a scale at it warns."""
     model = estimator(variance_mode=variance_mode, max_iter=3, random_state=0)
     free = clone(model).fit(X).scale_
     with pytest.warns(ConvergenceWarning, match=FLOOR):
@@ -57,13 +57,17 @@ def test_min_scale_is_the_smallest_scale(estimator, variance_mode, X):
 
 
 def test_auto_min_scale_is_the_resolution(X):
-    """Data rounded to 0.5 and reproduced exactly: a uniform error, 0.5 / sqrt(12)."""
+    """For exact reconstructions of data rounded to 0.5 the floor is 0.5 / sqrt(12).
+
+    This is the standard deviation of the uniform rounding error.
+    """
     with pytest.warns(ConvergenceWarning, match=FLOOR):
         model = GaussianAutoencoder(6, max_iter=3, random_state=0).fit(np.round(2 * X) / 2)
     assert model.scale_ == pytest.approx(0.5 / np.sqrt(12), rel=1e-5)
 
 
-def test_a_warning_points_at_the_line_that_called_fit(X):
+def test_warning_points_at_the_call_of_fit(X):
+    """The warnings of `fit` have the file of its caller."""
     with pytest.warns(ConvergenceWarning) as caught:
         GaussianAutoencoder(n_components=X.shape[1], max_iter=2, random_state=0).fit(X)
     assert {w.filename for w in caught} == {__file__}

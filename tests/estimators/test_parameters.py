@@ -1,4 +1,4 @@
-"""Batch sizes, precision, penalty, start and networks."""
+"""Tests of batch sizes, precision, penalty, start and networks."""
 
 import copy
 
@@ -16,7 +16,7 @@ from tests.surroundings import nothing_global_changes
 
 @every_estimator
 def test_batch_sizes(estimator, X):
-    """Any int; larger than the data is all of the data; "auto" is what it says."""
+    """Batches of any size work, and "auto" has the documented size."""
 
     def fit(batch_size, n=120, max_iter=2):
         model = estimator(batch_size=batch_size, max_iter=max_iter, random_state=0)
@@ -27,7 +27,7 @@ def test_batch_sizes(estimator, X):
         assert model.n_iter_ == 2
         assert_finite(model, X)
     assert fit(120).loss_curve_ == fit(10_000).loss_curve_ != fit(60).loss_curve_
-    # A sixteenth of the rows as a power of 2, but between 32 and 512.
+    # "auto" is a sixteenth of the rows as a power of 2, between 32 and 512.
     for n, automatic in ((120, 32), (2000, 128)):
         losses = fit(automatic, n, max_iter=1).loss_curve_
         assert fit("auto", n, max_iter=1).loss_curve_ == losses
@@ -37,7 +37,7 @@ def test_batch_sizes(estimator, X):
 @every_estimator
 @pytest.mark.parametrize("batch_size", [8, 40])
 def test_rows_beyond_whole_batches(estimator, batch_size, X):
-    """One row more than whole batches: it counts, and no batch is a lonely row."""
+    """A row beyond whole batches is used in training, and the model is finite."""
     for n in (batch_size * 2 + 1, batch_size + 1, batch_size):
         model = estimator(batch_size=batch_size, max_iter=3, random_state=0).fit(X[:n])
         assert_finite(model, X)
@@ -47,7 +47,7 @@ def test_rows_beyond_whole_batches(estimator, batch_size, X):
 
 @every_estimator
 def test_one_epoch(estimator, X):
-    """`max_iter=1` is a fit, and no worse than where it began."""
+    """A fit with `max_iter=1` has one epoch and is finite."""
     model = estimator(max_iter=1, random_state=0).fit(X)
     assert model.n_iter_ == 1
     assert_finite(model, X)
@@ -55,21 +55,21 @@ def test_one_epoch(estimator, X):
 
 @every_estimator
 def test_precision(estimator, X):
-    """Trained in float64 where asked to, with the same result but for rounding."""
+    """`precision` sets the dtype of the parameters; the score changes by rounding only."""
     single = estimator(max_iter=3, random_state=0).fit(X)
     double = estimator(max_iter=3, random_state=0, precision="float64").fit(X)
     dtypes = [{t.dtype for t in m.module_.state_dict().values()} for m in (single, double)]
     assert dtypes == [{torch.float32}, {torch.float64}]
     explicit = estimator(max_iter=3, random_state=0, precision="float32").fit(X)
     assert weights(explicit) == weights(single)
-    if estimator is not VariationalAutoencoder:  # which draws its noise in that precision
+    if estimator is not VariationalAutoencoder:  # its noise depends on the precision
         assert double.score(X) == pytest.approx(single.score(X), rel=1e-3)
     assert double.transform(X.astype(np.float32)).dtype == np.float32
 
 
 @every_estimator
 def test_lower_precision(estimator, X):
-    """A training that is a little less exact, of parameters that are float32."""
+    """Training in "bf16" or "tf32" keeps float32 parameters, with a similar score."""
     exact = estimator(max_iter=10, random_state=0, precision="float32").fit(X)
     with nothing_global_changes():
         low = estimator(max_iter=10, random_state=0, precision="bf16").fit(X)
@@ -78,13 +78,13 @@ def test_lower_precision(estimator, X):
         assert {t.dtype for t in model.module_.state_dict().values()} == {torch.float32}
         assert model.score(X) == pytest.approx(exact.score(X), abs=0.5)
     assert weights(low) != weights(exact)
-    # On a CPU there is no TF32.
+    # A CPU has no TF32.
     if exact.device_ == "cpu":
         assert weights(tf32) == weights(exact)
 
 
-def test_penalty_pulls_to_the_linear_model(X):
-    """With a huge `alpha` the networks vanish, and PCA is left."""
+def test_large_penalty_gives_the_linear_model(X):
+    """The networks shrink as `alpha` grows, and with a huge `alpha` the model is PCA."""
     parameters = {"max_iter": 150, "n_iter_no_change": 150, "learning_rate_init": 0.01}
     parameters["random_state"] = 0
     free, light, heavy, linear = (
@@ -141,12 +141,12 @@ def test_penalty_balances_the_likelihood(X):
 
 @every_estimator
 def test_random_start(estimator, X):
-    """`init="random"` starts elsewhere; with some training both beat PCA's start."""
-    pca, elsewhere = (
+    """`init="random"` starts below PCA, and exceeds the start at PCA after training."""
+    pca, random = (
         estimator(init=init, max_iter=1, learning_rate_init=1e-9, random_state=0).fit(X)
         for init in ("pca", "random")
     )
-    assert pca.score(X) > elsewhere.score(X) + 1
+    assert pca.score(X) > random.score(X) + 1
     trained = estimator(
         init="random", max_iter=300, learning_rate_init=0.01, random_state=0
     )
@@ -155,7 +155,7 @@ def test_random_start(estimator, X):
 
 @every_estimator
 def test_networks_by_name_and_by_object(estimator, X):
-    """`network="mlp"` with its two parameters is the MLP with those."""
+    """`network="mlp"` with its two parameters equals an MLP object with these."""
     by_name = estimator(
         hidden_layer_sizes=[9, 5], activation="tanh", max_iter=3, random_state=0
     ).fit(X)

@@ -1,4 +1,4 @@
-"""Copies, pickles and clones of fitted estimators."""
+"""Tests of copies, pickles and clones of fitted estimators."""
 
 import copy
 import pickle
@@ -15,11 +15,13 @@ from tests.helpers import answers, assert_same_answers, weights
 
 
 def through_joblib(model, tmp_path):
+    """Save a model with joblib and load it."""
     joblib.dump(model, tmp_path / "model.joblib")
     return joblib.load(tmp_path / "model.joblib")
 
 
 def through_a_memory_map(model, tmp_path):
+    """Save a model with joblib and load it as a memory map."""
     joblib.dump(model, tmp_path / "model.joblib")
     return joblib.load(tmp_path / "model.joblib", mmap_mode="r")
 
@@ -37,7 +39,7 @@ def through_a_memory_map(model, tmp_path):
     ids=["pickle", "pickle 2", "copy", "deepcopy", "joblib", "joblib mmap"],
 )
 def test_duplicates(fitted, duplicate, X, tmp_path):
-    """They say the same, and go their own way when refitted."""
+    """Duplicates give the same results, and a refit of one does not change the other."""
     expected = answers(fitted, X)
     other = duplicate(fitted, tmp_path)
     assert_same_answers(fitted, other, X)
@@ -54,7 +56,7 @@ def test_duplicates(fitted, duplicate, X, tmp_path):
 
 
 def walk(value, path="state"):
-    """All objects inside a state, with the way to each."""
+    """Yield all objects inside a state, with their paths."""
     yield path, value
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -69,18 +71,18 @@ def walk(value, path="state"):
 
 
 def test_state_is_numpy(fitted):
-    """No torch object in a pickle: nothing of a device, nor of torch's own format."""
+    """A pickle has arrays of numpy and no object of torch, so it depends on no device."""
     arrays = 0
     for path, value in walk(fitted.__getstate__()):
         assert not type(value).__module__.startswith("torch"), path
         arrays += isinstance(value, np.ndarray)
-    # The walk went as far as the weights: as many arrays at least as the module has.
+    # The walk has reached the weights if it counts at least the arrays of the module.
     assert arrays >= len(fitted.module_.state_dict())
     assert b"torch" not in pickle.dumps(fitted)
 
 
-def test_state_of_a_gpu_loads_without_one(fitted, X, monkeypatch):
-    """It comes to the CPU, and says the same."""
+def test_model_from_a_gpu_loads_without_a_gpu(fitted, X, monkeypatch):
+    """A model that was trained on a GPU loads on the CPU and gives the same results."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     state = fitted.__getstate__()
     state["device_"] = "cuda:0"
@@ -92,8 +94,8 @@ def test_state_of_a_gpu_loads_without_one(fitted, X, monkeypatch):
     assert_same_answers(fitted, loaded, X)
 
 
-def test_clone_forgets_the_fit(fitted):
-    """Parameters go along, by value; what was fitted does not."""
+def test_clone_is_unfitted(fitted):
+    """A clone has copies of the parameters, and no fitted attributes."""
     fresh = clone(fitted)
     assert repr(fresh) == repr(fitted)
     assert not [name for name in vars(fresh) if name.endswith("_")]
@@ -102,8 +104,8 @@ def test_clone_forgets_the_fit(fitted):
         assert fresh.network is not fitted.network
 
 
-def test_fit_leaves_the_network_parameter_alone(X):
-    """The recipe that the user gives stays as it is; a fit works on a copy."""
+def test_fit_does_not_change_the_network_parameter(X):
+    """A fit copies the network specification, so later changes of it have no effect."""
     network = MLP((5,))
     model = VariationalAutoencoder(network=network, max_iter=2, random_state=0).fit(X)
     assert model.network is network

@@ -1,4 +1,4 @@
-"""The end of a training whose objective no longer improves."""
+"""Tests of the end of training when the objective no longer improves."""
 
 from itertools import pairwise
 
@@ -13,9 +13,9 @@ from tests.helpers import Recording, every_estimator
 
 @every_estimator
 def test_plateau_ends_training(estimator, X):
-    """`n_iter_no_change` epochs without `tol`, then as many to cool down."""
+    """Training ends `n_iter_no_change` epochs after the last gain, plus the cooldown."""
     parameters = {"max_iter": 60, "random_state": 0, "n_iter_no_change": 4}
-    # No epoch can be better than the first by a thousand nats.
+    # No epoch improves on the first by a thousand nats.
     assert estimator(tol=1e3, **parameters).fit(X).n_iter_ == 1 + 4 + 4
     steady = estimator(tol=0.0, max_iter=60, n_iter_no_change=60, random_state=0).fit(X)
     assert steady.n_iter_ == 60
@@ -23,7 +23,7 @@ def test_plateau_ends_training(estimator, X):
 
 @pytest.mark.parametrize("estimator", [GaussianAutoencoder, VariationalAutoencoder])
 def test_noise_is_no_plateau(estimator):
-    """The objective of an epoch is noisy; that alone must not end a training early."""
+    """The noise of the objective does not end training early."""
     X = load_breast_cancer().data[::2]
     lost = []
     for seed in range(3):
@@ -34,8 +34,8 @@ def test_noise_is_no_plateau(estimator):
     assert np.mean(lost) < 0.5
 
 
-def test_cooling_down_ends_with_small_steps(X):
-    """The rate falls to 0 in the epochs after a plateau, so the last moves little."""
+def test_cooldown_ends_with_small_steps(X):
+    """The learning rate falls to 0 in the cooldown, so the last epoch changes little."""
     seen = Recording()
     model = VariationalAutoencoder(
         max_iter=100, n_iter_no_change=5, tol=1e3, learning_rate_init=0.01, random_state=0

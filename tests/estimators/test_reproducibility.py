@@ -1,4 +1,4 @@
-"""Equal fits from equal random states, and the order of rows."""
+"""Tests of equal fits from equal random states, and of the order of rows."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.helpers import assert_same_answers, every_estimator, weights
 @every_estimator
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_same_random_state_same_fit(estimator, early_stopping, X):
-    """To the bit, for an int and for instances in the same state."""
+    """Fits are bit-identical for equal integers and for instances in equal states."""
 
     def fit(random_state):
         return estimator(
@@ -35,13 +35,13 @@ def test_same_random_state_same_fit(estimator, early_stopping, X):
 
 @every_estimator
 def test_order_of_rows(estimator, X):
-    """With `shuffle=True` it does not matter at all; without, rows come as they stand."""
+    """The order of rows changes a fit only with `shuffle=False`."""
     order = np.random.default_rng(0).permutation(len(X))
     for shuffle in (True, False):
         model = estimator(max_iter=5, batch_size=16, shuffle=shuffle, random_state=0)
         same = weights(clone(model).fit(X)) == weights(clone(model).fit(X[order]))
         assert same == shuffle
-        # Nor does the order in memory.
+        # The order in memory never changes a fit.
         assert weights(clone(model).fit(X)) == weights(
             clone(model).fit(np.asfortranarray(X))
         )

@@ -1,4 +1,4 @@
-"""Scores, recomputed from what a fitted estimator shows, and against exact PPCA."""
+"""Tests of scores against public attributes, scipy and exact probabilistic PCA."""
 
 import copy
 import functools
@@ -30,7 +30,7 @@ SCIPY = {
 DETERMINISTIC = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
 COMBINATIONS = legal_combinations()
 
-# In raw units, with what they are and constant columns as they come.
+# Raw data, with their own units and their constant columns.
 RAW = {
     "breast_cancer": load_breast_cancer().data,
     "digits": load_digits().data,
@@ -44,20 +44,21 @@ BUNDLED = {
 }
 every_bundled_set = pytest.mark.parametrize("name", sorted(BUNDLED))
 
-# Constant columns, of which digits has three, end at the floor of their own scale.
+# Constant columns have scales at the floor; the digits have three such columns.
 floor_is_expected = pytest.mark.filterwarnings(
     "ignore:The scale of .* is at its floor:sklearn.exceptions.ConvergenceWarning"
 )
 
 
-def low_rank(n=300, d=10, k=3, noise=0.5):
+def draw_low_rank(n=300, d=10, k=3, noise=0.5):
+    """Draw n rows of d features near a plane of k dimensions."""
     rng = np.random.default_rng(0)
     codes, loadings = rng.normal(size=(n, k)), 2 * rng.normal(size=(k, d))
     return codes @ loadings + noise * rng.normal(size=(n, d)) + rng.normal(size=d)
 
 
 def given_scale(X, covariance_type):
-    """Something for variance_mode="fixed" that suits the data."""
+    """Return a scale for variance_mode="fixed" of the size of the data."""
     typical = 0.3 * math.sqrt(X.var(axis=0).mean())
     return (
         typical if covariance_type == "spherical" else 0.3 * X.std(axis=0) + 0.1 * typical
@@ -65,6 +66,7 @@ def given_scale(X, covariance_type):
 
 
 def fit(Model, X, combination, **settings):
+    """Fit a model with a (likelihood, variance mode, covariance type)."""
     name, mode, covariance_type = combination
     if Model is VariationalAutoencoder:
         settings["likelihood"] = name
@@ -80,7 +82,7 @@ def fit(Model, X, combination, **settings):
 
 
 def scale_of(model, Z, X):
-    """The scale in the units of X, for each code and feature."""
+    """Return the scale in the units of X for each code and feature, (n, d)."""
     if model.variance_mode != "predicted":
         assert np.all(np.asarray(model.scale_) > 0)
         return np.broadcast_to(model.scale_, (len(Z), X.shape[1]))
@@ -89,7 +91,7 @@ def scale_of(model, Z, X):
     with torch.no_grad():
         _, outputs = module.decode(torch.tensor(Z))
         scale = module.scale.log_scale(outputs).exp().numpy()
-    # The module's own units: one for all, or the deviation of each feature.
+    # Units of the module: one for all features, or the standard deviation of each one.
     std = X.std(axis=0)
     typical = math.sqrt(np.mean(std[std > 0] ** 2))
     unit = typical if model.covariance_type == "spherical" else np.where(std, std, typical)
@@ -105,6 +107,7 @@ def scale_of(model, Z, X):
     "combination", [c for c in COMBINATIONS if c[0] in DETERMINISTIC], ids="-".join
 )
 def test_score_of_a_deterministic_autoencoder(combination, data):
+    """Scores equal scipy's log-density of X given its reconstruction and the scale."""
     X, distribution = RAW[data], SCIPY[combination[0]]
     model = fit(DETERMINISTIC[combination[0]], X, combination)
     Z = model.transform(X)
@@ -122,13 +125,13 @@ def test_score_of_a_deterministic_autoencoder(combination, data):
 
 
 def score_draws(model):
-    """The draws that scores are documented to take, the same for all rows."""
+    """Return the documented draws of scores, the same for all rows, (n_draws, 1, k)."""
     objective = ELBO(beta=1.0, schedule="constant", n_mc_samples=1)
     return objective.draws(model.module_.spec)[:, None].numpy()
 
 
 def elbo_by_draws(model, X, draws, X_train):
-    """ELBO of each row and draw: public attributes, scipy, and the KL in closed form."""
+    """Return the ELBO (n_draws, n) from public attributes, scipy and the exact KL."""
     mean, std = model.posterior(X)
     np.testing.assert_array_equal(mean, model.transform(X))
     kl = 0.5 * (std**2 + mean**2 - 1 - np.log(std**2)).sum(axis=1)
@@ -143,7 +146,7 @@ def elbo_by_draws(model, X, draws, X_train):
 @pytest.mark.parametrize("data", sorted(RAW))
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_score_of_a_variational_autoencoder(combination, data):
-    """With the draws that a score takes itself, to its digits."""
+    """Scores equal the ELBO by scipy with the same draws, up to rounding."""
     X = RAW[data]
     model = fit(VariationalAutoencoder, X, combination, activation="tanh")
     some = X[::11]
@@ -156,7 +159,7 @@ def test_score_of_a_variational_autoencoder(combination, data):
 
 
 def even_draws(k, n=2048):
-    """Nearly exact for an expectation over a posterior of few dimensions."""
+    """Return quasi-random draws, nearly exact for a posterior of few dimensions."""
     uniform = scipy.stats.qmc.Sobol(k, rng=0).random(n)
     return scipy.stats.norm.ppf(uniform)[:, None]
 
@@ -164,14 +167,14 @@ def even_draws(k, n=2048):
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 @pytest.mark.parametrize("hidden", [(), (64,)], ids=["linear", "network"])
 def test_elbo_is_the_expectation_over_the_posterior(combination, hidden):
-    """With draws of our own, many more than a score takes."""
+    """The ELBO is close to its expectation by many more draws than a score uses."""
     X = RAW["iris"]
     model = fit(VariationalAutoencoder, X, combination, hidden_layer_sizes=hidden)
     exact = elbo_by_draws(model, X[::3], even_draws(3), X).mean(axis=0)
     gap = model.elbo(X[::3]) - exact
     name, mode, _ = combination
     if hidden == () and name == "gaussian" and mode != "predicted":
-        # What is quadratic in z a score has exactly.
+        # The expectation of a quadratic function of z is exact in a score.
         assert np.abs(gap).max() < 0.01
     else:
         assert np.abs(gap).max() < 0.25
@@ -181,7 +184,7 @@ def test_elbo_is_the_expectation_over_the_posterior(combination, hidden):
 @pytest.mark.parametrize("likelihood", sorted(SCIPY))
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
 def test_elbo_of_many_components_is_accurate(likelihood, kind):
-    """The draws are the same for all rows, so that their error does not average out."""
+    """The mean score is accurate although all rows share the draws and their error."""
     X = RAW["breast_cancer"]
     model = VariationalAutoencoder(
         8,
@@ -197,7 +200,8 @@ def test_elbo_of_many_components_is_accurate(likelihood, kind):
 
 
 @pytest.mark.parametrize("beta", [0.2, 1.0, 5.0])
-def test_a_score_never_weights_the_kl(beta):
+def test_score_does_not_weight_the_kl(beta):
+    """The score is the ELBO with weight 1 of the KL for any beta."""
     X = RAW["iris"]
     model = VariationalAutoencoder(2, beta=beta, max_iter=5, random_state=0).fit(X)
     draws = score_draws(model)
@@ -206,7 +210,8 @@ def test_a_score_never_weights_the_kl(beta):
 
 
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
-def test_training_in_double_precision_scores_to_more_digits(Model):
+def test_float64_training_has_accurate_scores(Model):
+    """With precision="float64" scores equal scipy's to 10 digits."""
     X = RAW["breast_cancer"]
     combination = ("gaussian", "optimal", "spherical")
     model = fit(Model, X, combination, precision="float64")
@@ -221,7 +226,8 @@ def test_training_in_double_precision_scores_to_more_digits(Model):
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, LaplaceAutoencoder])
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
 @pytest.mark.parametrize("mode", ["optimal", "profile"])
-def test_closed_form_scale_is_of_the_whole_training_set(Model, kind, mode):
+def test_closed_form_scale_uses_the_whole_training_set(Model, kind, mode):
+    """The fitted scale is the weighted closed form over all training residuals."""
     if (mode, kind) == ("profile", "diag"):
         kind = "spherical"
     X = RAW["iris"]
@@ -244,7 +250,8 @@ def test_closed_form_scale_is_of_the_whole_training_set(Model, kind, mode):
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
-def test_closed_form_scale_of_a_vae_has_the_decoders_spread_in_it(likelihood, kind):
+def test_closed_form_scale_of_a_vae_includes_the_posterior_spread(likelihood, kind):
+    """The fitted scale is that of the expected error over the posterior."""
     X = RAW["iris"]
     model = VariationalAutoencoder(
         2, likelihood=likelihood, covariance_type=kind, max_iter=10, random_state=0
@@ -254,7 +261,7 @@ def test_closed_form_scale_of_a_vae_has_the_decoders_spread_in_it(likelihood, ki
     Z = (mean + std * even_draws(2)).reshape(-1, 2)
     error = np.abs(X - model.inverse_transform(Z).reshape(-1, *X.shape)) ** power
     error = error.mean() if kind == "spherical" else error.mean(axis=(0, 1))
-    # What is quadratic in the draws is exact; an absolute value is not.
+    # A score is exact for quadratic functions of the draws, but not for absolute values.
     rtol = {"gaussian": 0.02, "laplace": 0.02}[likelihood]
     np.testing.assert_allclose(model.scale_, error ** (1 / power), rtol=rtol)
     without = np.mean(np.abs(X - model.reconstruct(X)) ** power) ** (1 / power)
@@ -265,7 +272,7 @@ def test_closed_form_scale_of_a_vae_has_the_decoders_spread_in_it(likelihood, ki
 
 
 def exact_ppca(X, k):
-    """Maximum log-likelihood of probabilistic PCA, and its noise variance (1/N)."""
+    """Return log-likelihood (nats) and noise variance (divided by n) of exact PPCA."""
     n, d = X.shape
     values = np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2 / n
     values = np.append(values, np.zeros(max(d - n, 0)))
@@ -281,13 +288,14 @@ PPCA = {
     "iris-1": (RAW["iris"], 1),
     "iris-2": (RAW["iris"], 2),
     "wine-3": (BUNDLED["wine"], 3),
-    "low_rank-3": (low_rank(), 3),
-    "low_rank-5": (low_rank(), 5),
+    "low_rank-3": (draw_low_rank(), 3),
+    "low_rank-5": (draw_low_rank(), 5),
 }
 
 
 @functools.cache
 def linear_vae(name, mode):
+    """Return a fitted linear model; fits are cached."""
     X, k = PPCA[name]
     return VariationalAutoencoder(
         k, hidden_layer_sizes=(), variance_mode=mode, random_state=0
@@ -296,12 +304,13 @@ def linear_vae(name, mode):
 
 @pytest.mark.parametrize("name", sorted(PPCA))
 @pytest.mark.parametrize("mode", ["optimal", "learned"])
-def test_a_linear_vae_is_ppca(name, mode):
+def test_linear_vae_is_ppca(name, mode):
+    """A linear VAE has the log-likelihood and the noise variance of exact PPCA."""
     (X, k), model = PPCA[name], linear_vae(name, mode)
     n = len(X)
     exact, noise = exact_ppca(X, k)
     pca = PCA(k, svd_solver="full").fit(X)
-    # scikit-learn divides by N - 1, which costs it a little of the likelihood.
+    # scikit-learn divides by n - 1, so its likelihood is slightly lower.
     assert noise == pytest.approx(pca.noise_variance_ * (n - 1) / n, rel=1e-6)
     assert exact - 0.01 < pca.score(X) <= exact
     score = model.score(X)
@@ -310,8 +319,8 @@ def test_a_linear_vae_is_ppca(name, mode):
 
 
 @pytest.mark.parametrize("name", sorted(PPCA))
-def test_a_linear_vae_knows_the_density_of_new_rows(name):
-    """Not only the mean over the training set: between its rows, and far from them."""
+def test_linear_vae_has_the_ppca_density_of_new_rows(name):
+    """The density equals that of PPCA on, between and far from the training rows."""
     (X, k), model = PPCA[name], linear_vae(name, "optimal")
     pca = PCA(k, svd_solver="full").fit(X)
     pca.explained_variance_ *= (len(X) - 1) / len(X)
@@ -331,8 +340,8 @@ def test_a_linear_vae_knows_the_density_of_new_rows(name):
 
 
 @pytest.mark.parametrize("name", ["low_rank-3", "iris-2", "wine-3"])
-def test_a_linear_vae_gets_to_ppca_from_a_random_start(name):
-    """So training itself leads there, and not only the start."""
+def test_linear_vae_reaches_ppca_from_a_random_start(name):
+    """Training from a random start also reaches exact PPCA."""
     X, k = PPCA[name]
     X = (X - X.mean(axis=0)) / X.std(axis=0)
     model = VariationalAutoencoder(
@@ -351,18 +360,21 @@ def test_a_linear_vae_gets_to_ppca_from_a_random_start(name):
 
 @functools.cache
 def default_fit(Model, name):
+    """Return a fit with default parameters; fits are cached."""
     return Model(random_state=0).fit(BUNDLED[name])
 
 
 @every_bundled_set
-def test_a_vae_is_never_worse_than_ppca_on_its_training_data(name):
+def test_vae_is_never_worse_than_ppca_on_its_training_data(name):
+    """The training score is at least the log-likelihood of exact PPCA."""
     X = BUNDLED[name]
     exact, _ = exact_ppca(X, 2)
     assert default_fit(VariationalAutoencoder, name).score(X) >= exact - 1e-6 * abs(exact)
 
 
 @every_bundled_set
-def test_a_gaussian_autoencoder_is_never_worse_than_pca(name):
+def test_gaussian_autoencoder_is_never_worse_than_pca(name):
+    """The mean squared error on the training data is at most that of PCA."""
     X = BUNDLED[name]
     pca = PCA(2, svd_solver="full").fit(X)
     best = np.mean((X - pca.inverse_transform(pca.transform(X))) ** 2)
@@ -373,7 +385,8 @@ def test_a_gaussian_autoencoder_is_never_worse_than_pca(name):
 
 
 @every_bundled_set
-def test_a_laplace_autoencoder_is_never_worse_than_pca(name):
+def test_laplace_autoencoder_is_never_worse_than_pca(name):
+    """The mean absolute error on the training data is at most that of PCA."""
     X = BUNDLED[name]
     pca = PCA(2, svd_solver="full").fit(X)
     best = np.mean(np.abs(X - pca.inverse_transform(pca.transform(X))))
@@ -383,7 +396,8 @@ def test_a_laplace_autoencoder_is_never_worse_than_pca(name):
     assert model.scale_ == pytest.approx(mae, rel=1e-5)
 
 
-def test_networks_beat_the_linear_model_where_data_are_curved():
+def test_networks_beat_the_linear_model_on_curved_data():
+    """On data near a curve, a VAE with networks has a much better score than PPCA."""
     rng = np.random.default_rng(0)
     t = rng.uniform(-2, 2, size=(400, 1))
     X = np.hstack([3 * t, t**2, np.sin(2 * t)]) + 0.1 * rng.normal(size=(400, 3))
@@ -401,12 +415,13 @@ OFFSETS = [0.0, 1e6]  # in units of the data
 
 @functools.cache
 def score_of(name, Model, factor, offset, **settings):
+    """Return the score of a fit to data in other units; scores are cached."""
     X = factor * BUNDLED[name] + factor * offset
     return Model(2, random_state=0, **settings).fit(X).score(X)
 
 
-def shift(name, Model, factor, offset, **settings):
-    """How far a score is from where the change of units should put it."""
+def score_error(name, Model, factor, offset, **settings):
+    """Return the score minus its expected value after a change of units."""
     before = score_of(name, Model, 1.0, 0.0, **settings)
     after = score_of(name, Model, factor, offset, **settings)
     return after + BUNDLED[name].shape[1] * math.log(factor) - before
@@ -420,6 +435,7 @@ over_units = [
 
 
 def every_unit(test):
+    """Parametrise a test over data sets and units."""
     for mark in over_units:
         test = mark(test)
     return test
@@ -428,7 +444,8 @@ def every_unit(test):
 @every_unit
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
 def test_linear_models_do_not_depend_on_units(Model, name, factor, offset):
-    assert abs(shift(name, Model, factor, offset, hidden_layer_sizes=())) < 1e-3
+    """The score of a linear model changes by -d log(factor)."""
+    assert abs(score_error(name, Model, factor, offset, hidden_layer_sizes=())) < 1e-3
 
 
 @every_unit
@@ -437,23 +454,25 @@ def test_linear_models_do_not_depend_on_units(Model, name, factor, offset):
 )
 @pytest.mark.parametrize("init", ["pca", "random"])
 def test_short_fits_do_not_depend_on_units(Model, init, name, factor, offset):
-    """Rounding grows exponentially with the steps, so only a few of them are taken."""
+    """Short fits are equal; rounding errors grow exponentially with the steps."""
     settings = {"max_iter": 4, "precision": "float64", "init": init}
-    assert abs(shift(name, Model, factor, offset, **settings)) < 1e-3
+    assert abs(score_error(name, Model, factor, offset, **settings)) < 1e-3
 
 
 @every_unit
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
 def test_default_fits_hardly_depend_on_units(Model, name, factor, offset):
-    # An offset costs the data digits, and what a hundred epochs make of a last digit is
-    # what they make of another random_state.
-    assert abs(shift(name, Model, factor, offset)) < (0.5 if offset else 1e-6)
+    """Default fits depend on units as little as on rounding errors of the data."""
+    # An offset rounds the data. After a hundred epochs this rounding has the effect of
+    # another random_state.
+    assert abs(score_error(name, Model, factor, offset)) < (0.5 if offset else 1e-6)
 
 
 @pytest.mark.parametrize("factor", FACTORS)
 @pytest.mark.parametrize("mode", ["fixed", "learned", "predicted"])
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
 def test_other_variance_modes_do_not_depend_on_units(mode, kind, factor):
+    """The other variance modes have the expected score after a change of units."""
     X = RAW["iris"]
 
     def score(Y, unit):
@@ -472,6 +491,7 @@ def test_other_variance_modes_do_not_depend_on_units(mode, kind, factor):
 
 
 def test_codes_and_reconstructions_follow_the_units():
+    """Codes are equal in other units; reconstructions and scales have the new units."""
     X = RAW["iris"]
     settings = {"max_iter": 4, "precision": "float64", "random_state": 0}
     before = GaussianAutoencoder(**settings).fit(X)
@@ -488,7 +508,7 @@ def test_codes_and_reconstructions_follow_the_units():
 
 
 def linear_map(model, k):
-    """Location = W z + m of a linear decoder."""
+    """Return W and m of a linear decoder with location W z + m."""
     m = model.inverse_transform(np.zeros((1, k)))[0]
     return (model.inverse_transform(np.eye(k)) - m).T, m
 
@@ -496,7 +516,8 @@ def linear_map(model, k):
 @pytest.mark.parametrize("likelihood", sorted(SCIPY))
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
 def test_samples_of_a_linear_model_have_its_mean_and_covariance(likelihood, kind):
-    X, n = 1e3 * low_rank() + 1e5, 100_000
+    """Samples have mean m and covariance W W' plus the variance of the noise."""
+    X, n = 1e3 * draw_low_rank() + 1e5, 100_000
     model = VariationalAutoencoder(
         3,
         likelihood=likelihood,
@@ -521,6 +542,7 @@ def test_samples_of_a_linear_model_have_its_mean_and_covariance(likelihood, kind
 
 
 def test_samples_of_a_linear_gaussian_model_are_normal():
+    """Whitened samples of a linear Gaussian model are standard normal."""
     model, n = linear_vae("low_rank-3", "optimal"), 20_000
     W, m = linear_map(model, 3)
     whitened = np.linalg.solve(
@@ -533,7 +555,7 @@ def test_samples_of_a_linear_gaussian_model_are_normal():
 
 @pytest.mark.parametrize("likelihood", sorted(SCIPY))
 def test_noise_has_the_likelihoods_distribution(likelihood):
-    """Where the decoder hardly moves, a sample is noise alone."""
+    """Samples of an almost constant decoder have the distribution of the likelihood."""
     X = np.random.default_rng(0).normal(size=(300, 4)) * [1, 1, 1, 1e-3] + 3
     model = VariationalAutoencoder(
         1,
@@ -553,6 +575,7 @@ def test_noise_has_the_likelihoods_distribution(likelihood):
 
 
 def test_samples_with_a_predicted_scale_have_its_mean_and_variance():
+    """The variance of samples is that of the location plus the mean squared scale."""
     X, n = RAW["iris"], 100_000
     combination = ("gaussian", "predicted", "diag")
     model = fit(VariationalAutoencoder, X, combination)
@@ -565,7 +588,8 @@ def test_samples_with_a_predicted_scale_have_its_mean_and_variance():
     np.testing.assert_allclose(draws.var(axis=0), variance, rtol=0.05)
 
 
-def test_without_noise_samples_lie_in_the_decoders_range():
+def test_samples_without_noise_lie_in_the_decoders_range():
+    """Without noise, samples of a linear model have the form W z + m with normal z."""
     model = linear_vae("low_rank-3", "optimal")
     W, m = linear_map(model, 3)
     draws = model.sample(5000, random_state=0, noise=False) - m
@@ -575,7 +599,8 @@ def test_without_noise_samples_lie_in_the_decoders_range():
         assert scipy.stats.kstest(values, scipy.stats.norm.cdf).pvalue > 1e-3
 
 
-def test_without_noise_samples_lie_on_the_decoders_curve():
+def test_samples_without_noise_lie_on_the_decoders_curve():
+    """Without noise, samples of a model with one component lie on the decoder's curve."""
     X = RAW["iris"]
     model = VariationalAutoencoder(1, max_iter=20, random_state=0).fit(X)
     grid = model.inverse_transform(np.linspace(-5, 5, 20_001)[:, None])
@@ -589,22 +614,23 @@ def test_without_noise_samples_lie_on_the_decoders_curve():
 
 @pytest.mark.parametrize("noise", [True, False])
 def test_sampling_is_reproducible(noise):
+    """`random_state` determines the samples, and global random states do not change."""
     model = linear_vae("iris-2", "optimal")
 
     def global_states():
-        numpys = np.random.get_state()[1]  # noqa: NPY002  (what must not move)
+        numpys = np.random.get_state()[1]  # noqa: NPY002  (the global state under test)
         return torch.get_rng_state().tolist(), numpys.tolist()
 
     before = global_states()
     first = model.sample(50, random_state=5, noise=noise)
     np.testing.assert_array_equal(model.sample(50, random_state=5, noise=noise), first)
     assert not np.isclose(model.sample(50, random_state=6, noise=noise), first).any()
-    anew = [model.sample(50, noise=noise) for _ in range(2)]
-    assert not np.isclose(*anew).any()
+    unseeded = [model.sample(50, noise=noise) for _ in range(2)]
+    assert not np.isclose(*unseeded).any()
     state = np.random.RandomState(5)
-    moving = [model.sample(50, random_state=state, noise=noise) for _ in range(2)]
-    assert not np.isclose(*moving).any()
+    successive = [model.sample(50, random_state=state, noise=noise) for _ in range(2)]
+    assert not np.isclose(*successive).any()
     again = model.sample(50, random_state=np.random.RandomState(5), noise=noise)
-    np.testing.assert_array_equal(again, moving[0])
+    np.testing.assert_array_equal(again, successive[0])
     assert model.sample(random_state=0, noise=noise).shape == (1, 4)
     assert global_states() == before

@@ -1,7 +1,7 @@
-"""scikit-learn's own checks, with no failure expected and none skipped, and stricter ones.
+"""Tests by scikit-learn's own checks, without expected failures or skips, and by others.
 
-An estimator can talk itself out of checks through its tags, and a check can skip itself
-where a library is missing. Both count as failures here.
+An estimator can avoid checks by its tags, and a check can skip itself if a library is
+missing. Both count as failures here.
 """
 
 import inspect
@@ -22,11 +22,11 @@ from skae.networks import MLP
 from skae.objectives import CyclicalSchedule
 from skae.scales import legal_combinations
 
-# The deterministic estimator of a likelihood, where there is one.
+# Likelihoods that have a deterministic estimator.
 DETERMINISTIC = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
 DEFAULTS = [GaussianAutoencoder(), LaplaceAutoencoder(), VariationalAutoencoder()]
 
-# The checks that scikit-learn publishes but its generator leaves out.
+# Public checks that scikit-learn's generator does not include.
 EXTRA_CHECKS = [
     estimator_checks.check_set_output_transform,
     estimator_checks.check_set_output_transform_pandas,
@@ -40,14 +40,14 @@ EXTRA_CHECKS = [
     estimator_checks.check_inplace_ensure_writeable,
 ]
 
-# Some checks fit one sample or constant columns, and are told so.
+# Some checks fit one sample or constant columns, so the fit warns.
 ignore_floor = pytest.mark.filterwarnings(
     "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
 )
 
 
 def every_model(**parameters):
-    """One estimator for each legal likelihood, variance mode and covariance type."""
+    """Return the estimators of each legal combination of likelihood, mode and type."""
     models = []
     for likelihood, mode, covariance_type in legal_combinations():
         chosen = {"variance_mode": mode, "covariance_type": covariance_type, **parameters}
@@ -58,7 +58,7 @@ def every_model(**parameters):
 
 
 def variants(**parameters):
-    """Models with each of the other parameters that change a fit's path."""
+    """Return models with each of the other parameters that change the course of a fit."""
     changes = [
         {"early_stopping": True},
         {"init": "random"},
@@ -75,17 +75,17 @@ def variants(**parameters):
 
 
 def name_of(model):
-    """A readable test id: what differs from the defaults."""
+    """Return a test id with the parameters that are not the defaults."""
     return re.sub(r"\s+", " ", repr(model))
 
 
 def class_of(model):
-    """A test id where all parameters are the defaults."""
+    """Return a test id for a model with default parameters."""
     return type(model).__name__
 
 
 def run_unskipped(check, *arguments):
-    """Run a check; one that skips itself fails."""
+    """Run a check, and fail the test if the check skips itself."""
     try:
         check(*arguments)
     except SkipTest as skip:
@@ -95,30 +95,30 @@ def run_unskipped(check, *arguments):
 @ignore_floor
 @parametrize_with_checks([*DEFAULTS, *every_model(max_iter=2), *variants(max_iter=2)])
 def test_generated_checks(estimator, check):
-    """Every check that scikit-learn generates."""
+    """Every check of scikit-learn's generator passes."""
     run_unskipped(check, estimator)
 
 
-# Data frames and names do not depend on how a model is trained, so one epoch is enough,
-# and one estimator for each combination.
-FRUGAL = [type(model)(max_iter=1) for model in DEFAULTS] + [
+# Data frames and names do not depend on the training. So one epoch is enough, and one
+# estimator for each combination.
+ONE_EPOCH = [type(model)(max_iter=1) for model in DEFAULTS] + [
     model for model in every_model(max_iter=1) if isinstance(model, VariationalAutoencoder)
 ]
 
 
-# They fit data frames and transform arrays, and the other way round.
+# Some checks fit data frames and transform arrays, or fit arrays and transform frames.
 @pytest.mark.filterwarnings("ignore:X .* valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
 @ignore_floor
 @pytest.mark.parametrize("check", EXTRA_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("model", FRUGAL, ids=name_of)
+@pytest.mark.parametrize("model", ONE_EPOCH, ids=name_of)
 def test_extra_checks(model, check):
-    """Every public check that the generator leaves out."""
+    """Every public check that the generator does not include passes."""
     run_unskipped(check, type(model).__name__, model)
 
 
-def test_no_published_check_for_transformers_is_left_out():
-    """A newer scikit-learn may publish another check: then look at it here."""
+def test_every_public_check_for_transformers_is_used():
+    """This file uses every public check for transformers, also of newer scikit-learn."""
     checks = estimator_checks_generator(VariationalAutoencoder())
     generated = {check.func.__name__ for _, check in checks}
     covered = generated | {check.__name__ for check in EXTRA_CHECKS}
@@ -127,7 +127,7 @@ def test_no_published_check_for_transformers_is_left_out():
         for name, value in vars(estimator_checks).items()
         if name.startswith("check_")
         and inspect.isfunction(value)
-        # Those written here, not imported, that take the name and the estimator alone.
+        # Functions of this module that take only the name and the estimator.
         and value.__module__ == estimator_checks.__name__
         and len(inspect.signature(value).parameters) <= 3
     }
@@ -142,7 +142,7 @@ def test_no_published_check_for_transformers_is_left_out():
 
 @pytest.mark.parametrize("model", DEFAULTS, ids=name_of)
 def test_no_check_is_waived(model):
-    """No tag that makes scikit-learn generate fewer checks, and the array API at work."""
+    """No tag reduces the checks of scikit-learn, and its array API checks are active."""
     tags = get_tags(model)
     assert not any([tags.no_validation, tags.non_deterministic, tags._skip_test])
     assert tags.requires_fit
@@ -162,12 +162,12 @@ def test_no_check_is_waived(model):
         assert any(needed in check for check in checks)
 
 
-# Stricter than scikit-learn's: several batches an epoch, and equality to the bit.
+# Stricter tests than scikit-learn's: several batches per epoch, and bit-identical fits.
 
 
 @pytest.fixture
 def weighted_rows():
-    """Distinct rows with integer weights, and the same rows repeated and shuffled."""
+    """Return distinct rows, integer weights, and the repeated rows in random order."""
     rng = np.random.default_rng(1)
     X = rng.normal(size=(203, 3)) @ rng.normal(size=(3, 5)) + rng.normal(size=(203, 5))
     X[:, 4] = np.round(X[:, 4])  # ties in one column, but no two equal rows
@@ -177,7 +177,7 @@ def weighted_rows():
 
 
 def assert_same_fit(one, other, X):
-    """Equal to the bit in all that a user can see."""
+    """Assert that two fits have bit-identical results."""
     np.testing.assert_array_equal(one.transform(X), other.transform(X))
     np.testing.assert_array_equal(one.score_samples(X), other.score_samples(X))
     np.testing.assert_array_equal(one.reconstruct(X), other.reconstruct(X))
@@ -193,7 +193,7 @@ MINIBATCHES = {"max_iter": 3, "batch_size": 32, "random_state": 0}
     "model", [*every_model(**MINIBATCHES), *variants(**MINIBATCHES)], ids=name_of
 )
 def test_weights_are_repetitions(model, weighted_rows):
-    """An integer weight is that many copies of a row, wherever they stand; 0 is none."""
+    """An integer weight equals that many copies of a row, in any order; 0 equals none."""
     X, weight, repeated = weighted_rows
     weighted = model.fit(X, sample_weight=weight)
     twin = type(model)(**model.get_params(deep=False)).fit(repeated)
@@ -204,7 +204,7 @@ def test_weights_are_repetitions(model, weighted_rows):
 
 @pytest.mark.parametrize("model", DEFAULTS, ids=class_of)
 def test_weights_are_repetitions_with_validation_data(model, weighted_rows):
-    """The same with X_val, at the default batch size and until early stopping."""
+    """Weights equal copies also with X_val, early stopping and the default batch size."""
     X, weight, repeated = weighted_rows
     parameters = {"max_iter": 20, "early_stopping": True, "random_state": 3}
     weighted = type(model)(**parameters).fit(X, sample_weight=weight, X_val=X[::4])
@@ -214,7 +214,7 @@ def test_weights_are_repetitions_with_validation_data(model, weighted_rows):
 
 @pytest.mark.parametrize("model", DEFAULTS, ids=class_of)
 def test_only_ratios_of_weights_matter(model, weighted_rows):
-    """A common factor of all weights changes nothing; a power of 2, not even a bit."""
+    """Fits are bit-identical if all weights are multiplied by a power of 2."""
     X, weight, _ = weighted_rows
     fits = [
         type(model)(**MINIBATCHES).fit(X, sample_weight=weight * factor)
@@ -226,7 +226,7 @@ def test_only_ratios_of_weights_matter(model, weighted_rows):
 
 @pytest.mark.parametrize("model", DEFAULTS, ids=class_of)
 def test_score_weights_are_repetitions(model, weighted_rows):
-    """`score` with weights is `score` of the rows repeated."""
+    """`score` with weights equals `score` of the repeated rows."""
     X, weight, repeated = weighted_rows
     model = type(model)(**MINIBATCHES).fit(X)
     weighted = model.score(X, sample_weight=weight)
@@ -235,7 +235,7 @@ def test_score_weights_are_repetitions(model, weighted_rows):
 
 
 def row_functions(model):
-    """All methods that say something of each row, by name, as functions of X."""
+    """Return all methods with one result per row, by name, as functions of X."""
     functions = {
         "transform": model.transform,
         "reconstruct": model.reconstruct,
@@ -248,15 +248,15 @@ def row_functions(model):
             "posterior std": lambda X: model.posterior(X)[1],
             "elbo": model.elbo,
             "log_marginal": lambda X: model.log_marginal(X, n_samples=20),
-            # Rows with a loose bound take more draws, each for itself.
+            # The number of draws is chosen for each row.
             "with tol": lambda X: model.log_marginal(X, n_samples=4, tol=0.05),
         }
     return functions
 
 
 @pytest.mark.parametrize("model", every_model(**MINIBATCHES), ids=name_of)
-def test_a_row_speaks_for_itself(model):
-    """What is said of a row depends on that row alone, across the bounds of chunks too."""
+def test_result_of_a_row_does_not_depend_on_other_rows(model):
+    """The result of a row is the same alone, in any order and in any chunk."""
     rng = np.random.default_rng(2)
     X = rng.normal(size=(2500, 5)) * [1, 5, 0.2, 1, 1]
     model.fit(X[:200])
@@ -284,7 +284,7 @@ def test_a_row_speaks_for_itself(model):
 )
 @pytest.mark.parametrize("model", every_model(**MINIBATCHES), ids=name_of)
 def test_dtype_follows_the_input(model, X):
-    """float32 in, float32 out, float64 else; and both say the same."""
+    """The output has the dtype float32 for float32 input, and float64 otherwise."""
     as_float32 = X.astype(np.float32)
     as_int = np.round(10 * X).astype(np.int64)
     model.fit(X)
@@ -295,7 +295,7 @@ def test_dtype_follows_the_input(model, X):
         size = np.abs(precise).max()
         np.testing.assert_allclose(single, precise, rtol=1e-3, atol=1e-4 * size)
     assert isinstance(model.score(as_float32), float)
-    # And whatever X the fit saw.
+    # The dtype of the training data does not matter.
     model.fit(as_float32)
     for name, function in row_functions(model).items():
         assert function(X).dtype == np.float64, name

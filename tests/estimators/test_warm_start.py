@@ -1,4 +1,4 @@
-"""Continued fits, and refits that are refused."""
+"""Tests of continued fits and of refused refits."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ from tests.helpers import answers, every_estimator, weights
 
 @every_estimator
 def test_warm_start_continues(estimator, X):
-    """Training goes on from where it was, and the history with it."""
+    """A warm start continues the training and the history of the last fit."""
     model = estimator(max_iter=4, warm_start=True, random_state=0).fit(X)
-    assert model.n_iter_ == 4  # without an earlier fit it is a fit like any other
+    assert model.n_iter_ == 4  # the first fit is an ordinary fit
     assert weights(model) == weights(estimator(max_iter=4, random_state=0).fit(X))
     first, codes = list(model.loss_curve_), model.transform(X)
-    # With a step of next to nothing, only the start can be seen.
+    # With a negligible learning rate, the codes are those of the start.
     model.set_params(max_iter=3, learning_rate_init=1e-12).fit(X)
     np.testing.assert_allclose(model.transform(X), codes, rtol=1e-5, atol=1e-6)
     assert model.n_iter_ == 7
@@ -26,8 +26,8 @@ def test_warm_start_continues(estimator, X):
 
 
 @every_estimator
-def test_warm_start_gets_better(estimator, X):
-    """Two rounds of training beat one."""
+def test_warm_start_improves_the_score(estimator, X):
+    """A second round of training improves the score."""
     model = estimator(max_iter=20, warm_start=True, random_state=0).fit(X)
     once = model.score(X)
     assert model.fit(X).score(X) > once + 0.01
@@ -74,14 +74,14 @@ def test_a_continued_fit_is_judged_by_its_own_beta(variance_mode, X):
     ],
     ids=["n_components", "network", "variance_mode", "covariance_type", "width of X"],
 )
-def test_warm_start_must_fit_the_last_fit(estimator, change, columns, message, X):
-    """A mismatch says so, and the last fit stays usable."""
+def test_warm_start_refuses_another_model(estimator, change, columns, message, X):
+    """A warm start with another model is refused, and the last fit stays usable."""
     model = estimator(max_iter=3, warm_start=True, random_state=0).fit(X)
-    said = answers(model, X)
+    expected = answers(model, X)
     with pytest.raises(ValueError, match=message):
         model.set_params(**change).fit(X[:, :columns])
     for name, value in answers(model, X).items():
-        np.testing.assert_array_equal(value, said[name], err_msg=name)
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
     assert model.n_iter_ == 3
     model.set_params(warm_start=False).fit(X[:, :columns])
     assert model.n_features_in_ == columns
@@ -100,14 +100,14 @@ def test_warm_start_must_fit_the_last_fit(estimator, change, columns, message, X
     ids=["parameter", "too few rows", "scale", "network", "data"],
 )
 def test_refused_refit_leaves_the_fit(estimator, change, data, X):
-    """Nothing of a fit is touched before the next one has succeeded."""
+    """A refused refit changes nothing of the last fit."""
     model = estimator(max_iter=3, random_state=0).fit(X)
-    said = answers(model, X)
-    with pytest.raises(ValueError):  # noqa: PT011  (the messages have a test of their own)
+    expected = answers(model, X)
+    with pytest.raises(ValueError):  # noqa: PT011  (test_bad_input.py tests the messages)
         model.set_params(**change).fit(data)
     assert (model.n_features_in_, model.n_components_) == (6, 2)
     for name, value in answers(model, X).items():
-        np.testing.assert_array_equal(value, said[name], err_msg=name)
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
 
 @pytest.mark.parametrize("is_validated_first", [True, False])

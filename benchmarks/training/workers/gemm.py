@@ -1,10 +1,11 @@
-"""The matrix products of an epoch alone: what no training of this model can go below.
+"""Time the matrix products of an epoch alone, a lower bound for any training of the model.
 
-For each linear layer the product forwards, the gradient of its weights, and, but for the
-first, the gradient of its input, into buffers that are there already: by torch.mm, and by
-oneDNN, where torch has it, which skae leaves large products to on some processors. Adding
-the linear path of skae's models costs no product of its own: its weights stand beside those
-of the first layer of the encoder, and of the last layer of the decoder.
+Each linear layer has a forward product and a product for the gradient of its weights. All
+layers but the first have a product for the gradient of their input. The products are
+written into allocated buffers by torch.mm. They are also taken by oneDNN if torch has it,
+because skae uses oneDNN for large products on some processors. The linear path of skae's
+models adds no product: its weights are part of the encoder's first and of the decoder's
+last layer.
 """
 
 import time
@@ -15,12 +16,13 @@ import numpy as np
 import torch
 from worker import Plan, answer, read_request
 
-_SECONDS = 1.0  # to spend on one figure, or as long as three calls take
+# Seconds to spend on one figure; at least three calls are timed.
+_SECONDS = 1.0
 Product = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # left, right, out
 
 
 def layers(sizes: list[int], *, extra_in: int = 0, extra_out: int = 0) -> list[list[int]]:
-    """Shapes of the weights, the last one with more inputs, the first with more outputs."""
+    """Return the shapes of weights; the last has extra inputs, the first extra outputs."""
     shapes = [list(pair) for pair in pairwise(sizes)]
     shapes[-1][0] += extra_in
     shapes[0][1] += extra_out
@@ -28,7 +30,7 @@ def layers(sizes: list[int], *, extra_in: int = 0, extra_out: int = 0) -> list[l
 
 
 def step_products(plan: Plan, d: int, *, heads: int, linear_path: bool) -> list[Product]:
-    """The products of one step."""
+    """Return the products of one step."""
     n, k = plan.batch, plan.k
     codes = heads * k
     shapes = layers([d, *plan.hidden, codes], extra_out=codes if linear_path else 0)
@@ -43,7 +45,7 @@ def step_products(plan: Plan, d: int, *, heads: int, linear_path: bool) -> list[
 
 
 def seconds_per_call(run: Callable[[], object]) -> float:
-    """The median of calls for about a second, after a first one."""
+    """Return the median seconds of a call, after a first call that does not count."""
     run()
     seconds, end = [], time.perf_counter() + _SECONDS
     while len(seconds) < 3 or time.perf_counter() < end:
@@ -54,7 +56,7 @@ def seconds_per_call(run: Callable[[], object]) -> float:
 
 
 def on_best_threads(run: Callable[[], object], n_threads: int) -> float:
-    """Seconds of a call with all threads or with one, whichever is faster."""
+    """Return the seconds of a call with all threads or with one, whichever is faster."""
     seconds = []
     for n in sorted({1, n_threads}):
         torch.set_num_threads(n)
@@ -64,7 +66,7 @@ def on_best_threads(run: Callable[[], object], n_threads: int) -> float:
 
 
 def products_time(products: list[Product], n_threads: int) -> float:
-    """Seconds of some products."""
+    """Return the seconds of the products by torch.mm."""
 
     def run() -> None:
         for left, right, out in products:
@@ -74,7 +76,7 @@ def products_time(products: list[Product], n_threads: int) -> float:
 
 
 def onednn_time(products: list[Product], n_threads: int) -> float:
-    """Seconds of the same products by oneDNN, in float32 and memory of their own."""
+    """Return the seconds of the products by oneDNN, which allocates its outputs."""
 
     def run() -> None:
         for left, right, _ in products:

@@ -1,4 +1,4 @@
-"""Lightning's Trainer, without a logger, a progress bar or checkpoints."""
+"""Train by Lightning's Trainer, without a logger, a progress bar or checkpoints."""
 
 import logging
 import warnings
@@ -12,6 +12,8 @@ from worker import LEARNING_RATE, Coder, Plan, serve
 
 
 class Module(lightning.LightningModule):
+    """A variational autoencoder with its loss and its optimizer."""
+
     def __init__(self, model: VAE) -> None:
         super().__init__()
         self.model = model
@@ -25,6 +27,7 @@ class Module(lightning.LightningModule):
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
+    """Train the model of a plan."""
     torch.manual_seed(plan.seed)
     model = VAE(X.shape[1], plan.hidden, plan.k)
     data = TensorDataset(torch.from_numpy(X))

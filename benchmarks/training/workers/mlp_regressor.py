@@ -1,4 +1,4 @@
-"""scikit-learn's MLPRegressor from X to X: the deterministic autoencoder."""
+"""Train scikit-learn's MLPRegressor from X to X, a deterministic autoencoder."""
 
 import warnings
 
@@ -9,6 +9,7 @@ from worker import LEARNING_RATE, Coder, Plan, serve
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
+    """Train the model of a plan."""
     model = MLPRegressor(
         hidden_layer_sizes=(*plan.hidden, plan.k, *reversed(plan.hidden)),
         batch_size=plan.batch,

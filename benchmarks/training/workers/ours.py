@@ -1,4 +1,4 @@
-"""skae's estimators, by their public methods only."""
+"""Train skae's estimators, by their public methods only."""
 
 import warnings
 from typing import Any
@@ -12,7 +12,7 @@ _ESTIMATORS = {"vae": VariationalAutoencoder, "ae": GaussianAutoencoder}
 
 
 def make(plan: Plan, **parameters: Any) -> GaussianAutoencoder | VariationalAutoencoder:
-    """The estimator of a variant such as "vae optimal", for exactly so many epochs."""
+    """Return the estimator of a variant such as "vae optimal" that trains all epochs."""
     kind, variance_mode = plan.variant.split()
     return _ESTIMATORS[kind](
         plan.k,
@@ -29,6 +29,7 @@ def make(plan: Plan, **parameters: Any) -> GaussianAutoencoder | VariationalAuto
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
+    """Train the model of a plan."""
     model = make(plan).fit(X)
     if model.n_iter_ != plan.epochs:
         raise RuntimeError(f"{model.n_iter_} epochs in place of {plan.epochs}")

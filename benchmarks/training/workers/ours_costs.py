@@ -1,4 +1,4 @@
-"""What skae's methods cost: input types, throughput, memory, growth."""
+"""Measure costs of skae's methods: input dtypes, throughput, memory and growth."""
 
 import sys
 import threading
@@ -15,11 +15,12 @@ from ours import make
 from worker import Plan, answer, read_request, timed
 
 warnings.simplefilter("ignore")
-_ROWS = [256, 1024, 4096]  # of a block in which the encoder's products are taken
+# Rows of a block of the encoder's products; the fastest block size is the floor.
+_ROWS = [256, 1024, 4096]
 
 
 def dtypes(X: np.ndarray, plan: Plan, _: dict[str, Any]) -> dict[str, float]:
-    """Seconds of a fit on float32 and on float64."""
+    """Return the seconds of a fit on float32 and on float64."""
     _warm_up(X, plan)
     return {
         dtype: timed(lambda X, plan: make(plan).fit(X), X.astype(dtype), plan)[0]
@@ -28,7 +29,7 @@ def dtypes(X: np.ndarray, plan: Plan, _: dict[str, Any]) -> dict[str, float]:
 
 
 def throughput(X: np.ndarray, plan: Plan, request: dict[str, Any]) -> dict[str, float]:
-    """Seconds of `transform` and `score`, and of the encoder's products."""
+    """Return the seconds of `transform`, of `score` and of the encoder's products."""
     model = make(plan).fit(X[: 4 * plan.batch])
     return {
         "transform": seconds_per_call(lambda: model.transform(X)),
@@ -41,7 +42,7 @@ def throughput(X: np.ndarray, plan: Plan, request: dict[str, Any]) -> dict[str, 
 
 
 def memory(X: np.ndarray, plan: Plan, request: dict[str, Any]) -> dict[str, float]:
-    """Peak of private memory, over what was there before, in bytes; X is a memmap."""
+    """Return the peak of private memory of each method in bytes; X is a memmap."""
     _warm_up(np.array(X[: 4 * plan.batch]), plan)
     X = np.load(request["train"], mmap_mode="r")
     model = make(plan)
@@ -54,7 +55,7 @@ def memory(X: np.ndarray, plan: Plan, request: dict[str, Any]) -> dict[str, floa
 
 
 def growth(X: np.ndarray, plan: Plan, request: dict[str, Any]) -> dict[str, list[float]]:
-    """Seconds of a fit as one size is doubled, and doubled again."""
+    """Return the seconds of a fit as one quantity is doubled twice."""
     n, d = len(X) // 4, X.shape[1] // 4
     _warm_up(X[:, :d], plan)
     seconds: dict[str, list[float]] = {}
@@ -72,14 +73,14 @@ def growth(X: np.ndarray, plan: Plan, request: dict[str, Any]) -> dict[str, list
 
 
 def _warm_up(X: np.ndarray, plan: Plan) -> None:
-    """Have everything loaded that is loaded once."""
+    """Load all code that stays loaded in a process."""
     model = make(replace(plan, epochs=1)).fit(X[: 2 * plan.batch])
     model.transform(X[: plan.batch])
     model.score(X[: plan.batch])
 
 
 def _encoder_products(X: torch.Tensor, plan: Plan, rows: int, n_threads: int) -> float:
-    """Seconds of the products of the encoder up to the mean, over all of X."""
+    """Return the seconds of the encoder's products up to the mean, over all of X."""
     rows = min(rows, len(X))
     weights = [torch.randn(a, b) for a, b in layers([X.shape[1], *plan.hidden, plan.k])]
     outs = [torch.empty(rows, w.shape[1]) for w in weights]
@@ -95,12 +96,16 @@ def _encoder_products(X: torch.Tensor, plan: Plan, rows: int, n_threads: int) ->
 
 
 def _private_memory() -> int:
+    """Return the private memory of the process in bytes."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) * 1024
 
 
 def _peak_memory(run: Callable[[], object]) -> float:
-    """Highest private memory during a call, over that before; sampled each millisecond."""
+    """Return the peak of private memory during a call, minus that before, in bytes.
+
+    The memory is sampled each millisecond.
+    """
     before = peak = _private_memory()
     done = threading.Event()
 
@@ -122,5 +127,5 @@ if __name__ == "__main__":
     task = {f.__name__: f for f in (dtypes, throughput, memory, growth)}[request["task"]]
     mode = "r" if task is memory else None
     if task is memory and not sys.platform.startswith("linux"):
-        sys.exit("RssAnon is Linux's")
+        sys.exit("RssAnon exists on Linux only")
     answer(**task(np.load(request["train"], mmap_mode=mode), plan, request))

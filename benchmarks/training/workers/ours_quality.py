@@ -1,4 +1,4 @@
-"""How many epochs, and so seconds, skae needs for given ELBOs; with default parameters."""
+"""Measure the epochs and seconds that skae needs for an ELBO, with default parameters."""
 
 import time
 import warnings
@@ -14,6 +14,7 @@ train, test = np.load(request["train"]), np.load(request["test"])
 
 
 def fit(X: np.ndarray, max_iter: int) -> VariationalAutoencoder:
+    """Fit an estimator with the widths of the plan."""
     return VariationalAutoencoder(
         plan.k, hidden_layer_sizes=plan.hidden, max_iter=max_iter, random_state=plan.seed
     ).fit(X)

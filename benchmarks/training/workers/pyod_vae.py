@@ -1,8 +1,8 @@
-"""PyOD's VAE, an outlier detector.
+"""Train PyOD's VAE, an outlier detector.
 
-Two settings differ from its defaults so that it trains what the others train: its KL
-term is capped at 0 by default (capacity), and its error is a mean over features, so that
-the KL has to be weighted by 2 / d.
+Two settings differ from the defaults of PyOD, so that its loss is that of the others. Its
+default capacity caps the KL at 0. Its error is a mean over features, so the KL needs the
+weight 2 / d.
 """
 
 import numpy as np
@@ -12,6 +12,7 @@ from worker import LEARNING_RATE, Coder, Plan, serve
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
+    """Train the model of a plan."""
     detector = pyod.VAE(
         preprocessing=False,
         lr=LEARNING_RATE,

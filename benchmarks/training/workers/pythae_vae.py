@@ -1,4 +1,4 @@
-"""pythae's VAE and BaseTrainer, with the networks of the plan."""
+"""Train pythae's VAE by its BaseTrainer, with the networks of the plan."""
 
 import logging
 import tempfile
@@ -15,6 +15,8 @@ from worker import LEARNING_RATE, Coder, Plan, serve
 
 
 class Encoder(BaseEncoder):
+    """An MLP to the mean and the log-variance of the code."""
+
     def __init__(self, sizes):
         super().__init__()
         self.layers = mlp(sizes)
@@ -25,6 +27,8 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
+    """An MLP from the code to the data."""
+
     def __init__(self, sizes):
         super().__init__()
         self.layers = mlp(sizes)
@@ -34,6 +38,7 @@ class Decoder(BaseDecoder):
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
+    """Train the model of a plan."""
     torch.manual_seed(plan.seed)
     d = X.shape[1]
     model = models.VAE(

@@ -1,4 +1,4 @@
-"""What the workers of benchmarks/search.py have in common; see worker.py."""
+"""Serve requests of benchmarks/search.py; shared by its workers (see worker.py)."""
 
 import time
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from worker import Plan, answer, read_request
 
-# Seconds of a search on X, and the mean score of each candidate.
+# A function that runs a search on X and returns the mean score of each candidate.
 Search = Callable[[np.ndarray, Plan, dict[str, Any]], list[float]]
 
 
 def n_jobs_of(request: dict[str, Any]) -> int | None:
-    """Workers of the search; the variant ends with their number."""
+    """Return the number of workers at the end of the variant's name, or None."""
     number = request["variant"].rpartition(" ")[2]
     return int(number) if number.isdigit() else None
 

@@ -1,4 +1,4 @@
-"""pythae's BetaVAE and BaseTrainer, in a loop over candidates and folds."""
+"""Search with pythae's BetaVAE, in a loop over candidates and folds."""
 
 import logging
 import tempfile
@@ -16,6 +16,7 @@ from worker import Plan
 
 
 def fit(X: np.ndarray, plan: Plan, beta: float, rate: float) -> models.BetaVAE:
+    """Train one candidate."""
     torch.manual_seed(plan.seed)
     d = X.shape[1]
     model = models.BetaVAE(
@@ -40,13 +41,14 @@ def fit(X: np.ndarray, plan: Plan, beta: float, rate: float) -> models.BetaVAE:
 
 
 def score(model: models.BetaVAE, X: np.ndarray) -> float:
-    """Mean ELBO, with a scale of 1 and up to a constant."""
+    """Return the mean ELBO (nats) with a scale of 1, up to a constant."""
     model.beta = 1.0
     with torch.inference_mode():
         return -float(model({"data": torch.from_numpy(X)}).loss)
 
 
 def search(X: np.ndarray, plan: Plan, request: dict) -> list[float]:
+    """Return the mean score of each candidate; fit the best one to all data."""
     candidates = list(product(request["betas"], request["rates"]))
     scores = [
         np.mean(

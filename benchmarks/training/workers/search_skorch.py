@@ -1,4 +1,4 @@
-"""skorch's NeuralNet in scikit-learn's GridSearchCV."""
+"""Search with skorch's NeuralNet in scikit-learn's GridSearchCV."""
 
 import numpy as np
 import torch
@@ -10,10 +10,11 @@ from worker import Plan
 
 
 def search(X: np.ndarray, plan: Plan, request: dict) -> list[float]:
+    """Return the mean score of each candidate; fit the best one to all data."""
     torch.manual_seed(plan.seed)
     net = Net(
         VAE,
-        criterion=torch.nn.MSELoss,  # asked for, not used
+        criterion=torch.nn.MSELoss,  # required by skorch, not used
         module__n_features=X.shape[1],
         module__hidden=plan.hidden,
         module__k=plan.k,

@@ -1,4 +1,4 @@
-"""A net with a weight of the KL, which workers of a search can import."""
+"""Define a net with a weight of the KL, in a module that search workers can import."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from vae import negative_elbo, weighted_loss
 
 
 class Net(NeuralNet):
-    """A net whose loss looks at the input, and not at a target."""
+    """A net whose loss depends on the input instead of a target."""
 
     def __init__(self, *args, beta=1.0, **kwargs):
         super().__init__(*args, **kwargs)
@@ -18,7 +18,7 @@ class Net(NeuralNet):
 
 
 def score(net: Net, X: np.ndarray, y: None = None) -> float:
-    """Mean ELBO, with a scale of 1 and up to a constant."""
+    """Return the mean ELBO (nats) with a scale of 1, up to a constant."""
     with torch.inference_mode():
         x = torch.from_numpy(X)
         return -float(negative_elbo(x, *net.module_.eval()(x)))

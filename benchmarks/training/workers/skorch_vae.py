@@ -1,4 +1,4 @@
-"""skorch's NeuralNet, with its own defaults where the plan says nothing."""
+"""Train by skorch's NeuralNet, with its defaults for all that the plan leaves open."""
 
 import numpy as np
 import torch
@@ -8,17 +8,18 @@ from worker import LEARNING_RATE, Coder, Plan, serve
 
 
 class Net(NeuralNet):
-    """A net whose loss looks at the input, and not at a target."""
+    """A net whose loss depends on the input instead of a target."""
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
         return negative_elbo(X, *y_pred)
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
+    """Train the model of a plan."""
     torch.manual_seed(plan.seed)
     net = Net(
         VAE,
-        criterion=torch.nn.MSELoss,  # asked for, not used
+        criterion=torch.nn.MSELoss,  # required by skorch, not used
         module__n_features=X.shape[1],
         module__hidden=plan.hidden,
         module__k=plan.k,

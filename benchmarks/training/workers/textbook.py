@@ -1,4 +1,4 @@
-"""The loop of every tutorial: a DataLoader, autograd, Adam."""
+"""Train by a usual tutorial loop: a DataLoader, autograd and Adam."""
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from worker import LEARNING_RATE, Coder, Plan, serve
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
+    """Train the model of a plan."""
     torch.manual_seed(plan.seed)
     model = VAE(X.shape[1], plan.hidden, plan.k)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)

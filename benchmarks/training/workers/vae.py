@@ -1,4 +1,4 @@
-"""The variational autoencoder that the systems without one of their own train."""
+"""Define the variational autoencoder for systems that have none of their own."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from worker import Coder
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
-    """Linear layers with ReLU between them."""
+    """Return linear layers with ReLU between them."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
@@ -17,7 +17,7 @@ def mlp(sizes: list[int]) -> nn.Sequential:
 
 
 class VAE(nn.Module):
-    """An MLP each way, with a Gaussian posterior."""
+    """A variational autoencoder with an MLP each way and a Gaussian posterior."""
 
     def __init__(self, n_features: int, hidden: list[int], k: int) -> None:
         super().__init__()
@@ -31,21 +31,21 @@ class VAE(nn.Module):
 
 
 def negative_elbo(x: Tensor, loc: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """Gaussian with a scale of 1, up to a constant; the mean over samples."""
+    """Return the mean negative ELBO (nats) of a Gaussian with scale 1, up to a constant."""
     return weighted_loss(x, loc, mean, log_var, 1.0)
 
 
 def weighted_loss(
     x: Tensor, loc: Tensor, mean: Tensor, log_var: Tensor, beta: float
 ) -> Tensor:
-    """The same with a weight of the KL."""
+    """Return the loss of `negative_elbo` with the KL weighted by beta."""
     error = 0.5 * (x - loc).square().sum()
     kl = 0.5 * (log_var.exp() + mean.square() - 1 - log_var).sum()
     return (error + beta * kl) / len(x)
 
 
 def make_coder(model: nn.Module, encode, decode) -> Coder:
-    """A coder of functions of tensors: `encode` gives the mean and the log-variance."""
+    """Return a coder from functions of tensors; `encode` returns mean and log-variance."""
     model.eval()
 
     @torch.inference_mode()
@@ -62,5 +62,5 @@ def make_coder(model: nn.Module, encode, decode) -> Coder:
 
 
 def vae_coder(model: VAE) -> Coder:
-    """The coder of the model above."""
+    """Return the coder of a `VAE`."""
     return make_coder(model, lambda x: model.encoder(x).chunk(2, dim=1), model.decoder)

@@ -1,9 +1,9 @@
-"""What every worker does: read a request, time fits, answer in JSON.
+"""Read a request, time fits and answer in JSON; shared by all workers.
 
 A worker is a script with a function ``fit(X, plan)`` that trains one system and returns a
-`Coder`. It is run as ``python worker.py REQUEST``; the request is a JSON object with the
-task, the data (a .npy file) and the fields of a `Plan`, and the last line of the output is
-a JSON object. Nothing here needs more than numpy, so that any environment can run it.
+`Coder`. It is run as ``python worker.py REQUEST``. The request is a JSON object with the
+task, the data (a .npy file) and the fields of a `Plan`. The last line of the output is a
+JSON object. This module needs numpy only, so that any environment can run it.
 """
 
 import json
@@ -17,28 +17,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 LEARNING_RATE = 1e-3
-# Rows that are enough to see a loss fall.
-_SOME = 2000
-_ROWS_AT_ONCE = 1000
+# Rows on which a loss is computed; a few thousand show that it falls.
+_LOSS_ROWS = 2000
+# Rows that are coded in one call, to bound the memory.
+_CHUNK_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train, the same for every system."""
+    """The model and the training of a request, the same for every system."""
 
     hidden: list[int]
     k: int
     batch: int
     epochs: int = 1
     seed: int = 0
-    variant: str = ""  # for workers that can train more than one model
+    # Name of the model, for workers with more than one.
+    variant: str = ""
 
 
 class Coder(NamedTuple):
-    """A trained model, from arrays to arrays."""
+    """A trained model, as functions from arrays to arrays."""
 
     encode: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
-    """Mean and log-variance of the code; no log-variance if it is deterministic."""
+    """Function to mean and log-variance of the code (None for a deterministic code)."""
     decode: Callable[[np.ndarray], np.ndarray]
     n_parameters: int | None = None
     n_steps: int | None = None
@@ -49,7 +51,7 @@ Values = dict[str, Any]
 
 
 def read_request() -> tuple[Values, Plan]:
-    """The request on the command line, and its plan."""
+    """Return the request on the command line, and its plan."""
     request = json.loads(sys.argv[1])
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(request["threads"])
@@ -63,7 +65,7 @@ def answer(**values: Any) -> None:
 
 
 def serve(fit: Fit, *packages: str) -> None:
-    """Answer the request; the packages' versions are told."""
+    """Answer the request, with the versions of the packages."""
     request, plan = read_request()
     values = _TASKS[request["task"]](fit, np.load(request["train"]), plan, request)
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
@@ -71,19 +73,19 @@ def serve(fit: Fit, *packages: str) -> None:
 
 
 def warm_up(fit: Fit, X: np.ndarray, plan: Plan) -> None:
-    """Pay for what a process does once, on two batches."""
+    """Fit two batches, so that later fits exclude the one-time work of a process."""
     fit(X[: 2 * plan.batch], replace(plan, epochs=1))
 
 
 def timed(fit: Fit, X: np.ndarray, plan: Plan) -> tuple[float, Coder]:
-    """Seconds of a fit, and what it trained."""
+    """Return the seconds of a fit, and its trained model."""
     start = time.perf_counter()
     coder = fit(X, plan)
     return time.perf_counter() - start, coder
 
 
 def _epoch(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
-    """Seconds per epoch: the difference of a long and a short fit, the fastest of each."""
+    """Return the seconds per epoch, from the fastest long and the fastest short fit."""
     warm_up(fit, X, plan)
     few, many = request["epochs_timed"]
     count = _count_steps()
@@ -97,7 +99,7 @@ def _epoch(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
         "seconds": (long - short) / (many - few),
         "steps": n_steps / few,
         "parameters": last.n_parameters,
-        "losses": [_loss(first, X[:_SOME]), _loss(last, X[:_SOME])],
+        "losses": [_loss(first, X[:_LOSS_ROWS]), _loss(last, X[:_LOSS_ROWS])],
     }
     if request["whole"]:
         values["whole"] = timed(fit, X, replace(plan, epochs=request["whole"]))[0]
@@ -105,12 +107,12 @@ def _epoch(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
 
 
 def _first(fit: Fit, X: np.ndarray, plan: Plan, _: Values) -> Values:
-    """Seconds of the first fit of a process, after the imports."""
+    """Return the seconds of the first fit of a process, after the imports."""
     return {"seconds": timed(fit, X, plan)[0]}
 
 
 def _quality(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
-    """Seconds of a fit, and the ELBO of held-out rows in nats."""
+    """Return the seconds of a fit, and the ELBO of held-out rows (nats)."""
     warm_up(fit, X, plan)
     seconds, coder = timed(fit, X, plan)
     return {"seconds": seconds, "elbo": elbo(coder, X, np.load(request["test"]))}
@@ -120,7 +122,7 @@ _TASKS = {"epoch": _epoch, "first": _first, "quality": _quality}
 
 
 def _count_steps() -> list[int]:
-    """A number that grows with each step of an optimizer of torch."""
+    """Return a list with one counter of the steps of torch's optimizers."""
     count = [0]
     if "torch" in sys.modules:
         from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -133,13 +135,13 @@ def _count_steps() -> list[int]:
 
 
 def _loss(coder: Coder, X: np.ndarray) -> float:
-    """What all systems minimise, for each sample: half the squared error, plus the KL."""
+    """Return the loss of all systems per sample: half the squared error plus the KL."""
     errors, kl = _errors(coder, X, n_draws=1)
     return float(np.mean(errors / 2 + kl))
 
 
 def elbo(coder: Coder, train: np.ndarray, test: np.ndarray, n_draws: int = 16) -> float:
-    """Mean ELBO of the test rows, with the best one scale for the training rows."""
+    """Return the mean ELBO (nats) of test rows, with the best scale for training rows."""
     d = train.shape[1]
     variance = np.mean(_errors(coder, train, n_draws=4)[0]) / d
     errors, kl = _errors(coder, test, n_draws)
@@ -148,11 +150,11 @@ def elbo(coder: Coder, train: np.ndarray, test: np.ndarray, n_draws: int = 16) -
 
 
 def _errors(coder: Coder, X: np.ndarray, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """Expected squared error and KL of each row."""
+    """Return the expected squared error and the KL of each row."""
     rng = np.random.default_rng(0)
     errors, kls = [], []
-    for begin in range(0, len(X), _ROWS_AT_ONCE):
-        x = X[begin : begin + _ROWS_AT_ONCE]
+    for begin in range(0, len(X), _CHUNK_ROWS):
+        x = X[begin : begin + _CHUNK_ROWS]
         mean, log_var = coder.encode(x)
         if log_var is None:
             errors.append(np.square(x - coder.decode(mean)).sum(axis=1))
