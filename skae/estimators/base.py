@@ -190,12 +190,12 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
 
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights, none of them negative; only their ratios matter. With
-            ``shuffle=True`` an integer weight is the same as that many copies of the
-            sample, and an epoch is a pass over the different samples.
+            ``shuffle=True``, an integer weight equals that many copies of the sample, and
+            an epoch is a pass over the different samples.
 
         X_val : array-like of shape (n_samples_val, n_features), default=None
-            Validation data. With ``early_stopping=True`` they take the place of a part of
-            X; else they are only scored after each epoch.
+            Validation data. With ``early_stopping=True`` they are used in place of a part
+            of X; else they are only scored after each epoch.
 
         Returns
         -------
@@ -205,8 +205,8 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            If a parameter is out of range, if parameters contradict each other, or if X
-            has NaN, infinities, strings or no samples; before any training.
+            Before any training: if a parameter is out of range, if parameters contradict
+            each other, or if X has NaN, infinities, strings or no samples.
         """
         self._validate_params()
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}

@@ -1,4 +1,4 @@
-"""The deterministic autoencoders: a likelihood each, one objective."""
+"""The deterministic autoencoders, Gaussian and Laplace."""
 
 from skae.estimators.base import BaseAutoencoder
 from skae.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood
@@ -8,20 +8,20 @@ from skae.objectives import NegativeLogLikelihood, Objective
 class GaussianAutoencoder(BaseAutoencoder):
     r"""Deterministic autoencoder with a Gaussian likelihood.
 
-    An encoder takes x to a code z(x) of `n_components` numbers, a decoder takes the code
-    to a location, and training maximises the log-likelihood
+    An encoder maps x to a code z(x) of `n_components` numbers, and a decoder maps the code
+    to a location. Training maximises the log-likelihood
 
     .. math::
         \log p(x|z) = -\tfrac12 \sum_i
             \left[\log 2\pi s_i^2 + (x_i - \mu_i(z))^2 / s_i^2\right]
 
     of x given its own code, summed over features and averaged over samples. With the
-    closed-form scale, the default, that is the logarithm of the mean
+    closed-form scale, which is the default, the log-likelihood is a function of the mean
     squared error: :math:`-\tfrac d2 (\log 2\pi\,\mathrm{MSE} + 1)`.
 
-    The score is log p(x | z(x)). It is *not* a density of x (its integral over x is not 1,
-    and infinite for the linear model), so it may be compared between deterministic
-    autoencoders, but never with ``PCA.score`` or the score of
+    The score is log p(x | z(x)). It is *not* a density of x: its integral over x is not 1,
+    and it is infinite for the linear model. So compare the score between deterministic
+    autoencoders only, never with ``PCA.score`` or the score of
     :class:`VariationalAutoencoder`.
 
     Parameters
@@ -30,13 +30,13 @@ class GaussianAutoencoder(BaseAutoencoder):
         Number of components of the code.
 
     variance_mode : str, default="optimal"
-        Where the scale of the likelihood comes from:
+        How the scale of the likelihood is determined:
 
         - "fixed": the constant `scale`;
-        - "optimal": the closed form, from the batch at each step and from the whole
-          training set at the end;
-        - "profile": the closed form for each sample on its own while training, and for
-          the whole training set at the end; spherical only;
+        - "optimal": the closed form, for the batch at each step and for the whole training
+          set at the end;
+        - "profile": the closed form, for each sample at each step and for the whole
+          training set at the end; spherical only;
         - "learned": a free parameter trained with the weights;
         - "predicted": an output of the decoder, a function of the code.
 
@@ -44,20 +44,20 @@ class GaussianAutoencoder(BaseAutoencoder):
         One scale for all features, or one for each.
 
     scale : float or array-like of shape (n_features,), default=1.0
-        The scale in the units of X, for `variance_mode="fixed"` only; an array goes with
+        The scale in the units of X, for `variance_mode="fixed"` only. An array needs
         `covariance_type="diag"`.
 
     min_scale : float or "auto", default="auto"
-        Smallest scale that can be fitted, in the units of X. The likelihood is unbounded
-        as the scale goes to 0, so there has to be one. "auto" is the resolution of the
-        data: the smallest difference between two values of a feature, over the square
-        root of 12 (the standard deviation of rounding to it). A fit that ends there
-        warns. Not used by `variance_mode="fixed"`.
+        Smallest scale that can be fitted, in the units of X. It is needed because the
+        likelihood is unbounded as the scale goes to 0. "auto" is the resolution of the
+        data: the smallest difference between two values of a feature, over the square root
+        of 12, which is the standard deviation of a rounding error. A fit whose scale ends
+        at this floor warns. Not used by `variance_mode="fixed"`.
 
     network : "mlp" or object, default="mlp"
         The nonlinear encoder and decoder, which are added to a linear path. "mlp" is
-        :class:`skae.networks.MLP` with the next two parameters; or an object with methods
-        ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)`` that
+        :class:`skae.networks.MLP` with the next two parameters. An object needs the methods
+        ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)``, which
         return torch modules.
 
     hidden_layer_sizes : int or array-like of int, default=(64,)
@@ -68,69 +68,74 @@ class GaussianAutoencoder(BaseAutoencoder):
         Activation of the hidden layers. For `network="mlp"`.
 
     init : {"pca", "random"}, default="pca"
-        Where the linear path starts: at probabilistic PCA in closed form, or at random.
-        From "pca" the fit is never worse on its training data than where it started.
+        Start of the linear path: probabilistic PCA in closed form, or random weights. With
+        "pca", the objective of the fit on its training data is never worse than at the
+        start.
 
     n_init : int, default=1
-        Number of starts that are trained side by side; the one that ends with the best
-        training objective (with early stopping, the best validation score) is kept. The
-        first starts as `init` says, the others at random. Callbacks follow the first.
-        Ignored when ``warm_start=True`` continues a fit.
+        Number of starts, which are trained side by side. The fit with the best training
+        objective (with early stopping, the best validation score) is kept. The first start
+        is defined by `init`, the others are random. Callbacks follow the first one. Ignored
+        if ``warm_start=True`` continues a fit.
 
     batch_size : int or "auto", default="auto"
-        Size of the minibatches. "auto" is a sixteenth of the samples, as a power of 2
+        Size of the minibatches. "auto" is about a sixteenth of the samples: a power of 2
         between 32 and 512.
 
     max_iter : int, default=100
-        Number of epochs (passes over the data). The learning rate falls to 0 over them
-        along half a cosine.
+        Largest number of epochs (passes over the data). Over these epochs, the learning
+        rate decreases to 0 along half a cosine.
 
     learning_rate_init : float, default=5e-3
-        Learning rate of Adam at the start. Weights from a hidden layer of h units to the
-        next one take 16/h of it if h is above 16: their steps add up over the units.
+        Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
+        units to the next hidden layer, the rate is multiplied by 16/h: their steps add up
+        over the units.
 
     alpha : float, default=1.0
-        Strength of the L2 penalty on the weights of the networks: half the sum of their
-        squares, over the number of (different) samples, is added to the objective. It
-        pulls the model towards its linear path; 1 is a standard normal prior.
+        Strength of the L2 penalty on the weights of the networks. Half the sum of their
+        squares, over the number of (different) samples, times `alpha` is added to the
+        objective. The penalty shrinks the model towards its linear path; 1 corresponds to a
+        standard normal prior of the weights.
 
     early_stopping : bool, default=False
-        Whether to set part of the data aside, and to keep the parameters that score best
-        on it.
+        Whether to set a part of the data aside for validation, and to keep the weights
+        with the best score on this part.
 
     validation_fraction : float, default=0.1
-        Share of the data to set aside if `early_stopping=True` and `fit` gets no `X_val`.
+        Fraction of the data to set aside if `early_stopping=True` and `fit` is called
+        without `X_val`.
 
     n_iter_no_change : int, default=10
-        If the objective (or the validation score, with `early_stopping=True`), as an
-        exponential mean over so many epochs, has not improved by `tol` for that many epochs
-        in a row, the learning rate is brought to 0 within as many, and training ends.
+        Patience, in epochs. The criterion is an exponential mean, over this many epochs, of
+        the objective (with `early_stopping=True`, of the validation score). If it does not
+        improve by `tol` in this many epochs in a row, the learning rate decreases to 0
+        within as many epochs. Then the training ends.
 
     tol : float, default=1e-4
-        Improvement that counts, in nats per sample.
+        Smallest improvement that counts, in nats per sample.
 
     shuffle : bool, default=True
-        Whether to shuffle the samples in each epoch. Then their order in X does not
-        matter at all, and equal samples are merged into one with their total weight. If
-        False, they are taken in the order given.
+        Whether to shuffle the samples in each epoch. If True, equal samples are merged into
+        one with their total weight, and the order of the samples in X has no effect. If
+        False, each epoch takes the samples in the given order.
 
     warm_start : bool, default=False
-        Whether a call of `fit` goes on from the last one, with its standardisation.
+        Whether a call of `fit` continues the last fit, with its standardisation.
 
     device : str, default="auto"
-        Torch's name of the device to train on; "auto" is "cuda" where there is one, else
+        Torch's name of the device to train on; "auto" is "cuda" if it is available, else
         "cpu".
 
     precision : {"auto", "float32", "float64", "tf32", "bf16"}, default="auto"
-        Precision of the training; "auto" is float32. "tf32" lets a GPU round the factors
-        of its products to TF32 and changes nothing elsewhere; "bf16" makes them bfloat16,
-        by autocast, which pays for large models only. Codes and scores are computed in
-        the precision of the X that they are asked for.
+        Precision of the training; "auto" is float32. With "tf32", a GPU rounds the factors
+        of matrix products to TF32; other devices ignore it. With "bf16", the factors are
+        bfloat16, by autocast, which is faster for large models only. Codes and scores are
+        computed in the precision of their X.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the first weights, the order of the samples, the validation split and
-        the noise. An int gives the same fit, to the bit, at each call. No global random
-        state is read or moved, not even with None.
+        Source of the first weights, the order of the samples, the validation split and the
+        noise. An int gives a bit-identical fit at each call. No global random state is read
+        or changed, not even with None.
 
     verbose : bool or int, default=0
         Whether to print the loss of each epoch.
@@ -144,7 +149,7 @@ class GaussianAutoencoder(BaseAutoencoder):
         Number of features seen during `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, if X had such.
+        Names of the features, if X has names that are strings.
 
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
@@ -154,16 +159,16 @@ class GaussianAutoencoder(BaseAutoencoder):
         Number of epochs.
 
     loss_curve_ : list of float
-        Objective of each epoch, in nats per sample, `alpha`'s penalty left out.
+        Objective of each epoch, in nats per sample, without the penalty of `alpha`.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
-        Of each epoch: ``objective`` and ``log_likelihood`` in nats per sample,
-        ``scale`` (the geometric mean, where it does not depend on the code) and
-        ``validation_score``, where there is one. Means over the batches as they were
-        trained on.
+        Means over the batches of each epoch, at the time of their step: ``objective`` and
+        ``log_likelihood`` in nats per sample. At the end of each epoch: ``scale``, the
+        geometric mean, if the scale does not depend on the code; and ``validation_score``,
+        if there are validation data.
 
     module_ : AutoencoderModule
-        The torch module, without gradients.
+        The fitted torch module; its parameters do not require gradients.
 
     device_ : str
         Device of the module.
@@ -203,18 +208,18 @@ class GaussianAutoencoder(BaseAutoencoder):
 class LaplaceAutoencoder(BaseAutoencoder):
     r"""Deterministic autoencoder with a Laplace likelihood.
 
-    An encoder takes x to a code z(x) of `n_components` numbers, a decoder takes the code
-    to a location, and training maximises the log-likelihood
+    An encoder maps x to a code z(x) of `n_components` numbers, and a decoder maps the code
+    to a location. Training maximises the log-likelihood
 
     .. math:: \log p(x|z) = -\sum_i \left[\log 2 b_i + |x_i - \mu_i(z)| / b_i\right]
 
     of x given its own code, summed over features and averaged over samples. With the
-    closed-form scale, the default, that is the logarithm of the mean
+    closed-form scale, which is the default, the log-likelihood is a function of the mean
     absolute error: :math:`-d (\log 2\,\mathrm{MAE} + 1)`.
 
-    The score is log p(x | z(x)). It is *not* a density of x (its integral over x is not 1,
-    and infinite for the linear model), so it may be compared between deterministic
-    autoencoders, but never with ``PCA.score`` or the score of
+    The score is log p(x | z(x)). It is *not* a density of x: its integral over x is not 1,
+    and it is infinite for the linear model. So compare the score between deterministic
+    autoencoders only, never with ``PCA.score`` or the score of
     :class:`VariationalAutoencoder`.
 
     Parameters
@@ -223,13 +228,13 @@ class LaplaceAutoencoder(BaseAutoencoder):
         Number of components of the code.
 
     variance_mode : str, default="optimal"
-        Where the scale of the likelihood comes from:
+        How the scale of the likelihood is determined:
 
         - "fixed": the constant `scale`;
-        - "optimal": the closed form, from the batch at each step and from the whole
-          training set at the end;
-        - "profile": the closed form for each sample on its own while training, and for
-          the whole training set at the end; spherical only;
+        - "optimal": the closed form, for the batch at each step and for the whole training
+          set at the end;
+        - "profile": the closed form, for each sample at each step and for the whole
+          training set at the end; spherical only;
         - "learned": a free parameter trained with the weights;
         - "predicted": an output of the decoder, a function of the code.
 
@@ -237,20 +242,20 @@ class LaplaceAutoencoder(BaseAutoencoder):
         One scale for all features, or one for each.
 
     scale : float or array-like of shape (n_features,), default=1.0
-        The scale in the units of X, for `variance_mode="fixed"` only; an array goes with
+        The scale in the units of X, for `variance_mode="fixed"` only. An array needs
         `covariance_type="diag"`.
 
     min_scale : float or "auto", default="auto"
-        Smallest scale that can be fitted, in the units of X. The likelihood is unbounded
-        as the scale goes to 0, so there has to be one. "auto" is the resolution of the
-        data: the smallest difference between two values of a feature, over the square
-        root of 12 (the standard deviation of rounding to it). A fit that ends there
-        warns. Not used by `variance_mode="fixed"`.
+        Smallest scale that can be fitted, in the units of X. It is needed because the
+        likelihood is unbounded as the scale goes to 0. "auto" is the resolution of the
+        data: the smallest difference between two values of a feature, over the square root
+        of 12, which is the standard deviation of a rounding error. A fit whose scale ends
+        at this floor warns. Not used by `variance_mode="fixed"`.
 
     network : "mlp" or object, default="mlp"
         The nonlinear encoder and decoder, which are added to a linear path. "mlp" is
-        :class:`skae.networks.MLP` with the next two parameters; or an object with methods
-        ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)`` that
+        :class:`skae.networks.MLP` with the next two parameters. An object needs the methods
+        ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)``, which
         return torch modules.
 
     hidden_layer_sizes : int or array-like of int, default=(64,)
@@ -261,69 +266,74 @@ class LaplaceAutoencoder(BaseAutoencoder):
         Activation of the hidden layers. For `network="mlp"`.
 
     init : {"pca", "random"}, default="pca"
-        Where the linear path starts: at probabilistic PCA in closed form, or at random.
-        From "pca" the fit is never worse on its training data than where it started.
+        Start of the linear path: probabilistic PCA in closed form, or random weights. With
+        "pca", the objective of the fit on its training data is never worse than at the
+        start.
 
     n_init : int, default=1
-        Number of starts that are trained side by side; the one that ends with the best
-        training objective (with early stopping, the best validation score) is kept. The
-        first starts as `init` says, the others at random. Callbacks follow the first.
-        Ignored when ``warm_start=True`` continues a fit.
+        Number of starts, which are trained side by side. The fit with the best training
+        objective (with early stopping, the best validation score) is kept. The first start
+        is defined by `init`, the others are random. Callbacks follow the first one. Ignored
+        if ``warm_start=True`` continues a fit.
 
     batch_size : int or "auto", default="auto"
-        Size of the minibatches. "auto" is a sixteenth of the samples, as a power of 2
+        Size of the minibatches. "auto" is about a sixteenth of the samples: a power of 2
         between 32 and 512.
 
     max_iter : int, default=100
-        Number of epochs (passes over the data). The learning rate falls to 0 over them
-        along half a cosine.
+        Largest number of epochs (passes over the data). Over these epochs, the learning
+        rate decreases to 0 along half a cosine.
 
     learning_rate_init : float, default=5e-3
-        Learning rate of Adam at the start. Weights from a hidden layer of h units to the
-        next one take 16/h of it if h is above 16: their steps add up over the units.
+        Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
+        units to the next hidden layer, the rate is multiplied by 16/h: their steps add up
+        over the units.
 
     alpha : float, default=1.0
-        Strength of the L2 penalty on the weights of the networks: half the sum of their
-        squares, over the number of (different) samples, is added to the objective. It
-        pulls the model towards its linear path; 1 is a standard normal prior.
+        Strength of the L2 penalty on the weights of the networks. Half the sum of their
+        squares, over the number of (different) samples, times `alpha` is added to the
+        objective. The penalty shrinks the model towards its linear path; 1 corresponds to a
+        standard normal prior of the weights.
 
     early_stopping : bool, default=False
-        Whether to set part of the data aside, and to keep the parameters that score best
-        on it.
+        Whether to set a part of the data aside for validation, and to keep the weights
+        with the best score on this part.
 
     validation_fraction : float, default=0.1
-        Share of the data to set aside if `early_stopping=True` and `fit` gets no `X_val`.
+        Fraction of the data to set aside if `early_stopping=True` and `fit` is called
+        without `X_val`.
 
     n_iter_no_change : int, default=10
-        If the objective (or the validation score, with `early_stopping=True`), as an
-        exponential mean over so many epochs, has not improved by `tol` for that many epochs
-        in a row, the learning rate is brought to 0 within as many, and training ends.
+        Patience, in epochs. The criterion is an exponential mean, over this many epochs, of
+        the objective (with `early_stopping=True`, of the validation score). If it does not
+        improve by `tol` in this many epochs in a row, the learning rate decreases to 0
+        within as many epochs. Then the training ends.
 
     tol : float, default=1e-4
-        Improvement that counts, in nats per sample.
+        Smallest improvement that counts, in nats per sample.
 
     shuffle : bool, default=True
-        Whether to shuffle the samples in each epoch. Then their order in X does not
-        matter at all, and equal samples are merged into one with their total weight. If
-        False, they are taken in the order given.
+        Whether to shuffle the samples in each epoch. If True, equal samples are merged into
+        one with their total weight, and the order of the samples in X has no effect. If
+        False, each epoch takes the samples in the given order.
 
     warm_start : bool, default=False
-        Whether a call of `fit` goes on from the last one, with its standardisation.
+        Whether a call of `fit` continues the last fit, with its standardisation.
 
     device : str, default="auto"
-        Torch's name of the device to train on; "auto" is "cuda" where there is one, else
+        Torch's name of the device to train on; "auto" is "cuda" if it is available, else
         "cpu".
 
     precision : {"auto", "float32", "float64", "tf32", "bf16"}, default="auto"
-        Precision of the training; "auto" is float32. "tf32" lets a GPU round the factors
-        of its products to TF32 and changes nothing elsewhere; "bf16" makes them bfloat16,
-        by autocast, which pays for large models only. Codes and scores are computed in
-        the precision of the X that they are asked for.
+        Precision of the training; "auto" is float32. With "tf32", a GPU rounds the factors
+        of matrix products to TF32; other devices ignore it. With "bf16", the factors are
+        bfloat16, by autocast, which is faster for large models only. Codes and scores are
+        computed in the precision of their X.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the first weights, the order of the samples, the validation split and
-        the noise. An int gives the same fit, to the bit, at each call. No global random
-        state is read or moved, not even with None.
+        Source of the first weights, the order of the samples, the validation split and the
+        noise. An int gives a bit-identical fit at each call. No global random state is read
+        or changed, not even with None.
 
     verbose : bool or int, default=0
         Whether to print the loss of each epoch.
@@ -337,7 +347,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
         Number of features seen during `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, if X had such.
+        Names of the features, if X has names that are strings.
 
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
@@ -347,16 +357,16 @@ class LaplaceAutoencoder(BaseAutoencoder):
         Number of epochs.
 
     loss_curve_ : list of float
-        Objective of each epoch, in nats per sample, `alpha`'s penalty left out.
+        Objective of each epoch, in nats per sample, without the penalty of `alpha`.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
-        Of each epoch: ``objective`` and ``log_likelihood`` in nats per sample,
-        ``scale`` (the geometric mean, where it does not depend on the code) and
-        ``validation_score``, where there is one. Means over the batches as they were
-        trained on.
+        Means over the batches of each epoch, at the time of their step: ``objective`` and
+        ``log_likelihood`` in nats per sample. At the end of each epoch: ``scale``, the
+        geometric mean, if the scale does not depend on the code; and ``validation_score``,
+        if there are validation data.
 
     module_ : AutoencoderModule
-        The torch module, without gradients.
+        The fitted torch module; its parameters do not require gradients.
 
     device_ : str
         Device of the module.

@@ -1,4 +1,4 @@
-"""What a fitted autoencoder can do: code, decode, score, and be pickled."""
+"""Methods of a fitted autoencoder: codes, reconstructions, scores and pickling."""
 
 import copy
 from abc import abstractmethod
@@ -33,7 +33,7 @@ FLOATS = (np.float64, np.float32)
 
 
 class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """The methods of a fitted autoencoder, on the attributes that a fit sets."""
+    """Methods of a fitted autoencoder, which use the attributes that a fit sets."""
 
     module_: AutoencoderModule
     _standardization: Standardization
@@ -50,7 +50,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self._make_objective()
 
     def transform(self, X: ArrayLike) -> np.ndarray:
-        """Code of each sample.
+        """Compute the code of each sample.
 
         Parameters
         ----------
@@ -60,14 +60,15 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components)
-            Codes; the posterior mean where the code is random. The dtype is that of X.
+            Codes; for a variational autoencoder, the posterior means. The dtype is that of
+            X.
         """
         data = self._validate(X)
         objective = self._fitted_objective()
         return self._over_rows(lambda module, y: objective.code(module, y), data)
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
-        """Location that the decoder gives to codes.
+        """Decode codes.
 
         Parameters
         ----------
@@ -90,14 +91,14 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if Z.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {Z.shape[1]} columns, but {type(self).__name__} has "
-                f"n_components={self.n_components_}: inverse_transform takes codes, as "
-                "transform returns them."
+                f"n_components={self.n_components_}: inverse_transform needs codes, as "
+                "returned by transform."
             )
         identity = Standardization.identity(self.n_components_)
         return self._over_rows(self._location, Z, identity).astype(Z.dtype)
 
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
-        """``inverse_transform(transform(X))`` in one pass.
+        """Compute ``inverse_transform(transform(X))`` in one pass.
 
         Parameters
         ----------
@@ -123,7 +124,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return loc * unit + torch.tensor(self._standardization.mean, device=z.device)
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
-        """Log-likelihood of each sample.
+        """Compute the log-likelihood of each sample.
 
         Parameters
         ----------
@@ -133,8 +134,8 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,)
-            In nats, of data in the units of X. What it means is said by the class. A
-            sample's value depends on that sample alone.
+            In nats, of data in the units of X. The documentation of the class defines the
+            score. The value of a sample depends on that sample only.
         """
         data = self._validate(X)
         objective = self._fitted_objective()
@@ -149,7 +150,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def score(
         self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Mean log-likelihood of the samples.
+        """Compute the mean log-likelihood of the samples.
 
         Parameters
         ----------
@@ -160,7 +161,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             Not used, present for API consistency by convention.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights of the mean.
+            Sample weights for the mean.
 
         Returns
         -------
@@ -224,7 +225,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """State with numpy arrays in place of the module."""
+        """Return a state with numpy arrays in place of the module."""
         state = dict(super().__getstate__())
         module = state.pop("module_", None)
         if module is not None:
@@ -232,7 +233,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Rebuild the module, on the CPU wherever it was trained."""
+        """Rebuild the module on the CPU, which every machine has."""
         state = dict(state)
         module_state = state.pop("_module_state", None)
         super().__setstate__(state)
@@ -244,10 +245,10 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 def fitted_attributes(
     module: AutoencoderModule, standardization: Standardization
 ) -> dict[str, Any]:
-    """Return the attributes that an estimator needs to code, decode and score."""
+    """Return the attributes of a fitted estimator. See `InferenceMixin`."""
     scale = module.scale
     if scale.is_trained:
-        # In double precision, as in the scores of float64 data.
+        # Scores of float64 data use the scale in double precision.
         scale = copy.deepcopy(scale).double()
     return {
         "module_": module,

@@ -1,4 +1,4 @@
-"""A density fitted to the codes, in place of the standard normal prior."""
+"""A density that is fitted to the codes and replaces the standard normal prior."""
 
 import copy
 import math
@@ -18,19 +18,21 @@ from skae._utils.messages import warn_user
 from skae._utils.random import draw_seed
 from skae.objectives import ELBO
 
-# Codes that the density is fitted to.
+# Number of codes that the density is fitted to. More would make estimators slow whose time
+# grows with the square of the samples.
 _N_CODES = 2**13
 
 
 def check_prior(prior: Any) -> None:
-    """Raise if a prior cannot be fitted, before any training.
+    """Raise if a prior cannot be fitted. See `VariationalAutoencoder`.
 
-    A class, or an estimator that cannot be cloned, is a TypeError. A parameter of its own
-    that is out of range is a ValueError.
+    Raises TypeError for a class, or for an estimator that cannot be cloned. Raises
+    ValueError for a parameter of the prior that is out of range.
     """
     if isinstance(prior, type):
         raise TypeError(
-            f"prior must be an estimator, and is the class {prior.__name__}; call it."
+            f"prior must be an estimator, but is the class {prior.__name__}. Pass an "
+            f"instance: prior={prior.__name__}()."
         )
     if hasattr(prior, "_parameter_constraints"):
         prior._validate_params()
@@ -52,43 +54,46 @@ def fit_prior(
 ) -> Any:
     """Fit a clone of a density estimator to draws of the posteriors of the rows.
 
-    The random state is the source of the draws, and of the seed of an estimator that has
-    none. Returns None, with a warning, if the estimator cannot be fitted or sampled.
+    See `VariationalAutoencoder`.
+    The random state is the source of the draws, and of a seed if the estimator has a
+    ``random_state`` of None. If the estimator cannot be fitted or sampled, the result is
+    None, with a warning.
     """
-    # Each row in proportion to its weight, evenly spaced: an estimator need not support
-    # weights.
+    # A row is chosen in proportion to its weight, since the estimator may not support
+    # weights. Evenly spaced positions add no sampling error.
     cumulative = np.cumsum(rows.weight)
     positions = (np.arange(_N_CODES) + 0.5) / _N_CODES * cumulative[-1]
     chosen, counts = np.unique(np.searchsorted(cumulative, positions), return_counts=True)
-    both = over_rows(
+    posterior = over_rows(
         lambda y: torch.stack(objective.posterior(module, y), dim=1),
         rows.X,
         standardization,
         module,
         index=rows.index[chosen],
     )
-    mean, log_std = np.repeat(both.astype(np.float64), counts, axis=0).swapaxes(0, 1)
+    posterior = np.repeat(posterior.astype(np.float64), counts, axis=0)
+    mean, log_std = posterior.swapaxes(0, 1)
     codes = mean + np.exp(log_std) * random_state.standard_normal(mean.shape)
     fitted = _with_seed(clone(prior), random_state, only_where_missing=True)
     try:
         fitted.fit(codes)
-        # An estimator that cannot be sampled must fail now, and not in a later call.
+        # An estimator that cannot be sampled must fail now and not in a later call.
         sample_prior(fitted, 1, RandomState(0))
         return fitted
-    # The estimator is the user's and may raise anything; the trained model is kept.
+    # A user-defined estimator may raise any exception; the trained model is kept.
     except Exception as error:
         warn_user(
-            f"The prior {prior!r} could not be fitted to the codes or sampled, so it "
-            f"stays the standard normal: {error!r}",
+            f"The prior {prior!r} could not be fitted to the codes or sampled, so the "
+            f"standard normal prior is used: {error!r}",
             ConvergenceWarning,
         )
         return None
 
 
 def log_ratio(prior: Any, z: Tensor) -> Tensor:
-    """Return log p(z) under a fitted prior less that under N(0, I), in nats, ``(m,)``.
+    """Return log p(z) under a fitted prior minus that under N(0, I), in nats, ``(m,)``.
 
-    Codes z are ``(m, n_components)``.
+    Codes z are ``(m, n_components)``. See `VariationalAutoencoder.score_samples`.
     """
     codes = z.double().cpu().numpy()
     finite = np.isfinite(codes).all(axis=1)
@@ -97,19 +102,22 @@ def log_ratio(prior: Any, z: Tensor) -> Tensor:
         squared = np.square(codes).sum(axis=1)
         normal = -0.5 * (squared + codes.shape[1] * math.log(2 * math.pi))
         ratio = prior.score_samples(codes) - normal
-    # So far from the origin that a density overflows, the likelihood alone decides.
-    known = finite & np.isfinite(normal)
-    return torch.from_numpy(np.where(known, ratio, 0.0)).to(z)
+    # Where a density overflows, the ratio is 0, as if the prior were N(0, I) there.
+    is_valid = finite & np.isfinite(normal)
+    return torch.from_numpy(np.where(is_valid, ratio, 0.0)).to(z)
 
 
 def sample_prior(prior: Any, n_samples: int, random_state: RandomState) -> np.ndarray:
-    """Draw codes ``(n_samples, n_components)`` from a fitted prior, in random order."""
+    """Draw codes ``(n_samples, n_components)`` from a fitted prior, in random order.
+
+    See `VariationalAutoencoder.sample`.
+    """
     if "random_state" in prior.get_params():
         drawn = _with_seed(copy.copy(prior), random_state).sample(n_samples)
     else:
         seed = draw_seed(random_state)
         drawn = prior.sample(n_samples, random_state=seed)
-    # A mixture returns the draws sorted by component, and the components beside them.
+    # A mixture returns the draws sorted by component, and an array of the components.
     codes = np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn)
     return codes[random_state.permutation(n_samples)]
 

@@ -24,23 +24,24 @@ from skae.objectives.draws import row_shift, sobol_normal
 from skae.objectives.elbo import DRAWS_AT_ONCE
 from skae.objectives.schedules import Schedule, check_schedule
 
-# Most draws of an importance-weighted bound that a tolerance can lead to.
+# Most draws of an importance-weighted bound with a tolerance. More would take long: the
+# error of heavy-tailed weights decreases slowly.
 _MOST_DRAWS = 16384
 
 
 class VariationalAutoencoder(BaseAutoencoder):
     r"""Variational autoencoder.
 
-    The model draws a code z ~ N(0, I) of `n_components` numbers and x from a likelihood
-    whose location, and perhaps scale, a decoder computes from z. An encoder gives a normal
-    posterior q(z|x). Training minimises
+    The model draws a code z ~ N(0, I) of `n_components` numbers, and x from a likelihood. A
+    decoder computes the location of the likelihood, and for some variance modes its scale,
+    from z. An encoder computes a normal posterior q(z|x). Training minimises
 
     .. math:: -E_{q(z|x)} \log p(x|z) + \beta\, KL(q(z|x) \,\|\, N(0, I))
 
-    summed over features and components, averaged over samples. Scores are always the
-    unweighted evidence lower bound (beta = 1) in nats, of data in the units of X: a lower
-    bound of log p(x), which may be compared with ``PCA.score``, ``FactorAnalysis.score``
-    and ``GaussianMixture.score``.
+    summed over features and components, and averaged over samples. Scores are always the
+    unweighted evidence lower bound (beta = 1) in nats, of data in the units of X. This
+    lower bound of log p(x) can be compared with ``PCA.score``, ``FactorAnalysis.score`` and
+    ``GaussianMixture.score``.
 
     Parameters
     ----------
@@ -48,52 +49,51 @@ class VariationalAutoencoder(BaseAutoencoder):
         Number of components of the code.
 
     likelihood : {"gaussian", "laplace", "logistic"} or Likelihood, default="gaussian"
-        Density of a feature given the decoder's output. "logistic" has no closed-form
-        scale: it goes with the modes "fixed", "learned" and "predicted".
+        Density of a feature given the decoder's output, by its name in
+        ``skae.likelihoods.LIKELIHOODS`` or as an instance. "logistic" has no closed-form
+        scale: it needs the variance mode "fixed", "learned" or "predicted".
 
     beta : float, default=1.0
-        Weight of the KL term in training. Larger values use fewer components, smaller
-        ones reconstruct better.
+        Weight of the KL term in training. Larger values use fewer components; smaller
+        values give better reconstructions.
 
     kl_schedule : str or callable, default="constant"
-        How the weight of the KL term gets to `beta` in the course of `max_iter` epochs:
+        Weight of the KL term over the `max_iter` epochs:
 
-        - "constant": it is `beta` from the first step on;
-        - "linear": a straight line from 0 over the first quarter;
-        - "cyclical": four times from 0 to `beta`, each time in half a cycle;
-        - "decreasing": from ten times `beta` down to it, over the first half.
+        - "constant": `beta` from the first step on;
+        - "linear": a linear increase from 0 to `beta` over the first quarter;
+        - "cyclical": four cycles, each with an increase from 0 to `beta` in its first half;
+        - "decreasing": from ten times `beta` to `beta` over the first half.
 
-        Or one of these with other parameters, such as
-        :class:`skae.objectives.CyclicalSchedule`; or a function from the share of the
-        training that is done, above 0 and at most 1, to what `beta` is multiplied by. Its
-        value at 1 should be 1. Scores do not depend on it.
+        An instance such as :class:`skae.objectives.CyclicalSchedule` has other parameters.
+        A function maps the fraction of the training that is done, above 0 and at most 1, to
+        the factor of `beta`. Its value at 1 should be 1. Scores do not depend on it.
 
     n_mc_samples : int, default=1
-        Draws of the code for each sample and step of training.
+        Draws of the code for each sample and training step.
 
     prior : estimator or None, default=None
-        Density of the codes. None is N(0, I), which training always uses. An estimator
-        with ``fit``, ``score_samples`` and ``sample``, such as
-        :class:`sklearn.mixture.GaussianMixture`, takes its place in scores, bounds and
-        samples: after training a clone of it is fitted to draws from the posteriors of
-        the training data (Ghosh et al. 2020). On data in clusters that is worth a lot.
+        Density of the codes in scores, bounds and samples. None is N(0, I), which training
+        always uses. An estimator needs the methods ``fit``, ``score_samples`` and
+        ``sample``, such as :class:`sklearn.mixture.GaussianMixture`. After the training, a
+        clone of it is fitted to draws from the posteriors of the training data (Ghosh et
+        al. 2020). For clustered data, the score is much better than with N(0, I).
 
     gradient_balance : bool, default=False
-        Whether to record in `history_`, at the end of each epoch, how strongly the
-        reconstruction term and the weighted KL term pull at the encoder, and in which
-        directions. It changes nothing in the fit. It looks at 512 samples at most, with
-        four draws each, which takes as long as training on 1,000 to 2,000 samples, and a
-        few milliseconds at least: with few samples it doubles or trebles the time of a
-        fit.
+        Whether to record the gradients of the two terms of the objective in `history_`, at
+        the end of each epoch. The fit does not depend on it. The gradients are those of at
+        most 512 samples with four draws each. This takes as long as training on 1,000 to
+        2,000 samples, and at least a few milliseconds. So with few samples, a fit takes two
+        or three times as long.
 
     variance_mode : str, default="optimal"
-        Where the scale of the likelihood comes from:
+        How the scale of the likelihood is determined:
 
         - "fixed": the constant `scale`;
-        - "optimal": the closed form, from the batch at each step and from the whole
-          training set at the end;
-        - "profile": the closed form for each sample on its own while training, and for
-          the whole training set at the end; spherical only;
+        - "optimal": the closed form, for the batch at each step and for the whole training
+          set at the end;
+        - "profile": the closed form, for each sample at each step and for the whole
+          training set at the end; spherical only;
         - "learned": a free parameter trained with the weights;
         - "predicted": an output of the decoder, a function of the code.
 
@@ -101,20 +101,20 @@ class VariationalAutoencoder(BaseAutoencoder):
         One scale for all features, or one for each.
 
     scale : float or array-like of shape (n_features,), default=1.0
-        The scale in the units of X, for `variance_mode="fixed"` only; an array goes with
+        The scale in the units of X, for `variance_mode="fixed"` only. An array needs
         `covariance_type="diag"`.
 
     min_scale : float or "auto", default="auto"
-        Smallest scale that can be fitted, in the units of X. The likelihood is unbounded
-        as the scale goes to 0, so there has to be one. "auto" is the resolution of the
-        data: the smallest difference between two values of a feature, over the square
-        root of 12 (the standard deviation of rounding to it). A fit that ends there
-        warns. Not used by `variance_mode="fixed"`.
+        Smallest scale that can be fitted, in the units of X. It is needed because the
+        likelihood is unbounded as the scale goes to 0. "auto" is the resolution of the
+        data: the smallest difference between two values of a feature, over the square root
+        of 12, which is the standard deviation of a rounding error. A fit whose scale ends
+        at this floor warns. Not used by `variance_mode="fixed"`.
 
     network : "mlp" or object, default="mlp"
         The nonlinear encoder and decoder, which are added to a linear path. "mlp" is
-        :class:`skae.networks.MLP` with the next two parameters; or an object with methods
-        ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)`` that
+        :class:`skae.networks.MLP` with the next two parameters. An object needs the methods
+        ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)``, which
         return torch modules.
 
     hidden_layer_sizes : int or array-like of int, default=(64,)
@@ -125,69 +125,74 @@ class VariationalAutoencoder(BaseAutoencoder):
         Activation of the hidden layers. For `network="mlp"`.
 
     init : {"pca", "random"}, default="pca"
-        Where the linear path starts: at probabilistic PCA in closed form, or at random.
-        From "pca" the fit is never worse on its training data than where it started.
+        Start of the linear path: probabilistic PCA in closed form, or random weights. With
+        "pca", the objective of the fit on its training data is never worse than at the
+        start.
 
     n_init : int, default=1
-        Number of starts that are trained side by side; the one that ends with the best
-        training objective (with early stopping, the best validation score) is kept. The
-        first starts as `init` says, the others at random. Callbacks follow the first.
-        Ignored when ``warm_start=True`` continues a fit.
+        Number of starts, which are trained side by side. The fit with the best training
+        objective (with early stopping, the best validation score) is kept. The first start
+        is defined by `init`, the others are random. Callbacks follow the first one. Ignored
+        if ``warm_start=True`` continues a fit.
 
     batch_size : int or "auto", default="auto"
-        Size of the minibatches. "auto" is a sixteenth of the samples, as a power of 2
+        Size of the minibatches. "auto" is about a sixteenth of the samples: a power of 2
         between 32 and 512.
 
     max_iter : int, default=100
-        Number of epochs (passes over the data). The learning rate falls to 0 over them
-        along half a cosine.
+        Largest number of epochs (passes over the data). Over these epochs, the learning
+        rate decreases to 0 along half a cosine.
 
     learning_rate_init : float, default=5e-3
-        Learning rate of Adam at the start. Weights from a hidden layer of h units to the
-        next one take 16/h of it if h is above 16: their steps add up over the units.
+        Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
+        units to the next hidden layer, the rate is multiplied by 16/h: their steps add up
+        over the units.
 
     alpha : float, default=1.0
-        Strength of the L2 penalty on the weights of the networks: half the sum of their
-        squares, over the number of (different) samples, is added to the objective. It
-        pulls the model towards its linear path; 1 is a standard normal prior.
+        Strength of the L2 penalty on the weights of the networks. Half the sum of their
+        squares, over the number of (different) samples, times `alpha` is added to the
+        objective. The penalty shrinks the model towards its linear path; 1 corresponds to a
+        standard normal prior of the weights.
 
     early_stopping : bool, default=False
-        Whether to set part of the data aside, and to keep the parameters that score best
-        on it.
+        Whether to set a part of the data aside for validation, and to keep the weights
+        with the best score on this part.
 
     validation_fraction : float, default=0.1
-        Share of the data to set aside if `early_stopping=True` and `fit` gets no `X_val`.
+        Fraction of the data to set aside if `early_stopping=True` and `fit` is called
+        without `X_val`.
 
     n_iter_no_change : int, default=10
-        If the objective (or the validation score, with `early_stopping=True`), as an
-        exponential mean over so many epochs, has not improved by `tol` for that many epochs
-        in a row, the learning rate is brought to 0 within as many, and training ends.
+        Patience, in epochs. The criterion is an exponential mean, over this many epochs, of
+        the objective (with `early_stopping=True`, of the validation score). If it does not
+        improve by `tol` in this many epochs in a row, the learning rate decreases to 0
+        within as many epochs. Then the training ends.
 
     tol : float, default=1e-4
-        Improvement that counts, in nats per sample.
+        Smallest improvement that counts, in nats per sample.
 
     shuffle : bool, default=True
-        Whether to shuffle the samples in each epoch. Then their order in X does not
-        matter at all, and equal samples are merged into one with their total weight. If
-        False, they are taken in the order given.
+        Whether to shuffle the samples in each epoch. If True, equal samples are merged into
+        one with their total weight, and the order of the samples in X has no effect. If
+        False, each epoch takes the samples in the given order.
 
     warm_start : bool, default=False
-        Whether a call of `fit` goes on from the last one, with its standardisation.
+        Whether a call of `fit` continues the last fit, with its standardisation.
 
     device : str, default="auto"
-        Torch's name of the device to train on; "auto" is "cuda" where there is one, else
+        Torch's name of the device to train on; "auto" is "cuda" if it is available, else
         "cpu".
 
     precision : {"auto", "float32", "float64", "tf32", "bf16"}, default="auto"
-        Precision of the training; "auto" is float32. "tf32" lets a GPU round the factors
-        of its products to TF32 and changes nothing elsewhere; "bf16" makes them bfloat16,
-        by autocast, which pays for large models only. Codes and scores are computed in
-        the precision of the X that they are asked for.
+        Precision of the training; "auto" is float32. With "tf32", a GPU rounds the factors
+        of matrix products to TF32; other devices ignore it. With "bf16", the factors are
+        bfloat16, by autocast, which is faster for large models only. Codes and scores are
+        computed in the precision of their X.
 
     random_state : int, RandomState instance or None, default=None
-        Determines the first weights, the order of the samples, the validation split and
-        the noise. An int gives the same fit, to the bit, at each call. No global random
-        state is read or moved, not even with None.
+        Source of the first weights, the order of the samples, the validation split and the
+        noise. An int gives a bit-identical fit at each call. No global random state is read
+        or changed, not even with None.
 
     verbose : bool or int, default=0
         Whether to print the loss of each epoch.
@@ -201,7 +206,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         Number of features seen during `fit`.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the features, if X had such.
+        Names of the features, if X has names that are strings.
 
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
@@ -211,25 +216,25 @@ class VariationalAutoencoder(BaseAutoencoder):
         Number of epochs.
 
     loss_curve_ : list of float
-        Objective of each epoch, in nats per sample, `alpha`'s penalty left out.
+        Objective of each epoch, in nats per sample, without the penalty of `alpha`.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
-        Of each epoch: ``objective`` and ``log_likelihood`` in nats per sample,
-        ``kl`` (unweighted), ``beta`` (the weight at the end of the epoch),
-        ``active_units`` (components whose KL is above 0.01 nats),
-        ``scale`` (the geometric mean, where it does not depend on the code) and
-        ``validation_score``, where there is one. Means over the batches as they were
-        trained on. With `gradient_balance=True` also the norms
-        ``grad_reconstruction_outputs`` and ``grad_kl_outputs`` of the gradients with
-        respect to the encoder's outputs, in nats, the cosine of their angle,
-        ``grad_cosine_outputs``, and the same with respect to its ``_parameters``: see
+        Means over the batches of each epoch, at the time of their step: ``objective``,
+        ``log_likelihood`` and ``kl`` (unweighted) in nats per sample, and ``active_units``,
+        the number of components whose mean KL is above 0.01 nats. At the end of each epoch:
+        ``beta``, the weight of the KL; ``scale``, the geometric mean, if the scale does not
+        depend on the code; and ``validation_score``, if there are validation data. With
+        `gradient_balance=True` also norms of the gradients with respect to the encoder's
+        outputs, in nats: ``grad_reconstruction_outputs`` and ``grad_kl_outputs``. The
+        cosine of their angle is ``grad_cosine_outputs``. Keys with ``_parameters`` have the
+        same numbers with respect to the encoder's parameters: see
         :func:`skae.objectives.gradient_balance`.
 
     prior_ : estimator or None
         The fitted prior; None is N(0, I).
 
     module_ : AutoencoderModule
-        The torch module, without gradients.
+        The fitted torch module; its parameters do not require gradients.
 
     device_ : str
         Device of the module.
@@ -242,18 +247,18 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     Notes
     -----
-    For the default closed-form scale, the optimum is the expectation of the squared (or
-    absolute) error under the posterior: the decoder's own variance is included.
+    The closed-form scale, which is the default, is computed from the expectation of the
+    squared (or absolute) error under the posterior. So it includes the variance of the
+    decoder's output.
 
-    Scores take the expectation over q(z|x) with a fixed set of draws, the same for every
-    row, whose mean is 0 and whose covariance is I exactly. So a row's score depends on
-    that row alone, and the ELBO of a linear model with a Gaussian likelihood has no
+    Scores are expectations over q(z|x) with a fixed set of draws, the same for all rows.
+    The mean of the set is exactly 0 and its covariance exactly I. So the score of a row
+    depends on that row only. The ELBO of a linear model with a Gaussian likelihood has no
     sampling error.
 
-    With a `prior` that is not N(0, I), its log-density at these draws is part of the
-    score, which then has a sampling error of its own; it stays a lower bound of log p(x).
-    ``history_`` and ``beta`` are about N(0, I) all the same: a prior that is fitted to the
-    codes changes nothing in them.
+    With a `prior` other than N(0, I), the score includes the log-density of the prior at
+    these draws, which adds a sampling error. Apart from this error, the score is still a
+    lower bound of log p(x). ``history_`` and ``beta`` always refer to N(0, I).
 
     References
     ----------
@@ -391,11 +396,11 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     def _fitted_objective(self) -> ELBO:
         ratio = None if self.prior_ is None else partial(log_ratio, self.prior_)
-        # A score depends neither on beta nor on a schedule.
+        # A score depends on neither beta nor the schedule.
         return ELBO(1.0, "constant", 1, ratio)
 
     def posterior(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior q(z|x) of each sample: independent normal components.
+        """Compute the posterior q(z|x) of each sample: independent normal components.
 
         Parameters
         ----------
@@ -415,9 +420,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         return both[:, 0], np.exp(both[:, 1])
 
     def elbo(self, X: ArrayLike) -> np.ndarray:
-        """Evidence lower bound of each sample, the KL term unweighted.
+        """Compute the evidence lower bound of each sample, with an unweighted KL term.
 
-        The same as :meth:`score_samples`, whatever ``beta`` the model was trained with.
+        It equals :meth:`score_samples`, for any ``beta`` of the training.
 
         Parameters
         ----------
@@ -440,17 +445,17 @@ class VariationalAutoencoder(BaseAutoencoder):
         random_state: int | np.random.RandomState | None = 0,
         return_diagnostics: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, Bunch]:
-        r"""Importance-weighted lower bound of log p(x) of each sample.
+        r"""Compute the importance-weighted lower bound of log p(x) of each sample.
 
         .. math:: \log \frac1K \sum_{k=1}^K \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)},
             \quad z_k \sim q(z|x)
 
-        with K = `n_samples` (Burda, Grosse and Salakhutdinov 2016, eq. 8). It grows in
-        expectation with K, from the ELBO at K = 1 towards log p(x). The draws are a
-        scrambled Sobol sequence, shifted for each row by an amount that is a function of
-        the row: a row's bound depends on that row alone, and the errors of different rows
-        average out in a mean. A single row's value may lie above log p(x), the more so
-        the fewer draws it has; its expectation never does. Memory does not grow with K.
+        with K = `n_samples` (Burda, Grosse and Salakhutdinov 2016, eq. 8). In expectation
+        it increases with K, from the ELBO at K = 1 towards log p(x). The draws are a
+        scrambled Sobol sequence, with a shift that is a function of the row. So the bound
+        of a row depends on that row only, and the errors of different rows average out in
+        a mean. The value of a single row may be above log p(x), mostly with few draws; its
+        expectation never is. Memory does not grow with K.
 
         Parameters
         ----------
@@ -461,14 +466,14 @@ class VariationalAutoencoder(BaseAutoencoder):
             Draws of the code for each row, K.
 
         tol : float, default=None
-            If given, rows whose estimated `gap` is above it, in nats, are computed again
-            with twice the draws, until none is left or 16384 draws are taken.
+            Largest `gap` in nats. If given, the bounds of rows with a larger estimated gap
+            are computed again with twice the draws, up to 16384 draws.
 
         random_state : int, RandomState instance or None, default=0
-            Source of the draws; None takes others at each call.
+            Source of the draws; None gives new draws at each call.
 
         return_diagnostics : bool, default=False
-            Whether to say how tight the bounds are.
+            Whether to return estimates of how tight the bounds are.
 
         Returns
         -------
@@ -478,10 +483,10 @@ class VariationalAutoencoder(BaseAutoencoder):
         diagnostics : Bunch
             Only with `return_diagnostics=True`; arrays of shape (n_samples,):
 
-            - ``gap``: estimate of log p(x) minus the bound, in nats: half the relative
-              variance of the mean weight, (1/ESS - 1/K) / 2, ESS being the effective
-              number of draws. Above 0.1 it says little more than that K is too small.
-            - ``n_samples``: draws that the row took.
+            - ``gap``: estimate of log p(x) minus the bound, in nats. It is half the
+              relative variance of the mean weight, (1/ESS - 1/K) / 2, with the effective
+              number of draws ESS. An estimate above 0.1 is not precise: K is too small.
+            - ``n_samples``: number of draws of the row.
         """
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         if tol is not None:
@@ -502,7 +507,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         if tol is not None and (missed := int((gap > tol).sum())):
             warn_user(
                 f"The bound of {missed} of {len(gap)} samples is not within tol={tol} of "
-                f"log p(x) with {n_samples} draws, by their own estimate.",
+                f"log p(x) with {n_samples} draws, by the estimated gap.",
                 ConvergenceWarning,
             )
         if return_diagnostics:
@@ -524,7 +529,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             n_draws=min(n_samples, DRAWS_AT_ONCE),
         )
         gap = 0.5 * (1 / both[:, 1] - 1 / n_samples)
-        if n_samples == 1:  # one draw has no estimate of its error
+        if n_samples == 1:  # the gap of one draw cannot be estimated
             gap = np.full_like(gap, np.inf)
         return self._to_units(both[:, 0], data), gap
 
@@ -543,10 +548,10 @@ class VariationalAutoencoder(BaseAutoencoder):
             Number of draws.
 
         random_state : int, RandomState instance or None, default=None
-            Source of the randomness; None draws anew at each call.
+            Source of the randomness; None gives new draws at each call.
 
         noise : bool, default=True
-            Whether to draw x from the likelihood; else its location is returned.
+            Whether to draw x from the likelihood. If False, its location is returned.
 
         Returns
         -------

@@ -22,8 +22,8 @@ class ScaleProfileDisplay(Display):
     r"""Score of data for multiples of the fitted scale.
 
     Encoder and decoder do not change. For a Gaussian with one scale and d features, the
-    profile is :math:`-\tfrac d2 (\log 2\pi s^2 + \mathrm{MSE} / s^2)`, minus the KL of a
-    variational autoencoder. Its maximum is at :math:`s = \sqrt{\mathrm{MSE}}`. On the
+    profile is :math:`-\tfrac d2 (\log 2\pi s^2 + \mathrm{MSE} / s^2)`, for a variational
+    autoencoder minus its KL. Its maximum is at :math:`s = \sqrt{\mathrm{MSE}}`. On the
     training data, a closed-form scale is at the maximum. On other data, the maximum shows
     by which factor the scale is too small for them.
 

@@ -20,9 +20,8 @@ def gradient_balance(
 ) -> dict[str, float]:
     r"""Compare the gradients of the reconstruction term and of beta KL.
 
-    With the terms of row i, :math:`R_i = -E_q \log p(x_i|z)` and
-    :math:`K_i = \beta\, KL_i`, the encoder's outputs :math:`h_i` for the row and its weight
-    :math:`w_i`, of sum 1,
+    The terms of row i are :math:`R_i = -E_q \log p(x_i|z)` and :math:`K_i = \beta\, KL_i`.
+    With the encoder's outputs :math:`h_i` and weights :math:`w_i` of sum 1,
 
     .. math::
         \|R\|_h^2 = \sum_i w_i \, \|\partial R_i / \partial h_i\|^2, \quad

@@ -40,8 +40,8 @@ def check_scale(variance_mode: str, covariance_type: str, likelihood: Likelihood
         raise ValueError(
             f"variance_mode={variance_mode!r} does not go with "
             f"covariance_type={covariance_type!r}: the best scale of a single element is "
-            "its own residual. Without a mean over features, the gradient 2 / (x - loc) "
-            "of the loss log (x - loc)**2 explodes as the residual goes to 0. "
+            "its own residual. So, without a mean over features, the gradient "
+            "2 / (x - loc) of the loss log (x - loc)**2 explodes near a residual of 0. "
             "Use covariance_type='spherical' or variance_mode='optimal'."
         )
     if kind.needs_optimal_scale and not likelihood.has_optimal_scale:
