@@ -230,14 +230,16 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     The same parameters, attributes and results as
     :class:`sklearn.model_selection.GridSearchCV`. The fits of skae's estimators whose
     models have the same shapes are one training over a leading axis of models, each with
-    its own data, learning rate, penalty and beta; whatever else there is to fit, is fitted
-    in the ordinary way. In float64 the scores equal those of GridSearchCV to rounding; in
-    float32, on a CPU, mostly to the bit.
+    its own data, learning rate, penalty and beta; other estimators are fitted one by one.
+    In float64 the scores equal those of GridSearchCV to rounding; in float32, on a CPU,
+    mostly to the bit. It is what GridSearchCV does under
+    ``joblib.parallel_config("skae")``.
 
     With ``n_jobs`` above 1, or under a :func:`joblib.parallel_config` of another backend
     (loky, Dask, Ray), each worker gets its share of the fits and trains it together. The
     steps before the last of a :class:`~sklearn.pipeline.Pipeline` without a ``memory`` of
-    its own are fitted once for each fold and setting that candidates share.
+    its own are fitted once for each fold and setting that candidates share, as far as their
+    results take no more than 16 times the memory of X.
 
     Parameters
     ----------
@@ -255,7 +257,8 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
         :class:`~skae.VariationalAutoencoder` the mean ELBO in nats.
 
     n_jobs : int, default=None
-        Number of workers. Each gets a share of the fits.
+        Number of processes, each of which trains a share of the fits; None and 1 are this
+        process, with all threads of PyTorch, and -1 is one for each core.
 
     refit : bool, str or callable, default=True
         Whether, or by which metric, to fit the best candidate to all data.
@@ -267,7 +270,7 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
         How much to print.
 
     pre_dispatch : int or str, default="2*n_jobs"
-        Number of shares that may be handed out before they are needed.
+        Not used: all fits are prepared before the first of them is trained.
 
     error_score : "raise" or numeric, default=np.nan
         Score of a candidate whose fit fails.
@@ -283,7 +286,8 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     Notes
     -----
     At most 128 fits are under way at the same time in a worker, and fewer where their
-    copies of X would take more than a gigabyte. ``mean_fit_time`` of a candidate is the
+    copies of X would take more than a gigabyte. A lock around ``fit`` ends the search with
+    a RuntimeError (see the guide). ``mean_fit_time`` of a candidate is the
     time until its models were ready, the others' time included. After an interrupt (Ctrl-C)
     while models are trained, each of them is what it was after its last whole epoch, as for
     a single fit; at other times an interrupt ends the search.
@@ -324,7 +328,8 @@ class BatchedRandomizedSearchCV(_BatchedSearch, RandomizedSearchCV):
         :class:`~skae.VariationalAutoencoder` the mean ELBO in nats.
 
     n_jobs : int, default=None
-        Number of workers. Each gets a share of the fits.
+        Number of processes, each of which trains a share of the fits; None and 1 are this
+        process, with all threads of PyTorch, and -1 is one for each core.
 
     refit : bool, str or callable, default=True
         Whether, or by which metric, to fit the best candidate to all data.
@@ -336,7 +341,7 @@ class BatchedRandomizedSearchCV(_BatchedSearch, RandomizedSearchCV):
         How much to print.
 
     pre_dispatch : int or str, default="2*n_jobs"
-        Number of shares that may be handed out before they are needed.
+        Not used: all fits are prepared before the first of them is trained.
 
     random_state : int, RandomState instance or None, default=None
         Source of the draws.

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
 FOLDS = KFold(3, shuffle=True, random_state=0)
 GRID = {"beta": [0.5, 1, 2, 4], "n_components": [1, 2]}
-both = pytest.mark.parametrize("kind", [GridSearchCV, BatchedGridSearchCV])
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,15 @@ def assert_same_scores(search, expected):
     assert search.best_estimator_.n_iter_ == 6
 
 
-@both
-def test_same_results_on_both_workers(kind, cluster, expected, X, tmp_path):
-    with parallel_config("dask"):
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [(GridSearchCV, None), (BatchedGridSearchCV, None), (GridSearchCV, "skae")],
+)
+def test_same_results_on_both_workers(kind, backend, cluster, expected, X, tmp_path):
+    with ExitStack() as stack:
+        stack.enter_context(parallel_config("dask"))
+        if backend:
+            stack.enter_context(parallel_config(backend))
         search = kind(vae(Telling(tmp_path)), GRID, cv=FOLDS).fit(X)
     assert_same_scores(search, expected)
     told = {
@@ -104,7 +110,7 @@ def test_same_results_on_both_workers(kind, cluster, expected, X, tmp_path):
         # One thread for each worker, also where the machine has more.
         assert set(threads) == {1}
         # Each worker has trained its share side by side.
-        if kind is BatchedGridSearchCV:
+        if kind is BatchedGridSearchCV or backend:
             assert len(epoch) == 6 * 12
             together = np.repeat([np.arange(6)] * 2, 6, axis=1).ravel()
             np.testing.assert_array_equal(epoch, together)

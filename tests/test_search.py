@@ -1,5 +1,6 @@
 """Searches over the parameters, with all others at their defaults, on well-known data."""
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -195,7 +196,7 @@ def test_halving_search_over_epochs():
 
 @pytest.mark.filterwarnings("ignore:OptunaSearchCV is experimental")
 @pytest.mark.filterwarnings("ignore:`optuna.terminator` module has been deprecated")
-def test_optuna_search():
+def test_optuna_search(counted):
     """It draws from distributions, and what it says of a trial is its score."""
     optuna = pytest.importorskip("optuna")
     from optuna_integration import OptunaSearchCV
@@ -215,3 +216,9 @@ def test_optuna_search():
         assert trial.value == pytest.approx(cross_val_score(alone, X, cv=FOLDS).mean())
     assert search.best_estimator_.beta == search.best_params_["beta"]
     assert search.transform(X).shape == (150, 2)
+    # The folds of a trial are trained side by side.
+    counted.clear()
+    with joblib.parallel_config("skae"):
+        again = OptunaSearchCV(model, space, n_trials=6, cv=FOLDS, random_state=0).fit(X)
+    assert counted == [*6 * [2], 1]
+    assert [trial.value for trial in again.trials_] == pytest.approx(values, abs=1e-5)
