@@ -49,6 +49,11 @@ def _current_task() -> "Task | None":
     return getattr(_of_thread, "task", None)
 
 
+def in_lockstep() -> bool:
+    """Whether the caller is a task that runs in lockstep with others."""
+    return _current_task() is not None
+
+
 def gather(function: Callable[[Sequence[S]], Sequence[T]], items: Sequence[S]) -> list[T]:
     """Apply a function to the items of all tasks in lockstep; return the part of this one.
 

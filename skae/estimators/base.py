@@ -78,16 +78,16 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "variance_mode": [StrOptions(set(SCALES))],
+        "variance_mode": [StrOptions(SCALES.keys())],
         "covariance_type": [StrOptions({"spherical", "diag"})],
         "scale": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "min_scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "network": [StrOptions(set(NETWORKS)), HasMethods(["encoder", "decoder"])],
+        "network": [StrOptions(NETWORKS.keys()), HasMethods(["encoder", "decoder"])],
         "hidden_layer_sizes": [
             "array-like",
             Interval(Integral, 1, None, closed="left"),
         ],
-        "activation": [StrOptions(set(ACTIVATIONS))],
+        "activation": [StrOptions(ACTIVATIONS.keys())],
         "init": [StrOptions({"pca", "random"})],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [
@@ -426,7 +426,8 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
                     f"warm_start=True continues from the last fit, which had "
                     f"{name}={old!r} and not {new!r}. Set warm_start=False."
                 )
-        if type(before.likelihood) is not type(now.likelihood):
+        old, new = before.likelihood, now.likelihood
+        if type(old) is not type(new) or old.batch_key != new.batch_key:
             raise ValueError(
                 "warm_start=True continues from the last fit, which had another "
                 "likelihood. Set warm_start=False."

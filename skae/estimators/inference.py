@@ -23,7 +23,7 @@ from torch import Tensor
 
 from skae._data import Standardization
 from skae._evaluation import over_rows, shared_scale
-from skae._fitting.lockstep import offload
+from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
 from skae._utils.threads import suitable_threads
 from skae.objectives import Objective
@@ -204,8 +204,11 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                     n_draws=n_draws,
                 )
 
-        capabilities = module.capabilities & self._fitted_objective().capabilities
-        return offload(work) if capabilities.is_thread_safe else work()
+        if in_lockstep():
+            capabilities = module.capabilities & self._fitted_objective().capabilities
+            if capabilities.is_thread_safe:
+                return offload(work)
+        return work()
 
     def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:
         """Convert log-densities ``(n,)`` to the units of X, and to its dtype."""

@@ -223,3 +223,18 @@ def test_degrees_of_freedom_are_those_of_the_fit(X):
         error = weights.std() / weights.mean() / math.sqrt(len(weights))
         assert error < 0.02
         assert value == pytest.approx(exact, abs=5 * error + 1e-3)
+
+
+def test_warm_start_refuses_another_parameter(X):
+    """A model that was trained with one number of degrees of freedom keeps it."""
+    vae = VariationalAutoencoder(
+        likelihood=StudentT(df=3.0),
+        variance_mode="learned",
+        max_iter=1,
+        warm_start=True,
+        random_state=0,
+    ).fit(X)
+    vae.set_params(likelihood=StudentT(df=3.0)).fit(X)
+    vae.set_params(likelihood=StudentT(df=30.0))
+    with pytest.raises(ValueError, match="another likelihood"):
+        vae.fit(X)
