@@ -78,9 +78,10 @@ class LockstepBackend(ParallelBackendBase):
         self.calls: list[tuple[Any, Callable[[Any], None]]] = []
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return the number of workers, or of the calls that this process may collect."""
+        """Return the number of workers, or of calls that a joblib.Parallel may collect."""
         n_workers = self.workers.effective_n_jobs(n_jobs)
-        return n_workers if n_workers > 1 else _MOST_FITS
+        # With 1, a joblib.Parallel would make its calls itself; estimators are told 1.
+        return n_workers if n_workers > 1 or self.parallel is None else _MOST_FITS
 
     def configure(
         self,

@@ -152,7 +152,7 @@ USES = {
         lambda X: BaggingRegressor(
             make_pipeline(vae(), LinearRegression()), 4, random_state=0
         ).fit(X, X[:, 0]).predict(X),
-        None,  # bootstrap samples differ in their numbers of rows
+        [1, 1, 1, 1],  # it leaves them to one call for each worker
     ),
 }  # fmt: skip
 
@@ -166,8 +166,7 @@ def test_same_results_side_by_side(use, X, counted):
     counted.clear()
     with parallel_config("skae"):
         found = function(X)
-    if together is not None:
-        assert counted == together
+    assert counted == together
     assert_same(found, expected)
 
 
@@ -200,6 +199,16 @@ def test_number_of_workers(kind, n_jobs, X, counted):
         with parallel_config("skae", n_jobs=n_jobs):
             assert_same(search_results(kind(vae(), GRID, cv=FOLDS), X), expected)
         assert counted == ([18, 1] if n_jobs != 2 and is_alone else [1])
+
+
+def test_effective_number_of_workers():
+    """By it, estimators divide their work."""
+    with parallel_config("skae"):
+        assert joblib.effective_n_jobs() == joblib.cpu_count()
+        assert joblib.effective_n_jobs(None) == joblib.effective_n_jobs(1) == 1
+        assert joblib.effective_n_jobs(3) == 3
+    with parallel_config("skae", n_jobs=2):
+        assert joblib.effective_n_jobs(None) == 2
 
 
 def in_process(i):

@@ -26,12 +26,17 @@ from skae._utils.threads import PATIENCE, Submit, cores, in_parts, wait_for
 S = TypeVar("S")
 T = TypeVar("T")
 
-# Seconds without computing after which a task is taken for blocked. Starts and scores of
-# models compute all the time, so this may be long, and short enough to wait for a message.
+# Seconds without computing after which a task is taken for blocked: longer than a busy
+# machine keeps a thread waiting, and as long as one waits for a message.
 IDLE_TIMEOUT = 60.0
 # Part of that time that a thread may compute and still count as idle: more than it takes to
-# look at a lock ten times a second.
+# look at a lock ten times a second. Where only the time of the process is known, other
+# threads (that of the scheduler for one) take some too.
 _IDLE_SHARE = 1e-3
+_IDLE_SHARE_OF_PROCESS = 0.05
+# Seconds without computing that a cancelled task gets before others are ended, which may
+# hold a lock that it waits for.
+_GRACE = 1.0
 _BLOCKED = (
     "A fit or score has computed nothing for {:g} s, while others were paused so that "
     "models can be trained side by side. Most likely one of those holds a lock around "
@@ -137,6 +142,7 @@ class Task:
         # The scheduler and the task hand over to each other.
         self.has_paused, self.may_go_on = threading.Event(), threading.Event()
         self.clock: int | None = None
+        self.idle_share = _IDLE_SHARE_OF_PROCESS
         # What belongs to a context (numpy's errstate) goes along.
         run = copy_context().run
         self.thread = threading.Thread(
@@ -146,9 +152,7 @@ class Task:
     @property
     def is_paused(self) -> bool:
         """Whether the task waits for its turn."""
-        return (
-            self.thread.ident is not None and self.has_paused.is_set() and not self.is_over
-        )
+        return self.has_paused.is_set() and not self.is_over
 
     def go_on(self) -> None:
         """Start or resume the task, in the thread of the scheduler."""
@@ -211,6 +215,7 @@ class Task:
         # From here, since the clock of a thread that has ended must not be asked for.
         if hasattr(time, "pthread_getcpuclockid"):
             self.clock = time.pthread_getcpuclockid(threading.get_ident())
+            self.idle_share = _IDLE_SHARE
         # Else torch would keep helpers for each of these threads, which wake one by one.
         torch.set_num_threads(1)
         try:
@@ -235,7 +240,6 @@ class LockstepScheduler:
         self.parent = _current_task()
         self.tasks = [Task(function, self) for function in functions]
         self.running: Task | None = None
-        self.is_blocked = False
 
     def run(self) -> list[Any]:
         """Return what the tasks returned, or raise what the first that failed raised."""
@@ -277,23 +281,23 @@ class LockstepScheduler:
         self.running = task
         with warnings.catch_warnings():
             task.go_on()
-            self.is_blocked = not self._is_done(task, task.has_paused.wait)
-        if self.is_blocked:
+            has_paused = self._is_done(task, task.has_paused.wait, self.idle_timeout)
+        if not has_paused:
             raise RuntimeError(_BLOCKED.format(self.idle_timeout))
         self.running = None
         if task.error is not None:
             raise task.error
 
-    def _is_done(self, task: Task, wait: Callable[[float], bool]) -> bool:
-        """Wait for a task; return False if it has computed nothing for too long."""
+    def _is_done(self, task: Task, wait: Callable[[float], bool], timeout: float) -> bool:
+        """Wait for a task; return False if it has computed nothing for too many seconds."""
         # Waits are counted, since a process may be stopped between two readings of a clock.
         used, n_waits = 0.0, 0
         while not wait(PATIENCE):
             now = task.cpu_time()
-            has_computed = now - used > _IDLE_SHARE * self.idle_timeout
+            has_computed = now - used > task.idle_share * timeout
             if has_computed or task.has_scheduler or not self._may_be_blocked(task):
                 used, n_waits = now, 0
-            elif (n_waits := n_waits + 1) * PATIENCE >= self.idle_timeout:
+            elif (n_waits := n_waits + 1) * PATIENCE >= timeout:
                 return False
         return True
 
@@ -344,10 +348,11 @@ class LockstepScheduler:
         for task in self.tasks:
             task.is_cancelled = True
         begun = [task for task in self.tasks if task.thread.ident is not None]
-        # The one that runs ends first; but if it is blocked, others may hold its lock.
-        begun.sort(key=lambda task: (task is self.running) == self.is_blocked)
-        for task in begun:
-            task.may_go_on.set()
-            # A task that stays blocked ends by itself if it ever gets its lock.
-            self._is_done(task, task.has_ended)
+        # The one that runs is the first, so that still one runs at a time.
+        begun.sort(key=lambda task: task is not self.running)
+        # A task that stays blocked is left alone, and ends when it gets its lock.
+        for timeout in (min(_GRACE, self.idle_timeout), self.idle_timeout):
+            for task in begun:
+                task.may_go_on.set()
+                self._is_done(task, task.has_ended, timeout)
         are_ended.set()

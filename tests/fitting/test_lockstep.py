@@ -438,6 +438,21 @@ def test_locks_of_two_tasks_that_end():
     assert not second.locked()
 
 
+def test_an_interrupt_of_a_blocked_task():
+    """It need not wait for the limit."""
+    lock = threading.Lock()
+
+    def blocked():
+        _thread.interrupt_main()
+        wait_with_lock(lock)
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_in_lockstep([lambda: wait_with_lock(lock), blocked], 2, idle_timeout=60)
+    assert time.monotonic() - start < 30
+    assert not lock.locked()
+
+
 def test_long_tasks_are_not_blocked():
     """Computing is no wait; nor is a wait that no paused task could be the reason for."""
 
@@ -484,6 +499,10 @@ def test_a_lock_between_two_levels():
 
     with pytest.raises(RuntimeError, match="holds a lock"):
         run_in_lockstep([lambda: wait_with_lock(lock), inner], 2, idle_timeout=0.5)
+    # It was given up by the inner scheduler, before the outer one freed the lock.
+    for thread in threading.enumerate():
+        if thread.name == "skae-task":
+            thread.join(timeout=60)
 
 
 def test_without_clocks_of_threads(monkeypatch):
