@@ -1,7 +1,8 @@
 """Searches and cross-validation whose models are trained side by side.
 
-:class:`LockstepBackend` is the joblib backend ``"skae"``, under which functions of
-scikit-learn train so. The two searches bring it along.
+:class:`LockstepBackend` is the joblib backend ``"skae"``. Under that backend, searches and
+cross-validation of scikit-learn train side by side. The two searches here activate the
+backend themselves.
 """
 
 import copy
@@ -30,36 +31,37 @@ from skae._fitting.step_cache import StepCache, n_bytes
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
-# Calls that may be under way together, and the bytes that their copies of X may take.
+# Calls that may be under way at the same time: each has a thread of its own.
 _MOST_FITS = 128
+# Bytes that the copies of X in these calls may take.
 _MOST_BYTES = 2**30
-# Bytes that cached steps of a pipeline may take, over those of X: five folds with four
-# settings each, if a step returns as many numbers as it gets. A model that is a step may be
-# larger than small data, so a cache may always take 4 megabytes.
+# Bytes of cached pipeline steps over the bytes of X: five folds with four settings each, if
+# a step returns as many numbers as it takes.
 _CACHE_FACTOR = 16
+# Bytes that a cache may always take, because a step may be larger than small data.
 _LEAST_CACHE = 2**22
 
 
 class LockstepBackend(ParallelBackendBase):
-    """A joblib backend that runs calls in turns, and trains their models side by side.
+    """Joblib backend that runs calls in turns and trains their models side by side.
 
-    It is registered under the name ``"skae"`` (see :func:`joblib.parallel_config`). Each
-    call of a :class:`joblib.Parallel` gets a thread, and one of them runs at a time. A call
-    pauses where it would train a model; when all have paused, the models are trained in
-    one go.
+    The backend is registered under the name ``"skae"`` (see
+    :func:`joblib.parallel_config`). Each call of a :class:`joblib.Parallel` gets a thread,
+    and one thread runs at a time. A call pauses where it would train a model. When all
+    calls have paused, the models are trained side by side.
 
-    ``n_jobs`` counts processes, as elsewhere in joblib. None and 1 are this process, with
+    ``n_jobs`` counts processes, as elsewhere in joblib. None and 1 mean this process, with
     all threads of PyTorch. Other numbers are workers of the backend that was active before
-    (that of joblib, Dask, Ray), each of which runs its share of the calls in this way.
+    (loky, Dask, Ray), each of which runs its part of the calls in the same way.
 
     Parameters
     ----------
     idle_timeout : float, default=60.0
-        Seconds after which a call that computes nothing, while others are paused, is taken
-        for blocked by a lock that one of those holds. A RuntimeError is raised then.
+        Seconds after which a call that computes nothing, while other calls are paused,
+        counts as blocked by a lock that a paused call holds. Then a RuntimeError is raised.
 
     **parameters : dict
-        What joblib passes to every backend.
+        Parameters that joblib passes to every backend.
     """
 
     supports_retrieve_callback = True
@@ -80,7 +82,8 @@ class LockstepBackend(ParallelBackendBase):
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return the number of workers, or of calls that a joblib.Parallel may collect."""
         n_workers = self.workers.effective_n_jobs(n_jobs)
-        # With 1, a joblib.Parallel would make its calls itself; estimators are told 1.
+        # For 1, a joblib.Parallel would make the calls itself, one after the other. But
+        # joblib.effective_n_jobs, which has no joblib.Parallel, must return 1.
         return n_workers if n_workers > 1 or self.parallel is None else _MOST_FITS
 
     def configure(
@@ -90,62 +93,62 @@ class LockstepBackend(ParallelBackendBase):
         prefer: str | None = None,
         **parameters: Any,
     ) -> int:
-        """Prepare for the calls of a joblib.Parallel."""
+        """Prepare the calls of a joblib.Parallel."""
         if prefer == "threads":
-            # Such calls are for threads that compute at the same time.
+            # Such calls expect threads that run at the same time.
             raise FallbackToBackend(ThreadingBackend(nesting_level=self.nesting_level))
         if parallel is not self.parallel:
-            # Each has a backend of its own, so that the calls of two are not mixed.
+            # Each joblib.Parallel has a backend of its own, so that calls are not mixed.
             own = copy.copy(self)
             own.parallel, own.calls = parallel, []
             raise FallbackToBackend(own)
         self.n_workers = self.workers.effective_n_jobs(n_jobs)
-        # All calls are collected before the first of them begins. (With "all", joblib would
-        # hide an error of what generates them.)
+        # All calls are collected before the first one begins. With "all", joblib would
+        # hide an error of the iterable that generates the calls.
         parallel.pre_dispatch = sys.maxsize
         return self.effective_n_jobs(n_jobs)
 
     def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
-        """Note a call for later."""
+        """Collect a call."""
         self.calls.append((func, callback))
         return func
 
     apply_async = submit  # its name before joblib 1.5
 
     def retrieve_result_callback(self, out: Any) -> Any:
-        """Return what a call returned."""
+        """Return the result of a call."""
         return out
 
     @contextmanager
     def retrieval_context(self) -> Iterator[None]:
-        """Make all calls, in the thread that waits for their results."""
+        """Make all collected calls, in the thread that waits for the results."""
         calls, self.calls = self.calls, []
         if calls:
             self._make(calls)
         yield
 
     def _make(self, calls: list[tuple[Any, Callable[[Any], None]]]) -> None:
-        """Make the calls, here or by workers, and hand over their results."""
-        # A fit has its part of X, and what steps before it make of that.
+        """Make the calls, in this process or in workers, and pass on the results."""
+        # A fit holds its part of X, and the output of the pipeline steps before it.
         tasks = calls[0][0].items
         data = [x for _, args, kwargs in tasks for x in (*args, *kwargs.values())]
         n_at_once = _MOST_BYTES // max(2 * max(map(n_bytes, data), default=0), 1)
         n_at_once = int(np.clip(n_at_once, 1, _MOST_FITS))
         run = partial(run_in_lockstep, n_at_once=n_at_once, idle_timeout=self.idle_timeout)
         if self.n_workers == 1:
-            run([partial(_hand_over, function, callback) for function, callback in calls])
+            run([partial(_pass_on, function, callback) for function, callback in calls])
             return
-        shares = _deal(len(calls), self.n_workers)
+        parts = _deal(len(calls), self.n_workers)
         results = joblib.Parallel(self.n_workers, self.workers)(
-            joblib.delayed(run)([calls[i][0] for i in share]) for share in shares
+            joblib.delayed(run)([calls[i][0] for i in part]) for part in parts
         )
-        order = np.argsort(np.concatenate(shares))
-        found = [result for share in results for result in share]
+        order = np.argsort(np.concatenate(parts))
+        found = [result for part in results for result in part]
         for (_, callback), i in zip(calls, order, strict=True):
             callback(found[i])
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Forget the calls that have not begun."""
+        """Drop the calls that have not begun."""
         self.calls = []
 
     def get_nested_backend(self) -> tuple[SequentialBackend, None]:
@@ -153,15 +156,15 @@ class LockstepBackend(ParallelBackendBase):
         return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
 
 
-def _hand_over(function: Callable[[], Any], callback: Callable[[Any], None]) -> None:
+def _pass_on(function: Callable[[], Any], callback: Callable[[Any], None]) -> None:
     """Call a function, and a callback with its result."""
     callback(function())
 
 
 def _deal(n_calls: int, n_workers: int) -> list[np.ndarray]:
-    """Return the calls of each worker.
+    """Deal calls to workers; return the positions of the calls of each worker.
 
-    Dealt there and back: then all workers have a like share of each shape of model.
+    The order of the workers alternates, so that each one gets models of all shapes.
     """
     turns = [*range(n_workers), *reversed(range(n_workers))]
     owners = np.resize(turns, n_calls)
@@ -169,7 +172,7 @@ def _deal(n_calls: int, n_workers: int) -> list[np.ndarray]:
 
 
 class _BatchedSearch(BaseEstimator):
-    """What turns a search of scikit-learn into one whose models are trained together."""
+    """Mixin that trains the models of a search of scikit-learn side by side."""
 
     estimator: Any
 
@@ -196,7 +199,7 @@ class _BatchedSearch(BaseEstimator):
         Raises
         ------
         RuntimeError
-            If a fit waits for a lock that another fit holds; see :class:`LockstepBackend`.
+            If a fit waits for a lock that another fit holds, for a minute.
         """
         active = get_active_backend()[0]
         backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
@@ -208,13 +211,13 @@ class _BatchedSearch(BaseEstimator):
     def _fit_pipeline(self, X: ArrayLike, y: Any, params: dict[str, Any]) -> Self:
         """Run the search of a pipeline, with a cache of its steps."""
         cache = StepCache(max(_CACHE_FACTOR * n_bytes(X), _LEAST_CACHE))
-        # On a copy: another thread may use the search meanwhile.
+        # Run on a copy, because another thread may use the search at the same time.
         search = copy.copy(self)
         search.estimator = clone(self.estimator).set_params(memory=cache)
         try:
             super(_BatchedSearch, search).fit(X, y, **params)
         finally:
-            # Scorers keep the pipeline that they were made for.
+            # A scorer keeps the pipeline that it was made for.
             search.estimator.set_params(memory=None)
             cache.clear()
         best = getattr(search, "best_estimator_", None)
@@ -310,8 +313,8 @@ class BatchedRandomizedSearchCV(_BatchedSearch, RandomizedSearchCV):
     """A randomised search that trains its candidates and folds together.
 
     The same parameters, attributes and results as
-    :class:`sklearn.model_selection.RandomizedSearchCV`; what is said of
-    :class:`BatchedGridSearchCV` holds here too.
+    :class:`sklearn.model_selection.RandomizedSearchCV`. The notes of
+    :class:`BatchedGridSearchCV` apply here too.
 
     Parameters
     ----------

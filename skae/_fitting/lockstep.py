@@ -1,12 +1,12 @@
-"""Tasks that run in turns, and pause where their work can be done in one go.
+"""Tasks that run in turns, and pause where the work of all can be done by one call.
 
 A grid search calls ``fit`` of many models, one after the other. :func:`run_in_lockstep`
-makes such calls in threads of which one runs at a time. Each prepares its model, comes to
-:func:`gather` and pauses. When all have paused, one call of the gathering function does
-the work of all, and the tasks go on in turns. Outside of lockstep,
+makes such calls in threads of which one runs at a time. Each task prepares its model,
+reaches :func:`gather` and pauses. When all tasks have paused, one call of the gathering
+function does the work of all, and the tasks go on in turns. Outside of lockstep,
 ``gather(function, items)`` is ``function(items)``.
 
-This module knows nothing of models: what is gathered, and who does it, is passed in.
+This module does not depend on models or on a trainer: items and function are arguments.
 """
 
 import hashlib
@@ -26,16 +26,16 @@ from skae._utils.threads import PATIENCE, Submit, cores, in_parts, wait_for
 S = TypeVar("S")
 T = TypeVar("T")
 
-# Seconds without computing after which a task is taken for blocked: longer than a busy
-# machine keeps a thread waiting, and as long as one waits for a message.
+# Seconds without computing after which a task counts as blocked: longer than a busy
+# machine delays a thread, and short enough for a user to wait for the message.
 IDLE_TIMEOUT = 60.0
-# Part of that time that a thread may compute and still count as idle: more than it takes to
-# look at a lock ten times a second. Where only the time of the process is known, other
-# threads (that of the scheduler for one) take some too.
-_IDLE_SHARE = 1e-3
-_IDLE_SHARE_OF_PROCESS = 0.05
-# Seconds without computing that a cancelled task gets before others are ended, which may
-# hold a lock that it waits for.
+# Fraction of that time that an idle thread may compute: more than polling a lock ten times
+# a second costs.
+_IDLE_FRACTION = 1e-3
+# The same where only the time of the process is known, which includes other threads.
+_IDLE_FRACTION_OF_PROCESS = 0.05
+# Seconds without computing after which the next cancelled task is ended too, because that
+# task may hold the lock that this one waits for.
 _GRACE = 1.0
 _BLOCKED = (
     "A fit or score has computed nothing for {:g} s, while others were paused so that "
@@ -50,7 +50,7 @@ _of_thread = threading.local()
 
 
 def _current_task() -> "Task | None":
-    """The task whose thread this is."""
+    """Return the task that runs in this thread."""
     return getattr(_of_thread, "task", None)
 
 
@@ -60,10 +60,10 @@ def in_lockstep() -> bool:
 
 
 def gather(function: Callable[[Sequence[S]], Sequence[T]], items: Sequence[S]) -> list[T]:
-    """Apply a function to the items of all tasks in lockstep; return the part of this one.
+    """Apply a function to the items of all tasks in lockstep; return this task's results.
 
-    Outside of lockstep it is ``function(items)``. The function is called in the thread of
-    the scheduler.
+    Outside of lockstep the result is ``function(items)``. In lockstep the function is
+    called in the thread of the scheduler.
     """
     task = _current_task()
     return list(function(items)) if task is None else task.gather(function, items)
@@ -76,7 +76,7 @@ def wait_for_others() -> None:
 
 
 def offload(function: Callable[[], T]) -> T:
-    """Call a function beside those of other tasks, in a thread that does nothing else."""
+    """Call a function in a worker thread, at the same time as those of other tasks."""
     task = _current_task()
     return function() if task is None else task.offload(function)
 
@@ -84,15 +84,15 @@ def offload(function: Callable[[], T]) -> T:
 def shared_result(function: Callable[..., T], *args: Any) -> T:
     """Call a pure function once for all tasks that pass equal arguments.
 
-    Arrays are equal if their contents are: candidates of a search have the same rows in
-    each fold, in an array of their own. The result must not be written over.
+    Arrays are compared by their contents: candidates of a search have equal rows in each
+    fold, but an array each. The callers must not write over the result.
     """
     task = _current_task()
     if task is None:
         return function(*args)
     results = task.scheduler.shared_results
     key = (function, *(_digest(a) if isinstance(a, np.ndarray) else a for a in args))
-    # No lock: one task runs at a time.
+    # No lock is needed, because one task runs at a time.
     if key not in results:
         results[key] = function(*args)
     return results[key]
@@ -111,7 +111,7 @@ def run_in_lockstep(
 ) -> list[Any]:
     """Call functions in lockstep, at most `n_at_once` at the same time.
 
-    Returns their results in order, or raises the first error and gives up the others.
+    Returns the results in order. The first error is raised, and cancels the other tasks.
     """
     results: list[Any] = []
     for part in in_parts(functions, n_at_once):
@@ -120,11 +120,11 @@ def run_in_lockstep(
 
 
 class _Cancelled(BaseException):
-    """The end of a task whose result is not needed any more."""
+    """Exception that ends a task whose result is no longer needed."""
 
 
 class Task:
-    """A function in a thread of its own, which pauses where work is gathered."""
+    """Function in a thread of its own, which pauses where work is gathered."""
 
     def __init__(self, function: Callable[[], Any], scheduler: "LockstepScheduler") -> None:
         self.function = function
@@ -132,18 +132,18 @@ class Task:
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over = self.is_cancelled = False
-        # A scheduler in this thread watches over tasks of its own.
+        # Whether a nested scheduler runs in this thread; that one detects blocked tasks.
         self.has_scheduler = False
-        # What it waits for: a gathering function with its items, or an offloaded call.
+        # The reason of a pause: a gathering function with its items, or an offloaded call.
         self.gathering: Callable[[Sequence[Any]], Sequence[Any]] | None = None
         self.items: Sequence[Any] = ()
         self.gathered: list[Any] = []
         self.future: Future[Any] | None = None
-        # The scheduler and the task hand over to each other.
+        # Events by which the scheduler and the task hand over to each other.
         self.has_paused, self.may_go_on = threading.Event(), threading.Event()
         self.clock: int | None = None
-        self.idle_share = _IDLE_SHARE_OF_PROCESS
-        # What belongs to a context (numpy's errstate) goes along.
+        self.idle_fraction = _IDLE_FRACTION_OF_PROCESS
+        # Context variables, such as numpy's errstate, are those of the caller.
         run = copy_context().run
         self.thread = threading.Thread(
             target=run, args=(self._run,), name="skae-task", daemon=True
@@ -163,12 +163,12 @@ class Task:
             self.may_go_on.set()
 
     def cpu_time(self) -> float:
-        """Seconds that the thread has computed, or the process where that is not known."""
+        """Return the CPU seconds of the thread; of the process if that is not known."""
         if self.clock is None:
             return time.process_time()
         try:
             return time.clock_gettime(self.clock)
-        except OSError:  # the thread has just ended
+        except OSError:  # the thread has ended
             return 0.0
 
     def has_ended(self, seconds: float) -> bool:
@@ -191,7 +191,7 @@ class Task:
             raise _Cancelled
         if self.scheduler.submit is None:
             return function()
-        # It begins while other tasks run.
+        # The call begins while other tasks still run.
         future = self.future = self.scheduler.submit(function)
         self.pause()
         self.future = None
@@ -200,9 +200,9 @@ class Task:
     def pause(self) -> None:
         """Let other tasks run, until it is the turn of this one."""
         self.may_go_on.clear()
-        # Filters of warnings belong to the process: each task gets its own back.
+        # Warning filters belong to the process: restore those of this task afterwards.
         with warnings.catch_warnings():
-            # Else it was cancelled while it ran.
+            # A task that was cancelled while it ran does not pause again.
             if not self.is_cancelled:
                 self.has_paused.set()
                 self.may_go_on.wait()
@@ -212,11 +212,11 @@ class Task:
     def _run(self) -> None:
         """Call the function in this thread."""
         _of_thread.task = self
-        # From here, since the clock of a thread that has ended must not be asked for.
+        # Here and not in the scheduler: the clock of a thread that has ended is undefined.
         if hasattr(time, "pthread_getcpuclockid"):
             self.clock = time.pthread_getcpuclockid(threading.get_ident())
-            self.idle_share = _IDLE_SHARE
-        # Else torch would keep helpers for each of these threads, which wake one by one.
+            self.idle_fraction = _IDLE_FRACTION
+        # Torch would otherwise keep a pool of helper threads for each task.
         torch.set_num_threads(1)
         try:
             self.result = self.function()
@@ -228,7 +228,7 @@ class Task:
 
 
 class LockstepScheduler:
-    """Tasks of which one runs at a time, and what they share."""
+    """Scheduler of tasks of which one runs at a time, with the results that they share."""
 
     def __init__(
         self, functions: Sequence[Callable[[], Any]], idle_timeout: float = IDLE_TIMEOUT
@@ -242,7 +242,7 @@ class LockstepScheduler:
         self.running: Task | None = None
 
     def run(self) -> list[Any]:
-        """Return what the tasks returned, or raise what the first that failed raised."""
+        """Return the results of the tasks, or raise the first error."""
         if self.parent:
             self.parent.has_scheduler = True
         try:
@@ -263,7 +263,7 @@ class LockstepScheduler:
             for task in self.tasks:
                 self._resume(task)
             while waiting := [task for task in self.tasks if not task.is_over]:
-                # A task may have left another number of threads behind.
+                # A task may have changed the number of torch's threads.
                 torch.set_num_threads(self.n_threads)
                 offloaded = [task for task in waiting if task.future is not None]
                 if offloaded:
@@ -277,7 +277,7 @@ class LockstepScheduler:
             raise
 
     def _resume(self, task: Task) -> None:
-        """Let a task run until it pauses or is over; raise what ended it."""
+        """Let a task run until it pauses or is over; raise the error that ended it."""
         self.running = task
         with warnings.catch_warnings():
             task.go_on()
@@ -290,11 +290,11 @@ class LockstepScheduler:
 
     def _is_done(self, task: Task, wait: Callable[[float], bool], timeout: float) -> bool:
         """Wait for a task; return False if it has computed nothing for too many seconds."""
-        # Waits are counted, since a process may be stopped between two readings of a clock.
+        # Count the waits instead of reading a clock: the process itself may be suspended.
         used, n_waits = 0.0, 0
         while not wait(PATIENCE):
             now = task.cpu_time()
-            has_computed = now - used > task.idle_share * timeout
+            has_computed = now - used > task.idle_fraction * timeout
             if has_computed or task.has_scheduler or not self._may_be_blocked(task):
                 used, n_waits = now, 0
             elif (n_waits := n_waits + 1) * PATIENCE >= timeout:
@@ -324,7 +324,7 @@ class LockstepScheduler:
                 task.gathering, task.items = None, ()
 
     def _cancel(self) -> None:
-        """End all tasks, however often the user interrupts meanwhile."""
+        """End all tasks, even if the user interrupts again meanwhile."""
         interrupts: list[BaseException] = []
         are_ended = threading.Event()
         canceller = threading.Thread(
@@ -332,8 +332,8 @@ class LockstepScheduler:
         )
         with warnings.catch_warnings():
             canceller.start()
-            # The thread that is interrupted only waits, and not by `join`: an interrupt of
-            # that would take the other thread for ended.
+            # The thread that can be interrupted only waits. It does not `join`, because an
+            # interrupted `join` marks the other thread as ended.
             while not are_ended.is_set():
                 try:
                     are_ended.wait(PATIENCE)
@@ -344,13 +344,13 @@ class LockstepScheduler:
             raise interrupts[0]
 
     def _end_tasks(self, are_ended: threading.Event) -> None:
-        """End the tasks in turns, where they are paused or would pause next."""
+        """End the tasks one after the other, at their present or next pause."""
         for task in self.tasks:
             task.is_cancelled = True
         begun = [task for task in self.tasks if task.thread.ident is not None]
-        # The one that runs is the first, so that still one runs at a time.
+        # The running task comes first, so that one task runs at a time here too.
         begun.sort(key=lambda task: task is not self.running)
-        # A task that stays blocked is left alone, and ends when it gets its lock.
+        # A task that stays blocked is left behind, and ends when it gets its lock.
         for timeout in (min(_GRACE, self.idle_timeout), self.idle_timeout):
             for task in begun:
                 task.may_go_on.set()

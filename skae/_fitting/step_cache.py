@@ -1,4 +1,4 @@
-"""Results of the steps of pipelines that many fits share."""
+"""A cache for the results of pipeline steps that the fits of a search share."""
 
 import inspect
 import math
@@ -13,12 +13,12 @@ import joblib
 
 from skae._fitting.lockstep import wait_for_others
 
-# What pickle raises for what it cannot take, as a lambda in a step.
+# Exceptions of pickle for objects that cannot be pickled, such as a lambda in a step.
 _UNPICKLED = (pickle.PicklingError, AttributeError, TypeError)
 
 
 def n_bytes(data: Any) -> int:
-    """Return the size of an array, a frame or a list of rows; 8 for anything else."""
+    """Return the bytes of an array, a frame or a list of rows; 8 for any other object."""
     if isinstance(data, list | tuple) and data:
         return len(data) * n_bytes(data[0])
     for name, unit in (("nbytes", 1), ("size", 8)):
@@ -31,24 +31,23 @@ def n_bytes(data: Any) -> int:
 class StepCache:
     """A cache in the memory of the process, with the interface of a joblib.Memory.
 
-    A step of a pipeline that candidates of a search share is fitted once for each fold.
-    The results that were not used for the longest time are dropped if all take more than
-    `most_bytes`.
+    A pipeline step that candidates of a search share is fitted once for each fold. If the
+    results take more than `most_bytes`, the least recently used ones are dropped.
     """
 
     def __init__(self, most_bytes: float = math.inf) -> None:
         self.most_bytes = most_bytes
         self.results: OrderedDict[str, bytes] = OrderedDict()
         self.under_way: set[str] = set()
-        # Workers may be threads.
+        # The workers of an inner backend may be threads.
         self.lock = threading.Lock()
 
     def __repr__(self) -> str:
-        # Users gave their pipeline no memory, and should find none in a message.
+        # The user's pipeline has no memory, so an error message must not show one.
         return "None"
 
     def __reduce__(self) -> tuple[type["StepCache"], tuple[float]]:
-        # A worker in another process begins with nothing.
+        # The copy in another process is empty: sending the results would cost more.
         return StepCache, (self.most_bytes,)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StepCache":
@@ -60,14 +59,14 @@ class StepCache:
         return sum(map(len, self.results.values()))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all results."""
         with self.lock:
             self.results.clear()
 
     def cache(
         self, function: Callable[..., Any], ignore: Iterable[str] = ()
     ) -> Callable[..., Any]:
-        """Return a pure function with its results cached, as joblib.Memory.cache does."""
+        """Wrap a pure function so that its results are cached; see joblib.Memory.cache."""
         name = f"{function.__module__}.{function.__qualname__}"
         arguments_of = inspect.signature(function).bind
 
@@ -79,10 +78,10 @@ class StepCache:
                 key = joblib.hash((name, arguments))
             except _UNPICKLED:
                 return function(*args, **kwargs)
-            # Another task may have begun it, and be paused, if the step trains a model.
+            # If the step trains a model, another task may be paused within the step.
             while key in self.under_way:
                 wait_for_others()
-            # Each gets a copy, since the next step may write over it.
+            # Each caller gets a copy, because the next step may write over the result.
             if (pickled := self._get(key)) is not None:
                 return pickle.loads(pickled)
             self.under_way.add(key)
@@ -96,14 +95,14 @@ class StepCache:
         return cached
 
     def _get(self, key: str) -> bytes | None:
-        """Return a pickled result, if there is one."""
+        """Return a pickled result, or None."""
         with self.lock:
             if key in self.results:
                 self.results.move_to_end(key)
             return self.results.get(key)
 
     def _put(self, key: str, result: Any) -> None:
-        """Keep a result, and drop others if there is no space."""
+        """Store a result, and drop the least recently used ones beyond the limit."""
         try:
             pickled = pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)
         except _UNPICKLED:
