@@ -2,6 +2,7 @@
 
 import copy
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from numbers import Integral, Real
@@ -20,7 +21,12 @@ from skae._data import Rows, Standardization, measure, select_rows, split_valida
 from skae._evaluation import finalize_scale
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.lockstep import offload, shared_result
-from skae._fitting.problem import CallbackSource, FitProblem, TrainingOptions
+from skae._fitting.problem import (
+    CallbackSource,
+    FitProblem,
+    FitResult,
+    TrainingOptions,
+)
 from skae._fitting.trainer import train
 from skae._module import AutoencoderModule, Spec
 from skae._utils.device import resolve_device
@@ -38,15 +44,6 @@ from skae.scales.fixed import check_fixed_scale
 _ATTRIBUTES_OF_X = ("n_features_in_", "feature_names_in_")
 
 
-def _attributes_in_training(
-    module: AutoencoderModule, standardization: Standardization, extra: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the fitted attributes of a model that is still in training."""
-    module = copy.deepcopy(module).eval()
-    module.leave_shared_memory()
-    return {**fitted_attributes(module, standardization), **extra}
-
-
 def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
     """Return a generator for each start; the first one is that of a fit with one start."""
     if n == 1:
@@ -59,8 +56,9 @@ def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
 class _TrainingData:
     """The validated input of a fit.
 
-    ``X`` is ``(n_samples, n_features)``; ``fixed_scale`` is ``(1, 1)`` or
-    ``(1, n_features)``, in the likelihood's units, or None.
+    ``X`` is ``(n_samples, n_features)``. ``fixed_scale`` is ``(1, 1)`` or
+    ``(1, n_features)``, in the likelihood's units, or None. ``is_continued`` is True if a
+    warm start continues the last fit.
     """
 
     X: np.ndarray
@@ -68,6 +66,8 @@ class _TrainingData:
     validation: Rows | None
     standardization: Standardization
     fixed_scale: np.ndarray | None
+    device: torch.device
+    is_continued: bool
 
 
 class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
@@ -228,63 +228,24 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         sample_weight: ArrayLike | None,
         X_val: ArrayLike | None,
     ) -> Self:
-        """Validate, build the problems, train them and store the best result."""
-        is_continued = self.warm_start and self.__sklearn_is_fitted__()
-        objective, likelihood = self._make_objective(), self._make_likelihood()
-        check_scale(self.variance_mode, self.covariance_type, likelihood)
-        device = resolve_device(self.device)
+        """Validate, build the problems, train them and store the best model."""
         random_state = local_random_state(self.random_state)
-        data = self._validate_fit(X, sample_weight, X_val, random_state, is_continued)
-
+        data = self._validate_fit(X, sample_weight, X_val, random_state)
         context = self._init_callback_context(max_subtasks=self.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         kwargs = {"estimator": self, "X": data.X, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**kwargs)
-
-        spec = Spec(
-            n_features=data.X.shape[1],
-            n_components=int(self.n_components),
-            n_heads=objective.n_heads,
-            network=self._make_network(),
-            likelihood=copy.deepcopy(likelihood),
-            variance_mode=self.variance_mode,
-            covariance_type=self.covariance_type,
+        problems = self._build_problems(data, random_state)
+        # Of several starts, callbacks follow the first.
+        problems[0].callbacks = CallbackSource(
+            context,
+            kwargs,
+            partial(self._attributes_in_training, problems[0]),
         )
-        options = {f.name: getattr(self, f.name) for f in fields(TrainingOptions)}
-        problems = []
-        random_states = _init_random_states(
-            random_state, 1 if is_continued else self.n_init
-        )
-        for i, random_state in enumerate(random_states):
-            # A second start in closed form would equal the first one.
-            problem = self._build_problem(
-                spec,
-                objective,
-                data,
-                TrainingOptions(**options | ({"verbose": 0} if i > 0 else {})),
-                device,
-                random_state,
-                init="continue" if is_continued else self.init if i == 0 else "random",
-            )
-            # Of several starts, callbacks follow the first.
-            if i == 0:
-                attributes = partial(
-                    _attributes_in_training,
-                    problem.module,
-                    data.standardization,
-                    self._extra_fitted_attributes(None),
-                )
-                problem.callbacks = CallbackSource(context, kwargs, attributes)
-            problems.append(problem)
-
         results = train(problems)
         for message, category in dict.fromkeys(w for r in results for w in r.warnings):
             warn_user(message, category)
-        histories = [result.history() for result in results]
-        best = min(range(len(problems)), key=lambda i: results[i].loss)
-        extra = self._extra_fitted_attributes(problems[best])
-        # No attribute of an earlier fit is replaced before this fit has succeeded.
-        self._store(problems[best], histories[best], extra, is_continued)
+        self._store(problems, results, data.is_continued)
         context.call_on_fit_task_end(**kwargs, reconstruction_attributes={})
         return self
 
@@ -294,9 +255,11 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         sample_weight: ArrayLike | None,
         X_val: ArrayLike | None,
         random_state: RandomState,
-        is_continued: bool,
     ) -> _TrainingData:
         """Validate the input of a fit; see `fit`."""
+        is_continued = self.warm_start and self.__sklearn_is_fitted__()
+        check_scale(self.variance_mode, self.covariance_type, self._make_likelihood())
+        device = resolve_device(self.device)
         data: np.ndarray = validate_data(self, X, dtype=FLOATS, reset=not is_continued)
         weight = _check_sample_weight(
             sample_weight,
@@ -320,7 +283,9 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             standardization.check_proportion("min_scale", self.min_scale, smallest=0.0)
         # Fits side by side share the index and the weights, but each has its own array.
         rows = replace(rows, X=data)
-        return _TrainingData(data, rows, validation, standardization, fixed_scale)
+        return _TrainingData(
+            data, rows, validation, standardization, fixed_scale, device, is_continued
+        )
 
     def _divide(
         self,
@@ -342,28 +307,54 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             return split_validation(rows, self.validation_fraction, random_state)
         return rows, None
 
+    def _build_problems(
+        self, data: _TrainingData, random_state: RandomState
+    ) -> list[FitProblem]:
+        """Build a model for each start, with its first weights."""
+        objective = self._make_objective()
+        spec = Spec(
+            n_features=data.X.shape[1],
+            n_components=int(self.n_components),
+            n_heads=objective.n_heads,
+            network=self._make_network(),
+            likelihood=copy.deepcopy(self._make_likelihood()),
+            variance_mode=self.variance_mode,
+            covariance_type=self.covariance_type,
+        )
+        options = TrainingOptions(
+            **{field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
+        )
+        build = partial(self._build_problem, spec, objective, data)
+        if data.is_continued:
+            return [build(options, random_state, init="continue")]
+        first, *others = _init_random_states(random_state, self.n_init)
+        silent = replace(options, verbose=0)
+        return [
+            build(options, first, init=self.init),
+            # A second start in closed form would equal the first one.
+            *(build(silent, other, init="random") for other in others),
+        ]
+
     def _build_problem(
         self,
         spec: Spec,
         objective: Objective,
         data: _TrainingData,
         options: TrainingOptions,
-        device: torch.device,
         random_state: RandomState,
         init: str,
     ) -> FitProblem:
         """Build a model with its first weights: "pca", "random" or "continue"."""
-        rows, standardization = data.rows, data.standardization
         module = build_module(
             spec,
-            standardization,
+            data.standardization,
             self.min_scale,
             options.dtype,
-            device,
+            data.device,
             seed=draw_seed(random_state),
         )
-        model = module, objective, rows, standardization
-        with suitable_threads(options.multiply_adds_per_step(len(rows), module)):
+        model = module, objective, data.rows, data.standardization
+        with suitable_threads(options.multiply_adds_per_step(len(data.rows), module)):
             if init == "continue":
                 self._continue_from(module, data.fixed_scale)
                 first_objective = finalize_scale(*model)
@@ -375,14 +366,21 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         return FitProblem(
             module,
             objective,
-            rows,
+            data.rows,
             data.validation,
-            standardization,
+            data.standardization,
             options,
             callbacks=None,
             random_state=random_state,
             first_objective=first_objective,
         )
+
+    def _attributes_in_training(self, problem: FitProblem) -> dict[str, Any]:
+        """Return the fitted attributes of a model that is still in training."""
+        module = copy.deepcopy(problem.module).eval()
+        module.leave_shared_memory()
+        extra = self._extra_fitted_attributes(None)
+        return {**fitted_attributes(module, problem.standardization), **extra}
 
     def _extra_fitted_attributes(self, problem: FitProblem | None) -> dict[str, Any]:
         """Return fitted attributes beside the model; None stands for a fit in progress."""
@@ -390,17 +388,21 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
 
     def _store(
         self,
-        problem: FitProblem,
-        epochs: list[dict[str, float]],
-        extra: dict[str, Any],
+        problems: Sequence[FitProblem],
+        results: Sequence[FitResult],
         is_continued: bool,
     ) -> None:
-        """Set the fitted attributes."""
+        """Set the fitted attributes to those of the best start."""
+        histories = [result.history() for result in results]
+        best = min(range(len(results)), key=lambda i: results[i].loss)
+        problem, epochs = problems[best], histories[best]
         names = list(epochs[0]) if epochs else ["objective", "log_likelihood"]
         history = {name: np.array([epoch[name] for epoch in epochs]) for name in names}
         if is_continued:
             history = _concatenate_histories(self.history_, history)
+        extra = self._extra_fitted_attributes(problem)
         attributes = fitted_attributes(problem.module, problem.standardization)
+        # No attribute of an earlier fit is replaced before this fit has succeeded.
         for name, value in {**attributes, **extra}.items():
             setattr(self, name, value)
         self.history_ = history
