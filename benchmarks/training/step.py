@@ -20,8 +20,8 @@ from report import RESULTS, write_page
 from workloads import WORKLOADS, make
 
 from skae import VariationalAutoencoder, _fit
-from skae._utils.threads import flushed_denormals
 from skae._engine.layers import Dense
+from skae._utils.threads import flushed_denormals
 
 TEXT = """
 Microseconds of a training step, for each of R models side by side, on the workloads of
@@ -68,7 +68,9 @@ def parts(workload, n_models):
     """Cells of a row: times of the parts for each model, and the number of operations."""
     X = make(workload, quick=True)
     problems = [start(workload, X, seed) for seed in range(n_models)]
-    parameters = _fit.flatten([problem.module for problem in problems], problems[0].objective)
+    parameters = _fit.flatten(
+        [problem.module for problem in problems], problems[0].objective
+    )
     batches = _fit._make_batches(problems)
     adam = _fit.Adam(parameters, [1e-3] * n_models)
     modules, objectives = [j.module for j in problems], [j.objective for j in problems]
@@ -76,18 +78,18 @@ def parts(workload, n_models):
     y, row_weight, noise = next(batches.epoch())
     progress = [0.5] * n_models
     dense = [
-        (layer, half is step.decoder or i > 0)  # the data want no gradient
-        for half in (step.encoder, step.decoder)
-        for i, layer in enumerate([half.first, *half.rest.layers])
+        (layer, coder is step.decoder or i > 0)  # the data need no gradient
+        for coder in (step.encoder, step.decoder)
+        for i, layer in enumerate([coder.input_layer, *coder.later_layers.layers])
         if isinstance(layer, Dense)
     ]
 
     def products():
         with torch.inference_mode():
-            for layer, wants_input in dense:
+            for layer, needs_input_grad in dense:
                 layer._multiply(layer.weight, layer.x, layer._x, layer._out)
                 layer._multiply(layer._grad, layer._x, layer.x, layer.weight_grad)
-                if wants_input:
+                if needs_input_grad:
                     weight, out = layer._weight, layer._grad_input
                     layer._multiply(weight, layer.grad, layer._grad, out)
 
