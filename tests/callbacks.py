@@ -1,4 +1,4 @@
-"""What the callbacks of the tests have in common."""
+"""The base class of callbacks in the tests."""
 
 
 class Callback:

@@ -1,10 +1,10 @@
-"""What all tests share: settings of torch and SciPy, and small data."""
+"""Settings of torch and SciPy, and small data, for all tests."""
 
 import os
 import signal
 
-# SciPy reads this once, when it is first imported; without it scikit-learn's array-API
-# checks skip themselves.
+# SciPy reads this variable at its first import. Without it scikit-learn skips its checks of
+# the array API.
 os.environ["SCIPY_ARRAY_API"] = "1"
 
 import numpy as np
@@ -17,9 +17,9 @@ from skae._fitting import trainer
 
 @pytest.fixture(scope="session", autouse=True)
 def torch_settings():
-    """One thread, since pytest-xdist uses the cores; and each warning each time.
+    """Use one thread, since pytest-xdist uses the cores, and repeat all warnings.
 
-    Torch says some of its warnings once in a process only: which test fails would depend
+    Torch raises some warnings only once in a process, so the test that fails would depend
     on the order of the tests.
     """
     torch.set_num_threads(1)
@@ -30,7 +30,7 @@ def torch_settings():
 
 @pytest.fixture(name="X")
 def small_data():
-    """120 rows near a curved surface of two dimensions in six, in uneven units."""
+    """Draw 120 rows near a curved two-dimensional surface in six uneven units."""
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(120, 2))
     curved = np.column_stack([Z, Z[:, 0] ** 2, np.sin(2 * Z[:, 1])])
@@ -41,7 +41,7 @@ def small_data():
 
 @pytest.fixture(autouse=True)
 def interrupts():
-    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background."""
+    """Raise KeyboardInterrupt on SIGINT, also if the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -49,7 +49,7 @@ def interrupts():
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Numbers of models that were trained side by side."""
+    """Return the list of the numbers of models that are trained side by side."""
     sizes = []
     original = trainer.train_side_by_side
 

@@ -1,4 +1,4 @@
-"""What several test files share: parametrisations, comparisons and a callback."""
+"""Parametrisations, comparisons and a callback for several test files."""
 
 import numpy as np
 import pytest
@@ -22,13 +22,13 @@ FLOOR = "floor min_scale.*Set min_scale to the precision"
 
 
 def weights(model):
-    """All parameters and buffers of a fitted model, as bytes."""
+    """Return all parameters and buffers of a fitted model as bytes."""
     state = model.module_.state_dict()
     return {name: tensor.cpu().numpy().tobytes() for name, tensor in state.items()}
 
 
 def answers(model, X):
-    """Everything that a fitted model says of X, by method."""
+    """Return the results of all methods of a fitted model for X, by name."""
     said = {
         "transform": model.transform(X),
         "reconstruct": model.reconstruct(X),
@@ -43,7 +43,7 @@ def answers(model, X):
 
 
 def assert_same_answers(one, other, X):
-    """Two models that cannot be told apart."""
+    """Assert that two models give equal results for X."""
     mine, theirs = answers(one, X), answers(other, X)
     assert mine.keys() == theirs.keys()
     for name, value in mine.items():
@@ -51,7 +51,7 @@ def assert_same_answers(one, other, X):
 
 
 def assert_finite(model, X):
-    """No NaN and no infinity in a model, nor in what it says of X."""
+    """Assert that the parameters of a model and its results for X are finite."""
     for name, tensor in model.module_.state_dict().items():
         assert torch.isfinite(tensor).all(), name
     for name, value in answers(model, X).items():
@@ -61,7 +61,7 @@ def assert_finite(model, X):
 
 
 def models_of(likelihood, **parameters):
-    """The variational model with a likelihood, and the deterministic one if there is."""
+    """Make the variational and, if it exists, the deterministic model of a likelihood."""
     models = [VariationalAutoencoder(likelihood=likelihood, **parameters)]
     deterministic = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
     if likelihood in deterministic:
@@ -70,14 +70,14 @@ def models_of(likelihood, **parameters):
 
 
 class Recording:
-    """A callback that keeps what it is told, and does something at chosen epochs.
+    """A callback that records its arguments, and stops or raises at chosen epochs.
 
     Parameters
     ----------
     stop_after : int, default=None
-        Ask for a stop at the end of this epoch, counted from 1.
+        Epoch, counted from 1, after which the training is stopped.
     raise_at_end, raise_at_begin : (int, Exception), default=None
-        Raise this at the end, or the beginning, of this epoch.
+        Epoch at whose end or beginning the exception is raised.
     """
 
     def __init__(self, stop_after=None, raise_at_end=None, raise_at_begin=None):

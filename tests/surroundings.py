@@ -1,4 +1,4 @@
-"""What belongs to the whole process, and must be after a call what it was before."""
+"""Global state of the process, which skae must not change."""
 
 import random
 import warnings
@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 
 
 def _state():
+    """Return the random states and settings of the process."""
     name, keys, *rest = check_random_state(None).get_state()
     products = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
     return {
@@ -34,7 +35,7 @@ def _state():
 
 @contextmanager
 def nothing_global_changes():
-    """Fails if the block moves a random state or changes a setting of the process."""
+    """Fail if the block changes a random state or a setting of the process."""
     before = _state()
     try:
         yield
@@ -46,16 +47,16 @@ def nothing_global_changes():
 
 @contextmanager
 def unusual_settings(flush_denormal=False):
-    """Settings that a fit of a small model with `precision="tf32"` has to put back.
+    """Use settings that a fit with `precision="tf32"` changes and has to restore.
 
-    The tests have one thread of torch, which such a fit would not have to change.
+    The other tests use one torch thread, which a small fit would not change.
     """
     products = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
     n_threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     precisions = [each.fp32_precision for each in products]
     torch.set_num_threads(2)
     torch.set_default_dtype(torch.float64)
-    # As in a new process; the older functions for it leave another name behind.
+    # The value in a new process. The older functions of torch leave another value.
     for each in products:
         each.fp32_precision = "none"
     torch.set_flush_denormal(flush_denormal)

@@ -1,10 +1,11 @@
-"""What a fresh process imports."""
+"""Modules that a new process imports."""
 
 import subprocess
 import sys
 
 
-def in_a_fresh_process(code):
+def modules_of_new_process(code):
+    """Run code in a new process; return the words that it prints."""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
     )
@@ -13,7 +14,7 @@ def in_a_fresh_process(code):
 
 
 def test_importing_skae_does_not_import_torch():
-    modules = in_a_fresh_process(
+    modules = modules_of_new_process(
         "import sys, skae\n"
         "assert 'VariationalAutoencoder' in dir(skae)\n"
         "print(*sys.modules)"
@@ -22,10 +23,10 @@ def test_importing_skae_does_not_import_torch():
     assert not {m for m in modules if m.split(".")[0] in {"torch", "sklearn"}}
 
 
-def test_a_fit_does_not_import_compilers():
-    """torch.optim does so at its first step, and takes seconds."""
+def test_fit_does_not_import_compilers():
+    """The first step of torch.optim imports compilers, which takes seconds."""
     before, after = (
-        in_a_fresh_process(
+        modules_of_new_process(
             "import sys, numpy as np, torch\n"
             "from skae import VariationalAutoencoder\n"
             "X = np.random.RandomState(0).randn(60, 4)\n" + fit + "print(*sys.modules)"

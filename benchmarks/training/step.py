@@ -91,7 +91,7 @@ def parts(workload, n_models):
         # No gradient is computed for the data.
         (layer, coder is step.decoder or i > 0)
         for coder in (step.encoder, step.decoder)
-        for i, layer in enumerate([coder.first, *coder.rest.layers])
+        for i, layer in enumerate([coder.input_layer, *coder.later_layers.layers])
         if isinstance(layer, Dense)
     ]
 

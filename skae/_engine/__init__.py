@@ -1,6 +1,6 @@
-"""One gradient step: written out for the built-in parts, by autograd for all others.
+"""One gradient step: analytic for the built-in parts, by autograd for all others.
 
-Both kinds of step leave the same gradients, so no other module depends on which it is.
+Both kinds of step leave the same gradients, so no other module depends on the kind.
 """
 
 from skae._engine.step import AutogradStep, flatten, make_step

@@ -1,4 +1,4 @@
-"""The step of the built-in parts: forward and backward without autograd."""
+"""The analytic step of the built-in parts: forward and backward without autograd."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ from skae.scales import Scale
 
 
 class AnalyticStep:
-    r"""One step of R models of the same shapes, over memory that is allocated once.
+    r"""One step of R models of the same shapes, in memory that is allocated once.
 
-    With standardised rows y, :math:`x = \sigma \cdot y`, decoded values v, location
+    With standardised rows y, :math:`x = \sigma \cdot y`, decoder outputs v, location
     :math:`\mu = \mathrm{gain} \cdot v`, residual r and scale s,
 
     .. math::
@@ -26,18 +26,18 @@ class AnalyticStep:
         \bar v &= -w\, \mathrm{gain}\, \psi(t)/s, \quad
         \overline{\log s} = w\, (1 - t\, \psi(t))
 
-    where :math:`\psi = -(\log f)'` is the likelihood's influence function and w what a row
-    counts. A scale in closed form has no gradient: by the envelope theorem its own
-    derivative vanishes where it is optimal.
+    where :math:`\psi = -(\log f)'` is the likelihood's influence function and w the row
+    weight. A scale in closed form has no gradient: at its optimum its own derivative
+    vanishes, by the envelope theorem.
 
     Parameters
     ----------
     modules : sequence of R AutoencoderModule
-        The models, with equal batch keys, whose parts all have an analytic gradient.
+        Models with equal batch keys, whose parts all have an analytic gradient.
     objectives : sequence of R Objective
-        What they minimise, alike but for the weight of the KL.
+        The objective of each model; they differ in the weight of the KL only.
     parameters : FlatParameters
-        Their parameters.
+        The parameters of the models.
     n : int
         Rows of a batch.
     """
@@ -58,7 +58,7 @@ class AnalyticStep:
         stacked = parameters.stacked
 
         def empty(n: int, width: int) -> Tensor:
-            # Feature by feature: see skae._engine.layers.
+            # The features are the rows in memory: see skae._engine.layers.
             return parameters.values.new_empty(R, width, n).mT
 
         def per_model(name: str) -> Tensor:
@@ -79,7 +79,7 @@ class AnalyticStep:
 
         self.n_draws = n_draws
         self.x = empty(n, d)
-        # Standardised residuals first, then derivatives with respect to what was decoded.
+        # First the standardised residuals, then the gradient of the decoder's outputs.
         self.t, self.grad_outputs = self.decoder.grad_out.tensor_split([d], dim=2)
         v, self.outputs = self.decoder.out.tensor_split([d], dim=2)
         by_draw = (n_draws, n)
@@ -89,62 +89,52 @@ class AnalyticStep:
         self.scratch = empty(n_draws * n, d)
         self.kl_weights = empty(1, 1)
         self.kl_row_weight = empty(n, 1)
-        # What rows count for each draw; the batch's own shares if there is one draw.
+        # Row weights for each draw; with one draw those of the batch are used.
         self._draw_weight = empty(n_draws * n, 1)
-        self._by_draw = self._draw_weight.unflatten(1, by_draw)
-        # The log-likelihood of each row, and its KL: what metrics are means of.
-        by_row = empty(n, 1 + self.latents.n_kl)
-        self._by_row = by_row.mT
-        self._row_log_likelihood = by_row[..., :1]
+        self._weight_by_draw = self._draw_weight.unflatten(1, by_draw)
+        # The metrics of each row: its log-likelihood and its KL of each component.
+        row_metrics = empty(n, 1 + self.latents.n_kl)
+        self._row_metrics = row_metrics.mT
+        self._row_log_likelihood = row_metrics[..., :1]
         self._draw_log_likelihood = self._row_log_likelihood
         if n_draws > 1:
             self._draw_log_likelihood = empty(n_draws * n, 1)
         self._log_likelihoods = self._draw_log_likelihood.unflatten(1, by_draw)
-        self.latents.bind(self.decoder.grad_input, by_row[..., 1:])
-        self._means = parameters.values.new_empty(R, by_row.shape[2], 1)
-        self.metrics = self._means[..., 0]
+        self.latents.bind(self.decoder.grad_input, row_metrics[..., 1:])
+        self._mean_metrics = parameters.values.new_empty(R, row_metrics.shape[2], 1)
+        self.metrics = self._mean_metrics[..., 0]
         self._kl_weights: list[float] = []
 
     def __call__(
         self, y: Tensor, row_weight: Tensor, noise: Tensor, progress: Sequence[float]
     ) -> Tensor:
-        """See `skae._optim.Step`."""
+        """Compute the gradients and return the metrics; see `skae._optim.Step`."""
         self.set_progress(progress)
         return self.run(y, row_weight, noise)
 
     def run(self, y: Tensor, row_weight: Tensor, noise: Tensor) -> Tensor:
-        """The step itself: a list of operations that depends on shapes alone.
+        """Compute the gradients by operations that depend on shapes alone.
 
-        Parameters
-        ----------
-        y, share, noise : Tensor
-            See :class:`skae._optim.Step`.
-
-        Returns
-        -------
-        Tensor of shape (R, n_metrics)
-            Metrics of the batch; overwritten by the next call.
+        ``y``, ``row_weight`` and ``noise`` are those of `skae._optim.Step`. Returns the
+        metrics ``(R, n_metrics)`` of the batch, which the next call overwrites.
         """
         with torch.inference_mode():
             self.encoder.forward(y).mul_(self.code_gain)
             self.latents.forward(noise)
             self.decoder.forward(self.latents.z)
             self._reconstruct(y, row_weight)
-            torch.bmm(self._by_row, row_weight, out=self._means)
-            self.decoder.backward(wants_input=True)
+            torch.bmm(self._row_metrics, row_weight, out=self._mean_metrics)
+            self.decoder.backward(needs_input_grad=True)
             torch.mul(row_weight, self.kl_weights, out=self.kl_row_weight)
             grad_heads = self.latents.backward(self.kl_row_weight)
             torch.mul(grad_heads, self.code_gain, out=self.encoder.grad_out)
-            self.encoder.backward(wants_input=False)
+            self.encoder.backward(needs_input_grad=False)
             return self.metrics
 
     def set_progress(self, progress: Sequence[float]) -> None:
-        """Take note of how far the training is, where the weight of the KL depends on it.
+        """Set the weight of the KL for the training progress of each model.
 
-        Parameters
-        ----------
-        progress : sequence of R floats
-            Share of each model's training that is done, the next step included.
+        The progress includes the next step.
         """
         weights = [o.kl_weight(p) for o, p in zip(self.objectives, progress, strict=True)]
         if weights != self._kl_weights:
@@ -152,7 +142,7 @@ class AnalyticStep:
             self._kl_weights = weights
 
     def _reconstruct(self, y: Tensor, row_weight: Tensor) -> None:
-        """The log-likelihood, and the derivative with respect to what was decoded."""
+        """Compute the log-likelihood and the gradient of the decoder's outputs."""
         t, scratch, likelihood = self.t, self.scratch, self.likelihood
         torch.mul(y, self.std_in_units, out=self.x)
         torch.addcmul(self._x, self._v, self._gain, value=-1.0, out=self._t)
@@ -162,11 +152,11 @@ class AnalyticStep:
 
         weight = row_weight
         if self.n_draws > 1:
-            self._by_draw.copy_(row_weight[:, None]).div_(self.n_draws)
+            self._weight_by_draw.copy_(row_weight[:, None]).div_(self.n_draws)
             weight = self._draw_weight
         likelihood.standard_log_prob(t, out=scratch)
         torch.sum(scratch, dim=2, keepdim=True, out=self._draw_log_likelihood)
-        # One log-scale may stand for all features.
+        # One log-scale may be shared by all features.
         log_scales = log_scale.sum(dim=2, keepdim=True)
         self._draw_log_likelihood.sub_(log_scales, alpha=self.d / log_scale.shape[2])
         if self.n_draws > 1:
@@ -185,22 +175,13 @@ class AnalyticStep:
 
 
 def stack_scales(scales: Sequence[Scale], parameters: FlatParameters) -> Scale:
-    """The scales of R models as one, which shares its numbers with them.
+    """Stack the scales of R models into one scale with a leading axis of size R.
 
-    Parameters
-    ----------
-    scales : sequence of R Scale
-        The scales; the memory of their buffers moves.
-    parameters : FlatParameters
-        Where their parameters are.
-
-    Returns
-    -------
-    Scale
-        One scale, with a leading axis of size R.
+    The stacked scale and the scales of the models share their parameters and buffers; the
+    buffers of the models move.
     """
     first = scales[0]
-    # A copy that shares its tensors, which then are replaced.
+    # A shallow copy, whose tensors are replaced below.
     stacked = first.__new__(type(first))
     stacked.__dict__.update(first.__dict__)
     stacked._parameters = {
@@ -208,8 +189,8 @@ def stack_scales(scales: Sequence[Scale], parameters: FlatParameters) -> Scale:
     }
     stacked._buffers = {}
     for name in first._buffers:
-        together = torch.stack([scale.get_buffer(name) for scale in scales])
-        stacked._buffers[name] = together
-        for scale, own in zip(scales, together, strict=True):
+        stacked_buffer = torch.stack([scale.get_buffer(name) for scale in scales])
+        stacked._buffers[name] = stacked_buffer
+        for scale, own in zip(scales, stacked_buffer, strict=True):
             scale._buffers[name] = own
     return stacked

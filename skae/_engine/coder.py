@@ -1,4 +1,4 @@
-"""Half an autoencoder, as layers with a backward pass written by hand."""
+"""An encoder or a decoder as layers with a backward pass written by hand."""
 
 from torch import Tensor, nn
 
@@ -6,106 +6,89 @@ from skae._engine.layers import ACTIVATIONS, Chain, Dense, Empty, Layer, Stacked
 
 
 class Coder:
-    """Half an autoencoder: a linear path, and the network whose output is added to it.
+    """An encoder or a decoder: a linear path, and a network that corrects its output.
 
-    The linear path and the network's first layer have the same input, so they are one
-    product: outputs of the layer, then those of the path. Derivatives lie likewise.
+    The linear path and the network's first layer have the same input, so one product
+    computes both: first the outputs of the layer, then those of the path. Their gradients
+    have the same layout.
 
     Parameters
     ----------
     linear : torch.nn.Linear
         The linear path of the first model.
     network : torch.nn.Module
-        The network of the first model; one that :func:`is_known`.
+        The network of the first model, a chain of layers.
     n : int
         Rows of a batch.
     stacked : callable
-        Finds the parameters of all models.
+        Returns the stacked parameters of all models.
     empty : callable
-        Makes memory.
+        Allocates memory.
 
     Attributes
     ----------
     out, grad_out : Tensor of shape (R, n, n_out)
-        Where the output always is, and where its derivative has to be put.
+        Memory of the output, and of its gradient, which the caller sets.
     grad_input : Tensor of shape (R, n, n_in)
-        Where the derivative with respect to the input will be.
+        Memory of the gradient of the input.
     """
 
     def __init__(
         self, linear: nn.Linear, network: nn.Module, n: int, stacked: Stacked, empty: Empty
     ) -> None:
-        firsts, others = [linear], []
+        input_linears, later_modules = [linear], []
         if isinstance(network, nn.Sequential):
-            first, *others = network
+            first, *later_modules = network
             assert isinstance(first, nn.Linear)
-            firsts = [first, linear]
-        self.first = Dense(firsts, n, stacked, empty)
-        self.grad_first = empty(n, self.first.out.shape[2])
-        sizes = [layer.out_features for layer in firsts]
-        *hidden, self.out = self.first.out.split(sizes, dim=2)
-        *grad_hidden, self.grad_out = self.grad_first.split(sizes, dim=2)
-        self.grad_input = self.first.grad_input
-        if others:
+            input_linears = [first, linear]
+        self.input_layer = Dense(input_linears, n, stacked, empty)
+        self.input_layer_grad_out = empty(n, self.input_layer.out.shape[2])
+        sizes = [layer.out_features for layer in input_linears]
+        *hidden, self.out = self.input_layer.out.split(sizes, dim=2)
+        *grad_hidden, self.grad_out = self.input_layer_grad_out.split(sizes, dim=2)
+        self.grad_input = self.input_layer.grad_input
+        if later_modules:
             (self.hidden,), (grad,) = hidden, grad_hidden
-        rest: list[Layer] = []
-        for part in others:
-            if not isinstance(part, nn.Linear):
-                rest.append(ACTIVATIONS[type(part)]())
+        later_layers: list[Layer] = []
+        for module in later_modules:
+            if not isinstance(module, nn.Linear):
+                later_layers.append(ACTIVATIONS[type(module)]())
                 continue
-            # A map without bias at the end adds its product to the linear path's.
-            onto = self.out if part is others[-1] and part.bias is None else None
-            place = grad if all(type(layer) is not Dense for layer in rest) else None
-            rest.append(Dense([part], n, stacked, empty, onto, place))
-        self.rest = Chain(rest)
+            # A last layer without bias adds its product to the output of the linear path.
+            add_to = (
+                self.out if module is later_modules[-1] and module.bias is None else None
+            )
+            grad_memory = (
+                grad if all(type(layer) is not Dense for layer in later_layers) else None
+            )
+            later_layers.append(Dense([module], n, stacked, empty, add_to, grad_memory))
+        self.later_layers = Chain(later_layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The output.
+        """Compute the output ``(R, n, n_out)`` from an input ``(R, n, n_in)``.
 
-        Parameters
-        ----------
-        x : Tensor of shape (R, n, n_in)
-            Input.
-
-        Returns
-        -------
-        Tensor of shape (R, n, n_out)
-            :attr:`out`; overwritten by the next call.
+        The next call overwrites it.
         """
-        self.first.forward(x)
-        if self.rest.layers:
-            correction = self.rest.forward(self.hidden)
+        self.input_layer.forward(x)
+        if self.later_layers.layers:
+            correction = self.later_layers.forward(self.hidden)
             if correction is not self.out:
                 self.out.add_(correction)
         return self.out
 
-    def backward(self, *, wants_input: bool) -> None:
-        """From :attr:`grad_out` to the gradients of parameters and of the input.
-
-        Parameters
-        ----------
-        wants_input : bool
-            Whether anyone asks for :attr:`grad_input`.
-        """
-        if self.rest.layers:
-            self.rest.backward(self.grad_out, wants_input=True)
-        self.first.backward(self.grad_first, wants_input=wants_input)
+    def backward(self, *, needs_input_grad: bool) -> None:
+        """Compute the gradients of parameters and input from :attr:`grad_out`."""
+        if self.later_layers.layers:
+            self.later_layers.backward(self.grad_out, needs_input_grad=True)
+        self.input_layer.backward(
+            self.input_layer_grad_out, needs_input_grad=needs_input_grad
+        )
 
 
 def fused_parameters(linear: nn.Linear, network: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Parameters that have to lie side by side for a :class:`Half`.
+    """Return the pairs of parameters that a :class:`Coder` stores side by side.
 
-    Parameters
-    ----------
-    linear : torch.nn.Linear
-        The linear path.
-    network : torch.nn.Module
-        The network; one that :func:`is_known`.
-
-    Returns
-    -------
-    list of pairs of Parameter
-        Those of the network's first layer and of the linear path.
+    They are weights and biases of the network's first layer and of the linear path.
     """
     if not isinstance(network, nn.Sequential):
         return []

@@ -1,13 +1,13 @@
 """Layers with a backward pass written by hand, for R models side by side.
 
-A layer is built once for a batch shape, with all the memory that it needs, and used at
-each step: :meth:`Layer.forward`, then :meth:`Layer.backward`. The products of the R models
-are one batched product; or, where they are large, products of oneDNN's one after the other,
-which make memory for their results, from where they are copied.
+A layer is built once for a batch shape, with all the memory that it needs. Each step
+calls :meth:`Layer.forward`, then :meth:`Layer.backward`. The products of the R models
+are one batched product. Large products are R products of oneDNN instead, which allocates
+their results; these are copied.
 
-A tensor of shape ``(R, n, width)`` lies in memory feature by feature, ``(R, width, n)``:
-the sizes of batches are round numbers, those of data are not, and with 47 instead of 48
-numbers in a line a product takes half as long again.
+A tensor of shape ``(R, n, width)`` lies in memory as ``(R, width, n)``. Batches have round
+sizes and data have not, and with 47 instead of 48 numbers in a line a product takes half
+as long again.
 """
 
 from abc import ABC, abstractmethod
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from skae._utils.matmul import is_large, large_product
 
-# What makes memory for (n, width) numbers of each model, feature by feature.
+# (n, width) -> memory (R, n, width), which lies as (R, width, n).
 Empty = Callable[[int, int], Tensor]
-# What finds parameters of the first model together with their likes in the others.
+# Parameters of the first model -> those of all models, with a leading axis of size R.
 Stacked = Callable[..., nn.Parameter]
 
 
@@ -29,35 +29,18 @@ class Layer(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """The function; its result is overwritten by the next call.
+        """Compute the output ``(R, n, n_out)`` from an input ``(R, n, n_in)``.
 
-        Parameters
-        ----------
-        x : Tensor of shape (R, n, n_in)
-            Input; an activation writes over it.
-
-        Returns
-        -------
-        Tensor of shape (R, n, n_out)
-            Output.
+        The next call overwrites the output. An activation overwrites its input.
         """
 
     @abstractmethod
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
-        """Gradients of the parameters, into their buffers, and of the input.
+    def backward(self, grad: Tensor, *, needs_input_grad: bool) -> Tensor | None:
+        """Compute the gradients of the parameters, into their buffers, and of the input.
 
-        Parameters
-        ----------
-        grad : Tensor of shape (R, n, n_out)
-            Derivative of the loss with respect to the last output; an activation writes
-            over it.
-        wants_input : bool
-            Whether anyone asks for the derivative with respect to the input.
-
-        Returns
-        -------
-        Tensor of shape (R, n, n_in) or None
-            That derivative; overwritten by the next call.
+        ``grad`` is the gradient ``(R, n, n_out)`` of the last output; an activation
+        overwrites it. Returns the gradient ``(R, n, n_in)`` of the input, or None if it is
+        not needed; the next call overwrites it.
         """
 
 
@@ -69,19 +52,19 @@ class Dense(Layer):
     Parameters
     ----------
     linears : sequence of torch.nn.Linear
-        A layer of the first model, or some that have one input and are joined: their
-        outputs lie side by side.
+        A layer of the first model, or fused layers of one input, whose outputs lie side by
+        side.
     n : int
         Rows of a batch.
     stacked : callable
-        Finds the parameters of all models.
+        Returns the stacked parameters of all models.
     empty : callable
-        Makes memory.
-    onto : Tensor, default=None
-        Memory that the output is added to, rather than written to memory of its own; for
-        a layer without a bias.
+        Allocates memory.
+    add_to : Tensor, default=None
+        Memory to which a layer without bias adds its output; by default the layer has
+        memory of its own.
     grad_input : Tensor, default=None
-        Memory for the derivative with respect to the input, if not of its own.
+        Memory of the gradient of the input; by default the layer has memory of its own.
     """
 
     def __init__(
@@ -90,122 +73,118 @@ class Dense(Layer):
         n: int,
         stacked: Stacked,
         empty: Empty,
-        onto: Tensor | None = None,
+        add_to: Tensor | None = None,
         grad_input: Tensor | None = None,
     ) -> None:
         weight = stacked(*(linear.weight for linear in linears))  # (R, n_out, n_in)
         self.weight, self.weight_grad = weight.data, _grad_of(weight)
         _, n_out, n_in = self.weight.shape
-        self.out = empty(n, n_out) if onto is None else onto
+        self.out = empty(n, n_out) if add_to is None else add_to
         self.grad_input = empty(n, n_in) if grad_input is None else grad_input
-        # The products are those of the transposed tensors, which is how they lie. A view
-        # takes as long as half a small product: all but those of the data are kept.
+        # The products are those of the transposed tensors, as they lie in memory. A view
+        # takes as long as half a small product, so all views but those of x are made once.
         self._weight, self._out = self.weight.mT, self.out.mT
         self._grad_input = self.grad_input.mT
         self.x = self.grad = self._x = self._grad = self.out
         multiply_adds = n * self.weight[0].numel()
-        self._multiply = _large if is_large(multiply_adds, self.weight) else _small
-        # What the product is added to: a bias, or what is there already.
-        self.base: Tensor | None = None if onto is None else self._out
+        self._multiply = (
+            _looped_product if is_large(multiply_adds, self.weight) else _batched_product
+        )
+        # Added to the product: the bias, or the present content of the memory.
+        self.addend: Tensor | None = None if add_to is None else self._out
         self.bias_grad: Tensor | None = None
         if linears[0].bias is not None:
             bias = stacked(*(linear.bias for linear in linears))
-            self.base = bias.data[..., None]  # (R, n_out, 1)
+            self.addend = bias.data[..., None]  # (R, n_out, 1)
             self.bias_grad = _grad_of(bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if x is not self.x:
             self.x, self._x = x, x.mT
-        self._multiply(self.weight, x, self._x, self._out, self.base)
+        self._multiply(self.weight, x, self._x, self._out, self.addend)
         return self.out
 
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
+    def backward(self, grad: Tensor, *, needs_input_grad: bool) -> Tensor | None:
         if grad is not self.grad:
             self.grad, self._grad = grad, grad.mT
         self._multiply(self._grad, self._x, self.x, self.weight_grad)
         if self.bias_grad is not None:
             torch.sum(grad, dim=1, out=self.bias_grad)
-        if not wants_input:
+        if not needs_input_grad:
             return None
         self._multiply(self._weight, grad, self._grad, self._grad_input)
         return self.grad_input
 
 
-def _small(
-    a: Tensor, bt: Tensor, b: Tensor, out: Tensor, base: Tensor | None = None
+def _batched_product(
+    a: Tensor, bt: Tensor, b: Tensor, out: Tensor, addend: Tensor | None = None
 ) -> None:
-    """The products AB of all models, or their sums with what is given, in one call."""
-    if base is None:
+    """Compute AB, or the sum of AB and an addend, for all models in one call."""
+    if addend is None:
         torch.bmm(a, b, out=out)
     else:
-        torch.baddbmm(base, a, b, out=out)
+        torch.baddbmm(addend, a, b, out=out)
 
 
-def _large(
-    a: Tensor, bt: Tensor, b: Tensor, out: Tensor, base: Tensor | None = None
+def _looped_product(
+    a: Tensor, bt: Tensor, b: Tensor, out: Tensor, addend: Tensor | None = None
 ) -> None:
-    """The same, one product after the other, from the transposed second factor."""
+    """Compute the same model by model, from the transposed second factor."""
     for r, (first, second) in enumerate(zip(a, bt, strict=True)):
         product = large_product(first, second)
-        if base is None:
+        if addend is None:
             out[r].copy_(product)
         else:
-            torch.add(base[r], product, out=out[r])
+            torch.add(addend[r], product, out=out[r])
 
 
 class Identity(Layer):
-    """The activation that does nothing."""
+    """The activation that returns its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
+    def backward(self, grad: Tensor, *, needs_input_grad: bool) -> Tensor | None:
         return grad
 
 
 class ReLU(Layer):
-    """Rectifier, written over its input; the slope at 0 is 0, as autograd has it."""
+    """Rectifier, which overwrites its input; the slope at 0 is 0, as in autograd."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.out = torch.relu_(x)
         return self.out
 
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
+    def backward(self, grad: Tensor, *, needs_input_grad: bool) -> Tensor | None:
         return torch.ops.aten.threshold_backward.grad_input(
             grad, self.out, 0.0, grad_input=grad
         )
 
 
 class Sigmoid(Layer):
-    """Logistic function s, written over its input; its slope is s (1 - s)."""
+    """Logistic function s, which overwrites its input; its slope is s (1 - s)."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.out = torch.sigmoid_(x)
         return self.out
 
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
+    def backward(self, grad: Tensor, *, needs_input_grad: bool) -> Tensor | None:
         return torch.ops.aten.sigmoid_backward.grad_input(grad, self.out, grad_input=grad)
 
 
 class Tanh(Layer):
-    """Hyperbolic tangent t, written over its input; its slope is 1 - t^2."""
+    """Hyperbolic tangent t, which overwrites its input; its slope is 1 - t^2."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.out = torch.tanh_(x)
         return self.out
 
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
+    def backward(self, grad: Tensor, *, needs_input_grad: bool) -> Tensor | None:
         return torch.ops.aten.tanh_backward.grad_input(grad, self.out, grad_input=grad)
 
 
 class Chain(Layer):
-    """One layer after another.
-
-    Parameters
-    ----------
-    layers : list of Layer
-        The layers, the first one first.
-    """
+    """A sequence of layers, applied one after another."""
 
     def __init__(self, layers: list[Layer]) -> None:
         self.layers = layers
@@ -215,12 +194,14 @@ class Chain(Layer):
             x = layer.forward(x)
         return x
 
-    def backward(self, grad: Tensor, *, wants_input: bool) -> Tensor | None:
-        passed: Tensor | None = grad
+    def backward(self, grad: Tensor, *, needs_input_grad: bool) -> Tensor | None:
+        current_grad: Tensor | None = grad
         for i, layer in reversed(list(enumerate(self.layers))):
-            assert passed is not None
-            passed = layer.backward(passed, wants_input=wants_input or i > 0)
-        return passed
+            assert current_grad is not None
+            current_grad = layer.backward(
+                current_grad, needs_input_grad=needs_input_grad or i > 0
+            )
+        return current_grad
 
 
 ACTIVATIONS: dict[type[nn.Module], type[Layer]] = {
@@ -232,5 +213,6 @@ ACTIVATIONS: dict[type[nn.Module], type[Layer]] = {
 
 
 def _grad_of(parameter: Tensor) -> Tensor:
+    """Return the gradient of a parameter, which must have one."""
     assert parameter.grad is not None
     return parameter.grad

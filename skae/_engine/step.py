@@ -1,4 +1,4 @@
-"""The step of R models: compiled where their parts allow it, by autograd elsewhere."""
+"""The step of R models: analytic if all their parts allow it, else by autograd."""
 
 from collections.abc import Sequence
 
@@ -14,18 +14,18 @@ from skae.objectives import Objective
 
 
 class AutogradStep:
-    """The step of any models, one after the other.
+    """The step of any models, computed one model after another.
 
     Parameters
     ----------
     modules : sequence of R AutoencoderModule
         The models.
     objectives : sequence of R Objective
-        What they minimise.
+        The objective of each model.
     parameters : FlatParameters
-        Their parameters.
+        The parameters of the models.
     autocast : torch.dtype, default=None
-        Lower precision for the products, by :class:`torch.autocast`.
+        Lower precision of the products, by :class:`torch.autocast`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class AutogradStep:
     def __call__(
         self, y: Tensor, row_weight: Tensor, noise: Tensor, progress: Sequence[float]
     ) -> Tensor:
-        """See `skae._optim.Step`."""
+        """Compute the gradients and return the metrics; see `skae._optim.Step`."""
         self.parameters.grads.zero_()
         metrics = []
         for r, (module, objective) in enumerate(
@@ -63,38 +63,29 @@ def flatten(
     objective: Objective,
     autocast: torch.dtype | None = None,
 ) -> FlatParameters:
-    """The parameters of some models in one buffer, laid out as their step wants them.
+    """Move the parameters of R models into one buffer, in the layout of their step.
 
-    Parameters
-    ----------
-    modules : sequence of R AutoencoderModule
-        The models, alike but for their numbers; parameters that are frozen stay outside.
-    objective : Objective
-        What the first one minimises.
-    autocast : torch.dtype, default=None
-        Lower precision of the products, as for :func:`make_step`.
-
-    Returns
-    -------
-    FlatParameters
-        The parameters.
+    The models differ only in the values of their parameters; frozen parameters do not move.
+    The objective is that of the first model; ``autocast`` is that of :func:`make_step`.
     """
     first = modules[0]
-    compiled = _is_analytic(first, objective, autocast)
+    is_analytic = _is_analytic(first, objective, autocast)
     paths = [first.linear_encoder, first.linear_decoder]
     networks = [first.encoder, first.decoder]
-    halves = zip(paths, networks, strict=True) if compiled else ()
+    coders = zip(paths, networks, strict=True) if is_analytic else ()
     return FlatParameters(
-        [_trained(module) for module in modules],
-        # The penalty pulls the networks' correction towards 0, so the model towards its
-        # linear path; biases go free.
-        penalized=[p for network in networks for p in _trained(network) if p.ndim > 1],
-        fused=[pair for half in halves for pair in fused_parameters(*half)],
-        may_transpose=compiled,
+        [_trainable_parameters(module) for module in modules],
+        # The penalty pulls the corrections of the networks towards 0, and so the model
+        # towards its linear path. Biases are not penalised.
+        penalized=[
+            p for network in networks for p in _trainable_parameters(network) if p.ndim > 1
+        ],
+        fused=[pair for coder in coders for pair in fused_parameters(*coder)],
+        may_transpose=is_analytic,
         learning_rate_multipliers={
-            p: size
+            p: multiplier
             for network in networks
-            for p, size in learning_rate_multipliers(network).items()
+            for p, multiplier in learning_rate_multipliers(network).items()
             if p.requires_grad
         },
     )
@@ -107,42 +98,28 @@ def make_step(
     n: int,
     autocast: torch.dtype | None = None,
 ) -> Step:
-    """The fastest step that these models allow.
+    """Make the fastest step that these models allow.
 
-    Parameters
-    ----------
-    modules : sequence of R AutoencoderModule
-        The models, alike but for their numbers.
-    objectives : sequence of R Objective
-        What they minimise, alike but for the weight of the KL.
-    parameters : FlatParameters
-        Their parameters.
-    n : int
-        Rows of a batch.
-    autocast : torch.dtype, default=None
-        Lower precision for the products; that is left to autograd.
-
-    Returns
-    -------
-    Step
-        A compiled step, on a GPU the CUDA graph of one, or an
-        :class:`AutogradStep`.
+    The models differ in the values of their parameters only, and their objectives in the
+    weight of the KL only. ``n`` is the number of rows of a batch. ``autocast`` is a lower
+    precision of the products, for which the step is an :class:`AutogradStep`.
     """
     if _is_analytic(modules[0], objectives[0], autocast):
-        compiled = AnalyticStep(modules, objectives, parameters, n)
+        step = AnalyticStep(modules, objectives, parameters, n)
         if parameters.values.device.type == "cuda":
-            return GraphedStep(compiled)
-        return compiled
+            return GraphedStep(step)
+        return step
     return AutogradStep(modules, objectives, parameters, autocast)
 
 
 def _is_analytic(
     module: AutoencoderModule, objective: Objective, autocast: torch.dtype | None
 ) -> bool:
-    """Whether the step of a model is written out."""
+    """Whether the step of a model is analytic."""
     capabilities = module.capabilities & objective.capabilities
     return autocast is None and capabilities.has_analytic_gradient
 
 
-def _trained(module: nn.Module) -> list[nn.Parameter]:
+def _trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of a module that are not frozen."""
     return [p for p in module.parameters() if p.requires_grad]

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from skae._utils.threads import PATIENCE, Submit, cores, in_parts, wait_for
+from skae._utils.threads import POLL_INTERVAL, Submit, cores, in_parts, wait_for
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -292,12 +292,12 @@ class LockstepScheduler:
         """Wait for a task; return False if it has computed nothing for too many seconds."""
         # Count the waits instead of reading a clock: the process itself may be suspended.
         used, n_waits = 0.0, 0
-        while not wait(PATIENCE):
+        while not wait(POLL_INTERVAL):
             now = task.cpu_time()
             has_computed = now - used > task.idle_fraction * timeout
             if has_computed or task.has_scheduler or not self._may_be_blocked(task):
                 used, n_waits = now, 0
-            elif (n_waits := n_waits + 1) * PATIENCE >= timeout:
+            elif (n_waits := n_waits + 1) * POLL_INTERVAL >= timeout:
                 return False
         return True
 
@@ -336,7 +336,7 @@ class LockstepScheduler:
             # interrupted `join` marks the other thread as ended.
             while not are_ended.is_set():
                 try:
-                    are_ended.wait(PATIENCE)
+                    are_ended.wait(POLL_INTERVAL)
                 except BaseException as error:
                     interrupts.append(error)
             canceller.join()

@@ -1,4 +1,4 @@
-"""How a loss is minimised; nothing here knows a model or a likelihood."""
+"""The minimisation of a loss; independent of models and likelihoods."""
 
 from skae._optim.adam import Adam
 from skae._optim.flat_parameters import FlatParameters

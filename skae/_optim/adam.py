@@ -1,4 +1,4 @@
-"""The update of parameters in one flat buffer."""
+"""The update of the parameters in one flat buffer."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,57 +8,44 @@ from torch import Tensor
 
 from skae._optim.flat_parameters import FlatParameters
 
-# The first of some models, what its learning rate is multiplied by, and values, gradients
-# and means of both kinds.
-_Run = tuple[int, float, list[list[Tensor]]]
+# Parameters that are updated with one rate: their first model, the multiplier of its
+# learning rate, and views of values, gradients, means and mean squares.
+_UpdateGroup = tuple[int, float, list[list[Tensor]]]
 
 
 class Adam:
     """Adam over one flat buffer (Kingma and Ba 2015).
 
-    A step is one fused call for each learning rate: those of runs of models, and those of
-    parameters that take another one than the rest.
-    The classes of ``torch.optim`` do the same, and import about two seconds of compiler
-    machinery at their first step.
+    A step is one fused call for each group of adjacent models of equal learning rate, and
+    for each multiplier of the rate. The classes of ``torch.optim`` compute the same, but
+    their first step imports compilers, which takes about two seconds.
 
     Parameters
     ----------
     parameters : FlatParameters
-        What to update.
+        The parameters to update.
     l2 : sequence of R floats
-        For each model the factor of the squared norm of its penalised parameters, over
-        two.
+        For each model the factor of half the squared norm of its penalised parameters.
     """
 
     def __init__(self, parameters: FlatParameters, l2: Sequence[float]) -> None:
         values = parameters.values
         self.parameters = parameters
-        self._factors = list(l2)
-        self.l2 = parameters.l2(l2) if any(l2) else None
+        self._l2_of_models = list(l2)
+        self.l2 = parameters.l2_factors(l2) if any(l2) else None
         self.mean = torch.zeros_like(values)
         self.mean_square = torch.zeros_like(values)
         self.n_steps = torch.zeros((), dtype=torch.float32, device=values.device)
-        # Where in the row of models rates change, and what is between: the first model,
-        # what its rate is multiplied by, and the buffers.
+        # Positions of the models at which the rate changes, and the groups between them.
         self._changes: list[int] = []
-        self._runs: list[_Run] = []
+        self._groups: list[_UpdateGroup] = []
 
     def select(self, chosen: Sequence[int], parameters: FlatParameters) -> "Adam":
-        """The update of some of the models.
+        """Return the optimiser of some models, with its present state.
 
-        Parameters
-        ----------
-        chosen : sequence of int
-            Which models.
-        parameters : FlatParameters
-            Their parameters.
-
-        Returns
-        -------
-        Adam
-            One that goes on where this one stands.
+        ``parameters`` are those of the chosen models.
         """
-        adam = Adam(parameters, [self._factors[r] for r in chosen])
+        adam = Adam(parameters, [self._l2_of_models[r] for r in chosen])
         index = torch.tensor(list(chosen), device=self.mean.device)
         for new, old in ((adam.mean, self.mean), (adam.mean_square, self.mean_square)):
             parts = zip(parameters.views(new), self.parameters.views(old), strict=True)
@@ -68,22 +55,16 @@ class Adam:
         return adam
 
     def step(self, learning_rates: Sequence[float]) -> None:
-        """Update the parameters by their gradients.
-
-        Parameters
-        ----------
-        learning_rates : sequence of R floats
-            Size of the update of each model.
-        """
+        """Update the parameters of R models by their gradients and R learning rates."""
         if self.l2 is not None:
             self.parameters.grads.addcmul_(self.l2, self.parameters.values)
         self.n_steps += 1
         changes = [i for i, (a, b) in enumerate(pairwise(learning_rates), 1) if a != b]
-        if not self._runs or changes != self._changes:
-            # All rates fall by the same law, so this is rare.
-            self._changes, self._runs = changes, self._runs_between(changes)
-        for first, step_size, (values, grads, means, squares) in self._runs:
-            rate = learning_rates[first] * step_size
+        if not self._groups or changes != self._changes:
+            # All rates follow the same schedule, so changes are rare.
+            self._changes, self._groups = changes, self._make_groups(changes)
+        for first, multiplier, (values, grads, means, squares) in self._groups:
+            rate = learning_rates[first] * multiplier
             if rate == 0:
                 continue
             torch._fused_adam_(
@@ -102,11 +83,12 @@ class Adam:
                 maximize=False,
             )
 
-    def _runs_between(self, changes: list[int]) -> list[_Run]:
+    def _make_groups(self, changes: list[int]) -> list[_UpdateGroup]:
+        """Split the models where the learning rate changes; see :data:`_UpdateGroup`."""
         p = self.parameters
         buffers = p.values, p.grads, self.mean, self.mean_square
         return [
-            (first, size, [p.of_models(b, first, last, size) for b in buffers])
-            for first, last in pairwise([0, *changes, len(self._factors)])
-            for size in p.learning_rate_multipliers
+            (first, multiplier, [p.of_models(b, first, last, multiplier) for b in buffers])
+            for first, last in pairwise([0, *changes, len(self._l2_of_models)])
+            for multiplier in p.learning_rate_multipliers
         ]

@@ -6,18 +6,19 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-# What a model has of a block takes a multiple of this many numbers. Then they are all
-# updated by the processor's vector arithmetic, and none by what does the odd ones at the
-# end, which rounds in another way: so a model is the same whoever is beside it.
-_VECTOR = 16
+# The numbers of a model in a block are padded to a multiple of this: the float32 numbers of
+# a 512-bit register. Then vector instructions update all numbers. A remainder would be
+# updated by scalar instructions, which round differently, so that the result of a model
+# would depend on the other models.
+_VECTOR_SIZE = 16
 
 
 class FlatParameters:
-    """Parameters and gradients of R models, each as views into one flat tensor.
+    """Parameters and gradients of R models, as views into one flat tensor each.
 
-    An update is one operation then, whatever the number of layers, for all parameters and
-    models of one learning rate. The likes of a parameter lie one after the other, so that
-    one batched product reads or writes them.
+    All parameters of one learning rate are updated by one operation, whatever the number of
+    layers and models. The counterparts of a parameter, which are the same parameter of the
+    other models, are its neighbours, so one batched product reads or writes all of them.
 
     Parameters
     ----------
@@ -25,22 +26,23 @@ class FlatParameters:
         The parameters of each model, of the same shapes in the same order; their memory
         moves into the flat buffer.
     penalized : sequence of Parameter
-        Those of the first model that the L2 penalty is for, and so their likes.
+        Parameters of the first model that, like their counterparts, have an L2 penalty.
     fused : sequence of sequences of Parameter
-        Those of the first model that lie side by side along their first axis, so that
-        they can be taken for one.
+        Parameters of the first model that lie side by side along their first axis, so that
+        they can be used as one.
     may_transpose : bool, default=True
-        Whether a matrix may lie transposed, which a user's module need not expect.
-    step_sizes : mapping of Parameter to float, default={}
-        Those of the first model that take another learning rate than the rest, and what
-        it is to be multiplied by; and so their likes.
+        Whether a matrix may lie transposed in memory. A user's module may rely on the usual
+        order.
+    learning_rate_multipliers : mapping of Parameter to float, default={}
+        Factors of the learning rate for some parameters of the first model and their
+        counterparts.
 
     Attributes
     ----------
-    values, grads : Tensor of shape (R * room,)
-        The buffers: each parameter of all models in turn, with zeros between them.
-    step_sizes : list of float
-        What the learning rate is multiplied by: 1, and other numbers for some parameters.
+    values, grads : Tensor of shape (R * padded_size,)
+        The buffers: one block after another, each padded with zeros.
+    learning_rate_multipliers : list of float
+        All factors of the learning rate, 1 included if any parameter has it.
     """
 
     def __init__(
@@ -54,54 +56,64 @@ class FlatParameters:
         self._may_transpose = may_transpose
         self._models = models
         self._index = {id(p): i for i, p in enumerate(models[0])}
-        self._size_of = {
-            self._index[id(p)]: size for p, size in learning_rate_multipliers.items()
+        self._multipliers = {
+            self._index[id(p)]: multiplier
+            for p, multiplier in learning_rate_multipliers.items()
         }
-        # Once each, also where halves of a model share one.
+        # Each parameter once, even if encoder and decoder share it.
         self._penalized = sorted({self._index[id(p)] for p in penalized})
-        # Parameters that lie together, by their numbers: most of them alone.
+        # Indices of the parameters in each block; most blocks are one parameter.
         self._blocks = [[self._index[id(p)] for p in block] for block in fused]
         others = set(self._index.values()).difference(*self._blocks)
         self._blocks += [[i] for i in sorted(others)]
-        self.learning_rate_multipliers = sorted(set(map(self._step_size, self._blocks)))
-        n_values = len(models) * sum(map(self._room, self._blocks))
+        self.learning_rate_multipliers = sorted(set(map(self._multiplier, self._blocks)))
+        n_values = len(models) * sum(map(self._padded_size, self._blocks))
         self.values = models[0][0].detach().new_zeros(n_values)
         self.grads = torch.zeros_like(self.values)
-        # Of both, each block and each parameter.
-        self._wholes = [self._whole(flat) for flat in (self.values, self.grads)]
-        self._views = list(map(self._pieces, self._wholes))
-        views = zip(zip(*models, strict=True), zip(*self._views, strict=True), strict=True)
-        for likes, (values, grads) in views:
-            values.copy_(torch.stack([p.detach() for p in likes]))
-            for p, value, grad in zip(likes, values, grads, strict=True):
+        # Views of values and gradients, by blocks and by parameters.
+        self._blocks_of_buffers = [
+            self._block_views(flat) for flat in (self.values, self.grads)
+        ]
+        self._views_of_buffers = list(map(self._parameter_views, self._blocks_of_buffers))
+        views = zip(
+            zip(*models, strict=True),
+            zip(*self._views_of_buffers, strict=True),
+            strict=True,
+        )
+        for counterparts, (values, grads) in views:
+            values.copy_(torch.stack([p.detach() for p in counterparts]))
+            for p, value, grad in zip(counterparts, values, grads, strict=True):
                 p.data, p.grad = value, grad
-        # For each model its part of each block.
-        self._memory_of = list(zip(*self._in_memory(self.values), strict=True))
+        # For each model its views of all blocks, without padding.
+        self._unpadded_by_model = list(zip(*self._unpadded_views(self.values), strict=True))
 
     def _size(self, block: list[int]) -> int:
-        """How many numbers a model has in a block."""
+        """Return how many numbers a model has in a block."""
         return sum(self._models[0][i].numel() for i in block)
 
-    def _room(self, block: list[int]) -> int:
-        """How many it has room for."""
-        return -(-self._size(block) // _VECTOR) * _VECTOR
+    def _padded_size(self, block: list[int]) -> int:
+        """Return how many numbers a model has in a block, with padding."""
+        return -(-self._size(block) // _VECTOR_SIZE) * _VECTOR_SIZE
 
-    def _rooms(self, flat: Tensor) -> list[Tensor]:
-        """A buffer of the shape of ``values``, block by block: views (R, room)."""
-        R, rooms = len(self._models), list(map(self._room, self._blocks))
-        parts = flat.split([R * room for room in rooms])
-        return [part.view(R, room) for part, room in zip(parts, rooms, strict=True)]
+    def _padded_views(self, flat: Tensor) -> list[Tensor]:
+        """View a buffer by blocks, each ``(R, padded_size)``."""
+        R, padded = len(self._models), list(map(self._padded_size, self._blocks))
+        parts = flat.split([R * padded_size for padded_size in padded])
+        return [
+            part.view(R, padded_size)
+            for part, padded_size in zip(parts, padded, strict=True)
+        ]
 
-    def _in_memory(self, flat: Tensor) -> list[Tensor]:
-        """The same without what is left over: views (R, n_numbers)."""
-        rooms = zip(self._rooms(flat), self._blocks, strict=True)
-        return [part[:, : self._size(block)] for part, block in rooms]
+    def _unpadded_views(self, flat: Tensor) -> list[Tensor]:
+        """View a buffer by blocks without padding, each ``(R, size)``."""
+        padded = zip(self._padded_views(flat), self._blocks, strict=True)
+        return [part[:, : self._size(block)] for part, block in padded]
 
-    def _whole(self, flat: Tensor) -> list[Tensor]:
-        """The same in the shapes of parameters: views (R, ...)."""
+    def _block_views(self, flat: Tensor) -> list[Tensor]:
+        """View a buffer by blocks in the shape of parameters, each ``(R, ...)``."""
         first = self._models[0]
         views = []
-        for part, block in zip(self._in_memory(flat), self._blocks, strict=True):
+        for part, block in zip(self._unpadded_views(flat), self._blocks, strict=True):
             shape = list(first[block[0]].shape)
             if len(block) > 1:
                 shape[0] = sum(len(first[i]) for i in block)
@@ -112,148 +124,91 @@ class FlatParameters:
         return views
 
     def views(self, flat: Tensor) -> list[Tensor]:
-        """A buffer of the shape of ``values``, parameter by parameter.
+        """View a buffer like ``values`` by parameters, each ``(R, ...)``."""
+        return self._parameter_views(self._block_views(flat))
 
-        Parameters
-        ----------
-        flat : Tensor of shape (R * room,)
-            The buffer.
-
-        Returns
-        -------
-        list of Tensor of shape (R, ...)
-            Views of it.
-        """
-        return self._pieces(self._whole(flat))
-
-    def _pieces(self, wholes: Sequence[Tensor]) -> list[Tensor]:
-        """Parameters out of the blocks of a buffer."""
+    def _parameter_views(self, block_views: Sequence[Tensor]) -> list[Tensor]:
+        """Split the views of blocks into views of parameters, each ``(R, ...)``."""
         parts: dict[int, Tensor] = {}
-        for block, whole in zip(self._blocks, wholes, strict=True):
-            pieces: Sequence[Tensor] = [whole]
+        for block, whole in zip(self._blocks, block_views, strict=True):
+            parts_of_block: Sequence[Tensor] = [whole]
             if len(block) > 1:
-                pieces = whole.split([len(self._models[0][i]) for i in block], dim=1)
-            parts.update(zip(block, pieces, strict=True))
+                parts_of_block = whole.split(
+                    [len(self._models[0][i]) for i in block], dim=1
+                )
+            parts.update(zip(block, parts_of_block, strict=True))
         return [parts[i] for i in range(len(parts))]
 
     def stacked(self, *parameters: Tensor) -> nn.Parameter:
-        """Parameters of the first model together with their likes in the others.
+        """Return a parameter of the first model with its counterparts, ``(R, ...)``.
 
-        Parameters
-        ----------
-        *parameters : Parameter
-            One of the first model's, or some that are fused.
-
-        Returns
-        -------
-        Parameter
-            A view of shape ``(R, *shape)``, its gradient too.
+        Several parameters have to be fused. Values and gradient are views of the buffers.
         """
         numbers = [self._index[id(p)] for p in parameters]
         if len(numbers) == 1:
-            found, place = self._views, numbers[0]
+            found, place = self._views_of_buffers, numbers[0]
         else:
-            found, place = self._wholes, self._blocks.index(numbers)
+            found, place = self._blocks_of_buffers, self._blocks.index(numbers)
         values, grads = found
         stacked = nn.Parameter(values[place], requires_grad=False)
         stacked.grad = grads[place]
         return stacked
 
     def get(self, model: int) -> Tensor:
-        """A copy of the parameters of one model.
-
-        Parameters
-        ----------
-        model : int
-            Which one.
-
-        Returns
-        -------
-        Tensor of shape (n_parameters,)
-            The parameters, in the order of the memory.
-        """
-        return torch.cat(self._memory_of[model])
+        """Copy the parameters of one model, ``(n_parameters,)``, in the order of memory."""
+        return torch.cat(self._unpadded_by_model[model])
 
     def put(self, model: int, values: Tensor) -> None:
-        """Replace the parameters of one model.
+        """Replace the parameters of one model by a copy from :meth:`get`.
 
-        Parameters
-        ----------
-        model : int
-            Which one.
-        values : Tensor of shape (n_parameters,)
-            What :meth:`get` gave, here or before a :meth:`select`.
+        The copy may be older than a :meth:`select`.
         """
-        parts = self._memory_of[model]
+        parts = self._unpadded_by_model[model]
         for part, own in zip(parts, values.split([len(p) for p in parts]), strict=True):
             part.copy_(own)
 
-    def l2(self, factors: Sequence[float]) -> Tensor:
-        """Factors of the models, where the penalty is for a parameter.
+    def l2_factors(self, factors: Sequence[float]) -> Tensor:
+        """Fill a buffer like ``values`` with each model's factor of the L2 penalty.
 
-        Parameters
-        ----------
-        factors : sequence of R floats
-            A factor for each model.
-
-        Returns
-        -------
-        Tensor of shape (R * room,)
-            The factors, and 0 elsewhere.
+        Parameters without a penalty have the factor 0.
         """
         result = torch.zeros_like(self.values)
         parts = self.views(result)
         for i in self._penalized:
-            parts[i].add_(_column(factors, parts[i]))
+            parts[i].add_(_per_model(factors, parts[i]))
         return result
 
-    def _step_size(self, block: list[int]) -> float:
-        return self._size_of.get(block[0], 1.0)
+    def _multiplier(self, block: list[int]) -> float:
+        """Return the factor of the learning rate of a block."""
+        return self._multipliers.get(block[0], 1.0)
 
     def of_models(
-        self, flat: Tensor, first: int, last: int, step_size: float
+        self, flat: Tensor, first: int, last: int, multiplier: float
     ) -> list[Tensor]:
-        """Some models' part of a buffer of the shape of ``values``.
+        """Return contiguous views of the parameters of adjacent models.
 
-        Parameters
-        ----------
-        flat : Tensor of shape (R * room,)
-            The buffer.
-        first, last : int
-            The models from the first, up to but not including the last.
-        step_size : float
-            One of ``step_sizes``: the parameters that take it.
-
-        Returns
-        -------
-        list of Tensor
-            Views that are contiguous.
+        The views are those of a buffer like ``values``, and of the models ``first`` to
+        ``last - 1``. They cover the parameters with this multiplier of the learning rate.
         """
         if (first, last) == (0, len(self._models)) and len(
             self.learning_rate_multipliers
         ) == 1:
             return [flat]
-        rooms = zip(self._rooms(flat), self._blocks, strict=True)
-        return [r[first:last] for r, block in rooms if self._step_size(block) == step_size]
+        padded = zip(self._padded_views(flat), self._blocks, strict=True)
+        return [
+            r[first:last] for r, block in padded if self._multiplier(block) == multiplier
+        ]
 
     def select(self, chosen: Sequence[int]) -> "FlatParameters":
-        """Some of the models, in a buffer of their own.
+        """Move the parameters of some models into a buffer of their own.
 
-        Parameters
-        ----------
-        chosen : sequence of int
-            Which models.
-
-        Returns
-        -------
-        FlatParameters
-            Their parameters, which move; those of the others stay where they are.
+        The parameters of the other models stay where they are.
         """
         models = [self._models[r] for r in chosen]
         penalized = [models[0][i] for i in self._penalized]
         fused = [[models[0][i] for i in block] for block in self._blocks]
         learning_rate_multipliers: dict[Tensor, float] = {
-            models[0][i]: size for i, size in self._size_of.items()
+            models[0][i]: multiplier for i, multiplier in self._multipliers.items()
         }
         return FlatParameters(
             models, penalized, fused, self._may_transpose, learning_rate_multipliers
@@ -261,9 +216,9 @@ class FlatParameters:
 
 
 def _is_better_transposed(shape: Sequence[int]) -> bool:
-    """Whether a matrix has lines of a round length if it lies in memory transposed.
+    """Whether only the transposed layout has lines of a multiple of 16 numbers.
 
-    They make products faster, by half sometimes.
+    Such lines make products faster, by up to a half.
     """
     if len(shape) != 2:
         return False
@@ -271,6 +226,6 @@ def _is_better_transposed(shape: Sequence[int]) -> bool:
     return length % 16 != 0 and n_lines % 16 == 0
 
 
-def _column(numbers: Sequence[float], part: Tensor) -> Tensor:
-    """A number for each model, to be combined with ``(R, ...)``."""
+def _per_model(numbers: Sequence[float], part: Tensor) -> Tensor:
+    """Return a number for each model, in a shape that broadcasts to ``(R, ...)``."""
     return part.new_tensor(list(numbers)).view(-1, *(1,) * (part.ndim - 1))

@@ -1,4 +1,4 @@
-"""The training loop. It knows no model: a step, parameters and batches are all it sees."""
+"""The training loop, which sees only a step, parameters and batches."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -11,23 +11,23 @@ from skae._optim.learning_rate import CosineSchedule
 
 
 class Step(Protocol):
-    """What computes the gradients of R models."""
+    """The computation of the gradients of R models."""
 
     def __call__(
         self, y: Tensor, row_weight: Tensor, noise: Tensor, progress: Sequence[float]
     ) -> Tensor:
-        """Leave the gradients of a batch in the parameters' buffer.
+        """Leave the gradients of a batch in the buffer of the parameters.
 
         Parameters
         ----------
         y : Tensor of shape (R, n, n_features)
             Standardised rows.
-        share : Tensor of shape (R, n, 1)
-            What each row counts; a sum of shares times values is a mean over the batch.
+        row_weight : Tensor of shape (R, n, 1)
+            Weights of the rows, with which a sum of values is a mean over the batch.
         noise : Tensor of shape (R, n_draws, n, width)
             Standard normal numbers.
         progress : sequence of R floats
-            Share of each model's training that is done, this step included.
+            Fraction of each model's training that is done, this step included.
 
         Returns
         -------
@@ -46,25 +46,16 @@ class Batches(Protocol):
 
 
 class EpochHooks(Protocol):
-    """What wants to know of the epochs of a model."""
+    """Functions that are called at the beginning and end of the epochs of a model."""
 
     def on_epoch_begin(self) -> None:
-        """Called before each epoch."""
+        """Prepare for the next epoch."""
 
     def on_epoch_end(self, metrics: np.ndarray, progress: float) -> bool:
-        """Called after each epoch.
+        """Return whether to stop the training.
 
-        Parameters
-        ----------
-        metrics : ndarray
-            Means over the batches of the step's metrics.
-        progress : float
-            Share of the training that is done.
-
-        Returns
-        -------
-        bool
-            Whether to stop.
+        ``metrics``, ``(n_metrics,)``, are means over the batches. ``progress`` is the
+        fraction of the training that is done.
         """
 
 
@@ -78,30 +69,11 @@ def minimize(
 ) -> tuple[int, list[int]]:
     """Minimise the losses of R models side by side, until a quarter of them is done.
 
-    Nothing is read back from the device within an epoch. Models that are done first wait
-    for the others without changing; when they are many, it pays to go on without them.
+    Nothing is read back from the device within an epoch. Models that are done do not change
+    while the others go on. If they are many, it is faster to go on without them.
 
-    Parameters
-    ----------
-    step : Step
-        Computes the gradients.
-    batches : Batches
-        The data.
-    optimizer : Adam
-        The parameters, and their update.
-    schedules : sequence of R CosineSchedule
-        The learning rate of each model, and its number of epochs.
-    hooks : sequence of R EpochHooks
-        Told of the beginning and the end of each epoch of a model; may stop its training.
-    epoch : int, default=0
-        Epochs that are done.
-
-    Returns
-    -------
-    epoch : int
-        Epochs that are done now.
-    running : list of int
-        Models that are not done.
+    ``epoch`` counts the epochs that are done at the start. Returns the epochs that are done
+    at the end, and the indices of the models that are not done.
     """
     n_models, n_batches = len(hooks), batches.n_batches
     running = list(range(n_models))
@@ -111,12 +83,12 @@ def minimize(
             hooks[r].on_epoch_begin()
         totals: Tensor | None = None
         for b, (y, row_weight, noise) in enumerate(batches.epoch()):
-            time, after = epoch + b / n_batches, epoch + (b + 1) / n_batches
-            progress = [min(after / a.max_epochs, 1.0) for a in schedules]
+            start, end = epoch + b / n_batches, epoch + (b + 1) / n_batches
+            progress = [min(end / a.max_epochs, 1.0) for a in schedules]
             metrics = step(y, row_weight, noise, progress)
             totals = metrics.clone() if totals is None else totals.add_(metrics)
             optimizer.step(
-                [0.0 if r in done else schedules[r].rate(time) for r in range(n_models)]
+                [0.0 if r in done else schedules[r].rate(start) for r in range(n_models)]
             )
         epoch += 1
         assert totals is not None

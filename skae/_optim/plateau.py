@@ -1,20 +1,20 @@
-"""When to stop: no improvement for a while."""
+"""The stopping rule: no improvement for some epochs."""
 
 import math
 
 
 class Plateau:
-    """Notices that a value has stopped falling.
+    """A detector of the end of the descent of a noisy value.
 
-    Values are noisy, and noise alone must not end a training that still improves. So what
-    is watched is their exponential mean with a span of ``patience`` values.
+    Noise alone must not end a training that still improves. So the values are smoothed by
+    an exponential mean with a span of ``patience`` values.
 
     Parameters
     ----------
     tol : float
-        A mean counts as better if it is below the best by more than this.
+        Smallest decrease of the best mean that counts as an improvement.
     patience : int
-        Number of means in a row without improvement that make a plateau.
+        Number of consecutive means without improvement that make a plateau.
     """
 
     def __init__(self, tol: float, patience: int) -> None:
@@ -26,21 +26,10 @@ class Plateau:
         self._best_mean = math.inf
 
     def update(self, value: float) -> bool:
-        """Take the next value.
-
-        Parameters
-        ----------
-        value : float
-            The quantity that should fall.
-
-        Returns
-        -------
-        bool
-            Whether it is a new best, by any margin.
-        """
-        share = 2 / (self.patience + 1)
+        """Add a value, and return whether it is the smallest so far."""
+        weight = 2 / (self.patience + 1)
         self._mean = (
-            value if self._mean is None else self._mean + share * (value - self._mean)
+            value if self._mean is None else self._mean + weight * (value - self._mean)
         )
         self.n_stale = 0 if self._mean < self._best_mean - self.tol else self.n_stale + 1
         self._best_mean = min(self._best_mean, self._mean)

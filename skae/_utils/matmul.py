@@ -1,8 +1,8 @@
-"""Products of large matrices, by the faster of the two libraries that torch has for them.
+"""Products of large matrices, by the faster of torch's two libraries.
 
-MKL computes torch's products. On processors that are not Intel's it does without AVX-512,
-which oneDNN uses wherever it is: that takes half the time where the matrices are large, and
-more where they are small, since it prepares each call for longer.
+By default, torch multiplies by MKL. On processors that are not Intel's, MKL does not use
+AVX-512, but oneDNN does. oneDNN takes half the time for large matrices. For small ones it
+takes longer, since it prepares each call for longer.
 """
 
 import platform
@@ -16,43 +16,28 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# Multiply-adds from which on a product is large.
-_LARGE = 2**23
+# Multiply-adds from which on oneDNN's faster arithmetic outweighs its longer preparation.
+_LARGE_MULTIPLY_ADDS = 2**23
 
 
 def is_large(multiply_adds: float, like: Tensor) -> bool:
-    """Whether a product is better left to :func:`large_product`.
+    """Whether :func:`large_product` is the faster way to compute a product.
 
-    Parameters
-    ----------
-    multiply_adds : float
-        Size of the product.
-    like : Tensor
-        One of its factors: oneDNN is for float32 on the CPU.
-
-    Returns
-    -------
-    bool
-        Whether it is. The same at each call for one machine.
+    ``like`` is one of the factors: oneDNN is used for float32 on the CPU only. The answer
+    is the same at each call on one machine, if the user leaves oneDNN enabled.
     """
     return (
-        multiply_adds >= _LARGE
+        multiply_adds >= _LARGE_MULTIPLY_ADDS
         and like.device.type == "cpu"
         and like.dtype == torch.float32
-        and has_wider_products()
-        and bool(torch.backends.mkldnn.enabled)  # which a user may have changed
+        and is_onednn_faster()
+        and bool(torch.backends.mkldnn.enabled)  # a user can switch it off
     )
 
 
 @lru_cache(maxsize=1)
-def has_wider_products() -> bool:
-    """Whether this processor has AVX-512 and MKL leaves it alone.
-
-    Returns
-    -------
-    bool
-        Whether oneDNN is there, and worth it.
-    """
+def is_onednn_faster() -> bool:
+    """Whether this processor has AVX-512, and MKL does not use it."""
     return (
         torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -62,7 +47,7 @@ def has_wider_products() -> bool:
 
 
 def _processor() -> str:
-    """What the system says of the first processor."""
+    """Return the description of the first processor."""
     try:
         with Path("/proc/cpuinfo").open() as file:
             return file.read(1000)
@@ -71,30 +56,19 @@ def _processor() -> str:
 
 
 def large_product(a: Tensor, bt: Tensor, bias: Tensor | None = None) -> Tensor:
-    r"""The product :math:`A B^T + c` by oneDNN, without autograd.
+    """Compute :math:`A B^T + c` by oneDNN, without autograd.
 
-    Parameters
-    ----------
-    a : Tensor of shape (..., m, k)
-        First factor.
-    bt : Tensor of shape (n, k)
-        Second factor, transposed.
-    bias : Tensor of shape (n,), default=None
-        What to add to each row.
-
-    Returns
-    -------
-    Tensor of shape (..., m, n)
-        The product.
+    A is ``(..., m, k)``, the transposed second factor ``bt`` is ``(n, k)``, and the bias c
+    is ``(n,)``. The result is ``(..., m, n)``.
     """
-    # For memory with gaps oneDNN has nothing but its reference, a thousand times slower.
+    # For memory with gaps oneDNN uses a reference implementation, a thousand times slower.
     if not (bt.is_contiguous() or bt.mT.is_contiguous()):
         bt = bt.contiguous()
     return torch.ops.mkldnn._linear_pointwise(a, bt, bias, "none", [], "")
 
 
 class _LargeProducts(TorchFunctionMode):
-    """Leaves the large products of affine layers to :func:`large_product`."""
+    """A mode in which :func:`large_product` computes large affine layers."""
 
     def __init__(self, n_rows: int) -> None:
         super().__init__()
@@ -116,17 +90,10 @@ class _LargeProducts(TorchFunctionMode):
 
 @contextmanager
 def large_products(n_rows: int) -> Iterator[None]:
-    """Let affine layers use :func:`large_product`; without autograd.
+    """Compute large affine layers by :func:`large_product`, without autograd.
 
-    Parameters
-    ----------
-    n_rows : int
-        Rows of most blocks that are to come. All blocks are computed alike then: what a
-        row gives does not depend on the size of the last one.
-
-    Yields
-    ------
-    None
+    ``n_rows`` is the number of rows in most blocks. The way of computing depends on this
+    number only, so the values of a row do not depend on the size of the last block.
     """
     with _LargeProducts(n_rows):
         yield

@@ -1,4 +1,4 @@
-"""The arithmetic of this process: threads, precision, and numbers too small to matter."""
+"""Threads, rounded matrix products and denormal numbers in this process."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -13,11 +13,11 @@ from sklearn import config_context, get_config
 
 T = TypeVar("T")
 
-# Multiply-adds of a step below which handing work to a second thread costs more than the
-# thread brings; and where others compute too, waiting for it costs fifty times that.
+# Multiply-adds of a step below which a second thread costs more time than it saves. On a
+# machine with other busy processes, waiting for that thread costs fifty times as much.
 _WORTH_A_THREAD = 2**25
-# Seconds after which an interrupt is looked for.
-PATIENCE = 0.1
+# Seconds between two checks for an interrupt: short enough to seem immediate to a user.
+POLL_INTERVAL = 0.1
 
 
 def in_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
@@ -32,16 +32,9 @@ def in_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
 
 @contextmanager
 def suitable_threads(multiply_adds: float) -> Iterator[None]:
-    """One thread for small steps, as many as the user allows for large ones.
+    """Use one thread for small steps, and as many as the user allows for large ones.
 
-    Parameters
-    ----------
-    multiply_adds : float
-        Size of one step.
-
-    Yields
-    ------
-    None
+    ``multiply_adds`` is the size of one step.
     """
     if is_worth_a_thread(multiply_adds) or torch.get_num_threads() == 1:
         yield
@@ -51,52 +44,27 @@ def suitable_threads(multiply_adds: float) -> Iterator[None]:
 
 
 def is_worth_a_thread(multiply_adds: float) -> bool:
-    """Whether a step is so large that a thread more makes it faster.
-
-    Parameters
-    ----------
-    multiply_adds : float
-        Size of one step.
-
-    Returns
-    -------
-    bool
-        Whether it is.
-    """
+    """Whether a second thread makes a step of this size faster."""
     return multiply_adds >= _WORTH_A_THREAD
 
 
 def on_cores(
     calls: Sequence[Callable[[], T]], n_threads: int, interrupted: Event
 ) -> list[T]:
-    """Results of calls that compute at the same time, each with one thread of torch's.
+    """Run calls at the same time, each with one torch thread; return their results.
 
-    Parameters
-    ----------
-    calls : sequence of callable
-        What to call.
-    n_threads : int
-        How many at the same time.
-    interrupted : Event
-        Set when the user interrupts, or one of the calls fails; the calls should then
-        return soon. An interrupt is not raised: it is for the calls to end with.
-
-    Returns
-    -------
-    list
-        What they returned, in the same order.
-
-    Raises
-    ------
-    BaseException
-        What one of them raised.
+    The results are in the order of the calls. ``n_threads`` calls run at the same time. If
+    the user interrupts or a call fails, ``interrupted`` is set, and the calls should return
+    soon. An interrupt is raised only if some call then has no result. Other errors are
+    always raised.
     """
     results: list[T] = []
     errors: list[BaseException] = []
     is_over = Event()
     config, before = get_config(), torch.get_num_threads()
 
-    def conduct() -> None:
+    def run_all() -> None:
+        """Run all calls, and keep their results or the first error."""
         try:
             with config_context(**config), cores(n_threads) as submit:
                 futures = [submit(call) for call in calls]
@@ -104,30 +72,30 @@ def on_cores(
                 if any(future.exception() for future in done):
                     interrupted.set()
                 results.extend(future.result() for future in futures)
-        # Whoever waits for the results gets it, whatever it is.
+        # The caller of on_cores raises the error, of any kind.
         except BaseException as error:
             errors.append(error)
         finally:
             is_over.set()
 
-    # This thread only waits, so that it can be interrupted anywhere.
-    conductor = Thread(target=copy_context().run, args=(conduct,), daemon=True)
+    # This thread only waits, so an interrupt at any time is safe.
+    runner = Thread(target=copy_context().run, args=(run_all,), daemon=True)
     try:
-        conductor.start()
+        runner.start()
     except BaseException as error:
-        if conductor.ident is None:
+        if runner.ident is None:
             raise
         interrupted.set()
         errors.append(error)
     while not is_over.is_set():
         try:
-            is_over.wait(PATIENCE)
-        # An interrupt, or what a user's handler of another signal raises.
+            is_over.wait(POLL_INTERVAL)
+        # An interrupt, or an exception of a user's signal handler.
         except BaseException as error:
             interrupted.set()
             errors.append(error)
-    conductor.join()
-    # Threads had another number, and those to come take it from the last one.
+    runner.join()
+    # New threads inherit the number of torch threads that was set last, in any thread.
     torch.set_num_threads(before)
     for raised in errors:
         if not isinstance(raised, KeyboardInterrupt) or len(results) < len(calls):
@@ -136,40 +104,22 @@ def on_cores(
 
 
 class Submit(Protocol):
-    """What hands a call to a core."""
+    """A function that runs a call in a pool of threads."""
 
     def __call__(self, call: Callable[[], T]) -> "Future[T]":
-        """Begin a call as soon as a core is free.
-
-        Parameters
-        ----------
-        call : callable
-            What to call.
-
-        Returns
-        -------
-        Future
-            What it will return.
-        """
+        """Start a call as soon as a core is free, and return its future."""
 
 
 @contextmanager
 def cores(n_threads: int) -> Iterator[Submit]:
-    """Threads that compute at the same time, each with one thread of torch's.
+    """Open a pool of threads, each with one torch thread; yield its :class:`Submit`.
 
-    Parameters
-    ----------
-    n_threads : int
-        How many.
-
-    Yields
-    ------
-    callable
-        See :class:`Submit`. All calls are over when the block is; after an error those
-        that have not begun are left out.
+    All calls are over at the end of the block. After an error, calls that have not begun
+    are cancelled.
     """
 
     def run(call: Callable[[], T], config: dict[str, Any]) -> T:
+        """Run a call with one torch thread and the configuration of its submitter."""
         torch.set_num_threads(1)
         with config_context(**config):
             return call()
@@ -177,6 +127,7 @@ def cores(n_threads: int) -> Iterator[Submit]:
     with _one_thread(), ThreadPoolExecutor(n_threads) as pool:
 
         def submit(call: Callable[[], T]) -> Future[T]:
+            """Submit a call with the context of this thread."""
             return pool.submit(copy_context().run, run, call, get_config())
 
         try:
@@ -187,20 +138,15 @@ def cores(n_threads: int) -> Iterator[Submit]:
 
 
 def wait_for(futures: Sequence[Future[Any]]) -> None:
-    """Wait until some calls are over, whatever became of them, or the user interrupts.
-
-    Parameters
-    ----------
-    futures : sequence of Future
-        The calls.
-    """
-    # Not every interrupt wakes a thread that waits without end.
-    while wait(futures, timeout=PATIENCE).not_done:
+    """Wait until all calls are over, with results or errors, or the user interrupts."""
+    # An interrupt may not wake a thread that waits without a timeout.
+    while wait(futures, timeout=POLL_INTERVAL).not_done:
         pass
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
+    """Use one torch thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -211,14 +157,10 @@ def _one_thread() -> Iterator[None]:
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Let numbers below the normal range count as 0 in this thread.
+    """Treat numbers below the normal range as 0 in this thread.
 
-    They slow arithmetic down a hundred times, and Adam's running means of a unit that gets
-    no gradient decay to them.
-
-    Yields
-    ------
-    None
+    They slow arithmetic down a hundred times. Adam's running means decay to them if a unit
+    gets no gradient.
     """
     denormal = torch.tensor(1e-40, dtype=torch.float32)
     was_on = bool(denormal * 1 == 0)
@@ -230,7 +172,7 @@ def flushed_denormals() -> Iterator[None]:
 
 
 class _Tf32:
-    """The setting of the process that lets products be rounded, and who wants it."""
+    """The process-wide setting of rounded matrix products, with a count of its users."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -238,7 +180,7 @@ class _Tf32:
         self.before: str | bool = False
 
     def enter(self) -> None:
-        """Set it, for the first of those who want it."""
+        """Add a user; the first one changes the setting."""
         with self.lock:
             if self.n_users == 0:
                 products, name, value = self._setting()
@@ -247,7 +189,7 @@ class _Tf32:
             self.n_users += 1
 
     def leave(self) -> None:
-        """Put it back, after the last of them."""
+        """Remove a user; the last one restores the setting."""
         with self.lock:
             self.n_users -= 1
             if self.n_users == 0:
@@ -256,9 +198,10 @@ class _Tf32:
 
     @staticmethod
     def _setting() -> tuple[Any, str, str | bool]:
-        """Where it is, its name, and the value that means TF32."""
+        """Return the owner of the setting, its name, and the value for TF32."""
         products = torch.backends.cuda.matmul
-        # torch.set_float32_matmul_precision fails where a user has set it by this name.
+        # torch.set_float32_matmul_precision fails if a user has set the precision by this
+        # name.
         if hasattr(products, "fp32_precision"):
             return products, "fp32_precision", "tf32"
         return products, "allow_tf32", True  # before torch 2.9
@@ -268,21 +211,12 @@ _tf32 = _Tf32()
 
 
 @contextmanager
-def tf32_products(wanted: bool) -> Iterator[None]:
-    """Let a GPU round the factors of its products to TF32, if that is wanted.
+def tf32_products(enabled: bool) -> Iterator[None]:
+    """Let a GPU round the factors of matrix products to TF32, if enabled.
 
-    Fits in several threads share the setting: it is put back when the last of them ends.
-
-    Parameters
-    ----------
-    wanted : bool
-        Else nothing happens.
-
-    Yields
-    ------
-    None
+    Fits in several threads share the setting, which is restored when the last of them ends.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     _tf32.enter()

@@ -1,4 +1,4 @@
-"""Batches against a pass over the rows by hand; one model and several."""
+"""Batches against the rows themselves, for one model and several."""
 
 import math
 import sys
@@ -12,10 +12,12 @@ from skae._data import Batches, Rows, Standardization
 
 
 def make_batches(X, rows=None, weight=None, mean=None, std=None, seed=0, **settings):
-    return batches_of([make_set(X, rows, weight, mean, std)], seeds=[seed], **settings)
+    """Make batches of one model."""
+    return batches_of([make_row_set(X, rows, weight, mean, std)], seeds=[seed], **settings)
 
 
-def make_set(X, rows=None, weight=None, mean=None, std=None):
+def make_row_set(X, rows=None, weight=None, mean=None, std=None):
+    """Return rows and the statistics that standardise them."""
     rows = np.arange(len(X)) if rows is None else rows
     ones = np.ones(X.shape[1])
     return (
@@ -29,7 +31,8 @@ def make_set(X, rows=None, weight=None, mean=None, std=None):
     )
 
 
-def batches_of(sets, seeds, **settings):
+def batches_of(row_sets, seeds, **settings):
+    """Make batches of several models."""
     settings = {
         "batch_size": 32,
         "shuffle": True,
@@ -39,7 +42,7 @@ def batches_of(sets, seeds, **settings):
         **settings,
     }
     return Batches(
-        *zip(*sets, strict=True),
+        *zip(*row_sets, strict=True),
         order=[torch.Generator().manual_seed(s) for s in seeds],
         noise=[torch.Generator().manual_seed(s) for s in seeds],
         **settings,
@@ -47,7 +50,10 @@ def batches_of(sets, seeds, **settings):
 
 
 def one_epoch(batches, r=0):
-    """Rows that count, times the size of their batch what they count, and the noise."""
+    """Return the rows of positive weight, their weights, and their noise, by batches.
+
+    The weights are multiplied by the size of the batch.
+    """
     parts = []
     for y, row_weight, noise in batches.epoch():
         counts = row_weight[r, :, 0] > 0
@@ -58,28 +64,28 @@ def one_epoch(batches, r=0):
     return parts
 
 
-def numbered(n, d=3):
-    """Rows that say which they are."""
+def numbered_rows(n, d=3):
+    """Make rows whose first column is their index."""
     return np.arange(n, dtype=float)[:, None] * [1.0, -1.0, 0.5][:d]
 
 
 @pytest.fixture(params=["resident", "streamed", "in small blocks"])
-def kept(request, monkeypatch):
-    """Where the rows come from."""
+def storage(request, monkeypatch):
+    """Keep the standardised rows in memory, or stream them in blocks."""
     data = sys.modules["skae._data.batches"]
     if request.param != "resident":
         monkeypatch.setattr(data, "_RESIDENT_BYTES", 0)
     if request.param == "in small blocks":
         monkeypatch.setattr(data, "BLOCK_NUMBERS", 50)
-        # Of two batches, and an odd one at the end.
+        # Noise for two batches at a time, with one batch left at the end.
         monkeypatch.setattr(data, "_NOISE_NUMBERS", 140)
 
 
 @pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 64, 65, 100])
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 1000])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_each_row_once_an_epoch(n, batch_size, shuffle, kept):
-    batches = make_batches(numbered(n), batch_size=batch_size, shuffle=shuffle)
+def test_each_row_occurs_once_an_epoch(n, batch_size, shuffle, storage):
+    batches = make_batches(numbered_rows(n), batch_size=batch_size, shuffle=shuffle)
     assert batches.n_batches == math.ceil(n / batch_size)
     for _ in range(2):
         parts = one_epoch(batches)
@@ -92,13 +98,13 @@ def test_each_row_once_an_epoch(n, batch_size, shuffle, kept):
         assert all(len(y) == len(w) for y, w, _ in parts)
         seen = np.concatenate([y for y, _, _ in parts])
         np.testing.assert_array_equal(np.sort(seen[:, 0]), np.arange(n))
-        np.testing.assert_array_equal(seen, numbered(n)[seen[:, 0].astype(int)])
+        np.testing.assert_array_equal(seen, numbered_rows(n)[seen[:, 0].astype(int)])
         if not shuffle:
             np.testing.assert_array_equal(seen[:, 0], np.arange(n))
 
 
-def test_shares_make_means_over_a_batch(kept):
-    batches = make_batches(numbered(65), batch_size=32)
+def test_row_weights_of_a_batch_sum_to_one(storage):
+    batches = make_batches(numbered_rows(65), batch_size=32)
     for y, row_weight, _ in batches.epoch():
         assert y.shape == (1, 22, 3)
         assert row_weight.shape == (1, 22, 1)
@@ -107,11 +113,11 @@ def test_shares_make_means_over_a_batch(kept):
 
 def test_shuffling_is_uniform_and_from_the_generator():
     before = torch.get_rng_state()
-    batches = make_batches(numbered(6), batch_size=6)
+    batches = make_batches(numbered_rows(6), batch_size=6)
     orders = [next(batches.epoch())[0][0, :, 0].tolist() for _ in range(2000)]
     assert torch.equal(torch.get_rng_state(), before)
     assert orders[0] != orders[1]
-    again = make_batches(numbered(6), batch_size=6)
+    again = make_batches(numbered_rows(6), batch_size=6)
     assert orders[0] == one_epoch(again)[0][0][:, 0].tolist()
     counts = np.array([[o[p] for o in orders].count(r) for p in range(6) for r in range(6)])
     assert np.abs(counts - 2000 / 6).max() < 5 * math.sqrt(2000 / 6)
@@ -119,20 +125,20 @@ def test_shuffling_is_uniform_and_from_the_generator():
 
 def test_noise_is_normal_and_from_the_generator():
     before = torch.get_rng_state()
-    parts = one_epoch(make_batches(numbered(3000), batch_size=300, noise_shape=(5, 2)))
+    parts = one_epoch(make_batches(numbered_rows(3000), batch_size=300, noise_shape=(5, 2)))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(e.shape == (5, 300, 2) for _, _, e in parts)
     noise = torch.stack([e for _, _, e in parts])
     assert scipy.stats.kstest(noise.numpy().ravel(), scipy.stats.norm.cdf).pvalue > 1e-3
     assert len(noise.unique()) == noise.numel()
-    again = one_epoch(make_batches(numbered(3000), batch_size=300, noise_shape=(5, 2)))
+    again = one_epoch(make_batches(numbered_rows(3000), batch_size=300, noise_shape=(5, 2)))
     assert torch.equal(noise, torch.stack([e for _, _, e in again]))
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_weights_follow_their_rows(shuffle, kept):
+def test_weights_follow_their_rows(shuffle, storage):
     rng = np.random.default_rng(0)
-    X, rows = numbered(50), rng.permutation(50)[:37]
+    X, rows = numbered_rows(50), rng.permutation(50)[:37]
     weight = 1 / (1 + rows)
     parts = one_epoch(make_batches(X, rows, weight, batch_size=10, shuffle=shuffle))
     y, w = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
@@ -145,11 +151,11 @@ def test_weights_follow_their_rows(shuffle, kept):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("data", [np.float32, np.float64])
-def test_standardisation_in_double_precision(dtype, data, kept):
+def test_standardisation_in_double_precision(dtype, data, storage):
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(70, 3)) * [1, 3, 0.1] * 100 + 1e6).astype(data)
     exact = X.astype(np.float64)
-    # float32 could not even hold this mean: its numbers lie 1/16 apart there.
+    # float32 numbers are 1/16 apart at 1e6, so none equals this mean.
     mean, std = exact.mean(axis=0) + 1 / 64, exact.std(axis=0)
     batches = make_batches(X, mean=mean, std=std, shuffle=False, dtype=dtype)
     parts = one_epoch(batches)
@@ -160,7 +166,7 @@ def test_standardisation_in_double_precision(dtype, data, kept):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_data_are_only_read(order, kept):
+def test_data_are_not_changed(order, storage):
     X = np.asarray(np.random.default_rng(0).normal(size=(40, 3)), order=order)
     copy = X.copy()
     X.setflags(write=False)
@@ -172,25 +178,27 @@ def test_data_are_only_read(order, kept):
     np.testing.assert_allclose(y[order_y], expected[order_x], rtol=1e-12)
 
 
-def test_a_step_of_a_larger_array_is_fine(kept):
+def test_strided_view_of_an_array(storage):
     X = np.random.default_rng(0).normal(size=(40, 6))[::2, 1::2]
     parts = one_epoch(make_batches(X, shuffle=False, batch_size=9))
     np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), X)
 
 
-def test_models_side_by_side_see_what_they_would_alone(kept):
+def test_batches_side_by_side_equal_batches_alone(storage):
     X = np.random.default_rng(0).normal(size=(80, 3))
-    # Of 3 batches each, but of different sizes: 24, 27 and 28.
-    sets = [
-        make_set(X, np.arange(72), np.linspace(0.5, 1.5, 72)),
-        make_set(X, np.arange(0, 80), mean=np.array([1.0, 2, 3])),
-        make_set(X, np.arange(82) % 80, std=np.array([0.5, 2, 3])),
+    # 3 batches each, of different sizes: 24, 27 and 28.
+    row_sets = [
+        make_row_set(X, np.arange(72), np.linspace(0.5, 1.5, 72)),
+        make_row_set(X, np.arange(0, 80), mean=np.array([1.0, 2, 3])),
+        make_row_set(X, np.arange(82) % 80, std=np.array([0.5, 2, 3])),
     ]
-    together = batches_of(sets, seeds=[3, 4, 5])
+    together = batches_of(row_sets, seeds=[3, 4, 5])
     assert together.size == 28
-    alone = [batches_of([s], seeds=[seed]) for s, seed in zip(sets, [3, 4, 5], strict=True)]
+    alone = [
+        batches_of([s], seeds=[seed]) for s, seed in zip(row_sets, [3, 4, 5], strict=True)
+    ]
     for _ in range(2):
-        # One after the other, since what an epoch yields is overwritten.
+        # Copies, because the next batch overwrites the tensors of the last.
         side_by_side = [
             [(y[r], row_weight[r], noise[r]) for r in range(3)]
             for y, row_weight, noise in (
@@ -198,27 +206,27 @@ def test_models_side_by_side_see_what_they_would_alone(kept):
             )
         ]
         for r, batches in enumerate(alone):
-            for theirs, own in zip(side_by_side, batches.epoch(), strict=True):
-                n = own[0].shape[1]
-                counts = own[1][0, :, 0] > 0
-                for got, expected in zip(theirs[r], own, strict=True):
+            for of_models, alone_batch in zip(side_by_side, batches.epoch(), strict=True):
+                n = alone_batch[0].shape[1]
+                counts = alone_batch[1][0, :, 0] > 0
+                for got, expected in zip(of_models[r], alone_batch, strict=True):
                     rows = got[:, :n] if got.ndim == 3 else got[:n]
                     mask = counts if got.ndim == 2 else (slice(None), counts)
                     torch.testing.assert_close(
                         rows[mask], expected[0][mask], rtol=1e-13, atol=0
                     )
-                assert (theirs[r][1][n:] == 0).all()
+                assert (of_models[r][1][n:] == 0).all()
 
 
-def test_models_with_other_numbers_of_batches_are_refused():
-    sets = [make_set(numbered(n)) for n in (64, 65)]
+def test_different_numbers_of_batches_raise():
+    row_sets = [make_row_set(numbered_rows(n)) for n in (64, 65)]
     with pytest.raises(ValueError, match="number of batches"):
-        batches_of(sets, seeds=[0, 1])
+        batches_of(row_sets, seeds=[0, 1])
 
 
-def test_sizes_that_are_not_filled_up():
-    """Every row of a batch of 33 is one of the data, each of them once."""
-    batches = make_batches(numbered(99), batch_size=33, fill_up=False)
+def test_batches_without_filling_up():
+    """A batch of 33 rows contains 33 different rows."""
+    batches = make_batches(numbered_rows(99), batch_size=33, fill_up=False)
     for y, row_weight, _ in batches.epoch():
         assert len(y[0].unique(dim=0)) == y.shape[1] == 33
         assert (row_weight > 0).all()

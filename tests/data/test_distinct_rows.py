@@ -1,4 +1,4 @@
-"""Sorted rows, with equal ones merged."""
+"""Sorted distinct rows and their summed weights."""
 
 import hypothesis
 import numpy as np
@@ -7,13 +7,14 @@ from hypothesis.extra import numpy as hnp
 
 from skae._data.rows import distinct_rows
 
-# Few different values, both zeros among them, so that rows are often equal.
+# Few different values, so that rows are often equal; 0.0 and -0.0 are among them.
 VALUES = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 0.5, 3.0, np.inf, -1e300, 5e-324])
 SINGLE = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 0.5, 3.0])
 
 
 @st.composite
 def weighted_rows(draw, values=VALUES, dtype=np.float64):
+    """Draw rows, weights, and indices of some of the rows."""
     shape = (draw(st.integers(1, 14)), draw(st.integers(1, 4)))
     X = draw(hnp.arrays(dtype, shape, elements=values, fill=st.nothing()))
     whole = st.integers(1, 5).map(float)
@@ -27,7 +28,7 @@ properties = hypothesis.settings(deadline=None, max_examples=150, derandomize=Tr
 
 @properties
 @hypothesis.given(st.one_of(weighted_rows(), weighted_rows(SINGLE, np.float32)))
-def test_distinct_rows_are_numpys(case):
+def test_distinct_rows_equal_numpy_unique(case):
     X, weight, rows = case
     before = [a.copy() for a in case]
     index, total = distinct_rows(X, weight, rows)
@@ -50,7 +51,7 @@ def test_distinct_rows_do_not_depend_on_the_order(case, random):
     again, total_again = distinct_rows(X, weight, shuffled)
     np.testing.assert_array_equal(X[again], X[index])
     np.testing.assert_array_equal(total_again, total)
-    # The order of X itself, too.
+    # Nor on the order of X.
     order = np.array(random.sample(range(len(X)), len(X)))
     position = np.argsort(order)
     moved, total_moved = distinct_rows(X[order], weight[order], position[rows])
@@ -64,7 +65,7 @@ def test_distinct_rows_do_not_depend_on_the_order(case, random):
     st.sampled_from([2.0**-20, 0.25, 3.0, 2.0**30]),
     st.integers(-9, 9),
 )
-def test_distinct_rows_keep_their_order_when_shifted_and_stretched(case, factor, shift):
+def test_distinct_rows_keep_their_order_if_shifted_and_scaled(case, factor, shift):
     X, weight, rows = case
     index, total = distinct_rows(X, weight, rows)
     again, total_again = distinct_rows(factor * (X + shift), weight, rows)
@@ -74,7 +75,7 @@ def test_distinct_rows_keep_their_order_when_shifted_and_stretched(case, factor,
 
 @properties
 @hypothesis.given(weighted_rows())
-def test_an_integer_weight_is_a_repeated_row(case):
+def test_integer_weight_equals_repeated_row(case):
     X, weight, rows = case
     index, total = distinct_rows(X, weight, rows)
     repeated = np.repeat(rows, weight[rows].astype(int))

@@ -1,4 +1,4 @@
-"""The rows to fit, and those to validate with."""
+"""The rows for training and for validation."""
 
 import math
 
@@ -34,14 +34,14 @@ def test_rows_without_weight_are_left_out(shuffle):
     assert rows.X is X
 
 
-def test_without_shuffling_order_and_repetitions_stay():
+def test_without_shuffling_order_and_repetitions_are_kept():
     X = np.array([[3.0], [1.0], [3.0], [2.0], [1.0]])
     rows = select_rows(X, np.array([1.0, 1, 0, 1, 1]), shuffle=False)
     np.testing.assert_array_equal(rows.index, [0, 1, 3, 4])
     np.testing.assert_array_equal(rows.weight, 1)
 
 
-def test_with_shuffling_equal_rows_are_one_and_sorted():
+def test_with_shuffling_equal_rows_are_merged_and_sorted():
     X = np.array([[3.0], [1.0], [3.0], [2.0], [1.0]])
     rows = select_rows(X, np.array([1.0, 2, 1, 1, 4]), shuffle=True)
     np.testing.assert_array_equal(X[rows.index, 0], [1, 2, 3])
@@ -49,7 +49,7 @@ def test_with_shuffling_equal_rows_are_one_and_sorted():
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 99, 100])
-def test_thinning_is_even_and_keeps_the_ends(n):
+def test_subsample_is_even_and_keeps_the_ends(n):
     rows = make_rows(100)
     subsample = rows.subsample(n)
     assert len(subsample) == n
@@ -65,7 +65,7 @@ def test_thinning_is_even_and_keeps_the_ends(n):
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
 
 
-def test_thinning_few_rows_leaves_them():
+def test_subsample_of_few_rows_is_all_rows():
     rows = make_rows(10)
     for n in (10, 11, 1000):
         np.testing.assert_array_equal(rows.subsample(n).index, rows.index)
@@ -83,7 +83,7 @@ def test_the_two_parts_make_the_whole(n, fraction):
     assert not set(training.index) & set(validation.index)
     for part in (training, validation):
         assert part.X is rows.X
-        # In the order of the whole, so that only the choice is random.
+        # The order is that of all rows; only the choice is random.
         position = [rows.index.tolist().index(i) for i in part.index]
         assert position == sorted(position)
         assert part.weight.mean() == pytest.approx(1, rel=1e-12)
@@ -91,7 +91,7 @@ def test_the_two_parts_make_the_whole(n, fraction):
         np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
 
 
-def test_the_choice_is_uniform_and_the_random_states():
+def test_validation_rows_are_uniform_and_reproducible():
     rows = make_rows(10)
     counts = np.zeros(20)
     choices = set()
@@ -107,7 +107,7 @@ def test_the_choice_is_uniform_and_the_random_states():
 
 
 @pytest.mark.parametrize(("n", "fraction"), [(1, 0.1), (1, 0.9), (2, 0.6), (10, 0.95)])
-def test_nothing_left_to_train_on_is_an_error(n, fraction):
+def test_no_training_rows_raise(n, fraction):
     with pytest.raises(ValueError, match=rf"n_samples={n}\b") as error:
         split_validation(make_rows(n), fraction, RandomState(0))
     assert f"validation_fraction={fraction}" in str(error.value)

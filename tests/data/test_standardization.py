@@ -1,4 +1,4 @@
-"""What is measured of the training data, against numpy in extended precision."""
+"""Statistics of the training data against numpy in extended precision."""
 
 import math
 
@@ -15,7 +15,7 @@ def all_rows(X, weight=None):
 
 
 def moments(X, weight=None):
-    """Mean and standard deviation of the numbers as stored, in extended precision."""
+    """Compute mean and standard deviation of the stored numbers in extended precision."""
     X = X.astype(np.longdouble)
     mean = np.average(X, axis=0, weights=weight)
     return mean, np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
@@ -24,10 +24,10 @@ def moments(X, weight=None):
 # ------------------------------------------------------------------- centre and spread
 
 
-@pytest.mark.parametrize("n", [2, 50, 20_000])  # the last in several chunks
+@pytest.mark.parametrize("n", [2, 50, 20_000])  # 20,000 rows are several chunks
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_mean_and_deviation_are_numpys(n, dtype, weighted):
+def test_mean_and_deviation_equal_numpy(n, dtype, weighted):
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(n, 3)) * [1, 1e-3, 1e3] + [0, 5, -2e3]).astype(dtype)
     weight = rng.uniform(0.1, 3, size=n) if weighted else None
@@ -43,19 +43,19 @@ def test_mean_and_deviation_are_numpys(n, dtype, weighted):
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e6])
 @pytest.mark.parametrize("offset", [0.0, 1e6, -1e6])
-def test_an_offset_costs_no_digits(scale, offset):
+def test_offset_costs_no_precision(scale, offset):
     X = np.random.default_rng(0).normal(size=(500, 2)) * scale + offset
     mean, std = moments(X)
     standardization = measure(all_rows(X), "diag")
-    # The mean to a fraction of the deviation, not only of itself.
+    # The error of the mean is small in units of the deviation.
     rounding = np.finfo(float).eps * abs(offset)
     error = np.abs(standardization.mean - mean.astype(float))
     assert np.all(error <= 1e-12 * scale + rounding)
     np.testing.assert_allclose(standardization.std, std.astype(float), rtol=1e-7)
 
 
-def test_an_offset_in_single_precision():
-    """As far as the numbers themselves go: float32 is 1/16 wide at a million."""
+def test_offset_in_float32():
+    """The reference uses the stored numbers, which are 1/16 apart at a million."""
     X = (np.random.default_rng(0).normal(size=(3000, 2)) * 20 + 1e6).astype(np.float32)
     mean, std = moments(X)
     standardization = measure(all_rows(X), "diag")
@@ -65,7 +65,7 @@ def test_an_offset_in_single_precision():
     np.testing.assert_allclose(standardization.std, std.astype(float), rtol=1e-10)
 
 
-def test_a_weight_is_a_repeated_row():
+def test_weight_equals_repeated_row():
     rng = np.random.default_rng(0)
     X, times = rng.normal(size=(40, 3)), rng.integers(1, 5, size=40)
     weighted = measure(all_rows(X, times), "diag")
@@ -76,7 +76,7 @@ def test_a_weight_is_a_repeated_row():
         )
 
 
-def test_only_the_chosen_rows_count():
+def test_rows_without_weight_are_ignored():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 3))
     X[20:] = 1e30
@@ -89,7 +89,7 @@ def test_only_the_chosen_rows_count():
 # ------------------------------------------------------------------------------ units
 
 
-def test_a_spherical_unit_is_the_root_of_the_mean_variance():
+def test_spherical_unit_is_root_mean_variance():
     X = np.random.default_rng(0).normal(size=(100, 3)) * [1, 10, 100]
     standardization = measure(all_rows(X), "spherical")
     typical = math.sqrt(X.var(axis=0).mean())
@@ -100,7 +100,7 @@ def test_a_spherical_unit_is_the_root_of_the_mean_variance():
     assert standardization.log_det_units == pytest.approx(3 * math.log(typical), rel=1e-12)
 
 
-def test_a_diagonal_unit_is_each_deviation():
+def test_diagonal_unit_is_deviation_of_each_feature():
     X = np.random.default_rng(0).normal(size=(100, 3)) * [1, 10, 100]
     standardization = measure(all_rows(X), "diag")
     np.testing.assert_allclose(standardization.likelihood_unit, X.std(axis=0), rtol=1e-12)
@@ -112,7 +112,7 @@ def test_a_diagonal_unit_is_each_deviation():
 @pytest.mark.parametrize("value", [0.0, 3.7, 1e6 / 3, -1e-9])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
-def test_constant_columns_take_the_others_spread(value, dtype, covariance_type):
+def test_constant_columns_get_the_typical_deviation(value, dtype, covariance_type):
     X = np.random.default_rng(0).normal(size=(1001, 4)) * [1, 5, 9, 1]
     X[:, 1] = value
     X = X.astype(dtype)
@@ -130,7 +130,7 @@ def test_constant_columns_take_the_others_spread(value, dtype, covariance_type):
 
 @pytest.mark.parametrize("X", [np.full((5, 3), 2.5), np.array([[1.0, 7.0, 1e9]])])
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
-def test_when_all_is_constant_the_unit_is_one(X, covariance_type):
+def test_constant_data_have_unit_one(X, covariance_type):
     standardization = measure(all_rows(X), covariance_type)
     np.testing.assert_allclose(standardization.mean, X[0], rtol=1e-15)
     for values in (
@@ -142,8 +142,8 @@ def test_when_all_is_constant_the_unit_is_one(X, covariance_type):
         np.testing.assert_array_equal(values, 1)
 
 
-def test_rounding_is_no_spread():
-    """0.1 + 0.2 is not 0.3, but a column of both is a constant."""
+def test_rounding_error_is_no_variation():
+    """A column of 0.3 and 0.1 + 0.2 is constant."""
     X = np.random.default_rng(0).normal(size=(100, 2))
     X[:, 1] = 0.3
     X[::2, 1] = 0.1 + 0.2
@@ -154,15 +154,15 @@ def test_rounding_is_no_spread():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_several_roundings_are_no_spread(dtype):
-    """A sum of some numbers is known to some units in its last place."""
+def test_several_rounding_errors_are_no_variation(dtype):
+    """A sum has an error of several units in its last place."""
     X = np.random.default_rng(0).normal(size=(100, 2)).astype(dtype)
     ulp = np.spacing(dtype(1000))
     X[:, 1] = 1000 + ulp * np.arange(-4, 6)[np.arange(100) % 10]
     assert X[:, 1].std() > 2 * ulp
     standardization = measure(all_rows(X), "diag")
     assert standardization.std[1] == pytest.approx(X[:, 0].std(), rel=1e-5)
-    # Many more are a spread, of a resolution of their own.
+    # A hundred times larger differences are variation, with a resolution of their own.
     X[:, 1] = 1000 + 100 * ulp * np.arange(-4, 6)[np.arange(100) % 10]
     standardization = measure(all_rows(X), "diag")
     assert standardization.std[1] == pytest.approx(X[:, 1].astype(float).std(), rel=1e-5)
@@ -172,7 +172,7 @@ def test_several_roundings_are_no_spread(dtype):
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
 @pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e6])
 @pytest.mark.parametrize("shift", [0.0, 1e6])
-def test_units_follow_the_data(covariance_type, factor, shift):
+def test_units_are_equivariant(covariance_type, factor, shift):
     X = np.random.default_rng(0).integers(0, 50, size=(200, 4)) * [1, 2, 0.5, 7]
     X[:, 3] = 5.0
     before = measure(all_rows(X), covariance_type)
@@ -194,7 +194,7 @@ def test_units_follow_the_data(covariance_type, factor, shift):
 
 @pytest.mark.parametrize("step", [1.0, 0.1, 0.01, 5.0, 1e-4])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_resolution_is_the_step_of_a_scale(step, dtype):
+def test_resolution_is_the_step_of_a_grid(step, dtype):
     rng = np.random.default_rng(0)
     X = (rng.integers(0, 40, size=(400, 3)) * step).astype(dtype)
     resolution = measure(all_rows(X), "diag").resolution
@@ -209,7 +209,7 @@ def test_resolution_of_each_feature():
     constant = np.full(500, 3.0)
     X = np.column_stack([counts, decimals, coarse, constant])
     resolution = measure(all_rows(X), "spherical").resolution
-    # A constant is taken to be as fine as the finest of the others.
+    # A constant column gets the finest resolution of the others.
     np.testing.assert_allclose(resolution, [1, 0.1, 25, 0.1], rtol=1e-9)
 
 
@@ -218,15 +218,15 @@ def test_resolution_of_many_rows():
     np.testing.assert_array_equal(measure(all_rows(X), "diag").resolution, 1)
 
 
-def test_resolution_of_rows_in_an_order():
-    """Those of a fit are sorted, so the first ones may all be alike."""
+def test_resolution_of_sorted_rows():
+    """The rows of a fit are sorted, so many first rows may be equal."""
     X = np.repeat(np.arange(20.0), 1500)[:, None] * [0.5, 2.0]
     resolution = measure(all_rows(X), "diag").resolution
     np.testing.assert_array_equal(resolution, [0.5, 2])
 
 
-def test_resolution_of_a_constant_with_an_exception():
-    """A gap that is rare enough, and near to rounding, leaves a feature a constant."""
+def test_rare_rounding_error_leaves_a_column_constant():
+    """One row of 1000 differs by a few rounding errors."""
     X = np.random.default_rng(0).integers(0, 16, size=(1000, 2)).astype(float)
     X[:, 1] = 1.0
     X[0, 1] += 30 * np.finfo(float).eps
@@ -238,7 +238,7 @@ def test_resolution_of_a_constant_with_an_exception():
 def test_automatic_floor_is_the_deviation_of_rounding():
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.integers(0, 16, 500), 0.1 * rng.integers(0, 30, 500)])
-    # What rounding to a step of 1 does to a smooth number has this deviation.
+    # Standard deviation of the error of rounding to integers.
     fine = rng.uniform(0, 100, size=200_000)
     rounding = np.std(fine - np.round(fine))
     spherical = measure(all_rows(X), "spherical")
@@ -255,7 +255,7 @@ def test_automatic_floor_is_the_deviation_of_rounding():
 
 
 @pytest.mark.parametrize("min_scale", [0.5, 3e-2])
-def test_a_floor_that_is_given_is_in_the_units_of_the_data(min_scale):
+def test_given_floor_is_in_units_of_the_data(min_scale):
     X = np.random.default_rng(0).normal(size=(100, 3)) * [1, 10, 100]
     for kind, size in (("spherical", 1), ("diag", 3)):
         standardization = measure(all_rows(X), kind)
@@ -275,7 +275,7 @@ def test_no_floor_is_finer_than_single_precision(kind):
     assert np.all(standardization.floor(1e-30, kind) <= 1e-5)
 
 
-def test_a_number_per_scale():
+def test_values_per_scale():
     X = np.random.default_rng(0).normal(size=(100, 3)) * [1, 10, 100]
     values = np.array([5.0, 2.0, 9.0])
     standardization = measure(all_rows(X), "spherical")
@@ -286,7 +286,7 @@ def test_a_number_per_scale():
     np.testing.assert_allclose(standardization.per_scale(values, "diag"), expected)
 
 
-def test_identity_changes_nothing():
+def test_identity_keeps_the_data():
     standardization = Standardization.identity(4)
     X = np.random.default_rng(0).normal(size=(5, 4))
     np.testing.assert_array_equal((X - standardization.mean) / standardization.std, X)

@@ -1,6 +1,6 @@
-"""The same fits on a GPU: graphs, resident and streamed data, several models.
+"""Fits on a GPU: graphs, data in device memory or streamed, several models.
 
-What can be is run on a CPU too, so that these tests are tested where there is no GPU.
+Most of these tests run on a CPU too, so that the tests themselves are tested there.
 """
 
 import pickle
@@ -32,7 +32,7 @@ every_estimator = pytest.mark.parametrize(
     "Model", [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
 )
 pytestmark = [
-    # A thread of autograd's may be the first to multiply on a GPU: torch minds.
+    # Torch warns if a thread of autograd is the first that multiplies on a GPU.
     pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS, but there was no current"),
     pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale"),
 ]
@@ -46,8 +46,8 @@ def data(n=300, d=6):
 # The step
 
 
-class Pretended:
-    """A CUDA graph for a CPU: it runs the step again, where the inputs were captured."""
+class ReplayingGraph:
+    """A CUDA graph for a CPU, which runs the step again on the captured inputs."""
 
     def __init__(self):
         self.owner = None
@@ -57,8 +57,8 @@ class Pretended:
 
 
 @pytest.fixture
-def pretended(monkeypatch):
-    """Graphs that work without a GPU, as far as the memory of their inputs goes."""
+def graphed_on_cpu(monkeypatch):
+    """Return a graphed step that runs on a CPU and counts its captures."""
 
     class Stream:
         def __init__(self, device=None):
@@ -71,7 +71,7 @@ def pretended(monkeypatch):
     def capture(cuda_graph, stream, capture_error_mode):
         run = AnalyticStep.run
         with pytest.MonkeyPatch.context() as patch:
-            # A capture notes what is to be done, and does nothing.
+            # A capture records the operations without running them.
             patch.setattr(AnalyticStep, "run", lambda *args: None)
             yield
         assert AnalyticStep.run is run
@@ -81,21 +81,21 @@ def pretended(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "graph", capture)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Pretended)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", ReplayingGraph)
 
-    class Graphed(GraphedStep):
+    class GraphedOnCPU(GraphedStep):
         captures = 0
 
-        def _capture_here(self, *inputs):
-            super()._capture_here(*inputs)
+        def _record_graph(self, *inputs):
+            super()._record_graph(*inputs)
             self.graph.owner = self
-            Graphed.captures += 1
+            GraphedOnCPU.captures += 1
 
-    return Graphed
+    return GraphedOnCPU
 
 
-def two_steps(make, combination, kind, R, device):
-    """Metrics, gradients and buffers after two different batches."""
+def results_of_two_steps(make, combination, kind, R, device):
+    """Compute metrics, gradients and buffers after each of two different batches."""
     objectives = [OBJECTIVES[kind]() for _ in range(R)]
     modules = [
         make_module(combination, objectives[0].n_heads, seed=r).to(device) for r in range(R)
@@ -108,10 +108,10 @@ def two_steps(make, combination, kind, R, device):
         metrics = step(*inputs, [0.1 + 0.2 * seed] * R)
         buffers = torch.cat([b.reshape(-1) for m in modules for b in m.buffers()])
         found += [metrics, parameters.grads, buffers]
-        # Copies, since the next step writes to the same places; a GPU is waited for.
+        # Copies, because the next step overwrites these tensors. Copying waits for the GPU.
         found[-3:] = [t.cpu().clone() for t in found[-3:]]
         given += [t.fill_(torch.nan) for t in inputs]
-    # What was given to the step stays the caller's own.
+    # The step copies its inputs, so the caller may overwrite them.
     assert all(t.isnan().all() for t in given)
     return found
 
@@ -120,32 +120,32 @@ def two_steps(make, combination, kind, R, device):
 @pytest.mark.parametrize("R", [1, 3])
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
-def test_a_graphed_step_is_the_compiled_step(combination, kind, R, device, request):
-    expected = two_steps(make_step, combination, kind, R, "cpu")
+def test_graphed_step_equals_analytic_step(combination, kind, R, device, request):
+    expected = results_of_two_steps(make_step, combination, kind, R, "cpu")
     kinds = []
 
     def make(*args):
         step = make_step(*args)
         if device == "cpu":
-            step = request.getfixturevalue("pretended")(step)
+            step = request.getfixturevalue("graphed_on_cpu")(step)
         kinds.append(step)
         return step
 
-    found = two_steps(make, combination, kind, R, device)
+    found = results_of_two_steps(make, combination, kind, R, device)
     assert isinstance(kinds[0], GraphedStep)
-    # In float64, which no GPU rounds to TF32; sums may be in another order.
+    # No GPU rounds float64 to TF32. The order of the terms in a sum may differ.
     for ours, cpus in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, cpus, rtol=1e-9, atol=1e-11)
 
 
-def test_capturing_is_not_training(pretended, monkeypatch):
-    """However often a step is run before, what the running scale has seen is one batch."""
+def test_capture_restores_buffers(graphed_on_cpu, monkeypatch):
+    """The number of warm-up steps does not change the running scale."""
     found = []
     for warm_up in (1, 5):
-        monkeypatch.setattr(cuda_graph, "_WARM_UP", warm_up)
+        monkeypatch.setattr(cuda_graph, "_N_WARM_UP", warm_up)
         found.append(
-            two_steps(
-                lambda *args: pretended(make_step(*args)),
+            results_of_two_steps(
+                lambda *args: graphed_on_cpu(make_step(*args)),
                 ("gaussian", "optimal", "diag"),
                 "posterior",
                 1,
@@ -153,8 +153,8 @@ def test_capturing_is_not_training(pretended, monkeypatch):
             )
         )
     torch.testing.assert_close(*found, rtol=0, atol=0)
-    # Two trainings of two steps, and each was captured once.
-    assert pretended.captures == 2
+    # Two trainings of two steps each, with one capture each.
+    assert graphed_on_cpu.captures == 2
 
 
 # The fit
@@ -163,12 +163,12 @@ def test_capturing_is_not_training(pretended, monkeypatch):
 @every_estimator
 @every_device
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_fit_is_as_good(Model, device, streamed, monkeypatch):
-    """As one on a CPU with another seed: a GPU draws other noise."""
+def test_score_is_near_that_of_another_seed_on_cpu(Model, device, streamed, monkeypatch):
+    """A GPU draws other noise, so equal seeds give other models."""
     X = data()
     model = Model(2, device="cpu", random_state=1, max_iter=30).fit(X)
     if streamed:
-        monkeypatch.setattr("skae._data.batches._RESIDENT_SHARE", 0.0)
+        monkeypatch.setattr("skae._data.batches._RESIDENT_FRACTION", 0.0)
         monkeypatch.setattr("skae._data.batches._RESIDENT_BYTES", 0)
     other = Model(2, device=device, random_state=0, max_iter=30).fit(X)
     assert other.device_.startswith(device)
@@ -179,14 +179,14 @@ def test_a_fit_is_as_good(Model, device, streamed, monkeypatch):
 
 @every_device
 @pytest.mark.parametrize("model", FITS, ids=str)
-def test_all_that_is_registered_can_be_fitted(model, device):
+def test_registered_models_fit_reproducibly(model, device):
     X = data()
     fits = [
         clone(model).set_params(device=device, max_iter=2, random_state=0).fit(X)
         for _ in range(2)
     ]
     assert np.isfinite(fits[0].score_samples(X)).all()
-    # To the bit, as on a CPU.
+    # Bit by bit, as on a CPU.
     assert weights(fits[0]) == weights(fits[1])
     if model.warm_start:
         fits[0].fit(X)
@@ -196,16 +196,16 @@ def test_all_that_is_registered_can_be_fitted(model, device):
 
 @every_estimator
 @every_device
-def test_a_fitted_model_travels(Model, device):
-    """A pickle is for any machine, and says there what it said on the GPU."""
+def test_pickle_loads_on_cpu(Model, device):
+    """A pickle loads on any machine, and gives the results of the GPU there."""
     X = data()
     model = Model(2, device=device, random_state=0, max_iter=3).fit(X)
     there = pickle.loads(pickle.dumps(model))
     assert there.device_ == "cpu"
     expected, found = answers(model, X), answers(there, X)
     assert list(expected) == list(found)
-    for name in expected.keys() - {"sample"}:  # whose noise is the device's own
-        # In float64, as X is; a GPU's functions may differ in the last bits.
+    for name in expected.keys() - {"sample"}:  # its noise depends on the device
+        # X is float64. The functions of a GPU may differ in the last bits.
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-7, atol=1e-7)
     if Model is VariationalAutoencoder:
         draws = model.sample(10_000, random_state=0)
@@ -217,7 +217,7 @@ def test_a_fitted_model_travels(Model, device):
 
 @every_device
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_lower_precision(precision, device):
+def test_lower_precision_keeps_the_score(precision, device):
     X = data()
     exact, low = (
         VariationalAutoencoder(2, device=device, precision=p, random_state=0, max_iter=30)
@@ -233,8 +233,8 @@ def test_lower_precision(precision, device):
     torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0),
     reason="needs a GPU that has TF32",
 )
-def test_tf32_is_used_where_it_is_asked_for():
-    """By layers that are large enough for a GPU to bother."""
+def test_tf32_changes_large_products():
+    """The layers are so large that a GPU uses TF32 for them."""
     X = data(2048, 256)
     model = GaussianAutoencoder(
         32, device="cuda", hidden_layer_sizes=256, batch_size=1024, max_iter=1, alpha=0,
@@ -248,7 +248,7 @@ def test_tf32_is_used_where_it_is_asked_for():
 
 
 @every_device
-def test_several_starts(device):
+def test_several_starts_keep_the_score(device):
     X = data()
     models = [
         VariationalAutoencoder(2, device=device, n_init=n, random_state=0, max_iter=20)
@@ -259,8 +259,8 @@ def test_several_starts(device):
 
 
 @every_device
-def test_a_search(device):
-    """Folds and candidates together; one of them, alone, ends near the same score."""
+def test_search_score_is_near_that_of_a_single_fit(device):
+    """A search trains folds and candidates side by side."""
     X = data()
     model = VariationalAutoencoder(2, device=device, random_state=0, max_iter=20)
     grid = {"beta": [0.5, 1.0, 50.0], "early_stopping": [False, True]}
@@ -273,7 +273,7 @@ def test_a_search(device):
 
 
 @every_device
-def test_nothing_global_changes_on_a_device(device):
+def test_global_state_is_unchanged(device):
     X = data()
     gpu = torch.cuda.get_rng_state_all() if device == "cuda" else []
     with nothing_global_changes():

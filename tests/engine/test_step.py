@@ -1,4 +1,4 @@
-"""The compiled step against autograd, over the registries; one model and several."""
+"""The analytic step against autograd, over the registries, for one model and several."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ D, K, N = 5, 2, 7
 
 
 def has_analytic_gradient(module, objective):
-    """Whether the step of a model is written out."""
+    """Whether the step of a model is analytic."""
     return (module.capabilities & objective.capabilities).has_analytic_gradient
 
 
@@ -47,6 +47,7 @@ OBJECTIVES = {
 
 
 def make_module(combination, n_heads, network=None, seed=0):
+    """Make a module with random parameters and gains."""
     name, mode, covariance_type = combination
     spec = Spec(
         D, K, n_heads, network or MLP((4, 6), activation="tanh"),
@@ -60,7 +61,7 @@ def make_module(combination, n_heads, network=None, seed=0):
     module = AutoencoderModule(spec, ratio, floor).double()
     module.scale.start(torch.full((1, m), 0.8, dtype=torch.float64))
     with torch.no_grad():
-        # The output layers, which start at zero, too; and gains other than 1.
+        # Nonzero output layers, and gains other than 1.
         for p in module.parameters():
             p.normal_(0, 0.6, generator=generator)
         module.loc_gain.uniform_(0.3, 1.4, generator=generator)
@@ -69,21 +70,22 @@ def make_module(combination, n_heads, network=None, seed=0):
 
 
 def by_parameter(parameters, flat):
-    """A flat buffer in the order of the parameters, however they lie."""
+    """Copy a flat buffer in the order of the parameters, whatever its layout."""
     return torch.cat([part.reshape(-1) for part in parameters.views(flat)])
 
 
 def batch(R, n_draws, seed=0):
+    """Draw rows, row weights and noise of R models."""
     generator = torch.Generator().manual_seed(seed)
     normal = torch.empty(R, N, D, dtype=torch.float64).normal_(generator=generator)
     row_weight = torch.rand(R, N, 1, generator=generator, dtype=torch.float64) / N
-    row_weight[:, -1] = 0  # as a row that only fills up the batch
+    row_weight[:, -1] = 0  # as for a row that fills up the batch
     noise = torch.empty(R, n_draws, N, K, dtype=torch.float64).normal_(generator=generator)
     return normal, row_weight, noise
 
 
-def both(combination, kind, R=1, network=None):
-    """The two ways of computing a step, each with models of its own."""
+def steps_of_both_kinds(combination, kind, R=1, network=None):
+    """Make an analytic step and an autograd step, each with models of its own."""
     objectives = [OBJECTIVES[kind]() for _ in range(R)]
     for i, objective in enumerate(objectives):
         if isinstance(objective, ELBO):
@@ -94,12 +96,12 @@ def both(combination, kind, R=1, network=None):
             make_module(combination, objectives[0].n_heads, network, seed=i)
             for i in range(R)
         ]
-        is_compiled = kind_of_step is AnalyticStep
+        is_analytic = kind_of_step is AnalyticStep
         parameters = flatten(
-            modules, objectives[0], None if is_compiled else torch.bfloat16
+            modules, objectives[0], None if is_analytic else torch.bfloat16
         )
         arguments = (modules, objectives, parameters)
-        if is_compiled:
+        if is_analytic:
             assert has_analytic_gradient(modules[0], objectives[0])
             arguments = (*arguments, N)
         steps.append((kind_of_step(*arguments), parameters, modules))
@@ -109,9 +111,9 @@ def both(combination, kind, R=1, network=None):
 @pytest.mark.parametrize("R", [1, 3])
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
-def test_gradients_and_metrics_are_autograds(combination, kind, R):
-    objectives, steps = both(combination, kind, R)
-    # Twice: the second call finds memory that the first one has written to.
+def test_gradients_and_metrics_equal_autograd(combination, kind, R):
+    objectives, steps = steps_of_both_kinds(combination, kind, R)
+    # Twice, because the second call uses memory that holds results of the first.
     for seed in (0, 1):
         inputs = batch(R, objectives[0].n_mc_samples, seed)
         progress = [0.1 + 0.3 * r + 0.05 * seed for r in range(R)]
@@ -127,11 +129,13 @@ def test_gradients_and_metrics_are_autograds(combination, kind, R):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-# With 12 the parameters of the first layers lie transposed, D and K being what they are.
+# With 12 hidden units, D and K, the first layers lie transposed in memory.
 @pytest.mark.parametrize("hidden", [(), (3,), (6, 4, 3), (12, 16)])
-def test_networks(activation, hidden):
+def test_gradients_of_networks_equal_autograd(activation, hidden):
     network = MLP(hidden, activation=activation)
-    _, steps = both(("gaussian", "optimal", "spherical"), "posterior", 2, network)
+    _, steps = steps_of_both_kinds(
+        ("gaussian", "optimal", "spherical"), "posterior", 2, network
+    )
     if hidden == (12, 16):
         first = steps[0][2][0].encoder[0].weight
         assert not first.is_contiguous()
@@ -144,10 +148,12 @@ def test_networks(activation, hidden):
     torch.testing.assert_close(ours, autograds, rtol=1e-11, atol=1e-13)
 
 
-def test_gradients_are_the_slopes_of_the_loss():
-    """Not only autograd's: finite differences of what is minimised."""
+def test_gradients_equal_finite_differences():
+    """Finite differences of the loss check autograd too."""
     combination = ("laplace", "predicted", "diag")
-    objectives, ((step, parameters, modules), _) = both(combination, "posterior")
+    objectives, ((step, parameters, modules), _) = steps_of_both_kinds(
+        combination, "posterior"
+    )
     inputs = batch(1, 1)
     step(*inputs, [1.0])
     grads = parameters.grads.clone()
@@ -167,8 +173,8 @@ def test_gradients_are_the_slopes_of_the_loss():
         assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(float(grads[i]), abs=1e-6)
 
 
-class NewMemory(TorchDispatchMode):
-    """Notes the sizes of results that are in memory of their own."""
+class AllocationRecorder(TorchDispatchMode):
+    """A record of the sizes of the results that are in new memory."""
 
     def __init__(self):
         super().__init__()
@@ -187,38 +193,42 @@ class NewMemory(TorchDispatchMode):
         return result
 
 
-FRUGAL = [
+WITHOUT_LARGE_ALLOCATIONS = [
     (name, mode, covariance_type)
     for name, mode, covariance_type in legal_combinations()
-    # The logistic density has exponentials, and these scales are as large as a batch.
+    # The logistic density allocates exponentials. A predicted scale per feature is as large
+    # as a batch.
     if name != "logistic" and (mode, covariance_type) != ("predicted", "diag")
 ]
 
 
 @pytest.mark.parametrize("R", [1, 3])
 @pytest.mark.parametrize("kind", OBJECTIVES)
-@pytest.mark.parametrize("combination", FRUGAL, ids="-".join)
-def test_memory_for_a_batch_is_there_before(combination, kind, R):
-    """What a step makes anew is as small as a row or a column of each model's batch."""
-    _, ((step, *_), _) = both(combination, kind, R)
+@pytest.mark.parametrize("combination", WITHOUT_LARGE_ALLOCATIONS, ids="-".join)
+def test_step_allocates_no_batch(combination, kind, R):
+    """New results are as small as a row or a column of each model's batch."""
+    _, ((step, *_), _) = steps_of_both_kinds(combination, kind, R)
     inputs = batch(R, step.objectives[0].n_mc_samples)
     step(*inputs, [0.5] * R)
-    with NewMemory() as made:
+    with AllocationRecorder() as allocated:
         step(*inputs, [0.5] * R)
-    assert max(made.sizes) <= R * step.n_draws * max(N, D)
+    assert max(allocated.sizes) <= R * step.n_draws * max(N, D)
 
 
-def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None):
-    """Parameters and scales after some steps of training on R sets of different sizes."""
+def train_steps(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None):
+    """Train R models on data sets of different sizes, with weights and penalties.
+
+    Returns parameters and buffers of each model. ``only`` trains one of the models alone.
+    """
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, D)) @ rng.normal(size=(D, D))
     sizes = [50, 49, 53, 60][:R]
     chosen = range(R) if only is None else [only]
-    modules, sets, standardizations, objectives = [], [], [], []
+    modules, row_sets, standardizations, objectives = [], [], [], []
     for r in chosen:
         rows = np.random.default_rng(r).permutation(60)[: sizes[r]]
         weight = np.linspace(0.5, 1.5, len(rows))
-        sets.append(Rows(X, rows, weight))
+        row_sets.append(Rows(X, rows, weight))
         ones = np.ones(D)
         mean, std = X[rows].mean(axis=0), X[rows].std(axis=0)
         standardizations.append(Standardization(mean, std, ones, ones))
@@ -234,7 +244,7 @@ def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None
         return [torch.Generator().manual_seed(first + r) for r in chosen]
 
     batches = Batches(
-        sets,
+        row_sets,
         standardizations,
         batch_size=16,
         shuffle=True,
@@ -249,13 +259,13 @@ def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None
         arguments = (*arguments, batches.size)
     step = kind_of_step(*arguments)
     adam = Adam(parameters, [0.01 * (r + 1) for r in chosen])
-    done = 0
-    while done < n_steps:
+    n_done = 0
+    while n_done < n_steps:
         for inputs in batches.epoch():
-            done += 1
-            step(*inputs, [done / n_steps] * len(chosen))
+            n_done += 1
+            step(*inputs, [n_done / n_steps] * len(chosen))
             adam.step([1e-2 if rates is None else rates[r] for r in chosen])
-    # As copies: views of the flat buffer would not outlive it.
+    # Copies, because views would keep the whole flat buffer.
     return [
         torch.cat([t.detach().reshape(-1) for t in m.state_dict().values()])
         for m in modules
@@ -264,9 +274,9 @@ def trained(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=None
 
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
-def test_fifty_steps_are_autograds(combination, kind):
+def test_fifty_steps_equal_autograd(combination, kind):
     ours, autograds = (
-        trained(combination, kind, which, 50) for which in (AnalyticStep, AutogradStep)
+        train_steps(combination, kind, which, 50) for which in (AnalyticStep, AutogradStep)
     )
     torch.testing.assert_close(ours, autograds, rtol=1e-9, atol=1e-9)
 
@@ -274,19 +284,22 @@ def test_fifty_steps_are_autograds(combination, kind):
 @pytest.mark.parametrize("rates", [None, [1e-2, 3e-3, 0.0, 2e-2]])
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
-def test_models_trained_together_are_those_trained_alone(combination, kind, rates):
-    together = trained(combination, kind, AnalyticStep, 50, R=4, rates=rates)
+def test_models_side_by_side_equal_models_alone(combination, kind, rates):
+    together = train_steps(combination, kind, AnalyticStep, 50, R=4, rates=rates)
     for r in range(4):
-        (alone,) = trained(combination, kind, AnalyticStep, 50, R=4, only=r, rates=rates)
+        (alone,) = train_steps(
+            combination, kind, AnalyticStep, 50, R=4, only=r, rates=rates
+        )
         torch.testing.assert_close(together[r], alone, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "laplace"])
-def test_in_single_precision_a_model_is_the_same_whoever_is_beside_it(
-    likelihood, activation, counted
-):
-    """To the bit, with widths and sizes that leave odd numbers over everywhere."""
+def test_float32_fits_in_lockstep_equal_fits_alone(likelihood, activation, counted):
+    """The models are equal bit by bit.
+
+    Their widths and sizes are no multiples of the vector size.
+    """
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(300, 7)) @ rng.normal(size=(7, 13))).astype(np.float32)
     models = [
@@ -317,7 +330,7 @@ def test_in_single_precision_a_model_is_the_same_whoever_is_beside_it(
         assert a.score(X) == b.score(X)
 
 
-# ----------------------------------------------------------------- what gets compiled
+# ----------------------------------------------------------- which steps are analytic
 
 
 class Cauchy(Likelihood):
@@ -328,11 +341,11 @@ class Cauchy(Likelihood):
         return -torch.log1p(t.square()) - log_scale - math.log(math.pi)
 
     def sample(self, loc, log_scale, generator):
-        """No test here asks for draws."""
+        """Draw nothing: no test here uses draws."""
 
 
-class Sharper(GaussianLikelihood):
-    """Another density, with the derivative of the old one."""
+class OtherDensity(GaussianLikelihood):
+    """Another density with the derivative of the Gaussian."""
 
     def standard_log_prob(self, t, *, out=None):
         return -(t**4)
@@ -343,7 +356,7 @@ class OtherLogProb(GaussianLikelihood):
         return 2 * super().log_prob(x, loc, log_scale)
 
 
-class BothChanged(Sharper):
+class OtherDensityAndInfluence(OtherDensity):
     def influence_(self, t):
         return t.pow_(3).mul_(4)
 
@@ -355,26 +368,26 @@ class NoInfluence(LocationScale):
         return -t.square()
 
     def sample(self, loc, log_scale, generator):
-        """No test here asks for draws."""
+        """Draw nothing: no test here uses draws."""
 
 
-class Renamed(GaussianLikelihood):
-    """Nothing of the density changed."""
+class PlainSubclass(GaussianLikelihood):
+    """A subclass that changes nothing."""
 
 
 @pytest.mark.parametrize(
     ("likelihood", "expected"),
     [
         (GaussianLikelihood, True),
-        (Renamed, True),
-        (BothChanged, True),
+        (PlainSubclass, True),
+        (OtherDensityAndInfluence, True),
         (Cauchy, False),
-        (Sharper, False),
+        (OtherDensity, False),
         (OtherLogProb, False),
         (NoInfluence, False),
     ],
 )
-def test_which_likelihoods_are_compiled(likelihood, expected):
+def test_likelihoods_with_analytic_step(likelihood, expected):
     spec = Spec(D, K, 2, MLP((3,)), likelihood(), "fixed", "spherical")
     module = AutoencoderModule(spec, torch.ones(D), torch.ones(1, 1))
     assert has_analytic_gradient(module, OBJECTIVES["posterior"]()) is expected
@@ -384,7 +397,7 @@ def test_which_likelihoods_are_compiled(likelihood, expected):
 
 
 @pytest.mark.parametrize("part", ["encoder", "linear_encoder", "linear_decoder"])
-def test_frozen_weights_are_left_to_autograd(part):
+def test_frozen_weights_use_autograd(part):
     module = make_module(("gaussian", "optimal", "diag"), 1)
     next(getattr(module, part).parameters()).requires_grad_(False)
     objective = NegativeLogLikelihood()
@@ -398,7 +411,7 @@ class OtherObjective(NegativeLogLikelihood):
     pass
 
 
-def test_only_objectives_that_are_known_are_compiled():
+def test_subclass_of_objective_uses_autograd():
     module = make_module(("gaussian", "optimal", "diag"), 1)
     assert has_analytic_gradient(module, NegativeLogLikelihood())
     assert not has_analytic_gradient(module, OtherObjective())
@@ -413,7 +426,7 @@ hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
     "network",
     [
         nn.Sequential(nn.Linear(3, 3), nn.Dropout(), nn.Linear(3, 3)),
-        nn.Sequential(nn.ReLU(), nn.Linear(3, 3)),  # would overwrite the data
+        nn.Sequential(nn.ReLU(), nn.Linear(3, 3)),  # the activation would overwrite X
         nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.ReLU(), nn.Linear(3, 3)),
         nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU()),
         nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 3)),
@@ -426,12 +439,12 @@ hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
     ],
     ids=str,
 )
-def test_networks_that_are_left_to_autograd(network):
+def test_networks_that_use_autograd(network):
     assert not is_chain_of_layers(network)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_plain_sequence_is_chain_of_layers(bias):
+def test_plain_sequence_is_chain_of_layers(bias):
     layers = [
         nn.Linear(3, 4),
         nn.Tanh(),
@@ -450,10 +463,10 @@ def test_a_plain_sequence_is_chain_of_layers(bias):
     def empty(*shape):
         return torch.empty(1, *shape, dtype=torch.float64)
 
-    half = Coder(linear, network, N, parameters.stacked, empty)
+    coder = Coder(linear, network, N, parameters.stacked, empty)
     for _ in range(2):
         with torch.inference_mode():
-            torch.testing.assert_close(half.forward(x[None])[0], expected)
+            torch.testing.assert_close(coder.forward(x[None])[0], expected)
 
 
 @pytest.mark.parametrize("name", sorted(LIKELIHOODS))
@@ -469,8 +482,8 @@ def test_influence_is_the_derivative_of_the_log_density(name):
     torch.testing.assert_close(out, likelihood.standard_log_prob(t).detach())
 
 
-def test_all_pairs_of_registries_are_compiled():
-    """And the objectives here are all that there are."""
+def test_all_registered_combinations_have_analytic_gradient():
+    """The objectives of this file are all objectives of skae."""
     parts = [part for part in vars(objectives).values() if isinstance(part, type)]
     known = {type(make()) for make in OBJECTIVES.values()}
     assert known == {p for p in parts if issubclass(p, Objective) and p is not Objective}
@@ -482,7 +495,7 @@ def test_all_pairs_of_registries_are_compiled():
 @pytest.mark.parametrize("hidden", [(), 3, (4, 3)])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_all_registered_networks_are_compiled(name, activation, hidden):
+def test_all_registered_networks_have_analytic_gradient(name, activation, hidden):
     network = NETWORKS[name](hidden_layer_sizes=hidden, activation=activation)
     for make in OBJECTIVES.values():
         module = make_module(("laplace", "learned", "diag"), make().n_heads, network)
@@ -507,15 +520,15 @@ FITS = [
 @pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale")
 @pytest.mark.parametrize("precision", sorted(PRECISIONS))
 @pytest.mark.parametrize("model", FITS, ids=str)
-def test_what_an_estimator_trains_with(model, precision, X, monkeypatch):
-    """The compiled step in every precision but one, whose rounding is autocast's."""
+def test_step_of_an_estimator(model, precision, X, monkeypatch):
+    """Only bf16 uses autograd, because autocast rounds its products."""
     steps = []
 
-    def noted(*args):
+    def recording_make_step(*args):
         steps.append(make_step(*args))
         return steps[-1]
 
-    monkeypatch.setattr(trainer, "make_step", noted)
+    monkeypatch.setattr(trainer, "make_step", recording_make_step)
     clone(model).set_params(precision=precision, max_iter=1, device="cpu").fit(X)
     (step,) = steps
     if precision == "bf16":
@@ -528,7 +541,7 @@ def test_what_an_estimator_trains_with(model, precision, X, monkeypatch):
 
 
 def test_autocast_rounds_the_products():
-    """By as much as bfloat16 does, whose numbers have eight bits; parameters stay exact."""
+    """The error is that of bfloat16, which has 8 bits; parameters stay float32."""
     grads = []
     for autocast in (None, torch.bfloat16):
         objective = OBJECTIVES["posterior"]()
@@ -542,8 +555,8 @@ def test_autocast_rounds_the_products():
     assert 2**-12 < error < 2**-4
 
 
-class OwnLogProb(GaussianLikelihood):
-    """Its own density and its own derivative, but not of a standard variate."""
+class QuarticLogProb(GaussianLikelihood):
+    """A density with its own derivative, but not as a function of (x - loc) / scale."""
 
     def log_prob(self, x, loc, log_scale):
         return -((x - loc) ** 4) - log_scale
@@ -552,11 +565,11 @@ class OwnLogProb(GaussianLikelihood):
         return t.pow_(3).mul_(4)
 
 
-def test_a_log_prob_of_its_own_is_left_to_autograd():
-    assert not OwnLogProb().has_analytic_gradient
+def test_own_log_prob_uses_autograd():
+    assert not QuarticLogProb().has_analytic_gradient
 
 
-def test_halves_that_share_a_layer_are_left_to_autograd():
+def test_coders_that_share_a_layer_use_autograd():
     module = make_module(("gaussian", "optimal", "diag"), 1, MLP((4,)))
     assert has_analytic_gradient(module, NegativeLogLikelihood())
     layer = nn.Linear(3, 3)
@@ -567,7 +580,7 @@ def test_halves_that_share_a_layer_are_left_to_autograd():
     assert not has_analytic_gradient(module, NegativeLogLikelihood())
 
 
-def test_a_changed_scale_is_left_to_autograd():
+def test_subclass_of_scale_uses_autograd():
     module = make_module(("gaussian", "learned", "diag"), 1)
 
     class Halved(type(module.scale)):
@@ -578,7 +591,7 @@ def test_a_changed_scale_is_left_to_autograd():
     assert not has_analytic_gradient(module, NegativeLogLikelihood())
 
 
-def test_a_layer_with_another_forward_is_left_to_autograd():
+def test_layer_with_replaced_forward_is_no_chain_of_layers():
     network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     network[0].forward = lambda x: x
     assert not is_chain_of_layers(network)

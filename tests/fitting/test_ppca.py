@@ -1,4 +1,4 @@
-"""The closed form that a fit starts from, against scikit-learn's PCA and optimisation."""
+"""The closed-form start of a fit against scikit-learn's PCA and numerical optimisation."""
 
 import math
 
@@ -52,7 +52,7 @@ every_set = pytest.mark.parametrize("name", sorted(DATA))
 
 
 def eigenvalues(X):
-    """Of the maximum-likelihood covariance, falling."""
+    """Compute the eigenvalues of the maximum-likelihood covariance, in falling order."""
     return np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2 / len(X)
 
 
@@ -62,7 +62,7 @@ def eigenvalues(X):
 @pytest.mark.parametrize("shape", [(200, 6), (200, 1), (8, 30), (7, 7), (2, 5)])
 @pytest.mark.parametrize("k", [1, 3, 40])
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
-def test_components_are_scikit_learns(shape, k, kind):
+def test_components_equal_scikit_learn(shape, k, kind):
     rng = np.random.default_rng(0)
     n, d = shape
     X = rng.normal(size=shape) @ rng.normal(size=(d, d)) * np.linspace(1, 30, d) + 100
@@ -78,7 +78,7 @@ def test_components_are_scikit_learns(shape, k, kind):
     assert total == pytest.approx(
         (X / standardization.likelihood_unit).var(axis=0).sum(), rel=1e-10
     )
-    # Centred data of n rows have rank n - 1: the last direction is anybody's.
+    # Centred data of n rows have rank n - 1, so the last direction is arbitrary.
     known = values > 1e-10 * size
     cosine = np.abs((components[:, known] * pca.components_[known].T).sum(axis=0))
     np.testing.assert_allclose(cosine, 1, rtol=1e-8)
@@ -88,7 +88,7 @@ def test_components_are_scikit_learns(shape, k, kind):
 
 @pytest.mark.parametrize("shape", [(60, 6), (8, 30)])
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
-def test_weights_are_repeated_rows(shape, kind):
+def test_weights_equal_repeated_rows(shape, kind):
     rng = np.random.default_rng(0)
     X = rng.normal(size=shape) * np.linspace(1, 4, shape[1])
     times = rng.integers(1, 6, size=len(X))
@@ -105,7 +105,7 @@ def test_weights_are_repeated_rows(shape, kind):
 
 
 @pytest.mark.parametrize("shape", [(400, 80), (80, 400)])
-def test_randomised_decomposition_agrees_with_the_exact_one(shape, monkeypatch):
+def test_randomised_decomposition_is_near_the_exact_one(shape, monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(shape[0], 5)) * [50, 40, 30, 20, 10] @ rng.normal(
         size=(5, shape[1])
@@ -124,14 +124,14 @@ def test_randomised_decomposition_agrees_with_the_exact_one(shape, monkeypatch):
     )
 
 
-def test_many_rows_are_thinned_but_not_biased():
+def test_subsample_of_many_rows_is_unbiased():
     X = np.random.default_rng(0).normal(size=(30_000, 3)) * [3, 2, 1] + 5
     rows = all_rows(X)
     standardization = measure(rows, "spherical")
     _, values, _ = principal_components(rows, standardization, 3)
     exact = eigenvalues(X) / standardization.likelihood_unit[0] ** 2
     np.testing.assert_allclose(values, exact, rtol=0.06)
-    # Nor where they come in an order, as rows of a fit do.
+    # Nor if the rows are sorted, as in a fit.
     rows = all_rows(X[np.argsort(X[:, 0])])
     _, values, _ = principal_components(rows, standardization, 3)
     np.testing.assert_allclose(values, exact, rtol=0.06)
@@ -141,7 +141,7 @@ def test_many_rows_are_thinned_but_not_biased():
 
 
 @every_set
-def test_noise_variance_is_scikit_learns(name):
+def test_noise_variance_equals_scikit_learn(name):
     X, _ = DATA[name]
     n, d = X.shape
     values = eigenvalues(X)
@@ -152,11 +152,12 @@ def test_noise_variance_is_scikit_learns(name):
 
 
 def linear_objective(log_noise, values, k, beta):
-    """Best beta-ELBO of a linear model for a noise variance, each component by itself.
+    """Compute minus the best beta-ELBO of a linear model for a noise variance.
 
-    A component of variance l, decoded with w from a posterior of mean e x and variance p,
-    has E log p(x|z) = -((1 - w e)^2 l + w^2 p) / (2 noise) up to the constant that all
-    share, and KL = (p + e^2 l - 1 - log p) / 2. The best of w, e and p is searched.
+    A component of variance l is decoded with w from a posterior of mean e x and variance p.
+    It has E log p(x|z) = -((1 - w e)^2 l + w^2 p) / (2 noise), up to a constant that all
+    components share, and KL = (p + e^2 l - 1 - log p) / 2. The best w, e and p of each
+    component are searched.
     """
     noise = math.exp(log_noise)
 
@@ -168,7 +169,7 @@ def linear_objective(log_noise, values, k, beta):
 
     total = 0.5 * len(values) * math.log(2 * math.pi * noise)
     for i, value in enumerate(values):
-        best = value / (2 * noise)  # of a component that is not used
+        best = value / (2 * noise)  # loss of an unused component
         if i < k:
             guess = [math.sqrt(value), 0.9 / math.sqrt(value), -1.0]
             found = scipy.optimize.minimize(loss, guess, args=(value,), method="BFGS")
@@ -197,8 +198,13 @@ def test_noise_variance_maximises_the_beta_elbo(values, beta):
     assert actual == pytest.approx(math.exp(found.x), rel=2e-3)
 
 
-def design_closed_form(values, k, beta):
-    """DESIGN 5.4: noise variance and unweighted ELBO per sample."""
+def closed_form(values, k, beta):
+    """Compute the best noise variance of the linear beta-VAE, and its ELBO per sample.
+
+    The ELBO has KL weight 1. For q used components out of n, the noise is the sum of the
+    unused eigenvalues over n - q beta; a component is used if its eigenvalue exceeds beta
+    times the noise.
+    """
     n = len(values)
     for q in range(k, -1, -1):
         if n <= q * beta:
@@ -212,21 +218,21 @@ def design_closed_form(values, k, beta):
 
 @every_set
 @pytest.mark.parametrize("beta", BETAS)
-def test_noise_variance_is_the_closed_form(name, beta):
+def test_noise_variance_equals_closed_form(name, beta):
     X, k = DATA[name]
     values = eigenvalues(X)
     actual = noise_variance(values[:k], values.sum(), len(values), beta)
-    assert actual == pytest.approx(design_closed_form(values, k, beta)[0], rel=1e-8)
+    assert actual == pytest.approx(closed_form(values, k, beta)[0], rel=1e-8)
 
 
 def test_degenerate_spectra():
-    # Nothing left over, all equal, nothing at all: never negative, never NaN.
+    # No variance outside the components, equal eigenvalues, no variance.
     assert noise_variance(np.array([2.0, 1.0]), 3.0, 5, 1.0) == 0
     assert noise_variance(np.ones(2), 5.0, 5, 1.0) == pytest.approx(1)
     assert noise_variance(np.zeros(2), 0.0, 5, 1.0) == 0
-    # As many components as features: the last has to be the noise (Tipping and Bishop).
+    # With as many components as features, the last is the noise (Tipping and Bishop).
     assert noise_variance(np.array([3.0, 2.0, 1.0]), 6.0, 3, 1.0) == pytest.approx(1)
-    # Without a KL, what is left is spread over all features.
+    # Without a KL, the noise is the remaining variance over the number of features.
     assert noise_variance(np.array([3.0, 2.0]), 6.0, 3, 0.0) == pytest.approx(1 / 3)
 
 
@@ -234,6 +240,7 @@ def test_degenerate_spectra():
 
 
 def uneven_noise(n=2000):
+    """Draw data of three factors with a different noise for each feature."""
     rng = np.random.default_rng(0)
     noise = np.linspace(0.3, 2, 10)
     loadings = 2 * rng.normal(size=(3, 10))
@@ -242,8 +249,8 @@ def uneven_noise(n=2000):
 
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
 @pytest.mark.parametrize("name", ["uneven", "wine"])
-def test_factor_noise_is_nearly_the_most_likely(name, kind):
-    """With the loadings that are best for it, against scikit-learn's factor analysis."""
+def test_factor_noise_is_near_maximum_likelihood(name, kind):
+    """With its best loadings, it is compared with scikit-learn's factor analysis."""
     X = 100 * uneven_noise() + 7 if name == "uneven" else DATA["wine"][0]
     rows = all_rows(X)
     standardization = measure(rows, kind)
@@ -260,18 +267,18 @@ def test_factor_noise_is_nearly_the_most_likely(name, kind):
     covariance = kept.T @ kept + np.diag(noise)
     mean = X.mean(axis=0)
     actual = scipy.stats.multivariate_normal(mean, covariance).logpdf(X).mean()
-    # scikit-learn's own steps get further where the features have one spread.
+    # The iterations of scikit-learn converge further for standardised features.
     scaled, log_std = (X - mean) / X.std(axis=0), np.log(X.std(axis=0)).sum()
     reference = FactorAnalysis(3, tol=1e-8, max_iter=20_000, svd_method="lapack")
     exact = reference.fit(scaled).score(scaled) - log_std
     assert exact - 0.02 < actual < exact + 1e-4
-    # Probabilistic PCA is far from it, even of what has one spread.
+    # Probabilistic PCA is far from it, even for standardised features.
     assert exact_ppca(scaled, 3) - log_std < exact - 0.2
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.0, 3.0])
 def test_factor_noise_nearly_maximises_the_beta_elbo(beta):
-    """With the best of all else, which in units of the noise is PPCA's."""
+    """All other parameters are at their best, which is PPCA in units of the noise."""
     X, k = uneven_noise(), 3
     rows = all_rows(X)
     standardization = measure(rows, "diag")
@@ -295,8 +302,8 @@ def test_factor_noise_nearly_maximises_the_beta_elbo(beta):
     assert found.fun - 1e-9 <= loss(np.log(noise)) < found.fun + 0.01
 
 
-def test_factor_noise_of_very_many_features():
-    """They are not worth the steps: half the variance is a start."""
+def test_factor_noise_of_many_features_is_half_the_variance():
+    """For very many features the iterations would take too long."""
     X = np.random.default_rng(0).normal(size=(50, 1001)) * np.linspace(1, 2, 1001)
     rows = all_rows(X)
     noise = factor_noise(rows, measure(rows, "spherical"), 2, 1.0, np.full((1, 1001), 0.1))
@@ -304,7 +311,7 @@ def test_factor_noise_of_very_many_features():
     np.testing.assert_allclose(noise, np.maximum(variance / 2, 0.1), rtol=1e-9)
 
 
-def test_factor_noise_counts_weights():
+def test_factor_noise_uses_weights():
     X, times = uneven_noise(300), np.random.default_rng(1).integers(1, 5, size=300)
     smallest = np.full((1, 10), 1e-12)
     weighted = all_rows(X, times)
@@ -316,15 +323,15 @@ def test_factor_noise_counts_weights():
     )
 
 
-def test_factor_noise_never_falls_below_the_smallest():
+def test_factor_noise_has_a_floor():
     X = uneven_noise()
-    X[:, 4] = X[:, 5]  # what one component explains of both
+    X[:, 4] = X[:, 5]  # one component explains both columns
     rows = all_rows(X)
     noise = factor_noise(rows, measure(rows, "diag"), 9, 1.0, np.full((1, 10), 1e-3))
     assert noise.min() == pytest.approx(1e-3)
 
 
-def test_a_start_that_outliers_spare():
+def test_winsorized_start_resists_outliers():
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(20, 2)))[0]
     X = 3 * rng.normal(size=(1000, 2)) @ basis.T + 0.1 * rng.normal(size=(1000, 20))
@@ -340,7 +347,7 @@ def test_a_start_that_outliers_spare():
     assert degrees(winsorized(rows, standardization)) < 10
 
 
-def test_winsorized_rows_count_as_if_pulled_in():
+def test_winsorized_weights_equal_shortened_rows():
     X, times = low_rank(201), np.random.default_rng(1).integers(1, 4, size=201)
     rows = all_rows(X, times)
     standardization = measure(rows, "diag")
@@ -357,6 +364,7 @@ def test_winsorized_rows_count_as_if_pulled_in():
 
 
 def started(X, k, beta, kind="spherical", objective=None, weight=None):
+    """Make a module at its closed-form start, with the optimal scale."""
     objective = objective or ELBO(beta, "constant", 1)
     rows = all_rows(X, weight)
     standardization = measure(rows, kind)
@@ -365,7 +373,7 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
     )
     module = build_module(spec, standardization, 1e-12, torch.float64, CPU, seed=0)
     initialize(module, objective, rows, standardization, init="pca", fixed_scale=None)
-    # The first guess of the scale looks at some rows and draws; here is the optimum.
+    # The start estimates the scale from some rows and draws; this is the optimum.
     guess = module.scale.log_scale(None).clone()
     draws = objective.draws(module.spec)[:, None]
 
@@ -382,6 +390,7 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
 
 
 def scores(module, objective, standardization, X):
+    """Compute the ELBO of each row in the units of X."""
     draws = objective.draws(module.spec)[:, None]
     values = over_rows(
         lambda y: objective.log_likelihood(module, y, draws), X, standardization, module
@@ -390,7 +399,7 @@ def scores(module, objective, standardization, X):
 
 
 def exact_ppca(X, k):
-    """Maximum log-likelihood of probabilistic PCA per sample, from the spectrum."""
+    """Compute the maximum log-likelihood of probabilistic PCA per sample."""
     values = eigenvalues(X)
     d = X.shape[1]
     log_det = np.log(values[:k]).sum() + (d - k) * math.log(values[k:].mean())
@@ -398,18 +407,18 @@ def exact_ppca(X, k):
 
 
 @every_set
-def test_exact_ppca_is_scikit_learns(name):
-    """The reference: PCA.score, whose variances are larger by n / (n - 1)."""
+def test_exact_ppca_equals_scikit_learn(name):
+    """PCA.score uses variances that are larger by n / (n - 1)."""
     X, k = DATA[name]
     n, d = X.shape
     factor = (n - 1) / n
-    # With S -> S n / (n - 1) the log-determinant grows and the trace term shrinks.
+    # S -> S n / (n - 1) raises the log-determinant and lowers the trace term.
     expected = exact_ppca(X, k) - 0.5 * d * (-math.log(factor)) + 0.5 * d * (1 - factor)
     assert PCA(k, svd_solver="full").fit(X).score(X) == pytest.approx(expected, rel=1e-6)
 
 
 @every_set
-def test_a_fit_starts_at_exact_ppca(name):
+def test_start_is_exact_ppca(name):
     X, k = DATA[name]
     module, objective, standardization = started(X, k, beta=1.0)
     actual = scores(module, objective, standardization, X).mean()
@@ -419,7 +428,7 @@ def test_a_fit_starts_at_exact_ppca(name):
 
 
 @every_set
-def test_each_row_starts_at_its_exact_ppca_density(name):
+def test_start_has_ppca_density_of_each_row(name):
     X, k = DATA[name]
     module, objective, standardization = started(X, k, beta=1.0)
     n = len(X)
@@ -434,9 +443,9 @@ def test_each_row_starts_at_its_exact_ppca_density(name):
 
 @every_set
 @pytest.mark.parametrize("beta", BETAS)
-def test_a_fit_starts_at_the_closed_form_of_beta(name, beta):
+def test_start_is_closed_form_of_beta(name, beta):
     X, k = DATA[name]
-    noise, elbo = design_closed_form(eigenvalues(X), k, beta)
+    noise, elbo = closed_form(eigenvalues(X), k, beta)
     module, objective, standardization = started(X, k, beta)
     assert scores(module, objective, standardization, X).mean() == pytest.approx(
         elbo, abs=0.01
@@ -445,7 +454,7 @@ def test_a_fit_starts_at_the_closed_form_of_beta(name, beta):
     assert scale**2 == pytest.approx(noise, rel=0.01)
 
 
-def test_weights_count_in_the_start():
+def test_start_uses_weights():
     rng = np.random.default_rng(0)
     X, times = low_rank(80), rng.integers(1, 5, size=80)
     module, objective, standardization = started(X, 3, 1.0, weight=times)
@@ -455,16 +464,16 @@ def test_weights_count_in_the_start():
 
 
 @pytest.mark.parametrize("k", [4, 7])
-def test_as_many_components_as_features_is_the_full_gaussian(k):
+def test_start_with_all_components_is_full_gaussian(k):
     X = load_iris().data
     module, objective, standardization = started(X, k, beta=1.0)
-    exact = exact_ppca(X, 3)  # the last component is the noise: a full covariance
+    exact = exact_ppca(X, 3)  # the last component is the noise: full covariance
     actual = scores(module, objective, standardization, X).mean()
     assert actual == pytest.approx(exact, abs=1e-3)
     assert actual <= exact + 1e-9
 
 
-def test_fewer_rows_than_features():
+def test_start_with_fewer_rows_than_features():
     X = np.random.default_rng(0).normal(size=(12, 40))
     module, objective, standardization = started(X, 3, beta=1.0)
     values = np.append(eigenvalues(X)[:12], np.zeros(28))
@@ -474,8 +483,8 @@ def test_fewer_rows_than_features():
     assert actual == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_diagonal_start_is_ppca_of_standardised_data():
-    """With a scale per feature at its optimum it can only be better."""
+def test_diagonal_start_is_at_least_ppca_of_standardised_data():
+    """A scale per feature at its optimum can only raise the likelihood."""
     X, k = DATA["wine"]
     module, objective, standardization = started(X, k, beta=1.0, kind="diag")
     lower = (
@@ -486,7 +495,7 @@ def test_a_diagonal_start_is_ppca_of_standardised_data():
 
 
 @every_set
-def test_a_deterministic_autoencoder_starts_at_pca(name):
+def test_start_of_deterministic_autoencoder_is_pca(name):
     X, k = DATA[name]
     module, objective, standardization = started(
         X, k, 1.0, objective=NegativeLogLikelihood()

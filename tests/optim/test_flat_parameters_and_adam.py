@@ -23,8 +23,8 @@ def squared_error(layers, x):
     return (layers(x) - x[:, :2].square()).square().mean()
 
 
-def numbers(flat, buffer):
-    """A buffer without what is left over between parameters."""
+def without_padding(flat, buffer):
+    """Copy a buffer without the padding between parameters."""
     return torch.cat([part.reshape(-1) for part in flat.views(buffer)])
 
 
@@ -34,24 +34,24 @@ def test_flat_parameters_are_views():
     parameters = list(layers.parameters())
     flat = FlatParameters([parameters], penalized=parameters[:1])
     assert torch.equal(layers(x), expected)
-    # Parameters of 20, 5, 10 and 2 numbers.
+    # Blocks of 20, 5, 10 and 2 numbers, padded to multiples of 16.
     assert flat.values.shape == flat.grads.shape == (32 + 16 + 16 + 16,)
-    pieces = [p.detach().reshape(-1) for p in reference.parameters()]
-    assert torch.equal(numbers(flat, flat.values), torch.cat(pieces))
-    assert torch.equal(flat.get(0), torch.cat(pieces))
-    assert flat.l2([0.5]).tolist() == 20 * [0.5] + 60 * [0.0]
+    parts = [p.detach().reshape(-1) for p in reference.parameters()]
+    assert torch.equal(without_padding(flat, flat.values), torch.cat(parts))
+    assert torch.equal(flat.get(0), torch.cat(parts))
+    assert flat.l2_factors([0.5]).tolist() == 20 * [0.5] + 60 * [0.0]
 
     squared_error(layers, x).backward()
     squared_error(reference, x).backward()
-    pieces = [p.grad.reshape(-1) for p in reference.parameters()]
-    assert torch.equal(numbers(flat, flat.grads), torch.cat(pieces))
+    parts = [p.grad.reshape(-1) for p in reference.parameters()]
+    assert torch.equal(without_padding(flat, flat.grads), torch.cat(parts))
     flat.grads.zero_()
     assert all((p.grad == 0).all() for p in parameters)
     with torch.no_grad():
         flat.values.zero_()
     assert all((p == 0).all() for p in parameters)
     assert (layers(x) == 0).all()
-    # A second backward pass still lands in the flat buffer.
+    # A second backward pass also writes to the flat buffer.
     squared_error(layers, x).backward()
     assert flat.grads.abs().max() > 0
 
@@ -68,7 +68,7 @@ def test_flat_parameters_of_several_models():
         for model in models:
             assert (list(model.parameters())[i].grad == 1).all()
         assert all(own.is_contiguous() for own in stacked)
-    assert (numbers(flat, flat.grads) == 1).all()
+    assert (without_padding(flat, flat.grads) == 1).all()
     for r, own in enumerate(before):
         assert torch.equal(flat.get(r), torch.cat([p.reshape(-1) for p in own]))
     kept = flat.get(1)
@@ -80,12 +80,14 @@ def test_flat_parameters_of_several_models():
     assert all(map(torch.equal, models[1].parameters(), before[1]))
     penalty = FlatParameters([list(m.parameters()) for m in models], [models[0][0].bias])
     expected = torch.zeros(3, 5) + torch.tensor([[1.0], [2.0], [3.0]])
-    assert torch.equal(penalty.views(penalty.l2([1.0, 2.0, 3.0]))[1], expected.double())
+    assert torch.equal(
+        penalty.views(penalty.l2_factors([1.0, 2.0, 3.0]))[1], expected.double()
+    )
 
 
 @pytest.mark.parametrize("may_transpose", [True, False])
-def test_flat_parameters_that_lie_side_by_side(may_transpose):
-    """Two layers of one input are one block; whatever moves, they are what they were."""
+def test_fused_parameters_are_one_block(may_transpose):
+    """Two layers with the same input are one block, also after a move."""
 
     def layers(seed):
         torch.manual_seed(seed)
@@ -105,14 +107,14 @@ def test_flat_parameters_that_lie_side_by_side(may_transpose):
         both = flat.stacked(*pair)
         expected = torch.stack([torch.cat([own[i], own[j]]) for own in before])
         assert torch.equal(both, expected)
-    # (16, 3): the length of its lines is round only if it lies transposed.
+    # A (16, 3) matrix has lines of a multiple of 16 numbers only if it lies transposed.
     assert flat.stacked(*pairs[0]).mT.is_contiguous() == may_transpose
     flat.stacked(*pairs[0]).grad += 1
     for model in models:
         assert (model[0].weight.grad == 1).all()
         assert (model[2].weight.grad == 1).all()
         assert (model[1].weight.grad == 0).all()
-    penalty = flat.views(flat.l2([1.0, 2.0, 3.0, 4.0]))
+    penalty = flat.views(flat.l2_factors([1.0, 2.0, 3.0, 4.0]))
     for i, part in enumerate(penalty):
         expected = torch.arange(1.0, 5.0) if i == 4 else torch.zeros(4)
         assert torch.equal(
@@ -125,21 +127,23 @@ def test_flat_parameters_that_lie_side_by_side(may_transpose):
         assert all(map(torch.equal, models[own].parameters(), before[own]))
     some.put(0, kept[3])
     assert all(map(torch.equal, models[1].parameters(), before[3]))
-    run = some.of_models(some.values, 1, 2, step_size=1.0)
+    run = some.of_models(some.values, 1, 2, multiplier=1.0)
     assert all(p.is_contiguous() and p.numel() % 16 == 0 for p in run)
     found = torch.cat([p.reshape(-1) for p in run])
     assert sorted(found[found != 0].tolist()) == sorted(kept[3].tolist())
 
 
-def test_a_shared_parameter_is_penalized_once():
+def test_shared_parameter_is_penalized_once():
     layer = nn.Linear(2, 2)
     flat = FlatParameters([list(layer.parameters())], penalized=2 * [layer.weight])
     for some in (flat, flat.select([0])):
-        assert numbers(some, some.l2([0.5])).tolist() == 4 * [0.5] + 2 * [0.0]
+        assert without_padding(some, some.l2_factors([0.5])).tolist() == 4 * [0.5] + 2 * [
+            0.0
+        ]
 
 
-def test_parameters_without_numbers():
-    """A layer without outputs, in a network that a user wrote."""
+def test_empty_parameter():
+    """A user's network may have a layer without outputs."""
     parameters = [nn.Parameter(torch.ones(2, 0)), nn.Parameter(torch.ones(3))]
     flat = FlatParameters([parameters])
     assert torch.equal(flat.get(0), torch.ones(3))
@@ -148,8 +152,8 @@ def test_parameters_without_numbers():
 
 @pytest.mark.parametrize("l2", [0.0, 0.3])
 @pytest.mark.parametrize("sizes", [[], [0.2], [0.2, 1.0, 0.2, 3.0]])
-def test_adam_is_torchs(l2, sizes):
-    """Also with steps of another size for some parameters."""
+def test_adam_equals_torch(l2, sizes):
+    """Some parameters have a multiplier of the learning rate."""
     x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     ours, theirs = make_layers(), make_layers()
     weights = [p for p in ours.parameters() if p.ndim > 1]
@@ -179,7 +183,7 @@ def test_adam_is_torchs(l2, sizes):
             np.testing.assert_allclose(p.detach(), q.detach(), rtol=1e-12, atol=1e-12)
 
 
-def test_adam_in_single_precision_is_torchs():
+def test_adam_in_float32_equals_torch():
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
     ours, theirs = make_layers().float(), make_layers().float()
     flat = FlatParameters([list(ours.parameters())])
@@ -205,9 +209,9 @@ def test_adam_in_single_precision_is_torchs():
     ],
 )
 def test_adam_of_several_models(rates):
-    """With a rate and a penalty of its own, each is updated as it would be alone.
+    """Each model is updated as it would be alone, with its own rate and penalty.
 
-    Which of them have the same rate changes on the way, and so does who is there.
+    During the training, rates become different, and one model is removed.
     """
     x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     l2 = [0.0, 0.2, 0.5, 0.1]

@@ -7,7 +7,7 @@ from skae._optim import CosineSchedule
 
 
 @pytest.mark.parametrize("n_epochs", [1, 7, 100])
-def test_the_rate_is_half_a_cosine(n_epochs):
+def test_rate_is_half_a_cosine(n_epochs):
     schedule = CosineSchedule(0.02, n_epochs)
     times = np.linspace(0, n_epochs, 57)
     rates = [schedule.rate(t) for t in times]
@@ -21,7 +21,7 @@ def test_the_rate_is_half_a_cosine(n_epochs):
 @pytest.mark.parametrize(
     ("epoch", "length"), [(10, 5), (1, 3), (50, 10), (97, 10), (99, 1)]
 )
-def test_cooling_down_is_a_straight_line_to_the_end(epoch, length):
+def test_cooldown_is_linear(epoch, length):
     schedule = CosineSchedule(0.02, 100)
     before = schedule.rate(epoch)
     schedule.start_cooldown(epoch, length)
@@ -33,7 +33,7 @@ def test_cooling_down_is_a_straight_line_to_the_end(epoch, length):
     assert rates[-1] == 0
 
 
-def test_cooling_down_after_the_last_epoch_ends_it():
+def test_cooldown_after_last_epoch_ends_training():
     schedule = CosineSchedule(0.02, 20)
     schedule.start_cooldown(20, 10)
     assert schedule.n_epochs == 20

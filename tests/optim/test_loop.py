@@ -12,6 +12,8 @@ from tests.data.test_batches import make_batches
 
 
 class Hooks:
+    """Hooks that record their calls, and stop after some epochs."""
+
     def __init__(self, stop_after=None):
         self.stop_after = stop_after
         self.calls, self.metrics, self.progress = [], [], []
@@ -27,6 +29,7 @@ class Hooks:
 
 
 def linear_regression(n=101, d=4):
+    """Draw inputs, targets and weights of a linear regression."""
     rng = np.random.default_rng(0)
     A = rng.normal(size=(n, d))
     b = A @ [1, -2, 3, 0.5] + 4 + rng.normal(size=n)
@@ -35,6 +38,7 @@ def linear_regression(n=101, d=4):
 
 
 def run(batch_size, n_epochs, hooks=None, l2=0.0, rate=0.1, schedule=None):
+    """Train a linear regression; return its parameters, the hooks and the progress."""
     A, b, weight = linear_regression()
     layer = nn.Linear(4, 1).double()
     with torch.no_grad():
@@ -61,6 +65,7 @@ def run(batch_size, n_epochs, hooks=None, l2=0.0, rate=0.1, schedule=None):
 
 
 def solution(l2=0.0):
+    """Solve the weighted least squares with an L2 penalty."""
     A, b, weight = linear_regression()
     A1, root = np.column_stack([A, np.ones(len(A))]), np.sqrt(weight)[:, None]
     ridge = math.sqrt(l2 * len(A)) * np.eye(5)[:4]
@@ -79,7 +84,7 @@ def test_training_on_all_rows_solves_least_squares(l2):
     assert hooks.metrics[-1].dtype == np.float64
 
 
-def test_training_on_batches_comes_near():
+def test_training_on_batches_is_near_least_squares():
     values, _, _ = run(batch_size=16, n_epochs=300)
     np.testing.assert_allclose(values, solution(), atol=0.02)
 
@@ -103,14 +108,14 @@ def test_metrics_are_means_over_the_batches():
         assert metrics[1] == pytest.approx(np.mean(weight * A[:, 0]), abs=0.01)
 
 
-def test_a_hook_may_stop_it():
+def test_hook_stops_training():
     _, hooks, seen = run(25, 10, Hooks(stop_after=3))
     assert hooks.calls == 3 * ["begin", "end"]
     assert len(seen) == 3 * 5
     assert seen[-1] == pytest.approx(0.3)
 
 
-def test_an_early_cool_down_shortens_it():
+def test_cooldown_shortens_training():
     schedule = CosineSchedule(0.1, 50)
 
     class Cooling(Hooks):
@@ -125,6 +130,6 @@ def test_an_early_cool_down_shortens_it():
     assert len(seen) == 14 * 5
 
 
-def test_a_rate_of_zero_changes_nothing():
+def test_rate_of_zero_keeps_parameters():
     values, _, _ = run(batch_size=25, n_epochs=2, rate=0.0)
     np.testing.assert_array_equal(values, 0)

@@ -1,4 +1,4 @@
-"""The plateau by its definition."""
+"""The plateau against its definition."""
 
 import math
 
@@ -16,13 +16,13 @@ from skae._optim import Plateau
     st.floats(0, 1),
     st.integers(1, 6),
 )
-def test_plateau_by_its_definition(values, tol, patience):
+def test_plateau_equals_its_definition(values, tol, patience):
     plateau = Plateau(tol, patience)
     means = pd.Series(values).ewm(span=patience, adjust=False).mean().tolist()
     below = [
         (min(means[:t], default=math.inf) - tol) - mean for t, mean in enumerate(means)
     ]
-    # Not where rounding decides.
+    # Rounding errors must not decide the comparison.
     hypothesis.assume(all(b > 1e-9 or b < -1e-9 for b in below))
     for t, value in enumerate(values):
         is_best = plateau.update(value)
@@ -32,7 +32,7 @@ def test_plateau_by_its_definition(values, tol, patience):
     assert plateau.best == min(values)
 
 
-def test_noise_does_not_end_what_still_improves():
+def test_noise_is_no_plateau():
     rng = np.random.default_rng(0)
     falling = Plateau(tol=1e-4, patience=10)
     for t in range(300):
@@ -43,12 +43,12 @@ def test_noise_does_not_end_what_still_improves():
     assert falling.reached
 
 
-def test_plateau_needs_patience_in_a_row():
+def test_plateau_needs_consecutive_values():
     plateau = Plateau(tol=0.1, patience=2)
     reached = []
     for value in (5.0, 5.0, 4.0, 4.0, 4.0, 4.0, 4.0):
         plateau.update(value)
         reached.append(plateau.reached)
-    # Means over about two: 5, 5, 4.33, 4.11, 4.04, 4.01, 4.004.
+    # Exponential means: 5, 5, 4.33, 4.11, 4.04, 4.01, 4.004.
     assert reached == [False, False, False, False, False, True, True]
     assert plateau.best == 4

@@ -1,4 +1,4 @@
-"""Products by oneDNN: the same numbers, wherever they are used."""
+"""Products by oneDNN: equal to the products of MKL or float64."""
 
 import numpy as np
 import pytest
@@ -21,70 +21,70 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture
-def used(monkeypatch):
-    """Every product in float32 by oneDNN, whatever its size; the list of those made."""
-    made, product = [], matmul.large_product
+def onednn_products(monkeypatch):
+    """Compute all float32 products by oneDNN, and return the list of their arguments."""
+    products, product = [], matmul.large_product
 
-    def noted(*args):
-        made.append(args)
+    def recording_product(*args):
+        products.append(args)
         return product(*args)
 
-    monkeypatch.setattr(matmul, "_LARGE", 0)
-    monkeypatch.setattr(matmul, "has_wider_products", lambda: True)
-    monkeypatch.setattr(matmul, "large_product", noted)
-    monkeypatch.setattr("skae._engine.layers.large_product", noted)
-    return made
+    monkeypatch.setattr(matmul, "_LARGE_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(matmul, "is_onednn_faster", lambda: True)
+    monkeypatch.setattr(matmul, "large_product", recording_product)
+    monkeypatch.setattr("skae._engine.layers.large_product", recording_product)
+    return products
 
 
-def gappy(t):
-    """The same numbers, as part of a larger tensor."""
+def with_gaps(t):
+    """Return the same numbers as part of a larger tensor."""
     return torch.cat([t, t], dim=1)[:, : t.shape[1]]
 
 
 LAYOUTS = {
     "contiguous": lambda t: t,
     "transposed": lambda t: t.t().contiguous().t(),
-    "part of rows": gappy,
-    "part of columns": lambda t: gappy(t.t()).t(),
+    "part of rows": with_gaps,
+    "part of columns": lambda t: with_gaps(t.t()).t(),
 }
 
 
-@pytest.mark.parametrize("of_b", LAYOUTS)
-@pytest.mark.parametrize("of_a", LAYOUTS)
-def test_products_in_all_layouts(of_a, of_b):
+@pytest.mark.parametrize("layout_b", LAYOUTS)
+@pytest.mark.parametrize("layout_a", LAYOUTS)
+def test_product_in_all_layouts(layout_a, layout_b):
     generator = torch.Generator().manual_seed(0)
     a, b = (
         torch.randn(37, 19, generator=generator),
         torch.randn(23, 19, generator=generator),
     )
     bias = torch.randn(23, generator=generator)
-    found = matmul.large_product(LAYOUTS[of_a](a), LAYOUTS[of_b](b), bias)
+    found = matmul.large_product(LAYOUTS[layout_a](a), LAYOUTS[layout_b](b), bias)
     expected = (a.double() @ b.double().t() + bias.double()).float()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_only_large_products_in_float32_on_a_cpu(monkeypatch):
-    monkeypatch.setattr(matmul, "has_wider_products", lambda: True)
+def test_large_products_are_float32_on_cpu(monkeypatch):
+    monkeypatch.setattr(matmul, "is_onednn_faster", lambda: True)
     x = torch.zeros(1)
-    assert matmul.is_large(matmul._LARGE, x)
-    assert not matmul.is_large(matmul._LARGE - 1, x)
-    assert not matmul.is_large(matmul._LARGE, x.double())
-    assert not matmul.is_large(matmul._LARGE, torch.zeros(1, device="meta"))
-    monkeypatch.setattr(matmul, "has_wider_products", lambda: False)
-    assert not matmul.is_large(matmul._LARGE, x)
+    assert matmul.is_large(matmul._LARGE_MULTIPLY_ADDS, x)
+    assert not matmul.is_large(matmul._LARGE_MULTIPLY_ADDS - 1, x)
+    assert not matmul.is_large(matmul._LARGE_MULTIPLY_ADDS, x.double())
+    assert not matmul.is_large(matmul._LARGE_MULTIPLY_ADDS, torch.zeros(1, device="meta"))
+    monkeypatch.setattr(matmul, "is_onednn_faster", lambda: False)
+    assert not matmul.is_large(matmul._LARGE_MULTIPLY_ADDS, x)
 
 
-@pytest.mark.parametrize("where", ["GenuineIntel", "AuthenticAMD"])
-def test_which_processors_gain(where, monkeypatch):
-    monkeypatch.setattr(matmul, "_processor", lambda: f"vendor_id : {where}")
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])
+def test_processors_with_faster_onednn(vendor, monkeypatch):
+    monkeypatch.setattr(matmul, "_processor", lambda: f"vendor_id : {vendor}")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    assert matmul.has_wider_products.__wrapped__() is (where == "AuthenticAMD")
+    assert matmul.is_onednn_faster.__wrapped__() is (vendor == "AuthenticAMD")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    assert not matmul.has_wider_products.__wrapped__()
+    assert not matmul.is_onednn_faster.__wrapped__()
 
 
 @pytest.mark.parametrize("R", [1, 3])
-def test_a_step_is_the_one_in_double_precision(R, used):
+def test_step_equals_double_precision(R, onednn_products):
     found = []
     for dtype in (torch.float32, torch.float64):
         objectives = [ELBO(0.7, "constant", 1) for _ in range(R)]
@@ -95,21 +95,22 @@ def test_a_step_is_the_one_in_double_precision(R, used):
         metrics = step(*(t.to(dtype) for t in batch(R, 1)), [0.5] * R)
         grads = by_parameter(parameters, parameters.grads)
         found.append((metrics.double().clone(), grads.double()))
-    # Of the three layers of each half, and the gradients of all but the data.
-    assert len(used) == R * (6 + 6 + 5)
+    # Three layers in encoder and decoder: outputs, weight gradients, and input gradients of
+    # all layers but the first.
+    assert len(onednn_products) == R * (6 + 6 + 5)
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", [GaussianAutoencoder, VariationalAutoencoder])
-def test_answers_of_a_model(model, X, used):
+def test_methods_of_a_model_use_onednn(model, X, onednn_products):
     fitted = model(max_iter=2, random_state=0).fit(X)
     X32 = X.astype(np.float32)
-    n_used = len(used)
+    n_before = len(onednn_products)
     found = fitted.transform(X32), fitted.reconstruct(X32), fitted.score_samples(X32)
-    assert len(used) > n_used
-    n_used = len(used)
+    assert len(onednn_products) > n_before
+    n_before = len(onednn_products)
     expected = fitted.transform(X), fitted.reconstruct(X), fitted.score_samples(X)
-    assert len(used) == n_used  # in double precision
+    assert len(onednn_products) == n_before  # in double precision
     for ours, exact in zip(found, expected, strict=True):
         assert ours.dtype == np.float32
         np.testing.assert_allclose(ours, exact, rtol=2e-3, atol=2e-3)

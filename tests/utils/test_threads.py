@@ -1,4 +1,4 @@
-"""Threads, tiny numbers and rounded products: set for a while, and put back."""
+"""Temporary settings: threads, denormal numbers and rounded products."""
 
 import os
 import signal
@@ -16,12 +16,14 @@ products = torch.backends.cuda.matmul
 
 
 @pytest.fixture(autouse=True)
-def as_before():
+def settings_of_a_user():
+    """Use unusual settings, as a user may have made them."""
     with unusual_settings():
         yield
 
 
 def is_flushed():
+    """Whether denormal numbers count as 0."""
     return not (torch.tensor(1e-40, dtype=torch.float32) * 1).item()
 
 
@@ -34,8 +36,8 @@ BLOCKS = {
 
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt])
-def test_what_is_set_is_put_back(name, error):
-    """After an error too, and inside another such block."""
+def test_settings_are_restored(name, error):
+    """Also after an error, and inside another such block."""
     with nothing_global_changes():
         if error is None:
             with BLOCKS[name]():
@@ -47,7 +49,7 @@ def test_what_is_set_is_put_back(name, error):
         pass
 
 
-def test_small_steps_take_one_thread_and_large_ones_all():
+def test_small_steps_use_one_thread():
     for size, n_threads in ((0, 1), (2**25 - 1, 1), (2**25, 2), (1e12, 2)):
         with suitable_threads(size):
             assert torch.get_num_threads() == n_threads
@@ -57,12 +59,12 @@ def test_small_steps_take_one_thread_and_large_ones_all():
         assert torch.get_num_threads() == 1
 
 
-def test_calls_on_cores():
-    """Side by side, each with one thread of torch's; results in order."""
-    interrupted, meeting = threading.Event(), threading.Barrier(2)
+def test_calls_run_at_the_same_time():
+    """Each has one torch thread; the results are in order."""
+    interrupted, barrier = threading.Event(), threading.Barrier(2)
 
     def call(i):
-        meeting.wait(10)
+        barrier.wait(10)
         return i, torch.get_num_threads(), get_config()["assume_finite"]
 
     with config_context(assume_finite=True), nothing_global_changes():
@@ -72,7 +74,7 @@ def test_calls_on_cores():
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, KeyboardInterrupt])
-def test_an_error_on_a_core_ends_the_others(error):
+def test_error_interrupts_other_calls(error):
     interrupted = threading.Event()
 
     def failing():
@@ -85,8 +87,8 @@ def test_an_error_on_a_core_ends_the_others(error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
-def test_a_signal_while_cores_compute(error):
-    """An interrupt is for the calls to end with; another error is raised when they have."""
+def test_signal_while_calls_run(error):
+    """An interrupt ends the calls and is not raised; another error is raised after them."""
     interrupted, ended = threading.Event(), []
 
     def handler(*_):
@@ -123,8 +125,8 @@ def test_denormal_numbers_are_flushed():
 
 
 @pytest.mark.parametrize("before", ["none", "ieee", "tf32"])
-def test_products_in_tf32_only_where_wanted(before):
-    """However a user has set them."""
+def test_tf32_is_set_only_if_enabled(before):
+    """The user's setting is restored."""
     products.fp32_precision = before
     with tf32_products(False):
         assert products.fp32_precision == before
@@ -135,6 +137,7 @@ def test_products_in_tf32_only_where_wanted(before):
 
 @contextmanager
 def older_setting(precision):
+    """Set the precision by torch's older function."""
     torch.set_float32_matmul_precision(precision)
     try:
         yield
@@ -143,15 +146,15 @@ def older_setting(precision):
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
-def test_products_that_were_set_by_the_older_function(precision):
+def test_tf32_restores_setting_of_older_function(precision):
     with older_setting(precision):
         with tf32_products(True):
             assert products.fp32_precision == "tf32"
         assert torch.get_float32_matmul_precision() == precision
 
 
-def test_tf32_in_several_threads():
-    """It lasts as long as the last of them wants it, and no longer."""
+def test_tf32_lasts_until_last_user_ends():
+    """Two threads use TF32, and one ends later."""
     inside, may_end = threading.Event(), threading.Event()
 
     def other():
