@@ -78,9 +78,9 @@ class LockstepBackend(ParallelBackendBase):
         self.calls: list[tuple[Any, Callable[[Any], None]]] = []
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return the number of workers, or of calls that a joblib.Parallel may collect."""
         n_workers = self.workers.effective_n_jobs(n_jobs)
-        # With 1, a joblib.Parallel would make its calls itself; estimators are told 1.
+        # Estimators divide their work by it. But if a joblib.Parallel asks, 1 would mean
+        # that it makes its calls itself.
         return n_workers if n_workers > 1 or self.parallel is None else _MOST_FITS
 
     def configure(
@@ -90,7 +90,6 @@ class LockstepBackend(ParallelBackendBase):
         prefer: str | None = None,
         **parameters: Any,
     ) -> int:
-        """Prepare for the calls of a joblib.Parallel."""
         if prefer == "threads":
             # Such calls are for threads that compute at the same time.
             raise FallbackToBackend(ThreadingBackend(nesting_level=self.nesting_level))
@@ -106,19 +105,17 @@ class LockstepBackend(ParallelBackendBase):
         return self.effective_n_jobs(n_jobs)
 
     def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
-        """Note a call for later."""
         self.calls.append((func, callback))
         return func
 
     apply_async = submit  # its name before joblib 1.5
 
     def retrieve_result_callback(self, out: Any) -> Any:
-        """Return what a call returned."""
-        return out
+        return out  # what the call returned
 
     @contextmanager
     def retrieval_context(self) -> Iterator[None]:
-        """Make all calls, in the thread that waits for their results."""
+        # In the thread that waits for the results, which is where an error can be raised.
         calls, self.calls = self.calls, []
         if calls:
             self._make(calls)
@@ -145,11 +142,11 @@ class LockstepBackend(ParallelBackendBase):
             callback(found[i])
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Forget the calls that have not begun."""
         self.calls = []
 
     def get_nested_backend(self) -> tuple[SequentialBackend, None]:
-        """Return the backend of a joblib.Parallel within a call."""
+        # A joblib.Parallel within a call makes its calls itself, so that its fits go beside
+        # those of the other calls.
         return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
 
 
@@ -196,7 +193,7 @@ class _BatchedSearch(BaseEstimator):
         Raises
         ------
         RuntimeError
-            If a fit waits for a lock that another fit holds; see :class:`LockstepBackend`.
+            If a fit waits for a lock that another fit holds (see the user guide).
         """
         active = get_active_backend()[0]
         backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
