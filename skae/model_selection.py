@@ -80,7 +80,6 @@ class LockstepBackend(ParallelBackendBase):
         self.calls: list[tuple[Any, Callable[[Any], None]]] = []
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return the number of workers, or of calls that a joblib.Parallel may collect."""
         n_workers = self.workers.effective_n_jobs(n_jobs)
         # For 1, a joblib.Parallel would make the calls itself, one after the other. But
         # joblib.effective_n_jobs, which has no joblib.Parallel, must return 1.
@@ -152,7 +151,8 @@ class LockstepBackend(ParallelBackendBase):
         self.calls = []
 
     def get_nested_backend(self) -> tuple[SequentialBackend, None]:
-        """Return the backend of a joblib.Parallel within a call."""
+        # A joblib.Parallel within a call makes its calls itself, so that its fits go beside
+        # those of the other calls.
         return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
 
 
