@@ -7,6 +7,7 @@ import torch
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from tests.helpers import Recording, every_model
+from tests.likelihoods.references import SCIPY
 
 
 @every_model
@@ -69,12 +70,7 @@ def expected_log_likelihood(model, X, draws):
         _, outputs = module.decode(torch.tensor(Z, dtype=torch.float32))
         scale = module.scale.log_scale(outputs).exp().detach().numpy() * unit
         scale = scale.reshape(*residual.shape[:2], -1)
-    density = {
-        "gaussian": scipy.stats.norm,
-        "laplace": scipy.stats.laplace,
-        "logistic": scipy.stats.logistic,
-    }[model.likelihood]
-    return density.logpdf(residual, scale=scale).sum(axis=-1).mean()
+    return SCIPY[model.likelihood].logpdf(residual, scale=scale).sum(axis=-1).mean()
 
 
 @every_model

@@ -8,6 +8,7 @@ import scipy.stats
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from tests.helpers import answers, assert_same_answers, every_estimator, every_model
+from tests.likelihoods.references import SCIPY
 
 
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
@@ -155,7 +156,7 @@ def test_noise_of_samples(likelihood, variance_mode, covariance_type, X):
     assert noise.std() > 0
     if model.scale_ is None:
         return
-    family = {"gaussian": "norm", "laplace": "laplace", "logistic": "logistic"}[likelihood]
+    family = SCIPY[likelihood]().cdf
     standard = noise / model.scale_
     for column in standard.T:
         assert scipy.stats.kstest(column, family).pvalue > 1e-4

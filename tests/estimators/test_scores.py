@@ -21,12 +21,8 @@ from sklearn.decomposition import PCA
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.objectives import ELBO
 from skae.scales import legal_combinations
+from tests.likelihoods.references import SCIPY
 
-SCIPY = {
-    "gaussian": scipy.stats.norm,
-    "laplace": scipy.stats.laplace,
-    "logistic": scipy.stats.logistic,
-}
 DETERMINISTIC = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
 COMBINATIONS = legal_combinations()
 

@@ -9,25 +9,9 @@ import scipy.stats
 import torch
 
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
+from tests.likelihoods.references import DEVIATION, FROM_MEAN, OPTIMUM, SCIPY, TAIL, TORCH
 
-# The reference for each registered likelihood; a new one needs a line here.
-SCIPY = {
-    "gaussian": scipy.stats.norm,
-    "laplace": scipy.stats.laplace,
-    "logistic": scipy.stats.logistic,
-}
-# Mean log-density of residuals at the maximum-likelihood scale.
-OPTIMUM = {
-    "gaussian": lambda r: -0.5 * (math.log(2 * math.pi * np.mean(r**2)) + 1),
-    "laplace": lambda r: -(math.log(2 * np.mean(np.abs(r))) + 1),
-}
 CLOSED_FORM = sorted(n for n, kind in LIKELIHOODS.items() if kind.has_optimal_scale)
-# Log-density of t = (x - loc) / scale, by formulas that do not underflow as scipy's do.
-TAIL = {
-    "gaussian": lambda t: -0.5 * t**2 - 0.5 * math.log(2 * math.pi),
-    "laplace": lambda t: -abs(t) - math.log(2),
-    "logistic": lambda t: -abs(t) - 2 * math.log1p(math.exp(-abs(t))),
-}
 NO_CLOSED_FORM = sorted(set(LIKELIHOODS) - set(CLOSED_FORM))
 
 every_likelihood = pytest.mark.parametrize("name", sorted(LIKELIHOODS))
@@ -43,9 +27,15 @@ def log_prob(name, x, loc, scale):
     return value.numpy()
 
 
-def test_closed_forms_of_the_registry():
-    assert {"gaussian", "laplace"} == set(CLOSED_FORM)
-    assert "logistic" in NO_CLOSED_FORM
+def test_every_likelihood_has_its_references():
+    """A registered likelihood without a reference would be an untested one."""
+    hint = "add the likelihood to tests/likelihoods/references.py"
+    for table in (SCIPY, TAIL, TORCH):
+        assert set(table) == set(LIKELIHOODS), hint
+    for table in (DEVIATION, FROM_MEAN, OPTIMUM):
+        assert set(table) == set(CLOSED_FORM), hint
+    assert CLOSED_FORM
+    assert NO_CLOSED_FORM
 
 
 @every_likelihood

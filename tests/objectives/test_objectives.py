@@ -28,6 +28,7 @@ from skae.objectives import (
 from skae.objectives.draws import matched_normal, sobol_normal
 from skae.objectives.schedules import make_schedule
 from skae.scales import legal_combinations
+from tests.likelihoods.references import SCIPY, TORCH
 from tests.objectives.models import D, K, make_module
 
 N = 7
@@ -36,25 +37,9 @@ OBJECTIVES = {
     "elbo": ELBO(beta=0.7, schedule="constant", n_mc_samples=3),
     "nll": NegativeLogLikelihood(),
 }
-SCIPY = {
-    "gaussian": scipy.stats.norm,
-    "laplace": scipy.stats.laplace,
-    "logistic": scipy.stats.logistic,
-}
 
 every_combination = pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 every_objective = pytest.mark.parametrize("objective", sorted(OBJECTIVES))
-
-
-def torch_distribution(name, loc, scale):
-    if name == "gaussian":
-        return distributions.Normal(loc, scale)
-    if name == "laplace":
-        return distributions.Laplace(loc, scale)
-    uniform = distributions.Uniform(torch.zeros_like(loc), torch.ones_like(loc))
-    logit = distributions.SigmoidTransform().inv
-    affine = distributions.AffineTransform(loc, scale)
-    return distributions.TransformedDistribution(uniform, [logit, affine])
 
 
 def make_batch(n=N, seed=1):
@@ -85,7 +70,7 @@ def conditional(module, z):
     name = {type(v): n for n, v in ((n, c()) for n, c in LIKELIHOODS.items())}[
         type(module.spec.likelihood)
     ]
-    return torch_distribution(name, loc.reshape(shape), scale.reshape(shape))
+    return TORCH[name](loc.reshape(shape), scale.reshape(shape))
 
 
 # -------------------------------------------------------------------------- posterior

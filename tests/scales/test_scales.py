@@ -5,12 +5,12 @@ import math
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 
 from skae.likelihoods import LIKELIHOODS, Likelihood
 from skae.scales import SCALES, check_scale, legal_combinations, make_scale
 from skae.scales.base import inverse_floored_exp, log_floored_exp
+from tests.likelihoods.references import DEVIATION, FROM_MEAN, SCIPY
 
 D, N, N_DRAWS = 5, 7, 3
 FLOOR = 1e-3
@@ -21,14 +21,6 @@ OPTIMAL = [c for c in CLOSED_FORM if c[1] == "optimal"]
 PROFILE = [c for c in CLOSED_FORM if c[1] == "profile"]
 FREE = [c for c in COMBINATIONS if c[1] in {"learned", "predicted"}]
 
-# The distributions, whose ``fit`` gives the maximum-likelihood scale.
-SCIPY = {
-    "gaussian": scipy.stats.norm,
-    "laplace": scipy.stats.laplace,
-    "logistic": scipy.stats.logistic,
-}
-DEVIATION = {"gaussian": np.square, "laplace": np.abs}
-FROM_MEAN = {"gaussian": np.sqrt, "laplace": lambda mean: mean}
 # Negative log-likelihood per feature at the best scale, up to the constant in REST.
 LOG_ERROR = {
     "gaussian": lambda r, **axes: 0.5 * torch.log(r.square().mean(**axes)),
