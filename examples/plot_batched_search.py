@@ -53,9 +53,9 @@ plt.show()
 print("best:", search.best_params_)
 
 # %%
-# :class:`~skae.model_selection.BatchedGridSearchCV` is the same search, which brings the
-# backend along. Without the backend the models are trained one by one. A part of the search
-# in both ways has the same scores.
+# :class:`~skae.model_selection.BatchedGridSearchCV` activates the backend itself. Without
+# the backend, the models are trained one after the other. A part of the search in both ways
+# has the same scores.
 
 part = {**grid, "variance_mode": ["learned"]}
 expected = scores[:, modes.index("learned")]

@@ -3,9 +3,9 @@ The derivatives, verified symbolically
 ======================================
 
 The source article checks its gradients with SymPy. This example checks the correct forms in
-the same way. It covers the integrals of the densities, the best scales, the likelihood at
-the best scales and the gradients of the losses. :doc:`/errata` lists the differences from
-the article.
+the same way. It covers the integrals of the densities, the optimal scales, the likelihood
+at the optimal scales and the gradients of the losses. :doc:`/errata` lists the differences
+from the article.
 """
 
 # %%
@@ -51,7 +51,7 @@ for name, density in {
 # %%
 # The negative log-likelihood (NLL) per feature, for n features with one scale. It depends
 # on the residuals only through their mean square (MSE) or mean absolute value (MAE). The
-# derivative with respect to the scale is 0 at the best scale.
+# derivative with respect to the scale is 0 at the optimal scale.
 
 nll_gaussian = log(2 * pi * s**2) / 2 + mse / (2 * s**2)
 nll_laplace = log(2 * b) + mae / b
@@ -66,8 +66,8 @@ assert diff(nll_gaussian, s, 2).subs(s, best_s) == 2 / mse  # positive: a minimu
 assert diff(nll_laplace, b, 2).subs(b, best_b) == 1 / mae**2
 
 # %%
-# The log-likelihood at the best scale is -n/2 (log(2 pi MSE) + 1) for the Gaussian density.
-# For the Laplace density it is -n (log(2 MAE) + 1).
+# The log-likelihood at the optimal scale is -n/2 (log(2 pi MSE) + 1) for the Gaussian
+# density. For the Laplace density it is -n (log(2 MAE) + 1).
 
 at_best = n * nll_gaussian.subs(s, best_s)
 assert simplify(at_best - n / 2 * (log(2 * pi * mse) + 1)) == 0

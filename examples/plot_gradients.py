@@ -3,8 +3,8 @@ Gradients of the error and of its logarithm
 ===========================================
 
 With a fixed scale, the Gaussian loss is the squared error, and its gradient shrinks with
-the residual. With the best scale, the loss is the logarithm of the mean squared error, and
-its gradient grows as the error falls. Without a mean the gradient has no bound. This
+the residual. With the optimal scale, the loss is the logarithm of the mean squared error,
+and its gradient grows as the error falls. Without a mean the gradient has no bound. This
 example reproduces figures 4 and 5 of the source article, and adds the Laplace likelihood.
 """
 
@@ -38,7 +38,7 @@ residual = np.linspace(-0.5, 0.5, 800)  # an even number, so that 0 is left out
 
 # %%
 # One sample of two features: the first residual r varies, and the square of the second is
-# delta. With the best scale the Gaussian gradient is :math:`2r / (r^2 + \delta)`. It is
+# delta. With the optimal scale the Gaussian gradient is :math:`2r / (r^2 + \delta)`. It is
 # steep around 0 if delta is small, but 0 at 0. The Laplace gradient is
 # :math:`2\,\mathrm{sign}(r) / (|r| + \sqrt\delta)`. It does not vanish at 0, and it also
 # grows as the error falls. With a scale of 1 it is the sign alone.
@@ -49,7 +49,7 @@ for ax, (name, likelihood) in zip(axes, LIKELIHOODS.items(), strict=True):
         slopes = [
             gradient(likelihood, "optimal", [[r, np.sqrt(delta)]])[0, 0] for r in residual
         ]
-        ax.plot(residual, slopes, label=rf"best scale, $\delta$ = {delta}")
+        ax.plot(residual, slopes, label=rf"optimal scale, $\delta$ = {delta}")
     slopes = [gradient(likelihood, "fixed", [[r, 0.0]])[0, 0] for r in residual]
     ax.plot(residual, slopes, "k:", label="scale 1")
     ax.set(xlabel="residual", title=name)
@@ -59,7 +59,7 @@ plt.show()
 
 # %%
 # With one sample of one feature there is no mean: the gradient is 1 / r, and explodes at 0.
-# A batch alone does not help. If each sample has its own best scale (``"profile"``), the
+# A batch alone does not help. If each sample has its own optimal scale (``"profile"``), the
 # loss is a mean of logarithms, and its gradient still explodes. If the batch has one scale
 # (``"optimal"``), the loss is the logarithm of a mean, and its gradient is bounded. So skae
 # refuses ``variance_mode="profile"`` with ``covariance_type="diag"``.

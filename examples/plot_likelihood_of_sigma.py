@@ -2,7 +2,7 @@ r"""
 The likelihood as a function of its scale
 =========================================
 
-A residual has a best scale. This example plots skae's likelihoods as functions of the
+A residual has a optimal scale. This example plots skae's likelihoods as functions of the
 scale, for the two residuals of figures 2 and 3 of the source article. For both densities
 the negative log-likelihood of one residual r is smallest at the scale \|r\|. It has no
 lower bound only if the residual goes to 0 together with the scale.
@@ -51,8 +51,8 @@ plt.show()
 # residual, the lower the minimum. A density has no upper bound, so every fitted scale has a
 # floor, ``min_scale``.
 #
-# For many residuals with one scale, the best scale has a closed form. It is the root mean
-# square for the Gaussian, and the mean absolute value for the Laplace likelihood.
+# For many residuals with one scale, the optimal scale has a closed form. It is the root
+# mean square for the Gaussian, and the mean absolute value for the Laplace likelihood.
 
 residuals = torch.tensor(np.random.default_rng(0).normal(size=1000))
 grid = torch.linspace(0.5, 1.5, 2001, dtype=torch.float64)

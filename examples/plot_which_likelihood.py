@@ -4,7 +4,7 @@ Choosing a likelihood
 
 The residuals show which likelihood suits the data.
 :class:`~skae.inspection.ResidualQQDisplay` plots the quantiles of the residuals against
-those of a Gaussian and of a Laplace density, each with its best scale. The points of a
+those of a Gaussian and of a Laplace density, each with its optimal scale. The points of a
 suitable density follow the diagonal. The held-out scores compare the same models in nats.
 """
 

@@ -181,7 +181,7 @@ def finalize_scale(
     deviation, kl = mean[:, :-1], float(mean[0, -1])
     scale.finalize(deviation)
     # The log-density is linear in the deviation, so its mean is that of a residual whose
-    # deviation is the mean deviation. For most likelihoods that residual is the best scale.
+    # deviation is the mean deviation. For most likelihoods that is the optimal scale.
     residual = likelihood.optimal_scale(deviation)
     gap = (likelihood.deviation(residual) - deviation).abs()
     if not (gap <= 1e-5 * deviation).all():

@@ -232,18 +232,17 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     """A grid search that trains its candidates and folds together.
 
     The same parameters, attributes and results as
-    :class:`sklearn.model_selection.GridSearchCV`. The fits of skae's estimators whose
-    models have the same shapes are one training over a leading axis of models, each with
-    its own data, learning rate, penalty and beta; other estimators are fitted one by one.
-    In float64 the scores equal those of GridSearchCV to rounding; in float32, on a CPU,
-    mostly to the bit. It is what GridSearchCV does under
-    ``joblib.parallel_config("skae")``.
+    :class:`sklearn.model_selection.GridSearchCV`, which trains in the same way under
+    ``joblib.parallel_config("skae")``. Models of skae's estimators that have the same
+    shapes are trained side by side, each with its own data, learning rate, penalty and
+    beta. Other estimators are fitted one after the other. In float64 the scores equal those
+    of GridSearchCV to rounding; in float32, on a CPU, mostly to the bit.
 
     With ``n_jobs`` above 1, or under a :func:`joblib.parallel_config` of another backend
-    (loky, Dask, Ray), each worker gets its share of the fits and trains it together. The
-    steps before the last of a :class:`~sklearn.pipeline.Pipeline` without a ``memory`` of
-    its own are fitted once for each fold and setting that candidates share, as far as their
-    results take no more than 16 times the memory of X.
+    (loky, Dask, Ray), each worker trains its part of the fits side by side. In addition,
+    the steps before the last of a :class:`~sklearn.pipeline.Pipeline` without a ``memory``
+    of its own are fitted once for each fold and setting that candidates share. Their cache
+    takes at most 16 times the memory of X.
 
     Parameters
     ----------

@@ -173,7 +173,7 @@ def test_gaussian_log_density():
 
 
 def test_minimiser_without_the_half():
-    """Without the factor 1/2, the best scale is wrong by the factor sqrt(2)."""
+    """Without the factor 1/2, the optimal scale is wrong by the factor sqrt(2)."""
     expected = minimiser(lambda s: -scipy.stats.norm.logpdf(R, 0, s).sum())
     assert_equal(expected, math.sqrt(MSE), rtol=1e-6)
     assert_equal(residual_gradient(GAUSSIAN, "optimal", R)[0], expected, rtol=1e-6)
@@ -232,7 +232,7 @@ def test_derivative_in_sigma():
 
 
 def test_plugging_in_the_best_scale():
-    """At the best scale, the log-likelihood of both densities has a closed form."""
+    """At the optimal scale, the log-likelihood of both densities has a closed form."""
     sigma = residual_gradient(GAUSSIAN, "optimal", R)[0]
     reached = scipy.stats.norm.logpdf(R, 0, math.sqrt(MSE)).sum()
     assert_equal(log_prob(GAUSSIAN, R, sigma).sum(), reached)
@@ -299,7 +299,7 @@ def test_figure_4():
         assert_equal(2 * plotted, expected, rtol=1e-6)
         assert_equal(plotted, root, rtol=1e-6)
         assert_wrong(plotted**2, expected**2)
-        # With the best scale, skae's loss is (n/2) log MSE, and here n = 2.
+        # With the optimal scale, skae's loss is (n/2) log MSE, and here n = 2.
         pairs = np.column_stack([x - 1, np.full(4, math.sqrt(delta))])
         by_skae = [residual_gradient(GAUSSIAN, "optimal", p)[1][0, 0] for p in pairs]
         assert_equal(by_skae, expected, rtol=1e-6)
@@ -342,7 +342,7 @@ def test_mean_of_logs_explodes():
 
 
 def test_laplace_gradient_is_constant_for_a_fixed_scale_only():
-    """With the best scale, the Laplace gradient grows as the error falls."""
+    """With the optimal scale, the Laplace gradient grows as the error falls."""
     b = 0.7
     for shrink in (1.0, 0.1, 1e-3):
         r = shrink * R
@@ -355,7 +355,7 @@ def test_laplace_gradient_is_constant_for_a_fixed_scale_only():
         (by_formula,) = torch.autograd.grad(N * (2 * t.abs().mean()).log(), t)
         assert_equal(optimal[0], by_formula)
         assert_wrong(np.sign(R), optimal[0])
-        # So does the Gaussian gradient with its best scale, whose norm is n / |r|.
+        # So does the Gaussian gradient with its optimal scale, whose norm is n / |r|.
         gaussian = residual_gradient(GAUSSIAN, "optimal", r)[1][0]
         assert_equal(np.linalg.norm(gaussian), N / np.linalg.norm(r))
 

@@ -15,7 +15,7 @@ epochs. Times are the seconds of ``fit`` on a CPU with at most {threads} thread(
 float32, with the same widths and number of components. The ELBO is in nats per sample, in
 the units of the standardised data. The others train with a Gaussian loss with a scale of 1
 and Adam at 1e-3. They have their default batch size: 128 for skorch and the loop, 64 for
-pythae. Their decoder has no scale, so their ELBO uses the best scale for their training
+pythae. Their decoder has no scale, so their ELBO uses the optimal scale for their training
 data, in closed form.
 
 skae has its defaults, with max_iter from 1, 2, 3, 5, 7, 10, ...: the table has the first

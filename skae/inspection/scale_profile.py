@@ -54,7 +54,7 @@ class ScaleProfileDisplay(Display):
         The profile.
 
     fitted_line_, best_line_ : matplotlib Line2D
-        Vertical lines at the fitted and at the best scale.
+        Vertical lines at the fitted and at the optimal scale.
 
     ax_ : matplotlib Axes
         Axes with the profile.
@@ -124,7 +124,7 @@ class ScaleProfileDisplay(Display):
 
         line_kwargs, mark_kwargs : dict, default=None
             Keyword arguments of ``ax.plot`` for the profile, and of ``ax.axvline`` for the
-            fitted and the best scale.
+            fitted and the optimal scale.
 
         Returns
         -------
@@ -144,7 +144,7 @@ class ScaleProfileDisplay(Display):
         self.fitted_line_ = ax.axvline(unit, **{"label": f"{prefix}fitted scale", **style})
         style["linestyle"] = ":"
         self.best_line_ = ax.axvline(
-            self.best_factor * unit, **{"label": f"{prefix}best scale", **style}
+            self.best_factor * unit, **{"label": f"{prefix}optimal scale", **style}
         )
         ax.set_xscale("log")
         plain_ticks(ax.xaxis)
@@ -194,7 +194,7 @@ class ScaleProfileDisplay(Display):
 
         line_kwargs, mark_kwargs : dict, default=None
             Keyword arguments of ``ax.plot`` for the profile, and of ``ax.axvline`` for the
-            fitted and the best scale.
+            fitted and the optimal scale.
 
         Returns
         -------

@@ -33,12 +33,21 @@ class Likelihood(ModelPart, ABC):
     """
 
     has_optimal_scale: ClassVar[bool] = False
-    heavy_tailed: ClassVar[bool] = True
 
     @property
     @abstractmethod
     def unit_stddev(self) -> float:
         """Standard deviation of the density whose scale is 1."""
+
+    @property
+    def heavy_tailed(self) -> bool:
+        """Whether an outlier costs less than the square of its residual."""
+        return True
+
+    def __repr__(self) -> str:
+        """Return the class and the instance attributes."""
+        parameters = ", ".join(f"{k}={v!r}" for k, v in vars(self).items())
+        return f"{type(self).__name__}({parameters})"
 
     @abstractmethod
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from skae.objectives.schedules import KLSchedule, Schedule, make_schedule
 # Draws of an importance-weighted bound that are in memory at the same time.
 DRAWS_AT_ONCE = 128
 # Smallest numbers of draws of a score. The draws have exact moments, so a log-density that
-# is quadratic in the code needs few. An absolute value, which has a kink, needs many.
-_SMOOTH_DRAWS = 32
-_KINKED_DRAWS = 256
+# is quadratic in the code needs few. Any other log-density needs many.
+_FEW_DRAWS = 32
+_MANY_DRAWS = 256
 # KL in nats above which a component counts as active.
 _ACTIVE_KL = 0.01
 
@@ -103,7 +103,7 @@ class ELBO(Objective):
 
     def draws(self, spec: Spec, min_draws: int | None = None) -> Tensor:
         if min_draws is None:
-            min_draws = _KINKED_DRAWS if spec.likelihood.heavy_tailed else _SMOOTH_DRAWS
+            min_draws = _MANY_DRAWS if spec.likelihood.heavy_tailed else _FEW_DRAWS
         return matched_normal(spec.n_components, min_draws)
 
     def latents_of(self, heads: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,16 +39,16 @@ def check_scale(variance_mode: str, covariance_type: str, likelihood: Likelihood
     if covariance_type not in kind.covariance_types:
         raise ValueError(
             f"variance_mode={variance_mode!r} does not go with "
-            f"covariance_type={covariance_type!r}: the best scale of a single element is "
-            "its own residual. So, without a mean over features, the gradient "
+            f"covariance_type={covariance_type!r}: the optimal scale of a single element "
+            "is its own residual. So, without a mean over features, the gradient "
             "2 / (x - loc) of the loss log (x - loc)**2 explodes near a residual of 0. "
             "Use covariance_type='spherical' or variance_mode='optimal'."
         )
     if kind.needs_optimal_scale and not likelihood.has_optimal_scale:
         open_modes = [name for name, s in SCALES.items() if not s.needs_optimal_scale]
         raise ValueError(
-            f"variance_mode={variance_mode!r} needs a closed form of the best scale, and "
-            f"{type(likelihood).__name__} has none. Use one of {open_modes}."
+            f"variance_mode={variance_mode!r} needs a closed form of the optimal scale, "
+            f"and {type(likelihood).__name__} has none. Use one of {open_modes}."
         )
 
 

@@ -38,7 +38,7 @@ def test_history(likelihood, variance_mode, covariance_type, X):
 
 
 def optimal_log_likelihood(likelihood, deviation, axis):
-    """Mean log-density at the best scale of groups of residuals, summed over features.
+    """Mean log-density at the optimal scale of groups of residuals, summed over features.
 
     The deviations are squares (Gaussian) or absolute values (Laplace); a group are those
     along `axis`, and its mean deviation is the variance or the scale itself.
@@ -126,7 +126,7 @@ def test_numbers_of_an_epoch_recomputed(likelihood, variance_mode, covariance_ty
 def test_log_likelihood_is_the_mean_over_weighted_batches(
     estimator, density, covariance_type, X
 ):
-    """With steps of next to nothing: each batch has the best scale of its own residuals."""
+    """With tiny steps, each batch has the optimal scale of its own residuals."""
     weight = np.random.default_rng(0).choice([0.5, 1.0, 4.0], 120)
     model = estimator(
         covariance_type=covariance_type,

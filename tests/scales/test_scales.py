@@ -21,12 +21,12 @@ OPTIMAL = [c for c in CLOSED_FORM if c[1] == "optimal"]
 PROFILE = [c for c in CLOSED_FORM if c[1] == "profile"]
 FREE = [c for c in COMBINATIONS if c[1] in {"learned", "predicted"}]
 
-# Negative log-likelihood per feature at the best scale, up to the constant in REST.
+# Negative log-likelihood per feature at the optimal scale, up to the constant in REST.
 LOG_ERROR = {
     "gaussian": lambda r, **axes: 0.5 * torch.log(r.square().mean(**axes)),
     "laplace": lambda r, **axes: torch.log(r.abs().mean(**axes)),
 }
-# The sum of the constant of the density and of the mean error over the best scale.
+# The sum of the constant of the density and of the mean error over the optimal scale.
 REST = {"gaussian": math.log(2 * math.pi) / 2 + 0.5, "laplace": math.log(2) + 1.0}
 
 

@@ -141,7 +141,7 @@ def _loss(coder: Coder, X: np.ndarray) -> float:
 
 
 def elbo(coder: Coder, train: np.ndarray, test: np.ndarray, n_draws: int = 16) -> float:
-    """Return the mean ELBO (nats) of test rows, with the best scale for training rows."""
+    """Return the mean ELBO (nats) of test rows, with the optimal scale of training rows."""
     d = train.shape[1]
     variance = np.mean(_errors(coder, train, n_draws=4)[0]) / d
     errors, kl = _errors(coder, test, n_draws)
