@@ -14,7 +14,7 @@ from skae._utils.capabilities import Capabilities
 from skae._utils.random import seeded
 from skae.likelihoods import Likelihood
 from skae.networks import Network
-from skae.networks.layers import network_capabilities
+from skae.networks.layers import has_hooks, network_capabilities
 from skae.scales import make_scale
 
 
@@ -73,7 +73,7 @@ class AutoencoderModule(nn.Module):
     std_in_units: Tensor
     code_gain: Tensor
     loc_gain: Tensor
-    # The module in another precision, and the state that it is a copy of; no submodule.
+    # A key of precision and layers, and the module in that precision; no submodule.
     _copy: "tuple[Any, AutoencoderModule] | None" = None
 
     def __init__(self, spec: Spec, std_in_units: Tensor, floor: Tensor) -> None:
@@ -141,22 +141,34 @@ class AutoencoderModule(nn.Module):
     def in_precision(
         self, dtype: torch.dtype, std_in_units: np.ndarray
     ) -> "AutoencoderModule":
-        """Return the module in a precision: itself, or a copy that is kept.
+        """Return the module in a precision: itself, or a copy.
 
-        A copy is used again until the module changes.
+        A deep copy takes much longer than a score of one row. So the copy is kept, and its
+        numbers are overwritten at each call. A module with a user's network or with hooks,
+        whose state is not known, is copied anew at each call.
 
         std_in_units, ``(n_features,)``, is the buffer of that name in float64.
         """
         if self.dtype == dtype:
             return self
-        tensors = chain(self.parameters(), self.buffers())
-        state = dtype, [_state_of(tensor) for tensor in tensors]
-        if self._copy is None or self._copy[0] != state:
-            module = copy.deepcopy(self).to(dtype)
+        key = self.network_capabilities.batch_key
+        is_known = key is not None and not any(map(has_hooks, self.modules()))
+        if is_known and self._copy is not None and self._copy[0] == (dtype, key):
+            module = self._copy[1]
+            module.spec, module.scale.likelihood = self.spec, self.scale.likelihood
+            tensors = chain(self.parameters(), self.buffers())
+            copies = chain(module.parameters(), module.buffers())
+            with torch.no_grad():
+                for tensor, copied in zip(tensors, copies, strict=True):
+                    copied.copy_(tensor)
+        else:
+            with torch.inference_mode(False):
+                module = copy.deepcopy(self).to(dtype)
+            if is_known:
+                self.__dict__["_copy"] = (dtype, key), module
+        with torch.no_grad():
             module.std_in_units.copy_(torch.tensor(std_in_units))
-            self.__dict__["_copy"] = state, module
-        assert self._copy is not None
-        return self._copy[1]
+        return module
 
     def __getstate__(self) -> dict[str, Any]:
         """State for copies and pickles, without the copy in another precision."""
@@ -203,9 +215,3 @@ class AutoencoderModule(nn.Module):
             module = cls(spec, tensors["std_in_units"], tensors["scale.floor"])
         module.to(tensors["std_in_units"].dtype).load_state_dict(tensors)
         return module.requires_grad_(False).eval()
-
-
-def _state_of(tensor: Tensor) -> tuple[int, int]:
-    """Return numbers that change if a tensor changes in place, or if its memory moves."""
-    version = 0 if tensor.is_inference() else tensor._version
-    return version, tensor.data_ptr()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from numbers import Real
 from typing import Any, Self
 
 import joblib
@@ -25,6 +26,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.utils import check_scalar
 
 from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
@@ -68,6 +70,12 @@ class LockstepBackend(ParallelBackendBase):
     supports_timeout = False
 
     def __init__(self, idle_timeout: float = IDLE_TIMEOUT, **parameters: Any) -> None:
+        unknown = set(parameters) - {"nesting_level", "inner_max_num_threads"}
+        if unknown:
+            raise TypeError(f"The backend 'skae' has no parameters {sorted(unknown)}.")
+        check_scalar(
+            idle_timeout, "idle_timeout", Real, min_val=0, include_boundaries="neither"
+        )
         super().__init__(**parameters)
         self.idle_timeout = idle_timeout
         active: Any = get_active_backend()[0]
@@ -107,10 +115,9 @@ class LockstepBackend(ParallelBackendBase):
         parallel.pre_dispatch = sys.maxsize
         return self.effective_n_jobs(n_jobs)
 
-    def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> None:
         """Collect a call."""
         self.calls.append((func, callback))
-        return func
 
     apply_async = submit  # its name before joblib 1.5
 
@@ -121,21 +128,23 @@ class LockstepBackend(ParallelBackendBase):
     @contextmanager
     def retrieval_context(self) -> Iterator[None]:
         """Make all collected calls, in the thread that waits for the results."""
-        calls, self.calls = self.calls, []
-        if calls:
-            self._make(calls)
+        if self.calls:
+            self._make_calls()
         yield
 
-    def _make(self, calls: list[tuple[Any, Callable[[Any], None]]]) -> None:
+    def _make_calls(self) -> None:
         """Make the calls, in this process or in workers, and pass on the results."""
-        # A fit holds its part of X, and the output of the pipeline steps before it.
+        calls, self.calls = self.calls, []
+        # A fit holds its part of X, and the output of the pipeline steps before it. The
+        # first call stands for all: the calls of a search differ in their parameters.
         tasks = calls[0][0].items
         data = [x for _, args, kwargs in tasks for x in (*args, *kwargs.values())]
         n_at_once = _MOST_BYTES // max(2 * max(map(n_bytes, data), default=0), 1)
         n_at_once = int(np.clip(n_at_once, 1, _MOST_FITS))
         run = partial(run_in_lockstep, n_at_once=n_at_once, idle_timeout=self.idle_timeout)
         if self.n_workers == 1:
-            run([partial(_pass_on, function, callback) for function, callback in calls])
+            # A call holds its estimator, so each one is dropped as soon as it is over.
+            run(partial(_pass_on, *calls.pop(0)) for _ in range(len(calls)))
             return
         parts = _deal(len(calls), self.n_workers)
         results = joblib.Parallel(self.n_workers, self.workers)(
@@ -242,7 +251,7 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     (loky, Dask, Ray), each worker trains its part of the fits side by side. In addition,
     the steps before the last of a :class:`~sklearn.pipeline.Pipeline` without a ``memory``
     of its own are fitted once for each fold and setting that candidates share. Their cache
-    takes at most 16 times the memory of X.
+    takes at most 16 times the memory of X (or 4 MB, if that is more).
 
     Parameters
     ----------

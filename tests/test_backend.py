@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 
 import joblib
 import numpy as np
@@ -35,8 +36,9 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skae import VariationalAutoencoder
-from skae.model_selection import BatchedGridSearchCV
+from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae.likelihoods import GaussianLikelihood
+from skae.model_selection import BatchedGridSearchCV, LockstepBackend
 
 FOLDS = KFold(3, shuffle=True, random_state=0)  # 40 of 120 rows each
 GRID = {"beta": [0.5, 1, 2], "learning_rate_init": [1e-3, 1e-2]}
@@ -539,3 +541,48 @@ def test_bagging_of_searches(X):
         estimator=GridSearchCV(search.estimator, search.param_grid, cv=2)
     )
     np.testing.assert_array_equal(ordinary.fit(X, X[:, 0]).predict(X), expected)
+
+
+class UnhashableKey(GaussianLikelihood):
+    """A likelihood of a user's own, whose batch key cannot be hashed."""
+
+    @property
+    def batch_key(self):
+        return [1]
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_a_wrong_declaration_fails_alone(X):
+    """The fit that the part belongs to fails, and the other candidates go on."""
+    grid = {"likelihood": ["gaussian", UnhashableKey()]}
+    search = BatchedGridSearchCV(VariationalAutoencoder(max_iter=2), grid, cv=2)
+    with pytest.warns(FitFailedWarning, match="unhashable"):
+        search.fit(X)
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("parameters", [{"idle_timeout": 0}, {"idle_timeot": 3}])
+def test_wrong_parameters_of_the_backend(parameters):
+    with pytest.raises((TypeError, ValueError), match="idle_time"):
+        parallel_config("skae", **parameters)
+
+
+def test_models_are_freed_while_a_search_goes_on(X):
+    """A part of the calls keeps no model of an earlier part."""
+    alive, models = [], weakref.WeakSet()
+
+    class Counting(GaussianAutoencoder):
+        """An estimator that counts the fitted models that are alive."""
+
+        def fit(self, X, y=None, **params):
+            super().fit(X, y, **params)
+            models.add(self.module_)
+            alive.append(len(models))
+            return self
+
+    backend = LockstepBackend()
+    with parallel_config(backend), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skae.model_selection._MOST_FITS", 2)
+        cross_val_score(Counting(max_iter=1), X, cv=12)
+    assert len(alive) == 12
+    assert max(alive) <= 4

@@ -54,17 +54,57 @@ def load_a_state(module):
     module.load_state_dict({k: v + 1 for k, v in module.state_dict().items()})
 
 
-@pytest.mark.parametrize(
-    "change", [change_in_place, replace_memory, change_a_buffer, load_a_state]
-)
-def test_a_changed_module_gets_a_new_copy(change, model, X):
+def change_behind_versions(module):
+    module.linear_decoder.bias.data.add_(1)
+
+
+def change_through_numpy(module):
+    module.linear_decoder.bias.numpy()[:] += 1
+
+
+def replace_a_layer(module):
+    module.encoder[1] = nn.Tanh()
+    with torch.no_grad():
+        module.encoder[2].weight += 1
+
+
+CHANGES = [
+    change_in_place,
+    replace_memory,
+    change_a_buffer,
+    load_a_state,
+    change_behind_versions,
+    change_through_numpy,
+    replace_a_layer,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_module_has_a_current_copy(change, model, X):
     """Codes and reconstructions in double precision are those of the changed module."""
     before = model.reconstruct(X)
     change(model.module_)
     after = model.reconstruct(X)
     assert np.abs(after - before).max() > 1e-3
-    fresh = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(fresh.reconstruct(X), after)
+    module = copy.deepcopy(model.module_).double()
+    module.std_in_units.copy_(torch.tensor(model._standardization.std_in_units))
+    standardization = model._standardization
+    y = torch.tensor(standardization.standardize(X))
+    loc = module.decode(module.encode(y))[0].detach().numpy()
+    expected = loc * standardization.likelihood_unit + standardization.mean
+    np.testing.assert_allclose(after, expected, rtol=1e-12)
+
+
+def test_a_hook_sees_calls_in_double_precision(model, X):
+    """A hook that is added after a first call is called in both precisions."""
+    model.transform(X)
+    dtypes = []
+    model.module_.linear_encoder.register_forward_hook(
+        lambda module, inputs, output: dtypes.append(output.dtype)
+    )
+    model.transform(X)
+    model.transform(X.astype(np.float32))
+    assert dtypes == [torch.float64, torch.float32]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -91,7 +131,7 @@ def test_a_refit_drops_the_copy(model, X):
 
 
 def test_a_module_that_was_loaded_in_inference_mode(model, X):
-    """Tensors that are made in inference mode have no version."""
+    """The copy can be made and refreshed in any mode of torch."""
     with torch.inference_mode():
         loaded = pickle.loads(pickle.dumps(model))
         np.testing.assert_array_equal(loaded.transform(X), model.transform(X))

@@ -13,7 +13,7 @@ import hashlib
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Any, TypeVar
@@ -105,7 +105,7 @@ def _digest(array: np.ndarray) -> tuple[object, ...]:
 
 
 def run_in_lockstep(
-    functions: Sequence[Callable[[], Any]],
+    functions: Iterable[Callable[[], Any]],
     n_at_once: int,
     idle_timeout: float = IDLE_TIMEOUT,
 ) -> list[Any]:
@@ -114,8 +114,10 @@ def run_in_lockstep(
     Returns the results in order. The first error is raised, and cancels the other tasks.
     """
     results: list[Any] = []
-    for part in in_parts(functions, n_at_once):
-        results += LockstepScheduler(part, idle_timeout).run()
+    parts = in_parts(list(functions), n_at_once)
+    # A function may hold a fitted model: drop each part after its calls.
+    while parts:
+        results += LockstepScheduler(parts.pop(0), idle_timeout).run()
     return results
 
 
@@ -127,7 +129,7 @@ class Task:
     """Function in a thread of its own, which pauses where work is gathered."""
 
     def __init__(self, function: Callable[[], Any], scheduler: "LockstepScheduler") -> None:
-        self.function = function
+        self.function: Callable[[], Any] | None = function
         self.scheduler = scheduler
         self.result: Any = None
         self.error: BaseException | None = None
@@ -219,7 +221,9 @@ class Task:
         # Torch would otherwise keep a pool of helper threads for each task.
         torch.set_num_threads(1)
         try:
-            self.result = self.function()
+            function, self.function = self.function, None
+            assert function is not None
+            self.result = function()
         except BaseException as error:
             self.error = error
         finally:
@@ -234,10 +238,13 @@ class LockstepScheduler:
         self, functions: Sequence[Callable[[], Any]], idle_timeout: float = IDLE_TIMEOUT
     ) -> None:
         self.idle_timeout = idle_timeout
-        self.n_threads = torch.get_num_threads()
         self.shared_results: dict[object, Any] = {}
         self.submit: Submit | None = None
         self.parent = _current_task()
+        # The thread of a task has one thread of torch; its other tasks are paused.
+        self.n_threads: int = (
+            self.parent.scheduler.n_threads if self.parent else torch.get_num_threads()
+        )
         self.tasks = [Task(function, self) for function in functions]
         self.running: Task | None = None
 

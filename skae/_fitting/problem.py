@@ -115,6 +115,8 @@ class FitProblem:
         Value of :meth:`final_objective` before the training.
     callback_lock : context manager
         Held while callbacks run, if several threads train.
+    capabilities : Capabilities
+        Capabilities of model and objective together.
     """
 
     module: AutoencoderModule
@@ -128,13 +130,17 @@ class FitProblem:
     first_objective: float
     callback_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
+    def __post_init__(self) -> None:
+        # Here, in the fit that the problem belongs to: a user's part may raise.
+        self.capabilities = self.module.capabilities & self.objective.capabilities
+        hash(self.capabilities.batch_key)
+
     def batch_key(self) -> Hashable:
         """Return what problems must have in common to be trained side by side.
 
         The key of a problem that is trained alone equals no other key.
         """
-        module, options = self.module, self.options
-        capabilities = module.capabilities & self.objective.capabilities
+        capabilities, options = self.capabilities, self.options
         if (
             not capabilities.has_analytic_gradient
             or capabilities.batch_key is None
@@ -144,7 +150,7 @@ class FitProblem:
         n_rows = options.rows_per_batch(len(self.rows))
         n_batches = -(-len(self.rows) // n_rows)
         training = options.precision, options.shuffle, n_rows, n_batches
-        return capabilities.batch_key, training, str(module.device)
+        return capabilities.batch_key, training, str(self.module.device)
 
     def final_objective(self) -> float:
         """Set a closed-form scale from all training rows; return the objective with it.

@@ -13,8 +13,8 @@ import joblib
 
 from skae._fitting.lockstep import wait_for_others
 
-# Exceptions of pickle for objects that cannot be pickled, such as a lambda in a step.
-_UNPICKLED = (pickle.PicklingError, AttributeError, TypeError)
+# Seconds between two looks at a result that a task of another scheduler computes.
+_POLL_INTERVAL = 0.01
 
 
 def n_bytes(data: Any) -> int:
@@ -38,7 +38,9 @@ class StepCache:
     def __init__(self, most_bytes: float = math.inf) -> None:
         self.most_bytes = most_bytes
         self.results: OrderedDict[str, bytes] = OrderedDict()
-        self.under_way: set[str] = set()
+        self.n_bytes_cached = 0
+        # An event for each result that is being computed.
+        self.under_way: dict[str, threading.Event] = {}
         # The workers of an inner backend may be threads.
         self.lock = threading.Lock()
 
@@ -53,15 +55,11 @@ class StepCache:
     def __deepcopy__(self, memo: dict[int, Any]) -> "StepCache":
         return self
 
-    @property
-    def n_bytes(self) -> int:
-        """Size of all results."""
-        return sum(map(len, self.results.values()))
-
     def clear(self) -> None:
         """Drop all results."""
         with self.lock:
             self.results.clear()
+            self.n_bytes_cached = 0
 
     def cache(
         self, function: Callable[..., Any], ignore: Iterable[str] = ()
@@ -74,25 +72,40 @@ class StepCache:
             arguments = arguments_of(*args, **kwargs).arguments
             for ignored in ignore:
                 arguments.pop(ignored, None)
+            # Users' objects may raise anything here. Without a key there is no cache.
             try:
                 key = joblib.hash((name, arguments))
-            except _UNPICKLED:
+            except Exception:
                 return function(*args, **kwargs)
-            # If the step trains a model, another task may be paused within the step.
-            while key in self.under_way:
-                wait_for_others()
-            # Each caller gets a copy, because the next step may write over the result.
-            if (pickled := self._get(key)) is not None:
-                return pickle.loads(pickled)
-            self.under_way.add(key)
+            while (event := self._claim(key)) is not None:
+                # If the step trains a model, another task may be paused within the step. A
+                # task of another scheduler does not pause for this one.
+                if not event.is_set():
+                    wait_for_others()
+                    event.wait(_POLL_INTERVAL)
             try:
+                if (pickled := self._get(key)) is not None:
+                    # Each caller gets a copy, because the next step may write over it.
+                    try:
+                        return pickle.loads(pickled)
+                    except Exception:
+                        self._drop(key)
                 result = function(*args, **kwargs)
                 self._put(key, result)
+                return result
             finally:
-                self.under_way.discard(key)
-            return result
+                with self.lock:
+                    self.under_way.pop(key).set()
 
         return cached
+
+    def _claim(self, key: str) -> threading.Event | None:
+        """Claim a result, or return the event of the task that has claimed it."""
+        with self.lock:
+            if key in self.under_way:
+                return self.under_way[key]
+            self.under_way[key] = threading.Event()
+            return None
 
     def _get(self, key: str) -> bytes | None:
         """Return a pickled result, or None."""
@@ -103,11 +116,21 @@ class StepCache:
 
     def _put(self, key: str, result: Any) -> None:
         """Store a result, and drop the least recently used ones beyond the limit."""
+        # A user's object may raise anything; a result that cannot be pickled is not kept.
         try:
             pickled = pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)
-        except _UNPICKLED:
+        except Exception:
+            return
+        if len(pickled) > self.most_bytes:
             return
         with self.lock:
             self.results[key] = pickled
-            while self.n_bytes > self.most_bytes:
-                self.results.popitem(last=False)
+            self.n_bytes_cached += len(pickled)
+            while self.n_bytes_cached > self.most_bytes:
+                _, dropped = self.results.popitem(last=False)
+                self.n_bytes_cached -= len(dropped)
+
+    def _drop(self, key: str) -> None:
+        """Drop a result."""
+        with self.lock:
+            self.n_bytes_cached -= len(self.results.pop(key, b""))

@@ -67,9 +67,9 @@ def _train_group(problems: Sequence[FitProblem], interrupted: Event) -> list[Fit
     parts, chunks = [problems], [problems]
     if module.device.type == "cpu":
         size = -(-len(problems) // torch.get_num_threads())
-        capabilities = module.capabilities & problems[0].objective.capabilities
+        is_thread_safe = problems[0].capabilities.is_thread_safe
         is_worth_it = is_worth_a_thread(multiply_adds * size)
-        if size < len(problems) and capabilities.is_thread_safe and is_worth_it:
+        if size < len(problems) and is_thread_safe and is_worth_it:
             chunks = in_parts(problems, size)
         n_rows = options.rows_per_batch(len(rows))
         numbers = 4 * module.n_weights + 8 * n_rows * module.width

@@ -17,7 +17,8 @@ class Capabilities:
         Whether the part may be computed in any thread, at the same time as other parts.
     batch_key : hashable or None
         Key that must be equal in models that are trained side by side, as one model with a
-        leading axis. A model whose key is None is trained alone.
+        leading axis. A model whose key is None, or that has no analytic gradient, is
+        trained alone.
     """
 
     has_analytic_gradient: bool = False
@@ -37,9 +38,9 @@ class Capabilities:
 class ModelPart:
     """Part of a model that declares its capabilities.
 
-    A user-defined part that declares nothing is trained alone, in the caller's thread. To
-    declare more, set one of these attributes in the class. A subclass does not inherit the
-    value True, because it may override a method for which the declaration was made.
+    To declare a capability, set one of these attributes in the class. A subclass does not
+    inherit a value True that was set in a class, because the subclass may override a method
+    for which the declaration was made.
 
     Attributes
     ----------
@@ -48,7 +49,8 @@ class ModelPart:
         ``influence_``; a network of your own is always left to autograd.
     is_thread_safe : bool
         Whether the part may be computed in any thread, at the same time as other parts.
-        Then the models of a search are dealt out to all cores.
+        Then starts and scores of a search are computed on all cores, and so is the
+        training of models side by side.
     batch_key : hashable or None
         Key that must be equal in models that are trained side by side. The default is the
         class and the instance attributes; None means that the model is trained alone.

@@ -1,25 +1,34 @@
 """Warnings that point at the user's line of code."""
 
+import os
 import sys
 import threading
 import warnings
 from pathlib import Path
+from types import FrameType
 
 import joblib
 import sklearn
 
+_SKAE = f"{Path(__file__).parents[1]}{os.sep}"
 # Code between the user's line and the warning, which the warning must not point at.
-_NOT_THE_USERS = (
-    f"{Path(__file__).parents[1]}/",
-    f"{Path(sklearn.__file__).parent}/",
-    f"{Path(joblib.__file__).parent}/",
+_LIBRARIES = (
+    _SKAE,
+    f"{Path(sklearn.__file__).parent}{os.sep}",
+    f"{Path(joblib.__file__).parent}{os.sep}",
     threading.__file__,
 )
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the innermost frame that is outside of skae, scikit-learn and joblib."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+    """Warn at the innermost frame that is outside of skae, scikit-learn and joblib.
+
+    In a thread of a search there is no such frame; then at the innermost one outside skae.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    level, outside_skae = 2, 0
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
+        if not outside_skae and not frame.f_code.co_filename.startswith(_SKAE):
+            outside_skae = level
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level if frame else outside_skae or 2)

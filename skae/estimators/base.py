@@ -5,7 +5,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skae._data import Rows, Standardization, measure, select_rows, split_validation
-from skae._evaluation import finalize_scale
+from skae._evaluation import SCALE_ROWS, finalize_scale
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.lockstep import offload, shared_result
 from skae._fitting.problem import (
@@ -42,6 +42,25 @@ from skae.scales.fixed import check_fixed_scale
 
 # Attributes that scikit-learn's validation of X sets.
 _ATTRIBUTES_OF_X = ("n_features_in_", "feature_names_in_")
+
+
+def _attributes_in_training(
+    module: AutoencoderModule,
+    objective: Objective,
+    validated_rows: Rows | None,
+    standardization: Standardization,
+    extra: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the fitted attributes of a model that is still in training.
+
+    If there are validation data, the scale is the one of the validation score.
+    """
+    module = copy.deepcopy(module).eval()
+    module.leave_shared_memory()
+    if validated_rows is not None:
+        some = validated_rows.subsample(SCALE_ROWS)
+        finalize_scale(module, objective, some, standardization)
+    return {**fitted_attributes(module, standardization), **extra}
 
 
 def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
@@ -231,16 +250,34 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         """Validate, build the problems, train them and store the best model."""
         random_state = local_random_state(self.random_state)
         data = self._validate_fit(X, sample_weight, X_val, random_state)
+        objective = self._make_objective()
+        spec = Spec(
+            n_features=data.X.shape[1],
+            n_components=int(self.n_components),
+            n_heads=objective.n_heads,
+            network=self._make_network(),
+            likelihood=copy.deepcopy(self._make_likelihood()),
+            variance_mode=self.variance_mode,
+            covariance_type=self.covariance_type,
+        )
         context = self._init_callback_context(max_subtasks=self.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         kwargs = {"estimator": self, "X": data.X, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**kwargs)
-        problems = self._build_problems(data, random_state)
+        problems = self._build_problems(spec, objective, data, random_state)
         # Of several starts, callbacks follow the first.
         problems[0].callbacks = CallbackSource(
             context,
             kwargs,
-            partial(self._attributes_in_training, problems[0]),
+            # Not the problem itself: a reference cycle would keep X in memory.
+            partial(
+                _attributes_in_training,
+                problems[0].module,
+                problems[0].objective,
+                data.rows if data.validation is not None else None,
+                data.standardization,
+                self._extra_fitted_attributes(None),
+            ),
         )
         results = train(problems)
         for message, category in dict.fromkeys(w for r in results for w in r.warnings):
@@ -271,17 +308,18 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         fixed_scale = None
         if self.variance_mode == "fixed":
             fixed_scale = check_fixed_scale(self.scale, self.covariance_type, data.shape[1])
-        rows, validation = self._divide(data, weight, X_val, random_state)
+        rows, validation, are_shared = self._divide(data, weight, X_val, random_state)
         if is_continued:
             standardization = self._standardization
-        else:
+        elif are_shared:
             standardization = shared_result(measure, rows, self.covariance_type)
+        else:
+            standardization = measure(rows, self.covariance_type)
         if fixed_scale is not None:
             standardization.check_proportion("scale", self.scale)
             fixed_scale = standardization.per_scale(fixed_scale, self.covariance_type)
         elif not isinstance(self.min_scale, str):
             standardization.check_proportion("min_scale", self.min_scale, smallest=0.0)
-        # Fits side by side share the index and the weights, but each has its own array.
         rows = replace(rows, X=data)
         return _TrainingData(
             data, rows, validation, standardization, fixed_scale, device, is_continued
@@ -293,34 +331,33 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         weight: np.ndarray,
         X_val: ArrayLike | None,
         random_state: RandomState,
-    ) -> tuple[Rows, Rows | None]:
-        """Divide the data into rows to train on and rows to validate with."""
+    ) -> tuple[Rows, Rows | None, bool]:
+        """Divide the data into rows to train on and rows to validate with.
+
+        The last value is whether fits side by side share the rows to train on.
+        """
         rows = shared_result(select_rows, data, weight, bool(self.shuffle))
         if X_val is not None:
             try:
                 held_out = validate_data(self, X_val, dtype=FLOATS, reset=False)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"X_val cannot be used: {error}") from error
-            return rows, select_rows(held_out, np.ones(len(held_out)), shuffle=False)
+            weight = np.ones(len(held_out))
+            return rows, select_rows(held_out, weight, shuffle=False), True
         if self.early_stopping:
+            # Fits side by side share index and weights, but each has its own array.
             rows = replace(rows, X=data)
-            return split_validation(rows, self.validation_fraction, random_state)
-        return rows, None
+            return *split_validation(rows, self.validation_fraction, random_state), False
+        return rows, None, True
 
     def _build_problems(
-        self, data: _TrainingData, random_state: RandomState
+        self,
+        spec: Spec,
+        objective: Objective,
+        data: _TrainingData,
+        random_state: RandomState,
     ) -> list[FitProblem]:
         """Build a model for each start, with its first weights."""
-        objective = self._make_objective()
-        spec = Spec(
-            n_features=data.X.shape[1],
-            n_components=int(self.n_components),
-            n_heads=objective.n_heads,
-            network=self._make_network(),
-            likelihood=copy.deepcopy(self._make_likelihood()),
-            variance_mode=self.variance_mode,
-            covariance_type=self.covariance_type,
-        )
         options = TrainingOptions(
             **{field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
         )
@@ -375,13 +412,6 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             first_objective=first_objective,
         )
 
-    def _attributes_in_training(self, problem: FitProblem) -> dict[str, Any]:
-        """Return the fitted attributes of a model that is still in training."""
-        module = copy.deepcopy(problem.module).eval()
-        module.leave_shared_memory()
-        extra = self._extra_fitted_attributes(None)
-        return {**fitted_attributes(module, problem.standardization), **extra}
-
     def _extra_fitted_attributes(self, problem: FitProblem | None) -> dict[str, Any]:
         """Return fitted attributes beside the model; None stands for a fit in progress."""
         return {}
@@ -428,8 +458,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
                     f"warm_start=True continues from the last fit, which had "
                     f"{name}={old!r} and not {new!r}. Set warm_start=False."
                 )
-        old, new = before.likelihood, now.likelihood
-        if type(old) is not type(new) or old.batch_key != new.batch_key:
+        if not _is_same_density(before.likelihood, now.likelihood):
             raise ValueError(
                 "warm_start=True continues from the last fit, which had another "
                 "likelihood. Set warm_start=False."
@@ -439,6 +468,16 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         module.scale.floor.copy_(floor)
         if fixed_scale is not None:
             module.scale.start(torch.tensor(fixed_scale).to(module.std_in_units))
+
+
+def _is_same_density(old: Likelihood, new: Likelihood) -> bool:
+    """Whether two likelihoods have the same class and the same numbers and names."""
+    simple = (Number, str, np.generic)
+    return type(old) is type(new) and all(
+        value == vars(new).get(name)
+        for name, value in vars(old).items()
+        if isinstance(value, simple) and isinstance(vars(new).get(name), simple)
+    )
 
 
 def _concatenate_histories(

@@ -44,7 +44,7 @@ def is_chain_of_layers(network: nn.Module) -> bool:
     bool
         True if the network is such a chain.
     """
-    if type(network) is not nn.Sequential or _has_hooks(network):
+    if type(network) is not nn.Sequential or has_hooks(network):
         return False
     layers = list(network)
     parameters = [p for layer in layers for p in layer.parameters(recurse=False)]
@@ -61,13 +61,13 @@ def is_chain_of_layers(network: nn.Module) -> bool:
             or (type(layer) in activations and type(before) is nn.Linear)
             for before, layer in pairwise(layers)
         )
-        and not any(map(_has_hooks, layers))
+        and not any(map(has_hooks, layers))
         and not any("forward" in vars(part) for part in [network, *layers])
     )
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    """Whether a module has hooks, which a written-out step would leave out."""
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module has hooks, which change what a call of the module does."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks

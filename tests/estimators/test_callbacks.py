@@ -40,7 +40,7 @@ def test_callback_is_called_at_each_epoch(estimator, X):
     for metadata in seen.metadata:
         np.testing.assert_array_equal(metadata["sample_weight"], weight)
     # Each snapshot is a separate model, and the last one equals the fitted model.
-    codes = [snapshot.transform(X) for snapshot in seen.fitted]
+    codes = [snapshot.transform(X) for snapshot in seen.fitted[:4]]
     assert all(np.isfinite(snapshot.score(X)) for snapshot in seen.fitted)
     for one, other in pairwise(codes[:5]):
         assert not np.array_equal(one, other)
@@ -162,3 +162,12 @@ def test_progress_bar(estimator, X, capsys, monkeypatch):
     search = GridSearchCV(clone(model), {"n_components": [1, 2]}, cv=2)
     search.set_callbacks(bar).fit(X)
     assert len(re.findall(rf"\| {estimator.__name__} - fit", printed())) >= 5
+
+
+def test_callbacks_see_the_scale_of_the_validation_score(X):
+    """The snapshot of an epoch has the score that the history records."""
+    seen = Recording()
+    model = GaussianAutoencoder(max_iter=4, batch_size=16, random_state=0)
+    model.set_callbacks(seen).fit(X[:80], X_val=X[80:])
+    scores = [snapshot.score(X[80:]) for snapshot in seen.fitted[:4]]
+    np.testing.assert_allclose(scores, model.history_["validation_score"], rtol=1e-6)

@@ -1,9 +1,14 @@
 """Tests of equal fits from equal random states, and of the order of rows."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 
+from skae import VariationalAutoencoder
+from skae._fitting.trainer import train
 from tests.helpers import assert_same_answers, every_estimator, weights
 
 
@@ -45,3 +50,23 @@ def test_order_of_rows(estimator, X):
         assert weights(clone(model).fit(X)) == weights(
             clone(model).fit(np.asfortranarray(X))
         )
+
+
+def test_a_fit_leaves_no_reference_to_the_data(monkeypatch):
+    """The converted data are freed at the end of a fit, without the garbage collector."""
+    kept = []
+
+    def noted(problems):
+        kept.extend(weakref.ref(problem.rows.X) for problem in problems)
+        return train(problems)
+
+    monkeypatch.setattr("skae.estimators.base.train", noted)
+    data = np.random.default_rng(0).integers(0, 9, size=(40, 4))
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        VariationalAutoencoder(max_iter=2, random_state=0).fit(data, X_val=data[:9])
+        assert [reference() for reference in kept] == [None]
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -63,14 +64,14 @@ def test_least_recently_used_results_are_dropped():
     made.clear()
     for n in (1, 2, 3, 1, 4, 1, 3, 2):
         assert cached(n)[1] == n
-        assert cache.n_bytes <= cache.most_bytes
+        assert cache.n_bytes_cached <= cache.most_bytes
     # 4 came when 2 had not been used for the longest time, and 2 when 4 had not.
     assert made == [1, 2, 3, 4, 2]
     assert len(cache.results) == 3
     # What is larger than the cache is not kept at all.
     small = StepCache(size - 1)
     assert small.cache(zeros)(5)[1] == 5
-    assert small.n_bytes == 0
+    assert small.n_bytes_cached == 0
 
 
 def test_results_are_copies():
@@ -95,7 +96,7 @@ def test_what_cannot_be_pickled_is_computed_each_time(part):
         result = cached((lambda: 1) if part == "argument" else 1)
         assert (result() if part == "result" else result) == 7
     assert len(made) == 2
-    assert (cache.n_bytes, cache.under_way) == (0, set())
+    assert (cache.n_bytes_cached, cache.under_way) == (0, {})
 
 
 def test_an_error_is_not_kept():
@@ -131,7 +132,7 @@ def sizes(monkeypatch):
 
     def put(cache, key, result):
         original(cache, key, result)
-        sizes.append((cache.n_bytes, cache.most_bytes))
+        sizes.append((cache.n_bytes_cached, cache.most_bytes))
 
     monkeypatch.setattr(StepCache, "_put", put)
     return sizes
@@ -238,3 +239,69 @@ def test_interface():
     assert repr(cache) == "None"
     assert copy.deepcopy(cache) is cache
     assert pickle.loads(pickle.dumps(cache)).most_bytes == 5
+
+
+def test_a_result_beyond_the_limit_drops_no_other():
+    """It is not kept, and computed again; the small ones stay."""
+    calls = []
+
+    def make(size):
+        calls.append(size)
+        return bytes(size)
+
+    cached = StepCache(1000).cache(make)
+    for _ in range(3):
+        for size in (100, 200, 5000):
+            assert cached(size) == bytes(size)
+    assert calls == [100, 200, 5000, 5000, 5000]
+
+
+class Unpicklable:
+    """An object whose state raises an error of its own."""
+
+    def __getstate__(self):
+        raise RuntimeError("no state")
+
+
+class Unloadable:
+    """An object that can be pickled and not loaded."""
+
+    def __setstate__(self, state):
+        raise RuntimeError("no way back")
+
+    def __getstate__(self):
+        return {"a": 1}
+
+
+@pytest.mark.parametrize("kind", [Unpicklable, Unloadable])
+def test_objects_that_cannot_be_cached_are_computed(kind):
+    """A step works with the cache if it works without one."""
+    calls = []
+
+    def make(i):
+        calls.append(i)
+        return kind()
+
+    cached = StepCache().cache(make)
+    assert all(isinstance(cached(0), kind) for _ in range(3))
+    assert calls == [0, 0, 0]
+
+
+def test_threads_compute_a_result_once():
+    """A thread waits for the thread that computes a result, without a busy loop."""
+    calls, results = [], []
+
+    def slow(i):
+        calls.append(i)
+        time.sleep(0.3)
+        return i
+
+    cached = StepCache().cache(slow)
+    threads = [threading.Thread(target=lambda: results.append(cached(1))) for _ in range(4)]
+    before = time.process_time()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (calls, results) == ([1], [1, 1, 1, 1])
+    assert time.process_time() - before < 0.25
