@@ -628,7 +628,7 @@ def test_what_is_remembered_stays_in_its_process():
     assert [cached(2, True), cached(2, False), cached(3, verbose=True)] == [[4], [4], [9]]
     assert numbers == [2, 3]
     other = pickle.loads(pickle.dumps(memo))
-    assert (other.results, other.under_way) == ({}, set())
+    assert (other.results, other.under_way) == ({}, {})
     assert copy.deepcopy(memo) is memo
     memo.clear()
     assert cached(2, True) == [4]
