@@ -162,7 +162,7 @@ def flushed_denormals() -> Iterator[None]:
     They slow arithmetic down a hundred times. Adam's running means decay to them if a unit
     gets no gradient.
     """
-    denormal = torch.tensor(1e-40, dtype=torch.float32)
+    denormal = torch.tensor(1e-40, dtype=torch.float32, device="cpu")
     was_on = bool(denormal * 1 == 0)
     torch.set_flush_denormal(True)
     try:
