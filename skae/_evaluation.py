@@ -113,9 +113,9 @@ def mean_over_rows(
     # rows take some pairs each, in turn, so that all pairs are used equally often.
     half = len(draws) // 2
     n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * len(rows))))
-    weights = torch.as_tensor(rows.weight).to(draws.device)
+    weights = torch.from_numpy(rows.weight).to(draws.device)
     n_draws = max(2 * n_pairs, 1)
-    total: Tensor | float = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=draws.device)
     with _evaluation_mode(module, n_draws * len(rows)):
         for first, y in _blocks(rows.X, standardization, module, n_draws, rows.index):
             used = draws[:, None]  # (n_draws, 1, k)
@@ -124,7 +124,7 @@ def mean_over_rows(
             weight = weights[first : first + len(y)]
             total = total + (weight @ statistic(y, used).double())[None]
     # A copy, because a tensor made in inference mode cannot be used with gradients.
-    return torch.as_tensor(total).clone().div_(len(rows)).to(module.std_in_units)
+    return total.clone().div_(len(rows)).to(module.std_in_units)
 
 
 def _in_turn(draws: Tensor, n_pairs: int, first: int, n: int) -> Tensor:

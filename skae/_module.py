@@ -1,6 +1,7 @@
 """The torch module of an autoencoder: encoder, decoder, likelihood and scale."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from skae._utils.capabilities import Capabilities
-from skae._utils.random import seeded
+from skae._utils.random import random_linear, replaced_global_generators
 from skae.likelihoods import Likelihood
-from skae.networks import Network
+from skae.networks import Network, is_built_in
 from skae.networks.layers import has_hooks, network_capabilities
 from skae.scales import make_scale
 
@@ -68,6 +69,8 @@ class AutoencoderModule(nn.Module):
         Standard deviation of each feature in the likelihood's units.
     floor : Tensor of shape (1, 1) or (1, n_features)
         Smallest scale in the likelihood's units.
+    generator : torch.Generator
+        Source of the first weights, on the CPU.
     """
 
     std_in_units: Tensor
@@ -76,7 +79,9 @@ class AutoencoderModule(nn.Module):
     # A key of precision and layers, and the module in that precision; no submodule.
     _copy: "tuple[Any, AutoencoderModule] | None" = None
 
-    def __init__(self, spec: Spec, std_in_units: Tensor, floor: Tensor) -> None:
+    def __init__(
+        self, spec: Spec, std_in_units: Tensor, floor: Tensor, generator: torch.Generator
+    ) -> None:
         super().__init__()
         d, k = spec.n_features, spec.n_components
         self.spec = spec
@@ -85,12 +90,13 @@ class AutoencoderModule(nn.Module):
             spec.variance_mode, spec.covariance_type, spec.likelihood, d, floor
         )
         self.register_buffer("loc_gain", std_in_units.clone())
-        self.register_buffer("code_gain", torch.ones(spec.n_heads * k))
+        self.register_buffer("code_gain", std_in_units.new_ones(spec.n_heads * k))
         n_codes, n_outputs = spec.n_heads * k, d + self.scale.n_outputs
-        self.linear_encoder = nn.Linear(d, n_codes)
-        self.linear_decoder = nn.Linear(k, n_outputs)
-        self.encoder = spec.network.encoder(d, n_codes)
-        self.decoder = spec.network.decoder(k, n_outputs)
+        self.linear_encoder = random_linear(d, n_codes, generator)
+        self.linear_decoder = random_linear(k, n_outputs, generator)
+        self.encoder, self.decoder = _make_networks(
+            spec.network, (d, n_codes), (k, n_outputs), generator
+        )
 
     @property
     def device(self) -> torch.device:
@@ -167,7 +173,7 @@ class AutoencoderModule(nn.Module):
             if is_known:
                 self.__dict__["_copy"] = (dtype, key), module
         with torch.no_grad():
-            module.std_in_units.copy_(torch.tensor(std_in_units))
+            module.std_in_units.copy_(torch.tensor(std_in_units, device="cpu"))
         return module
 
     def __getstate__(self) -> dict[str, Any]:
@@ -210,8 +216,36 @@ class AutoencoderModule(nn.Module):
     @classmethod
     def from_arrays(cls, spec: Spec, arrays: dict[str, Any]) -> "AutoencoderModule":
         """Rebuild a module on the CPU from the arrays of :meth:`get_arrays`."""
-        tensors = {name: torch.tensor(np.asarray(a)) for name, a in arrays.items()}
-        with seeded(0):
-            module = cls(spec, tensors["std_in_units"], tensors["scale.floor"])
+        tensors = {
+            name: torch.tensor(np.asarray(a), device="cpu") for name, a in arrays.items()
+        }
+        generator = torch.Generator("cpu").manual_seed(0)
+        module = cls(spec, tensors["std_in_units"], tensors["scale.floor"], generator)
         module.to(tensors["std_in_units"].dtype).load_state_dict(tensors)
         return module.requires_grad_(False).eval()
+
+
+def _make_networks(
+    network: Network,
+    encoder_sizes: tuple[int, int],
+    decoder_sizes: tuple[int, int],
+    generator: torch.Generator,
+) -> tuple[nn.Module, nn.Module]:
+    """Build encoder and decoder, with first weights from a generator.
+
+    The sizes are the widths of input and output.
+    """
+    if is_built_in(network):
+        return (
+            network.encoder(*encoder_sizes, generator=generator),
+            network.decoder(*decoder_sizes, generator=generator),
+        )
+    with replaced_global_generators(generator), _default_device_cpu():
+        return network.encoder(*encoder_sizes), network.decoder(*decoder_sizes)
+
+
+def _default_device_cpu() -> AbstractContextManager[Any]:
+    """Let modules of users be built on the CPU, whatever torch's default device is."""
+    if torch.get_default_device().type == "cpu":
+        return nullcontext()
+    return torch.device("cpu")

@@ -92,12 +92,12 @@ class Batches:
         slots, row_weights = zip(*map(self._fill_up, rows), strict=True)
         self._slots = [torch.from_numpy(s.reshape(-1)) for s in slots]
         # (R, n_batches, size, 1), in the order of the rows; shuffled in each epoch.
-        self._row_weights = torch.tensor(np.stack(row_weights), dtype=dtype)
+        self._row_weights = torch.from_numpy(np.stack(row_weights)).to(dtype)
         # Weights of the rows of all models, one model after the other.
         weight = np.concatenate([own.weight for own in rows])
-        self._weight = torch.tensor(weight, dtype=dtype)
+        self._weight = torch.from_numpy(weight).to(dtype)
         self._bounds = np.cumsum([0, *map(len, rows)]).tolist()
-        self._starts = torch.tensor(self._bounds[:-1])[:, None]
+        self._starts = torch.tensor(self._bounds[:-1], device="cpu")[:, None]
         R, d = len(rows), rows[0].X.shape[1]
         n_draws, width = noise_shape
         # Independent of the number of models, because the draws of a model depend on it.
@@ -140,7 +140,7 @@ class Batches:
             n = len(self.rows[r])
             for start in range(0, n, size):
                 stop = min(start + size, n)
-                block = torch.empty(stop - start, d, dtype=dtype)
+                block = torch.empty(stop - start, d, dtype=dtype, device="cpu")
                 self._standardize(r, slice(start, stop), out=block)
                 resident[first + start : first + stop] = block
         return resident
@@ -184,9 +184,9 @@ class Batches:
             Standard normal numbers; overwritten by the next batch.
         """
         positions = [
-            torch.randperm(len(own), generator=g)
+            torch.randperm(len(own), generator=g, device="cpu")
             if self.shuffle
-            else torch.arange(len(own))
+            else torch.arange(len(own), device="cpu")
             for own, g in zip(self.rows, self._order, strict=True)
         ]
         # (R, n_batches * size): among the rows of each model, and among those of all.

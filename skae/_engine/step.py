@@ -10,6 +10,7 @@ from skae._engine.coder import fused_parameters
 from skae._engine.cuda_graph import GraphedStep
 from skae._module import AutoencoderModule
 from skae._optim import FlatParameters, Step, learning_rate_multipliers
+from skae._utils.random import replaced_global_generators
 from skae.objectives import Objective
 
 
@@ -26,6 +27,9 @@ class AutogradStep:
         The parameters of the models.
     autocast : torch.dtype, default=None
         Lower precision of the products, by :class:`torch.autocast`.
+    streams : sequence of R sequences of torch.Generator, default=()
+        Sources of what each model draws from torch's global generators, for example
+        dropout; one for each device.
     """
 
     def __init__(
@@ -34,11 +38,13 @@ class AutogradStep:
         objectives: Sequence[Objective],
         parameters: FlatParameters,
         autocast: torch.dtype | None = None,
+        streams: Sequence[Sequence[torch.Generator]] = (),
     ) -> None:
         self.modules = modules
         self.objectives = objectives
         self.parameters = parameters
         self.autocast = autocast
+        self.streams = streams or [()] * len(modules)
 
     def __call__(
         self, y: Tensor, row_weight: Tensor, noise: Tensor, progress: Sequence[float]
@@ -46,14 +52,17 @@ class AutogradStep:
         """Compute the gradients and return the metrics; see `skae._optim.Step`."""
         self.parameters.grads.zero_()
         metrics = []
-        for r, (module, objective) in enumerate(
-            zip(self.modules, self.objectives, strict=True)
-        ):
-            with torch.autocast(
+        models = zip(self.modules, self.objectives, self.streams, strict=True)
+        for r, (module, objective, streams) in enumerate(models):
+            lower_precision = torch.autocast(
                 y.device.type, self.autocast, enabled=self.autocast is not None
-            ):
-                loss, m = objective.loss(module, y[r], row_weight[r], noise[r], progress[r])
-            loss.backward()
+            )
+            with replaced_global_generators(*streams):
+                with lower_precision:
+                    loss, m = objective.loss(
+                        module, y[r], row_weight[r], noise[r], progress[r]
+                    )
+                loss.backward()
             metrics.append(m)
         return torch.stack(metrics)
 
@@ -97,19 +106,21 @@ def make_step(
     parameters: FlatParameters,
     n: int,
     autocast: torch.dtype | None = None,
+    streams: Sequence[Sequence[torch.Generator]] = (),
 ) -> Step:
     """Make the fastest step that these models allow.
 
     The models differ in the values of their parameters only, and their objectives in the
     weight of the KL only. ``n`` is the number of rows of a batch. ``autocast`` is a lower
-    precision of the products, for which the step is an :class:`AutogradStep`.
+    precision of the products, for which the step is an :class:`AutogradStep`. ``streams``
+    are those of an :class:`AutogradStep`.
     """
     if _is_analytic(modules[0], objectives[0], autocast):
         step = AnalyticStep(modules, objectives, parameters, n)
         if parameters.values.device.type == "cuda":
             return GraphedStep(step)
         return step
-    return AutogradStep(modules, objectives, parameters, autocast)
+    return AutogradStep(modules, objectives, parameters, autocast, streams)
 
 
 def _is_analytic(

@@ -21,7 +21,6 @@ from skae._fitting.ppca import (
     winsorized,
 )
 from skae._module import AutoencoderModule, Spec
-from skae._utils.random import seeded
 from skae.objectives import Objective
 
 # Smallest gain, relative to the standard deviation of a feature or a component.
@@ -40,9 +39,12 @@ def build_module(
 ) -> AutoencoderModule:
     """Build a module with first weights drawn from a seed; min_scale in units of X."""
     floor = standardization.floor(min_scale, spec.covariance_type)
-    std_in_units = torch.tensor(standardization.std_in_units)
-    with seeded(seed):
-        module = AutoencoderModule(spec, std_in_units, torch.tensor(floor))
+    module = AutoencoderModule(
+        spec,
+        torch.tensor(standardization.std_in_units, device="cpu"),
+        torch.tensor(floor, device="cpu"),
+        torch.Generator("cpu").manual_seed(seed),
+    )
     return module.to(device, dtype)
 
 
@@ -98,7 +100,7 @@ class _Initializer:
         module = self.module
         likelihood = module.spec.likelihood
         if self.fixed_scale is not None:
-            scale = torch.tensor(self.fixed_scale).to(module.std_in_units)
+            scale = torch.tensor(self.fixed_scale, device="cpu").to(module.std_in_units)
         elif likelihood.has_optimal_scale:
             scale = likelihood.optimal_scale(self._mean_of(likelihood.deviation))
         else:
@@ -197,10 +199,10 @@ def start_at_pca(
         for layer in (encoder, decoder):
             layer.weight.zero_()
             layer.bias.zero_()
-        module.loc_gain.copy_(torch.as_tensor(loc_gain))
-        module.code_gain[:k] = torch.as_tensor(code_gain)
-        encoder.weight[:q] = torch.as_tensor(E / code_gain[:q, None]).to(encoder.weight)
-        decoder.weight[:d, :q] = torch.as_tensor(W / loc_gain[:, None]).to(decoder.weight)
+        module.loc_gain.copy_(torch.from_numpy(loc_gain))
+        module.code_gain[:k] = torch.from_numpy(code_gain)
+        encoder.weight[:q] = torch.from_numpy(E / code_gain[:q, None]).to(encoder.weight)
+        decoder.weight[:d, :q] = torch.from_numpy(W / loc_gain[:, None]).to(decoder.weight)
         if module.spec.n_heads == 2:
             std = np.sqrt(np.maximum(beta / M, _SMALLEST_STD**2))
-            encoder.bias[k : k + q] = torch.as_tensor(np.log(std)).to(encoder.bias)
+            encoder.bias[k : k + q] = torch.from_numpy(np.log(std)).to(encoder.bias)

@@ -21,7 +21,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from skae._utils.threads import POLL_INTERVAL, Submit, cores, in_parts, wait_for
+from skae._utils.threads import (
+    POLL_INTERVAL,
+    Pool,
+    Signal,
+    in_parts,
+    wait_despite_interrupts,
+    wait_for,
+)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -141,8 +148,8 @@ class Task:
         self.items: Sequence[Any] = ()
         self.gathered: list[Any] = []
         self.future: Future[Any] | None = None
-        # Events by which the scheduler and the task hand over to each other.
-        self.has_paused, self.may_go_on = threading.Event(), threading.Event()
+        # Signals by which the scheduler and the task hand over to each other.
+        self.has_paused, self.may_go_on = Signal(), Signal()
         self.clock: int | None = None
         self.idle_fraction = _IDLE_FRACTION_OF_PROCESS
         # Context variables, such as numpy's errstate, are those of the caller.
@@ -157,12 +164,17 @@ class Task:
         return self.has_paused.is_set() and not self.is_over
 
     def go_on(self) -> None:
-        """Start or resume the task, in the thread of the scheduler."""
+        """Let the task run until its next pause."""
         self.has_paused.clear()
-        if self.thread.ident is None:
+        self.may_go_on.set()
+
+    def start(self) -> None:
+        """Start the thread, in which the task waits for its first turn."""
+        try:
             self.thread.start()
-        else:
-            self.may_go_on.set()
+        # The system may not allow another thread.
+        except BaseException as error:
+            self._end(error)
 
     def cpu_time(self) -> float:
         """Return the CPU seconds of the thread; of the process if that is not known."""
@@ -175,7 +187,8 @@ class Task:
 
     def has_ended(self, seconds: float) -> bool:
         """Wait some seconds for the end of the thread; return whether it has ended."""
-        self.thread.join(seconds)
+        if self.thread.ident is not None:
+            self.thread.join(seconds)
         return not self.thread.is_alive()
 
     def gather(
@@ -191,10 +204,10 @@ class Task:
         """Pause until another thread has called the function, if there is more than one."""
         if self.is_cancelled:
             raise _Cancelled
-        if self.scheduler.submit is None:
+        if self.scheduler.n_threads == 1:
             return function()
         # The call begins while other tasks still run.
-        future = self.future = self.scheduler.submit(function)
+        future = self.future = self.scheduler.pool.submit(function)
         self.pause()
         self.future = None
         return future.result()
@@ -220,15 +233,23 @@ class Task:
             self.idle_fraction = _IDLE_FRACTION
         # Torch would otherwise keep a pool of helper threads for each task.
         torch.set_num_threads(1)
+        self.may_go_on.wait()
         try:
+            if self.is_cancelled:
+                raise _Cancelled
             function, self.function = self.function, None
             assert function is not None
             self.result = function()
         except BaseException as error:
-            self.error = error
-        finally:
-            self.is_over = True
-            self.has_paused.set()
+            self._end(error)
+        else:
+            self._end()
+
+    def _end(self, error: BaseException | None = None) -> None:
+        """Give the turn back for the last time."""
+        self.error = error
+        self.is_over = True
+        self.has_paused.set()
 
 
 class LockstepScheduler:
@@ -239,12 +260,12 @@ class LockstepScheduler:
     ) -> None:
         self.idle_timeout = idle_timeout
         self.shared_results: dict[object, Any] = {}
-        self.submit: Submit | None = None
         self.parent = _current_task()
         # The thread of a task has one thread of torch; its other tasks are paused.
         self.n_threads: int = (
             self.parent.scheduler.n_threads if self.parent else torch.get_num_threads()
         )
+        self.pool = Pool(self.n_threads)
         self.tasks = [Task(function, self) for function in functions]
         self.running: Task | None = None
 
@@ -252,36 +273,43 @@ class LockstepScheduler:
         """Return the results of the tasks, or raise the first error."""
         if self.parent:
             self.parent.has_scheduler = True
+        is_running, is_clean = threading.Lock(), Signal()
+        # Threads are started and ended in a thread that cannot be interrupted. That thread
+        # waits for the lock, which Python releases whatever interrupts follow each other.
+        cleaner = threading.Thread(
+            target=self._start_and_end, args=(is_running, is_clean), name="skae-clean-up",
+            daemon=True,
+        )  # fmt: skip
         try:
-            with cores(self.n_threads) as submit:
-                self.submit = submit if self.n_threads > 1 else None
+            with is_running:
+                cleaner.start()
                 self._run()
         finally:
+            interrupts = []
+            if cleaner.ident is not None:
+                interrupts = wait_despite_interrupts(is_clean)
+                cleaner.join()
             torch.set_num_threads(self.n_threads)
             if self.parent:
                 self.parent.has_scheduler = False
-        for task in self.tasks:
-            task.thread.join()
+            if interrupts:
+                raise interrupts[0]
         return [task.result for task in self.tasks]
 
     def _run(self) -> None:
         """Give each task its turn until all are over."""
-        try:
-            for task in self.tasks:
+        for task in self.tasks:
+            self._resume(task)
+        while waiting := [task for task in self.tasks if not task.is_over]:
+            # A task may have changed the number of torch's threads.
+            torch.set_num_threads(self.n_threads)
+            offloaded = [task for task in waiting if task.future is not None]
+            if offloaded:
+                wait_for([task.future for task in offloaded if task.future])
+            else:
+                self._do_gathered(waiting)
+            for task in offloaded or waiting:
                 self._resume(task)
-            while waiting := [task for task in self.tasks if not task.is_over]:
-                # A task may have changed the number of torch's threads.
-                torch.set_num_threads(self.n_threads)
-                offloaded = [task for task in waiting if task.future is not None]
-                if offloaded:
-                    wait_for([task.future for task in offloaded if task.future])
-                else:
-                    self._do_gathered(waiting)
-                for task in offloaded or waiting:
-                    self._resume(task)
-        except BaseException:
-            self._cancel()
-            raise
 
     def _resume(self, task: Task) -> None:
         """Let a task run until it pauses or is over; raise the error that ended it."""
@@ -330,36 +358,28 @@ class LockstepScheduler:
                 task.gathered, results = results[:n], results[n:]
                 task.gathering, task.items = None, ()
 
-    def _cancel(self) -> None:
-        """End all tasks, even if the user interrupts again meanwhile."""
-        interrupts: list[BaseException] = []
-        are_ended = threading.Event()
-        canceller = threading.Thread(
-            target=self._end_tasks, args=(are_ended,), name="skae-cancel", daemon=True
-        )
-        with warnings.catch_warnings():
-            canceller.start()
-            # The thread that can be interrupted only waits. It does not `join`, because an
-            # interrupted `join` marks the other thread as ended.
-            while not are_ended.is_set():
-                try:
-                    are_ended.wait(POLL_INTERVAL)
-                except BaseException as error:
-                    interrupts.append(error)
-            canceller.join()
-        if interrupts:
-            raise interrupts[0]
+    def _start_and_end(self, is_running: threading.Lock, is_clean: Signal) -> None:
+        """Start all tasks, and end them as soon as the scheduler has released the lock."""
+        for task in self.tasks:
+            task.start()
+        with is_running:
+            pass
+        try:
+            # Tasks that end restore the warning filters of their own begin.
+            with warnings.catch_warnings():
+                self._end_tasks()
+            self.pool.shutdown()
+        finally:
+            is_clean.set()
 
-    def _end_tasks(self, are_ended: threading.Event) -> None:
+    def _end_tasks(self) -> None:
         """End the tasks one after the other, at their present or next pause."""
         for task in self.tasks:
             task.is_cancelled = True
-        begun = [task for task in self.tasks if task.thread.ident is not None]
         # The running task comes first, so that one task runs at a time here too.
-        begun.sort(key=lambda task: task is not self.running)
+        ordered = sorted(self.tasks, key=lambda task: task is not self.running)
         # A task that stays blocked is left behind, and ends when it gets its lock.
         for timeout in (min(_GRACE, self.idle_timeout), self.idle_timeout):
-            for task in begun:
+            for task in ordered:
                 task.may_go_on.set()
                 self._is_done(task, task.has_ended, timeout)
-        are_ended.set()

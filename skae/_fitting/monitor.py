@@ -250,7 +250,8 @@ def choose_balance_data(
     # pairs, one for each half of its own draws.
     draws = objective.draws(module.spec, _BALANCE_DRAWS)
     half = len(draws) // 2
-    pair = (torch.arange(len(rows)) + torch.tensor([[0], [half // 3]])) % half
+    shift = torch.tensor([[0], [half // 3]], device="cpu")
+    pair = (torch.arange(len(rows), device="cpu") + shift) % half
     draws = torch.stack([draws[pair], draws[pair + half]], dim=1).flatten(0, 1)
     like = module.std_in_units
     return y.to(like), row_weight.to(like), draws.to(like)

@@ -1,7 +1,7 @@
 """One model to fit: its data, its training options and its result."""
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,6 +115,9 @@ class FitProblem:
         Value of :meth:`final_objective` before the training.
     callback_lock : context manager
         Held while callbacks run, if several threads train.
+    streams : sequence of torch.Generator
+        Sources of what the networks draw from torch's global generators, for each device;
+        empty if they draw nothing.
     capabilities : Capabilities
         Capabilities of model and objective together.
     """
@@ -129,6 +132,7 @@ class FitProblem:
     random_state: RandomState
     first_objective: float
     callback_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
+    streams: Sequence[torch.Generator] = ()
 
     def __post_init__(self) -> None:
         # Here, in the fit that the problem belongs to: a user's part may raise.

@@ -110,6 +110,8 @@ def train_side_by_side(
     modules = [problem.module for problem in problems]
     parameters = flatten(modules, problems[0].objective, options.autocast)
     batches = _make_batches(problems)
+    for problem in problems:
+        problem.streams = _make_streams(problem)
     monitors = [
         TrainingMonitor(problem, parameters, i, interrupted)
         for i, problem in enumerate(problems)
@@ -125,6 +127,7 @@ def train_side_by_side(
                     adam.parameters,
                     batches.size,
                     options.autocast,
+                    [m.problem.streams for m in running],
                 )
                 schedules = [m.schedule for m in running]
                 epoch, left = minimize(step, batches, adam, schedules, running, epoch)
@@ -159,3 +162,13 @@ def _make_batches(problems: Sequence[FitProblem]) -> Batches:
         # A network that normalises over a batch would count the rows that fill it up.
         fill_up=module.network_capabilities.has_analytic_gradient,
     )
+
+
+def _make_streams(problem: FitProblem) -> list[torch.Generator]:
+    """Make the generators from which networks draw that use torch's global ones."""
+    # A module that may run at the same time as others cannot draw from those.
+    if problem.module.network_capabilities.is_thread_safe:
+        return []
+    devices = {torch.device("cpu"), problem.module.device}
+    ordered = sorted(devices, key=str)
+    return [torch_generator(problem.random_state, device) for device in ordered]

@@ -1,18 +1,32 @@
 """Random numbers that leave the process's own generators alone."""
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from functools import partial
+from threading import RLock
 
 import numpy as np
 import torch
 from numpy.random import RandomState
 from sklearn.utils import check_random_state
+from torch import nn
 
 # One more than the largest seed: RandomState.randint draws int32 by default.
 _N_SEEDS = np.iinfo(np.int32).max
 
-_default_generator_lock = Lock()
+# Held while a user's module draws from torch's global generators. A module may hold the
+# lock twice: a network that fits another autoencoder while it is built.
+_global_generators_lock = RLock()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # A child process would otherwise inherit the lock of a thread that it does not have,
+    # and another state of the generators.
+    os.register_at_fork(
+        before=_global_generators_lock.acquire,
+        after_in_parent=_global_generators_lock.release,
+        after_in_child=_global_generators_lock.release,
+    )
 
 
 def local_random_state(random_state: int | RandomState | None) -> RandomState:
@@ -38,19 +52,54 @@ def torch_generator(random_state: RandomState, device: torch.device) -> torch.Ge
     return generator
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's default CPU generator for a block, and restore its state after.
+def random_linear(
+    n_in: int, n_out: int, generator: torch.Generator | None, *, bias: bool = True
+) -> nn.Linear:
+    """Make an affine map in float32 on the CPU, with the first weights of nn.Linear.
 
-    Torch's modules draw their first weights from that generator, in torch's default
-    dtype, and offer no other way. A lock makes fits in several threads take turns.
+    They are drawn from the generator; None stands for torch's global one.
     """
-    with _default_generator_lock:
-        state, dtype = torch.get_rng_state(), torch.get_default_dtype()
+    # The constructor of nn.Linear would draw from the global generator.
+    # torch.nn.utils.skip_init does not, but imports sympy, which adds a warning filter.
+    layer = nn.Linear.__new__(nn.Linear)
+    nn.Module.__init__(layer)
+    layer.in_features, layer.out_features = n_in, n_out
+    empty = partial(torch.empty, device="cpu", dtype=torch.float32)
+    layer.weight = nn.Parameter(empty(n_out, n_in))
+    layer.register_parameter("bias", nn.Parameter(empty(n_out)) if bias else None)
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    if bias:
+        bound = 1 / math.sqrt(n_in)
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
+
+
+@contextmanager
+def replaced_global_generators(*streams: torch.Generator) -> Iterator[None]:
+    """Let torch's global generators continue these streams in a block; restore them after.
+
+    For modules of users, which draw first weights and dropout from the global generators,
+    and offer no other way. There is one stream for each device. Without a stream, nothing
+    global is touched.
+    """
+    if not streams:
+        yield
+        return
+    with _global_generators_lock:
+        pairs = [(own, _global_generator(own.device)) for own in streams]
+        before = [shared.get_state() for _, shared in pairs]
         try:
-            torch.default_generator.manual_seed(seed)
-            torch.set_default_dtype(torch.float32)
+            for own, shared in pairs:
+                shared.set_state(own.get_state())
             yield
         finally:
-            torch.set_default_dtype(dtype)
-            torch.set_rng_state(state)
+            for (own, shared), state in zip(pairs, before, strict=True):
+                own.set_state(shared.get_state())
+                shared.set_state(state)
+
+
+def _global_generator(device: torch.device) -> torch.Generator:
+    """Return torch's global generator of a device."""
+    if device.type == "cpu":
+        return torch.default_generator
+    return torch.get_device_module(device).default_generators[device.index]

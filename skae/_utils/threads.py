@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from itertools import pairwise
 from threading import Event, Lock, Thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from sklearn import config_context, get_config
@@ -60,40 +60,44 @@ def on_cores(
     """
     results: list[T] = []
     errors: list[BaseException] = []
-    is_over = Event()
+    is_over, is_waiting = Signal(), Lock()
     config, before = get_config(), torch.get_num_threads()
 
     def run_all() -> None:
         """Run all calls, and keep their results or the first error."""
+        pool = Pool(n_threads)
         try:
-            with config_context(**config), cores(n_threads) as submit:
-                futures = [submit(call) for call in calls]
-                done = wait(futures, return_when=FIRST_EXCEPTION).done
-                if any(future.exception() for future in done):
+            with config_context(**config), _one_thread():
+                futures = [pool.submit(call) for call in calls]
+                pending = set(futures)
+                while pending and not any(f.done() and f.exception() for f in futures):
+                    pending = wait(futures, POLL_INTERVAL, FIRST_EXCEPTION).not_done
+                    if not is_waiting.locked():
+                        interrupted.set()
+                # One call has failed, so the others should end.
+                if pending:
                     interrupted.set()
                 results.extend(future.result() for future in futures)
         # The caller of on_cores raises the error, of any kind.
         except BaseException as error:
-            errors.append(error)
-        finally:
-            is_over.set()
-
-    # This thread only waits, so an interrupt at any time is safe.
-    runner = Thread(target=copy_context().run, args=(run_all,), daemon=True)
-    try:
-        runner.start()
-    except BaseException as error:
-        if runner.ident is None:
-            raise
-        interrupted.set()
-        errors.append(error)
-    while not is_over.is_set():
-        try:
-            is_over.wait(POLL_INTERVAL)
-        # An interrupt, or an exception of a user's signal handler.
-        except BaseException as error:
             interrupted.set()
             errors.append(error)
+        finally:
+            pool.shutdown()
+            is_over.set()
+
+    runner = Thread(target=copy_context().run, args=(run_all,), daemon=True)
+    # This thread only waits, so an interrupt at any time is safe. Python releases the lock
+    # even if several interrupts follow each other, and then the calls end by themselves.
+    with is_waiting:
+        try:
+            runner.start()
+        except BaseException as error:
+            if runner.ident is None:
+                raise
+            interrupted.set()
+            errors.append(error)
+        errors += wait_despite_interrupts(is_over, interrupted.set)
     runner.join()
     # New threads inherit the number of torch threads that was set last, in any thread.
     torch.set_num_threads(before)
@@ -103,38 +107,88 @@ def on_cores(
     return results
 
 
-class Submit(Protocol):
-    """A function that runs a call in a pool of threads."""
+class Pool:
+    """Threads that run calls, each with one torch thread.
 
-    def __call__(self, call: Callable[[], T]) -> "Future[T]":
-        """Start a call as soon as a core is free, and return its future."""
-
-
-@contextmanager
-def cores(n_threads: int) -> Iterator[Submit]:
-    """Open a pool of threads, each with one torch thread; yield its :class:`Submit`.
-
-    All calls are over at the end of the block. After an error, calls that have not begun
-    are cancelled.
+    Parameters
+    ----------
+    n_threads : int
+        Number of calls that run at the same time.
     """
 
-    def run(call: Callable[[], T], config: dict[str, Any]) -> T:
-        """Run a call with one torch thread and the configuration of its submitter."""
-        torch.set_num_threads(1)
-        with config_context(**config):
-            return call()
+    def __init__(self, n_threads: int) -> None:
+        self._executor = ThreadPoolExecutor(n_threads)
 
-    with _one_thread(), ThreadPoolExecutor(n_threads) as pool:
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Start a call as soon as a core is free, and return its future.
 
-        def submit(call: Callable[[], T]) -> Future[T]:
-            """Submit a call with the context of this thread."""
-            return pool.submit(copy_context().run, run, call, get_config())
+        The call has context variables and configuration of this thread.
+        """
 
+        def run(config: dict[str, Any]) -> T:
+            """Run the call with one torch thread."""
+            torch.set_num_threads(1)
+            with config_context(**config):
+                return call()
+
+        return self._executor.submit(copy_context().run, run, get_config())
+
+    def shutdown(self) -> None:
+        """Cancel the calls that have not begun, and wait for the others."""
+        self._executor.shutdown(cancel_futures=True)
+
+
+class Signal:
+    """An event for one thread that waits, and that may be interrupted meanwhile.
+
+    An interrupt within ``threading.Event.wait`` can leave the event's lock acquired. Then
+    the thread that sets the event would block for ever.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._lock = Lock()
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        """Whether the signal is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set the signal, and wake the thread that waits."""
+        self._is_set = True
+        if self._lock.locked():
+            self._lock.release()
+
+    def clear(self) -> None:
+        """Reset the signal."""
+        self._is_set = False
+        self._lock.acquire(blocking=False)
+
+    def wait(self, timeout: float = -1) -> bool:
+        """Wait at most some seconds; return whether the signal is set."""
+        if not self._is_set:
+            self._lock.acquire(timeout=timeout)
+        return self._is_set
+
+
+def wait_despite_interrupts(
+    signal: Signal, on_interrupt: Callable[[], object] = lambda: None
+) -> list[BaseException]:
+    """Wait for a signal that another thread sets; return the interrupts meanwhile.
+
+    They are exceptions of Python's or a user's signal handlers.
+    """
+    interrupts: list[BaseException] = []
+    while True:
         try:
-            yield submit
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            # An interrupt may not wake a thread that waits without a timeout.
+            while not signal.wait(POLL_INTERVAL):
+                pass
+            return interrupts
+        except BaseException as error:
+            interrupts.append(error)
+            on_interrupt()
 
 
 def wait_for(futures: Sequence[Future[Any]]) -> None:
@@ -162,7 +216,7 @@ def flushed_denormals() -> Iterator[None]:
     They slow arithmetic down a hundred times. Adam's running means decay to them if a unit
     gets no gradient.
     """
-    denormal = torch.tensor(1e-40, dtype=torch.float32)
+    denormal = torch.tensor(1e-40, dtype=torch.float32, device="cpu")
     was_on = bool(denormal * 1 == 0)
     torch.set_flush_denormal(True)
     try:

@@ -467,7 +467,8 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         module.load_state_dict(self.module_.state_dict())
         module.scale.floor.copy_(floor)
         if fixed_scale is not None:
-            module.scale.start(torch.tensor(fixed_scale).to(module.std_in_units))
+            scale = torch.tensor(fixed_scale, device="cpu")
+            module.scale.start(scale.to(module.std_in_units))
 
 
 def _is_same_density(old: Likelihood, new: Likelihood) -> bool:

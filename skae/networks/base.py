@@ -1,7 +1,8 @@
-"""The protocol of a network specification."""
+"""The protocols of network specifications."""
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
 
@@ -48,3 +49,28 @@ class Network(Protocol):
         torch.nn.Module
             From ``(n, n_components)`` to ``(n, n_outputs)``.
         """
+
+
+class BuiltInNetwork(Network, Protocol):
+    """Specification whose networks take their first weights from a given generator.
+
+    Without a generator, the weights are drawn from torch's global generator.
+    """
+
+    def encoder(
+        self,
+        n_features: int,
+        n_outputs: int,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> nn.Module:
+        """Build the encoder. See `Network.encoder`."""
+
+    def decoder(
+        self,
+        n_components: int,
+        n_outputs: int,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> nn.Module:
+        """Build the decoder. See `Network.decoder`."""

@@ -5,10 +5,12 @@ from itertools import pairwise
 from numbers import Integral
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skae._utils.capabilities import ModelPart
+from skae._utils.random import random_linear
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
@@ -68,13 +70,32 @@ class MLP(BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
 
-    def encoder(self, n_features: int, n_outputs: int) -> nn.Module:
-        """Build the map ``(n, n_features) -> (n, n_outputs)``. See `Network.encoder`."""
-        return self._layers([n_features, *self._widths()], n_outputs)
+    def encoder(
+        self,
+        n_features: int,
+        n_outputs: int,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> nn.Module:
+        """Build the map ``(n, n_features) -> (n, n_outputs)``. See `Network.encoder`.
 
-    def decoder(self, n_components: int, n_outputs: int) -> nn.Module:
-        """Build the map ``(n, n_components) -> (n, n_outputs)``. See `Network.decoder`."""
-        return self._layers([n_components, *reversed(self._widths())], n_outputs)
+        The first weights are drawn from the generator; None stands for torch's global one.
+        """
+        return self._layers([n_features, *self._widths()], n_outputs, generator)
+
+    def decoder(
+        self,
+        n_components: int,
+        n_outputs: int,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> nn.Module:
+        """Build the map ``(n, n_components) -> (n, n_outputs)``. See `Network.decoder`.
+
+        The first weights are drawn from the generator; None stands for torch's global one.
+        """
+        widths = reversed(self._widths())
+        return self._layers([n_components, *widths], n_outputs, generator)
 
     def _widths(self) -> list[int]:
         """Validate the parameters, and return the widths of the hidden layers."""
@@ -90,14 +111,17 @@ class MLP(BaseEstimator):
             )
         return widths
 
-    def _layers(self, sizes: list[int], n_outputs: int) -> nn.Module:
+    def _layers(
+        self, sizes: list[int], n_outputs: int, generator: torch.Generator | None
+    ) -> nn.Module:
         """Build a network; sizes are the widths of the input and of the hidden layers."""
         if len(sizes) == 1:
             return NoCorrection(n_outputs)
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(sizes):
-            layers += [nn.Linear(n_in, n_out), ACTIVATIONS[self.activation]()]
+            linear = random_linear(n_in, n_out, generator)
+            layers += [linear, ACTIVATIONS[self.activation]()]
         # The linear path, to which the output is added, already has a bias.
-        output = nn.Linear(sizes[-1], n_outputs, bias=False)
+        output = random_linear(sizes[-1], n_outputs, generator, bias=False)
         nn.init.zeros_(output.weight)
         return nn.Sequential(*layers, output)

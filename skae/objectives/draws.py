@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from skae._utils.random import seeded
-
 
 def sobol_normal(n_draws: int, n_components: int, seed: int) -> Tensor:
     """Draw standard normal points of low discrepancy.
@@ -27,13 +25,21 @@ def sobol_normal(n_draws: int, n_components: int, seed: int) -> Tensor:
     Tensor of shape (n_draws, n_components)
         Draws, float64.
     """
-    # The default dtype that the process has set must not change the draws.
-    with seeded(0):
-        engine = SobolEngine(n_components, scramble=True, seed=seed)
     # At 0 or 1 a normal quantile is infinite. A Sobol point has about 30 bits, so these
     # bounds change no other point.
-    uniform = engine.draw(n_draws, dtype=torch.float64).clamp(2.0**-32, 1 - 2.0**-32)
+    uniform = _sobol_points(n_draws, n_components, seed).clamp(2.0**-32, 1 - 2.0**-32)
     return torch.special.ndtri(uniform)
+
+
+def _sobol_points(n_draws: int, n_components: int, seed: int) -> Tensor:
+    """Draw scrambled Sobol points of the unit cube, ``(n_draws, n_components)``."""
+    engine = SobolEngine(n_components, scramble=True, seed=seed)
+    # The engine rounds its first point to the default dtype of the process, which must not
+    # change the draws. So that point is computed here.
+    first = engine.quasi.to(torch.float32) / 2**engine.MAXBIT
+    points = engine.draw(n_draws, dtype=torch.float64)
+    points[0] = first
+    return points
 
 
 def row_shift(y: Tensor, n_components: int, seed: int) -> Tensor:
@@ -56,10 +62,12 @@ def row_shift(y: Tensor, n_components: int, seed: int) -> Tensor:
     Tensor of shape (n, n_components)
         Points, float64.
     """
-    generator = torch.Generator().manual_seed(seed)
-    weights = torch.rand(y.shape[1], generator=generator, dtype=torch.float64)
-    factors = 32 * (1 + torch.rand(n_components, generator=generator, dtype=torch.float64))
-    weights, factors = weights.to(y.device) + 0.5, factors.to(y.device)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    weights, factors = (
+        torch.rand(n, generator=generator, dtype=torch.float64, device="cpu")
+        for n in (y.shape[1], n_components)
+    )
+    weights, factors = weights.to(y.device) + 0.5, 32 * (1 + factors.to(y.device))
     return (y.double() * weights).sum(dim=1, keepdim=True).mul(factors) % 1
 
 

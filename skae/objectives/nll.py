@@ -19,7 +19,7 @@ class NegativeLogLikelihood(Objective):
         return module.encode(y)
 
     def draws(self, spec: Spec, min_draws: int | None = None) -> Tensor:
-        return torch.zeros(1, spec.n_components, dtype=torch.float64)
+        return torch.zeros(1, spec.n_components, dtype=torch.float64, device="cpu")
 
     def latents_of(self, heads: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         return heads, heads[:, :0]

@@ -34,7 +34,7 @@ class ClosedFormScale(Scale):
         floor: Tensor,
     ) -> None:
         super().__init__(likelihood, covariance_type, n_features, floor)
-        self.register_buffer("value", torch.zeros(1, self.n_scales))
+        self.register_buffer("value", floor.new_zeros(1, self.n_scales))
 
     def _log_optimum(self, mean_deviation: Tensor) -> Tensor:
         """Return the log of the optimal scale, or of the floor if that is larger."""

@@ -27,7 +27,7 @@ class FixedScale(Scale):
     ) -> None:
         # A scale that the user gives has no floor.
         super().__init__(likelihood, covariance_type, n_features, torch.zeros_like(floor))
-        self.register_buffer("value", torch.zeros(1, self.n_scales))
+        self.register_buffer("value", floor.new_zeros(1, self.n_scales))
 
     def start(self, scale: Tensor) -> Tensor:
         self.value.copy_(scale.log())

@@ -27,7 +27,7 @@ class LearnedScale(Scale):
         floor: Tensor,
     ) -> None:
         super().__init__(likelihood, covariance_type, n_features, floor)
-        self.free = nn.Parameter(torch.zeros(1, self.n_scales))
+        self.free = nn.Parameter(floor.new_zeros(1, self.n_scales))
 
     def start(self, scale: Tensor) -> Tensor:
         with torch.no_grad():

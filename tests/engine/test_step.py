@@ -57,8 +57,7 @@ def make_module(combination, n_heads, network=None, seed=0):
     m = D if covariance_type == "diag" else 1
     ratio = torch.rand(D, generator=generator, dtype=torch.float64) + 0.5
     floor = torch.full((1, m), 0.01 * (seed + 1), dtype=torch.float64)
-    torch.manual_seed(seed)
-    module = AutoencoderModule(spec, ratio, floor).double()
+    module = AutoencoderModule(spec, ratio, floor, generator).double()
     module.scale.start(torch.full((1, m), 0.8, dtype=torch.float64))
     with torch.no_grad():
         # Nonzero output layers, and gains other than 1.
@@ -389,7 +388,8 @@ class PlainSubclass(GaussianLikelihood):
 )
 def test_likelihoods_with_analytic_step(likelihood, expected):
     spec = Spec(D, K, 2, MLP((3,)), likelihood(), "fixed", "spherical")
-    module = AutoencoderModule(spec, torch.ones(D), torch.ones(1, 1))
+    ones = torch.ones(D), torch.ones(1, 1)
+    module = AutoencoderModule(spec, *ones, torch.Generator().manual_seed(0))
     assert has_analytic_gradient(module, OBJECTIVES["posterior"]()) is expected
     objective = OBJECTIVES["posterior"]()
     step = make_step([module], [objective], flatten([module], objective), N)

@@ -1,19 +1,27 @@
 """Tests that estimators neither change nor read the settings of the process."""
 
 import copy
+import os
 import pickle
 import random
 import subprocess
 import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
+from torch import nn
 
 from skae import VariationalAutoencoder
+from skae._fitting.lockstep import run_in_lockstep
 from skae.networks import MLP
+from skae.objectives.draws import matched_normal
 from tests.callbacks import Callback
 from tests.helpers import answers, assert_same_answers, every_estimator, weights
 from tests.surroundings import nothing_global_changes, unusual_settings
@@ -112,20 +120,249 @@ def default_dtype(dtype):
         torch.set_default_dtype(before)
 
 
+@contextmanager
+def default_device(device):
+    """Set torch's default device within a block."""
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+SETTINGS = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "default dtype float64": lambda: default_dtype(torch.float64),
+    "default dtype bfloat16": lambda: default_dtype(torch.bfloat16),
+    "default device meta": lambda: default_device("meta"),
+    "device meta in a block": lambda: torch.device("meta"),
+}
+every_setting = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+STARTS = {
+    "pca": {"init": "pca"},
+    "random": {"init": "random", "n_init": 2, "variance_mode": "learned"},
+    "predicted": {"variance_mode": "predicted", "covariance_type": "diag"},
+    "profile": {"shuffle": False, "early_stopping": True, "precision": "float64"},
+}
+
+
 @every_estimator
-@pytest.mark.parametrize(
-    "setting",
-    [torch.no_grad, torch.inference_mode, lambda: default_dtype(torch.float64)],
-    ids=["no_grad", "inference_mode", "default dtype float64"],
-)
-def test_fit_does_not_depend_on_torch_settings(estimator, setting, X):
-    """Torch's gradient modes and default dtype in the caller do not change a fit."""
-    model = estimator(max_iter=3, random_state=0).fit(X)
+@every_setting
+@pytest.mark.parametrize("start", STARTS)
+def test_fit_does_not_depend_on_torch_settings(estimator, setting, start, X):
+    """Torch's gradient modes, default dtype and default device do not change a fit."""
+    model = estimator(max_iter=3, random_state=0, **STARTS[start])
+    model, other = clone(model).fit(X), clone(model)
+    # The draws of scores are cached, so that a wrong first value would be kept.
+    matched_normal.cache_clear()
     with setting():
-        other = estimator(max_iter=3, random_state=0).fit(X)
+        other.fit(X)
         assert_same_answers(model, other, X)
+        assert_same_answers(model, pickle.loads(pickle.dumps(other)), X)
+        assert_same_answers(model, copy.deepcopy(other), X)
+        other.set_params(warm_start=True).fit(X)
+    model.set_params(warm_start=True).fit(X)
     assert weights(model) == weights(other)
     assert_same_answers(model, other, X)
+
+
+class Dropout(BaseEstimator):
+    """A network that draws from torch's global generator while it trains."""
+
+    def __init__(self, p=0.3):
+        self.p = p
+
+    def encoder(self, n_features, n_outputs):
+        return self._layers(n_features, n_outputs)
+
+    def decoder(self, n_components, n_outputs):
+        return self._layers(n_components, n_outputs)
+
+    def _layers(self, n_in, n_out):
+        return nn.Sequential(
+            nn.Linear(n_in, 8), nn.ReLU(), nn.Dropout(self.p), nn.Linear(8, n_out)
+        )
+
+
+@pytest.mark.parametrize("setting", ["default device meta", "device meta in a block"])
+def test_networks_of_users_do_not_depend_on_default_device(setting, X):
+    """Networks of users are built on the CPU, too."""
+    model = VariationalAutoencoder(network=Dropout(), max_iter=3, random_state=0)
+    model, other = clone(model).fit(X), clone(model)
+    with SETTINGS[setting]():
+        other.fit(X)
+        assert_same_answers(model, other, X)
+        assert_same_answers(model, pickle.loads(pickle.dumps(other)), X)
+    assert weights(model) == weights(other)
+
+
+def fit_with_dropout(X, random_state=0, p=0.3, **parameters):
+    """Fit a model whose networks have dropout."""
+    parameters = {"max_iter": 4, "random_state": random_state} | parameters
+    return VariationalAutoencoder(network=Dropout(p), **parameters).fit(X)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"n_init": 2}, {"early_stopping": True}])
+def test_dropout_is_reproducible(parameters, X):
+    """Fits with dropout and one seed are equal, and the global stream goes on as before."""
+    torch.manual_seed(1)
+    with nothing_global_changes():
+        one = fit_with_dropout(X, **parameters)
+    torch.manual_seed(2)
+    other = fit_with_dropout(X, **parameters)
+    assert weights(one) == weights(other)
+    assert one.history_["objective"].tolist() == other.history_["objective"].tolist()
+    assert weights(one) != weights(fit_with_dropout(X, random_state=1, **parameters))
+    # Dropout is active in training: without it the fit is another one.
+    assert weights(one) != weights(fit_with_dropout(X, p=0.0, **parameters))
+
+
+def test_dropout_differs_between_steps_and_starts(X):
+    """Each step draws a new mask, and each start has a stream of its own."""
+    masks = []
+
+    class Watched(Dropout):
+        def _layers(self, n_in, n_out):
+            layers = super()._layers(n_in, n_out)
+            layers[2].register_forward_hook(
+                lambda _, args, out: masks.append((out == 0)[args[0] != 0].tolist())
+            )
+            return layers
+
+    VariationalAutoencoder(
+        network=Watched(0.5), max_iter=2, n_init=2, init="random", random_state=0
+    ).fit(X)
+    masks = [tuple(mask) for mask in masks if any(mask)]
+    assert len(masks) == len(set(masks)) == 2 * 2 * 2 * 4
+
+
+def test_dropout_is_reproducible_side_by_side(X):
+    """The masks are those of a fit alone: in a search, and in threads of a user."""
+    expected = [weights(fit_with_dropout(X, seed)) for seed in range(4)]
+    fits = [partial(fit_with_dropout, X, seed) for seed in range(4)]
+    with nothing_global_changes():
+        found = run_in_lockstep(fits, 4)
+    assert [weights(model) for model in found] == expected
+    with nothing_global_changes(), ThreadPoolExecutor(4) as pool:
+        found = [future.result() for future in [pool.submit(fit) for fit in fits]]
+    assert [weights(model) for model in found] == expected
+
+
+@contextmanager
+def in_threads(function, n_threads):
+    """Call a function again and again in threads, within a block."""
+    is_over, n_calls, errors = threading.Event(), [0] * n_threads, []
+
+    def repeat(i):
+        try:
+            while not is_over.is_set():
+                function()
+                n_calls[i] += 1
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=repeat, args=(i,)) for i in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield n_calls
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert not errors
+    assert min(n_calls) > 0
+
+
+@contextmanager
+def frequent_switches():
+    """Let the threads of Python take turns a hundred times as often as usual."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+@every_estimator
+def test_draws_of_other_threads_do_not_change_fits(estimator, X):
+    """A thread draws from torch's global generator, and changes the default dtype."""
+
+    def disturb():
+        with default_dtype(torch.float64):
+            torch.randn(3)
+
+    def fit(seed):
+        model = estimator(init="random", max_iter=1, random_state=seed)
+        return weights(model.fit(X))
+
+    expected = [fit(seed) for seed in range(20)]
+    with frequent_switches(), in_threads(disturb, 1):
+        found = [fit(seed) for seed in range(20)]
+    assert found == expected
+
+
+def test_fits_in_threads_do_not_change_draws(X):
+    """The draws and defaults of the main thread are as before while others use models."""
+    pickled = pickle.dumps(VariationalAutoencoder(max_iter=1, random_state=0).fit(X))
+
+    def use():
+        matched_normal.cache_clear()
+        model = pickle.loads(pickled)
+        model.fit(X).score(X)
+        model.sample(3)
+
+    def draw():
+        torch.manual_seed(0)
+        return [torch.randn(2).tolist() for _ in range(500)]
+
+    expected = draw()
+    with frequent_switches(), in_threads(use, 4) as n_calls:
+        while min(n_calls) < 5:
+            assert draw() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork_during_fits():
+    """A process that is forked during a fit has the generator of the user, and no lock."""
+    program = """
+        import os, signal, sys, threading, warnings
+        import numpy as np, torch
+        from skae import VariationalAutoencoder
+        from tests.estimators.test_global_state import Dropout, fit_with_dropout
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        torch.set_num_threads(1)
+        sys.setswitchinterval(5e-5)
+        X = np.random.default_rng(0).normal(size=(40, 3))
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        is_over = threading.Event()
+
+        def repeat():
+            while not is_over.is_set():
+                fit_with_dropout(X, max_iter=1)
+
+        thread = threading.Thread(target=repeat)
+        thread.start()
+        for _ in range(12):
+            if (child := os.fork()) == 0:
+                signal.alarm(30)
+                is_same = torch.equal(torch.get_rng_state(), before)
+                fit_with_dropout(X, max_iter=1)
+                os._exit(0 if is_same else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        is_over.set()
+        thread.join()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_fit_works_with_torchs_global_fp32_precision():

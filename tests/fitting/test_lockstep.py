@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import contextmanager
 from itertools import chain
 
 import numpy as np
@@ -544,6 +545,141 @@ def test_interrupts_while_tasks_are_ended():
     with pytest.raises(KeyboardInterrupt):
         run_in_lockstep(tasks, 3)
     assert sorted(map(str, ended)) == ["0", "1", "last"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_interrupts_in_quick_succession(n_threads):
+    """Two or three SIGINTs, 4 ms apart, at any moment of a search: no thread is left."""
+    program = """
+        import os, random, signal, sys, threading, time, warnings
+        import numpy as np, torch
+        from skae import VariationalAutoencoder
+        from skae._utils import threads
+        from skae.model_selection import BatchedGridSearchCV
+
+        warnings.simplefilter("ignore")
+        n_threads = int(sys.argv[1])
+        torch.set_num_threads(n_threads)
+        threads._WORTH_A_THREAD = 0
+        X = np.random.default_rng(0).normal(size=(60, 3))
+        grid = {"beta": [0.5, 1.0, 2.0, 4.0]}
+        model = VariationalAutoencoder(max_iter=2, random_state=0)
+
+        def search():
+            BatchedGridSearchCV(model, grid, cv=2).fit(X)
+
+        def interrupt(_, frame):
+            # Only during the search, and not in the code of this program.
+            while frame is not None:
+                if frame.f_code is search.__code__:
+                    raise KeyboardInterrupt
+                frame = frame.f_back
+
+        signal.signal(signal.SIGINT, interrupt)
+        search()
+        start = time.perf_counter()
+        search()
+        duration = time.perf_counter() - start
+
+        def press(delay, n):
+            time.sleep(delay)
+            for _ in range(n):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.004)
+
+        draw, n_interrupted, left = random.Random(0), 0, []
+        for trial in range(25):
+            args = draw.uniform(0, 0.9 * duration), draw.choice([2, 3])
+            presser = threading.Thread(target=press, args=args)
+            presser.start()
+            try:
+                search()
+            except KeyboardInterrupt:
+                n_interrupted += 1
+            presser.join()
+            deadline = time.monotonic() + 20
+            while threading.active_count() > 1 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            left += [(trial, t.name) for t in threading.enumerate()[1:]]
+            if left:
+                break
+        print(n_interrupted, left, torch.get_num_threads())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(n_threads)],
+        capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    n_interrupted, rest = done.stdout.strip().split(" ", 1)
+    assert rest == f"[] {n_threads}", done.stdout
+    assert int(n_interrupted) >= 5
+    assert done.returncode == 0
+
+
+@contextmanager
+def second_interrupt(position):
+    """Raise a second interrupt in this thread, some calls or returns after the first one.
+
+    Python handles signals at the begin of calls, among other places. The block is given the
+    list of the interrupts.
+    """
+    raised, n_events = [], 0
+
+    def first(*_):
+        raised.append("first")
+        raise KeyboardInterrupt
+
+    def trace(frame, event, arg):
+        nonlocal n_events
+        frame.f_trace_lines = False
+        if (
+            raised == ["first"]
+            and frame.f_code is not first.__code__
+            and event != "exception"
+        ):
+            n_events += 1
+            if n_events > position:
+                raised.append("second")
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    handler, tracer = signal.signal(signal.SIGINT, first), sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield raised
+    finally:
+        sys.settrace(tracer)
+        signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.parametrize("work", ["pauses", "trains", "computes"])
+def test_second_interrupt_at_any_point(work, two_threads):
+    """Wherever the second one arrives, all threads end, and the interrupt is raised."""
+    interrupt = _thread.interrupt_main
+
+    def task(i):
+        if i == 2 and work == "pauses":
+            interrupt()
+            time.sleep(0.02)
+        if work == "computes":
+            offload(lambda: i == 2 and interrupt())
+        gather(lambda items: interrupt() or items if work == "trains" else items, [i])
+        wait_for_others()
+
+    before = set(threading.enumerate())
+    found = []
+    for position in range(40):
+        with pytest.raises(KeyboardInterrupt), second_interrupt(position) as raised:
+            run_in_lockstep([lambda i=i: task(i) for i in range(4)], 4)
+        found.append(tuple(raised))
+        deadline = time.monotonic() + 10
+        while set(threading.enumerate()) - before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        left = [thread.name for thread in set(threading.enumerate()) - before]
+        assert not left, position
+    assert found.count(("first", "second")) >= 10
 
 
 # Several starts

@@ -184,8 +184,8 @@ def test_multipliers_are_for_weights_between_wide_hidden_layers():
 class Parametrized(MLP):
     """Network with weights that are computed from other parameters."""
 
-    def _layers(self, sizes, n_outputs):
-        layers = super()._layers(sizes, n_outputs)
+    def _layers(self, sizes, n_outputs, generator):
+        layers = super()._layers(sizes, n_outputs, generator)
         nn.utils.parametrizations.weight_norm(layers[2])
         return layers
 

@@ -19,6 +19,7 @@ def make_module(combination, n_heads=2, *, network=None, spread=0.5):
         spec,
         std_in_units=torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64),
         floor=torch.full((1, n_scales), 1e-4, dtype=torch.float64),
+        generator=torch.Generator().manual_seed(0),
     ).double()
     generator = torch.Generator().manual_seed(0)
     module.scale.start(torch.linspace(0.6, 1.1, n_scales, dtype=torch.float64)[None])
