@@ -189,9 +189,13 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             Not used, present for API consistency by convention.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights, none of them negative; only their ratios matter. With
-            ``shuffle=True``, an integer weight equals that many copies of the sample, and
-            an epoch is a pass over the different samples.
+            Sample weights, none of them negative. A weight is a number of copies of the
+            sample, which need not be whole. Their sum is the sample size, which `alpha`
+            refers to. An epoch takes each sample as many times as its weight, rounded up,
+            each time with an equal part of the weight. If the weights add up to more than
+            100,000, and to more than the number of different samples, all are reduced by
+            one factor for the length of an epoch. With ``shuffle=True``, an integer
+            weight equals that many copies, to the bit.
 
         X_val : array-like of shape (n_samples_val, n_features), default=None
             Validation data. With ``early_stopping=True`` they are used in place of a part
@@ -354,7 +358,8 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             seed=draw_seed(random_state),
         )
         model = module, objective, data.rows, data.standardization
-        with suitable_threads(options.multiply_adds_per_step(len(data.rows), module)):
+        multiply_adds = options.multiply_adds_per_step(data.rows.epoch_size, module)
+        with suitable_threads(multiply_adds):
             if init == "continue":
                 self._continue_from(module, data.fixed_scale)
                 first_objective = finalize_scale(*model)
