@@ -133,7 +133,9 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     if not np.isfinite(std).all():
         raise ValueError("X has values whose squares overflow float64; rescale it.")
 
-    rounding = 16 * np.finfo(X.dtype).eps * magnitude
+    # Of float64, because float32 numbers are the same numbers: a column of float32 whose
+    # values differ varies. A constant that was computed has an error of some units.
+    rounding = 16 * np.finfo(np.float64).eps * magnitude
     constant = std <= rounding
     typical = float(np.sqrt(np.mean(variance[~constant]))) if not constant.all() else 1.0
     std[constant] = typical
