@@ -278,6 +278,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         rows, validation = self._divide(data, weight, X_val, random_state)
         if is_continued:
             standardization = self._standardization
+            standardization.check_range(data)
         else:
             standardization = shared_result(measure, rows, self.covariance_type)
         if fixed_scale is not None:
