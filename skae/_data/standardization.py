@@ -106,17 +106,27 @@ class Standardization:
                 f"at most {_LARGEST:g} are allowed. Set warm_start=False."
             )
 
-    def floor(self, min_scale: float | str, covariance_type: str) -> np.ndarray:
+    def smallest_scale(self) -> float:
+        """Return the smallest scale that float32 can resolve, in the units of X."""
+        return _SMALLEST * float(self.likelihood_unit.max())
+
+    def floor(
+        self, min_scale: float | str, covariance_type: str, is_float64: bool = False
+    ) -> np.ndarray:
         """Return the smallest scale, ``(1, 1)`` or ``(1, n_features)``.
 
         It is in the likelihood's units; ``min_scale`` is in the units of X. "auto" is the
-        standard deviation of the rounding to the data's own resolution.
+        standard deviation of the rounding to the data's own resolution. Unless a number is
+        given for a training in float64, float32 limits the scale.
         """
+        limit = _SMALLEST
         if isinstance(min_scale, str):
             smallest = self.resolution / math.sqrt(12)
         else:
             smallest = np.full_like(self.likelihood_unit, min_scale)
-        return np.maximum(self.per_scale(smallest, covariance_type), _SMALLEST)
+            if is_float64:
+                limit = 1 / _LARGEST
+        return np.maximum(self.per_scale(smallest, covariance_type), limit)
 
 
 def measure(rows: Rows, covariance_type: str) -> Standardization:

@@ -286,6 +286,14 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             fixed_scale = standardization.per_scale(fixed_scale, self.covariance_type)
         elif not isinstance(self.min_scale, str):
             standardization.check_proportion("min_scale", self.min_scale, smallest=0.0)
+            limit = standardization.smallest_scale()
+            if self.precision != "float64" and self.min_scale < limit:
+                warn_user(
+                    f"min_scale={self.min_scale!r} is below {limit:.3g}, the smallest "
+                    "scale that float32 can resolve for these data, which is used in its "
+                    "place. Set precision='float64', or raise min_scale.",
+                    UserWarning,
+                )
         # Fits side by side share the index and the weights, but each has its own array.
         rows = replace(rows, X=data)
         return _TrainingData(

@@ -73,3 +73,39 @@ def test_warm_start_on_data_out_of_range_keeps_the_earlier_fit(estimator, factor
     with pytest.raises(ValueError, match="warm_start=True keeps the standardisation"):
         model.fit(factor * X)
     assert_same_answers(model, twin, X)
+
+
+def unequal_spreads():
+    """Make 500 rows with a column of spread 1e8 beside five of spread 1."""
+    return np.random.default_rng(0).normal(size=(500, 6)) * [1e8, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("variance_mode", ["optimal", "learned"])
+def test_given_min_scale_holds_in_float64(variance_mode):
+    """The score is at least that of exact probabilistic PCA, whose scale is about 1."""
+    X = unequal_spreads()
+    variances = np.linalg.svd(X - X.mean(axis=0), compute_uv=False) ** 2 / len(X)
+    noise = variances[2:].mean()
+    log_det = np.log(variances[:2]).sum() + 4 * np.log(noise)
+    exact = -0.5 * (6 * np.log(2 * np.pi) + log_det + 6)
+    model = VariationalAutoencoder(
+        variance_mode=variance_mode,
+        min_scale=1e-3,
+        precision="float64",
+        max_iter=2,
+        random_state=0,
+    ).fit(X)
+    assert model.scale_ == pytest.approx(np.sqrt(noise), rel=0.01)
+    assert model.score(X) > exact - 0.05
+
+
+@ignore_floor
+def test_min_scale_below_float32_names_the_limit():
+    X = unequal_spreads()
+    model = VariationalAutoencoder(min_scale=1e-3, max_iter=2, random_state=0)
+    with pytest.warns(UserWarning, match=r"min_scale=0.001 is below (\d+\.?\d*)") as record:
+        model.fit(X)
+    message = next(str(w.message) for w in record if "is below" in str(w.message))
+    limit = float(message.split("below ")[1].split(",")[0])
+    assert model.scale_ >= 0.99 * limit
+    assert "precision='float64'" in message
