@@ -806,8 +806,8 @@ class Mixed(MLP):
         super().__init__(hidden_layer_sizes)
         self.order = order
 
-    def _layers(self, sizes, n_outputs):
-        layers = super()._layers(sizes, n_outputs)
+    def _layers(self, *args):
+        layers = super()._layers(*args)
         kinds = {"r": nn.ReLU(), "t": nn.Tanh()}
         for i, kind in enumerate(self.order):
             layers[2 * i + 1] = kinds[kind]
