@@ -11,17 +11,20 @@ import torch
 from skae._data import Batches, Rows, Standardization
 
 
-def make_batches(X, rows=None, weight=None, mean=None, std=None, seed=0, **settings):
+def make_batches(
+    X, rows=None, weight=None, mean=None, std=None, seed=0, mean_weight=1.0, **settings
+):
     """Make batches of one model."""
-    return batches_of([make_row_set(X, rows, weight, mean, std)], seeds=[seed], **settings)
+    row_set = make_row_set(X, rows, weight, mean, std, mean_weight)
+    return batches_of([row_set], seeds=[seed], **settings)
 
 
-def make_row_set(X, rows=None, weight=None, mean=None, std=None):
+def make_row_set(X, rows=None, weight=None, mean=None, std=None, mean_weight=1.0):
     """Return rows and the statistics that standardise them."""
     rows = np.arange(len(X)) if rows is None else rows
     ones = np.ones(X.shape[1])
     return (
-        Rows(X, rows, np.ones(len(rows)) if weight is None else weight),
+        Rows(X, rows, np.ones(len(rows)) if weight is None else weight, mean_weight),
         Standardization(
             np.zeros(X.shape[1]) if mean is None else mean,
             ones if std is None else std,
