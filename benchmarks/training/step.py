@@ -82,7 +82,7 @@ def parts(workload, n_models):
     objectives = [problem.objective for problem in problems]
     parameters = flatten(modules, objectives[0])
     batches = _make_batches(problems)
-    l2 = [problem.options.alpha / len(problem.rows) for problem in problems]
+    l2 = [problem.l2 for problem in problems]
     adam, rates = Adam(parameters, l2), [_LEARNING_RATE] * n_models
     step = make_step(modules, objectives, parameters, batches.size)
     y, row_weight, noise = next(batches.epoch())

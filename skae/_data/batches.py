@@ -25,13 +25,20 @@ def _round_up(size: int) -> int:
     return size if size < _SMALLEST_ROUND else -(-size // 8) * 8
 
 
+def _repeated(rows: Rows) -> Tensor | None:
+    """Return the positions of the rows of an epoch, in order; None if each occurs once."""
+    if rows.epoch_size == len(rows):
+        return None
+    return torch.from_numpy(np.repeat(np.arange(len(rows)), rows.repeats))
+
+
 class Batches:
     """Standardised batches of R models that are trained side by side.
 
-    The rows of a model are split into batches whose sizes differ by one at most, so that
-    no epoch ends with a batch of a single row. All batches have the size of the largest,
-    or with ``fill_up`` the next multiple of eight, for which products are faster. Smaller
-    batches are filled up with rows of weight 0.
+    The rows of an epoch (`Rows.repeats`) are split into batches whose sizes differ by one
+    at most, so that no epoch ends with a batch of a single row. All batches have the size
+    of the largest, or with ``fill_up`` the next multiple of eight, for which products are
+    faster. Smaller batches are filled up with rows of weight 0.
 
     Parameters
     ----------
@@ -74,7 +81,7 @@ class Batches:
         fill_up: bool = True,
         resident: Tensor | None = None,
     ) -> None:
-        counts = {-(-len(own) // batch_size) for own in rows}
+        counts = {-(-own.epoch_size // batch_size) for own in rows}
         if len(counts) > 1:
             raise ValueError(f"The models differ in their number of batches: {counts}.")
         self.n_batches = counts.pop()
@@ -85,7 +92,7 @@ class Batches:
         self.noise_shape = noise_shape
         self._order, self._noise = order, noise
         self.fill_up = fill_up
-        self._sizes = [-(-len(own) // self.n_batches) for own in rows]
+        self._sizes = [-(-own.epoch_size // self.n_batches) for own in rows]
         if fill_up:
             self._sizes = [_round_up(size) for size in self._sizes]
         self.size = max(self._sizes)
@@ -93,9 +100,13 @@ class Batches:
         self._slots = [torch.from_numpy(s.reshape(-1)) for s in slots]
         # (R, n_batches, size, 1), in the order of the rows; shuffled in each epoch.
         self._row_weights = torch.from_numpy(np.stack(row_weights)).to(dtype)
-        # Weights of the rows of all models, one model after the other.
-        weight = np.concatenate([own.weight for own in rows])
+        # Weights of the rows of all models at each time that they are taken, one model
+        # after the other. Their mean over an epoch is 1.
+        weight = np.concatenate(
+            [own.weight / own.repeats * (own.epoch_size / len(own)) for own in rows]
+        )
         self._weight = torch.from_numpy(weight).to(dtype)
+        self._repeated = [_repeated(own) for own in rows]
         self._bounds = np.cumsum([0, *map(len, rows)]).tolist()
         self._starts = torch.tensor(self._bounds[:-1], device="cpu")[:, None]
         R, d = len(rows), rows[0].X.shape[1]
@@ -117,7 +128,7 @@ class Batches:
 
     def _fill_up(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Place rows in batches: positions and row weights, ``(n_batches, size[, 1])``."""
-        bounds = np.linspace(0, len(rows), self.n_batches + 1).astype(int)
+        bounds = np.linspace(0, rows.epoch_size, self.n_batches + 1).astype(int)
         start, stop = bounds[:-1, None], bounds[1:, None]
         slots = start + np.arange(self.size)
         return (
@@ -171,7 +182,7 @@ class Batches:
         )
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Pass over the rows once.
+        """Pass over the rows of an epoch.
 
         Yields
         ------
@@ -184,10 +195,14 @@ class Batches:
             Standard normal numbers; overwritten by the next batch.
         """
         positions = [
-            torch.randperm(len(own), generator=g, device="cpu")
+            torch.randperm(own.epoch_size, generator=g, device="cpu")
             if self.shuffle
-            else torch.arange(len(own), device="cpu")
+            else torch.arange(own.epoch_size, device="cpu")
             for own, g in zip(self.rows, self._order, strict=True)
+        ]
+        positions = [
+            p if repeated is None else repeated.index_select(0, p)
+            for p, repeated in zip(positions, self._repeated, strict=True)
         ]
         # (R, n_batches * size): among the rows of each model, and among those of all.
         picked = torch.stack(

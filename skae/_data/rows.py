@@ -1,7 +1,8 @@
 """The rows to train on and the rows to validate with."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.random import RandomState
@@ -9,6 +10,11 @@ from numpy.random import RandomState
 # Numbers that are gathered and standardised together: 2 MB of float64, which stay in the
 # cache of a core.
 BLOCK_NUMBERS = 2**18
+# Rows of an epoch from which on repetitions add no more of them: enough steps for a fit.
+# Without a limit, weights of 10,000 each would make an epoch 10,000 times as long.
+_EPOCH_ROWS = 100_000
+# Relative rounding error of a sum of weights, which must not count as a further row.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +29,38 @@ class Rows:
         Which rows of X.
     weight : ndarray of shape (n,)
         Their weights, of mean 1.
+    mean_weight : float, default=1.0
+        Mean of the weights as the user gave them; equal rows have their total weight.
     """
 
     X: np.ndarray
     index: np.ndarray
     weight: np.ndarray
+    mean_weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def n_samples(self) -> float:
+        """Sample size: the sum of the user's weights."""
+        return len(self) * self.mean_weight
+
+    @cached_property
+    def repeats(self) -> np.ndarray:
+        """How many times an epoch takes each row, ``(n,)``: its weight, rounded up.
+
+        Each time has an equal part of the weight of the row. If weights exceed the limit
+        of an epoch, all of them are reduced by one factor.
+        """
+        n_samples = min(self.n_samples, float(max(len(self), _EPOCH_ROWS)))
+        expected = self.weight * (n_samples / len(self))
+        return np.maximum(np.ceil(expected * (1 - _ROUNDING)), 1).astype(np.int64)
+
+    @cached_property
+    def epoch_size(self) -> int:
+        """Number of rows of an epoch, with repetitions."""
+        return int(self.repeats.sum())
 
     def block(self, part: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return a copy of some rows, ``(m, n_features)``, in the dtype of X."""
@@ -39,7 +69,16 @@ class Rows:
     def take(self, chosen: np.ndarray) -> "Rows":
         """Return the rows at some positions, ``(m,)``, their weights scaled to mean 1."""
         weight = self.weight[chosen]
-        return Rows(self.X, self.index[chosen], weight / weight.mean())
+        mean = weight.mean()
+        mean_weight = float(mean) * self.mean_weight
+        return Rows(self.X, self.index[chosen], weight / mean, mean_weight)
+
+    def take_repeats(self, chosen: np.ndarray) -> "Rows":
+        """Return some of the rows of an epoch, ``(m,)`` positions among `epoch_size`."""
+        row = np.repeat(np.arange(len(self)), self.repeats)[chosen]
+        counts = np.bincount(row, minlength=len(self))
+        part = replace(self, weight=self.weight * (counts / self.repeats))
+        return part.take(np.flatnonzero(counts))
 
     def subsample(self, n: int) -> "Rows":
         """Return at most n of the rows, evenly spaced."""
@@ -53,12 +92,16 @@ def select_rows(X: np.ndarray, weight: np.ndarray, shuffle: bool) -> Rows:
 
     X is ``(n_samples, n_features)``, weight ``(n_samples,)`` and not all zero.
     """
+    # A power of 2, so that no digit is lost; a sum of larger weights could overflow.
+    _, exponent = math.frexp(weight.max())
+    weight = np.ldexp(weight, -exponent)
     index = np.flatnonzero(weight > 0)
     if shuffle:
         index, weight = distinct_rows(X, weight, index)
     else:
         weight = weight[index]
-    return Rows(X, index, weight / weight.mean())
+    mean = weight.mean()
+    return Rows(X, index, weight / mean, float(np.ldexp(mean, exponent)))
 
 
 def split_validation(
@@ -66,20 +109,21 @@ def split_validation(
 ) -> tuple[Rows, Rows]:
     """Split rows at random into training and validation rows, for early stopping.
 
-    Raises ValueError if nothing would be left to train on.
+    The rows of an epoch are split, so that weights equal repetitions: a row of weight 10
+    may be in both parts. Raises ValueError if nothing would be left to train on.
     """
-    n_validation = math.ceil(fraction * len(rows))
-    if n_validation >= len(rows):
+    n = rows.epoch_size
+    n_validation = math.ceil(fraction * n)
+    if n_validation >= n:
         raise ValueError(
             f"early_stopping=True with validation_fraction={fraction} leaves nothing to "
-            f"train on: there are n_samples={len(rows)} different samples with a positive "
-            "weight. Use a smaller validation_fraction, pass X_val, or set "
-            "early_stopping=False."
+            f"train on: there are n_samples={n} samples with a positive weight. Use a "
+            "smaller validation_fraction, pass X_val, or set early_stopping=False."
         )
-    order = random_state.permutation(len(rows))
+    order = random_state.permutation(n)
     return (
-        rows.take(np.sort(order[n_validation:])),
-        rows.take(np.sort(order[:n_validation])),
+        rows.take_repeats(order[n_validation:]),
+        rows.take_repeats(order[:n_validation]),
     )
 
 
@@ -96,6 +140,8 @@ def distinct_rows(
     ``(m,)`` of the rows to look at. Returns the index and the weight of each distinct row,
     ``(n_distinct,)``.
     """
+    # Equal rows are added up in the order of their weights, whatever the order of X.
+    rows = rows[np.argsort(weight[rows], kind="stable")]
     order = rows[np.argsort(X[rows, 0], kind="stable")]
     first = X[order, 0]
     is_new = np.ones(len(order), dtype=bool)  # differs from the row before

@@ -94,17 +94,39 @@ class Standardization:
                 f"{_LARGEST:g}."
             )
 
-    def floor(self, min_scale: float | str, covariance_type: str) -> np.ndarray:
+    def check_range(self, X: np.ndarray) -> None:
+        """Raise ValueError if float32 cannot compute with X in units of this fit."""
+        with np.errstate(over="ignore"):
+            distance = np.abs([X.min(axis=0) - self.mean, X.max(axis=0) - self.mean])
+            distance = np.max(distance / self.std)
+        if not distance <= _LARGEST:
+            raise ValueError(
+                "warm_start=True keeps the standardisation of the last fit, and X has "
+                f"values that are {distance:.3g} of its standard deviations from its mean; "
+                f"at most {_LARGEST:g} are allowed. Set warm_start=False."
+            )
+
+    def smallest_scale(self) -> float:
+        """Return the smallest scale that float32 can resolve, in the units of X."""
+        return _SMALLEST * float(self.likelihood_unit.max())
+
+    def floor(
+        self, min_scale: float | str, covariance_type: str, is_float64: bool = False
+    ) -> np.ndarray:
         """Return the smallest scale, ``(1, 1)`` or ``(1, n_features)``.
 
         It is in the likelihood's units; ``min_scale`` is in the units of X. "auto" is the
-        standard deviation of the rounding to the data's own resolution.
+        standard deviation of the rounding to the data's own resolution. Unless a number is
+        given for a training in float64, float32 limits the scale.
         """
+        limit = _SMALLEST
         if isinstance(min_scale, str):
             smallest = self.resolution / math.sqrt(12)
         else:
             smallest = np.full_like(self.likelihood_unit, min_scale)
-        return np.maximum(self.per_scale(smallest, covariance_type), _SMALLEST)
+            if is_float64:
+                limit = 1 / _LARGEST
+        return np.maximum(self.per_scale(smallest, covariance_type), limit)
 
 
 def measure(rows: Rows, covariance_type: str) -> Standardization:
@@ -122,20 +144,34 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     mean = pivot + sum(
         (row_weight[c] * (rows.block(c) - pivot)).sum(axis=0) for c in chunks
     )
-    variance = np.zeros_like(mean)
     magnitude = np.zeros_like(mean)
+    spread = np.zeros_like(mean)
     for c in chunks:
         block = rows.block(c)
-        variance += (row_weight[c] * np.square(block - mean)).sum(axis=0)
         np.maximum(magnitude, np.abs(block).max(axis=0), out=magnitude)
-    std = np.sqrt(variance)
+        np.maximum(spread, np.abs(block - mean).max(axis=0), out=spread)
+    # A power of 2 for each feature, so that no square underflows and no digit is lost.
+    _, exponent = np.frexp(spread)
+    variance = np.zeros_like(mean)
+    for c in chunks:
+        residual = np.ldexp(rows.block(c) - mean, -exponent)
+        variance += (row_weight[c] * np.square(residual)).sum(axis=0)
+    std = np.ldexp(np.sqrt(variance), exponent)
 
-    if not np.isfinite(std).all():
+    with np.errstate(over="ignore"):
+        is_in_range = np.isfinite(np.square(spread)).all()
+    if not is_in_range:
         raise ValueError("X has values whose squares overflow float64; rescale it.")
 
-    rounding = 16 * np.finfo(X.dtype).eps * magnitude
+    # Of float64, because float32 numbers are the same numbers: a column of float32 whose
+    # values differ varies. A constant that was computed has an error of some units.
+    rounding = 16 * np.finfo(np.float64).eps * magnitude
     constant = std <= rounding
-    typical = float(np.sqrt(np.mean(variance[~constant]))) if not constant.all() else 1.0
+    typical = 1.0
+    if not constant.all():
+        largest = exponent[~constant].max()
+        common = np.ldexp(variance, 2 * (exponent - largest))
+        typical = float(np.ldexp(np.sqrt(np.mean(common[~constant])), largest))
     std[constant] = typical
     likelihood_unit = std if covariance_type == "diag" else np.full_like(std, typical)
     return Standardization(

@@ -38,7 +38,8 @@ def build_module(
     seed: int,
 ) -> AutoencoderModule:
     """Build a module with first weights drawn from a seed; min_scale in units of X."""
-    floor = standardization.floor(min_scale, spec.covariance_type)
+    is_float64 = dtype == torch.float64
+    floor = standardization.floor(min_scale, spec.covariance_type, is_float64)
     module = AutoencoderModule(
         spec,
         torch.tensor(standardization.std_in_units, device="cpu"),

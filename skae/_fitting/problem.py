@@ -19,6 +19,9 @@ from skae.objectives import Objective
 
 # Ratio to its floor below which a scale counts as being at the floor.
 _AT_FLOOR = 1.05
+# Largest factor of the penalty. A larger one has the same result, weights of 0, but the
+# squares of its gradients overflow float32.
+_LARGEST_L2 = 1e12
 # Columns that a message lists before it is cut off.
 _MOST_COLUMNS = 10
 _FLOOR_MESSAGE = (
@@ -55,19 +58,19 @@ class TrainingOptions:
         """Lower precision of the products, or None."""
         return torch.bfloat16 if self.precision == "bf16" else None
 
-    def rows_per_batch(self, n_samples: int) -> int:
+    def rows_per_batch(self, epoch_size: int) -> int:
         """Return the largest size of a batch.
 
-        "auto" is a sixteenth of the rows as a power of 2 between 32 and 512.
+        "auto" is a sixteenth of an epoch as a power of 2 between 32 and 512.
         """
         if isinstance(self.batch_size, str):
-            return int(np.clip(2 ** round(np.log2(n_samples / 16)), 32, 512))
+            return int(np.clip(2 ** round(np.log2(epoch_size / 16)), 32, 512))
         return int(self.batch_size)
 
-    def multiply_adds_per_step(self, n_samples: int, module: AutoencoderModule) -> int:
+    def multiply_adds_per_step(self, epoch_size: int, module: AutoencoderModule) -> int:
         """Return about how many multiply-adds one step of training takes."""
         # The products use the weights three times: forwards once, and backwards twice.
-        return 3 * self.rows_per_batch(n_samples) * module.n_weights
+        return 3 * self.rows_per_batch(epoch_size) * module.n_weights
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,11 @@ class FitProblem:
         self.capabilities = self.module.capabilities & self.objective.capabilities
         hash(self.capabilities.batch_key)
 
+    @property
+    def l2(self) -> float:
+        """Factor of half the squared weights in the objective: alpha over sample size."""
+        return min(self.options.alpha / self.rows.n_samples, _LARGEST_L2)
+
     def batch_key(self) -> Hashable:
         """Return what problems must have in common to be trained side by side.
 
@@ -151,8 +159,9 @@ class FitProblem:
             or options.autocast is not None
         ):
             return id(self)
-        n_rows = options.rows_per_batch(len(self.rows))
-        n_batches = -(-len(self.rows) // n_rows)
+        epoch_size = self.rows.epoch_size
+        n_rows = options.rows_per_batch(epoch_size)
+        n_batches = -(-epoch_size // n_rows)
         training = options.precision, options.shuffle, n_rows, n_batches
         return capabilities.batch_key, training, str(self.module.device)
 

@@ -63,7 +63,7 @@ def train_problems(problems: Sequence[FitProblem]) -> list[FitResult]:
 def _train_group(problems: Sequence[FitProblem], interrupted: Event) -> list[FitResult]:
     """Train models that are alike, dealt out to the cores in parts that fit the caches."""
     module, options, rows = problems[0].module, problems[0].options, problems[0].rows
-    multiply_adds = options.multiply_adds_per_step(len(rows), module)
+    multiply_adds = options.multiply_adds_per_step(rows.epoch_size, module)
     parts, chunks = [problems], [problems]
     if module.device.type == "cpu":
         size = -(-len(problems) // torch.get_num_threads())
@@ -71,7 +71,7 @@ def _train_group(problems: Sequence[FitProblem], interrupted: Event) -> list[Fit
         is_worth_it = is_worth_a_thread(multiply_adds * size)
         if size < len(problems) and is_thread_safe and is_worth_it:
             chunks = in_parts(problems, size)
-        n_rows = options.rows_per_batch(len(rows))
+        n_rows = options.rows_per_batch(rows.epoch_size)
         numbers = 4 * module.n_weights + 8 * n_rows * module.width
         most = max(_CACHE_BYTES // (numbers * module.dtype.itemsize), 1)
         parts = [part for chunk in chunks for part in in_parts(chunk, most)]
@@ -116,7 +116,7 @@ def train_side_by_side(
         TrainingMonitor(problem, parameters, i, interrupted)
         for i, problem in enumerate(problems)
     ]
-    adam = Adam(parameters, [p.options.alpha / len(p.rows) for p in problems])
+    adam = Adam(parameters, [problem.l2 for problem in problems])
     epoch, running = 0, list(monitors)
     try:
         with flushed_denormals():
@@ -152,7 +152,7 @@ def _make_batches(problems: Sequence[FitProblem]) -> Batches:
     return Batches(
         [problem.rows for problem in problems],
         [problem.standardization for problem in problems],
-        batch_size=options.rows_per_batch(len(first.rows)),
+        batch_size=options.rows_per_batch(first.rows.epoch_size),
         shuffle=options.shuffle,
         noise_shape=(first.objective.n_mc_samples, module.spec.n_components),
         dtype=module.dtype,

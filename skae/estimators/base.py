@@ -208,9 +208,13 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             Not used, present for API consistency by convention.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights, none of them negative; only their ratios matter. With
-            ``shuffle=True``, an integer weight equals that many copies of the sample, and
-            an epoch is a pass over the different samples.
+            Sample weights, none of them negative. A weight is a number of copies of the
+            sample, which need not be whole. Their sum is the sample size, which `alpha`
+            refers to. An epoch takes each sample as many times as its weight, rounded up,
+            each time with an equal part of the weight. If the weights add up to more than
+            100,000, and to more than the number of different samples, all are reduced by
+            one factor for the length of an epoch. With ``shuffle=True``, an integer
+            weight equals that many copies, to the bit.
 
         X_val : array-like of shape (n_samples_val, n_features), default=None
             Validation data. With ``early_stopping=True`` they are used in place of a part
@@ -311,6 +315,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         rows, validation, are_shared = self._divide(data, weight, X_val, random_state)
         if is_continued:
             standardization = self._standardization
+            standardization.check_range(data)
         elif are_shared:
             standardization = shared_result(measure, rows, self.covariance_type)
         else:
@@ -320,6 +325,14 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             fixed_scale = standardization.per_scale(fixed_scale, self.covariance_type)
         elif not isinstance(self.min_scale, str):
             standardization.check_proportion("min_scale", self.min_scale, smallest=0.0)
+            limit = standardization.smallest_scale()
+            if self.precision != "float64" and self.min_scale < limit:
+                warn_user(
+                    f"min_scale={self.min_scale!r} is below {limit:.3g}, the smallest "
+                    "scale that float32 can resolve for these data, which is used in its "
+                    "place. Set precision='float64', or raise min_scale.",
+                    UserWarning,
+                )
         rows = replace(rows, X=data)
         return _TrainingData(
             data, rows, validation, standardization, fixed_scale, device, is_continued
@@ -391,7 +404,8 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             seed=draw_seed(random_state),
         )
         model = module, objective, data.rows, data.standardization
-        with suitable_threads(options.multiply_adds_per_step(len(data.rows), module)):
+        multiply_adds = options.multiply_adds_per_step(data.rows.epoch_size, module)
+        with suitable_threads(multiply_adds):
             if init == "continue":
                 self._continue_from(module, data.fixed_scale)
                 first_objective = finalize_scale(*model)

@@ -140,11 +140,21 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         data = self._validate(X)
         objective = self._fitted_objective()
         draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
-        scores = self._over_rows(
-            lambda module, y: objective.log_likelihood(module, y, draws),
-            data,
-            n_draws=len(draws),
-        )
+
+        def log_likelihood(rows: np.ndarray) -> np.ndarray:
+            return self._over_rows(
+                lambda module, y: objective.log_likelihood(module, y, draws),
+                rows,
+                n_draws=len(draws),
+            )
+
+        scores = log_likelihood(data)
+        overflows = ~np.isfinite(scores)
+        if overflows.any():
+            # The squares of distant rows overflow float32, but not float64.
+            scores = scores.astype(np.float64)
+            with np.errstate(over="ignore"):
+                scores[overflows] = log_likelihood(data[overflows].astype(np.float64))
         return self._to_units(scores, data)
 
     def score(
@@ -175,7 +185,14 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             ensure_non_negative=True,
             allow_all_zero_weights=False,
         )
-        return float(np.average(scores, weights=weight))
+        # Relative weights, because the sum of large ones overflows.
+        _, exponent = np.frexp(weight.max())
+        weight = np.ldexp(weight, -exponent)
+        with np.errstate(over="ignore"):
+            score = float(np.average(scores, weights=weight))
+        if np.isfinite(score):
+            return score
+        return float(np.sum(scores * (weight / weight.sum())))
 
     def _validate(self, X: ArrayLike) -> np.ndarray:
         """Validate data for a fitted model."""
@@ -213,7 +230,10 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:
         """Convert log-densities ``(n,)`` to the units of X, and to its dtype."""
         in_units = log_density.astype(np.float64) - self._standardization.log_det_units
-        return in_units.astype(X.dtype)
+        # A score beyond the range of the dtype is the smallest number of this range.
+        smallest = np.finfo(X.dtype).min
+        in_units = np.nan_to_num(in_units, nan=smallest, neginf=smallest)
+        return np.maximum(in_units, smallest).astype(X.dtype)
 
     @property
     def _n_features_out(self) -> int:

@@ -136,7 +136,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         if ``warm_start=True`` continues a fit.
 
     batch_size : int or "auto", default="auto"
-        Size of the minibatches. "auto" is about a sixteenth of the samples: a power of 2
+        Size of the minibatches. "auto" is about a sixteenth of an epoch: a power of 2
         between 32 and 512.
 
     max_iter : int, default=100
@@ -150,7 +150,7 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     alpha : float, default=1.0
         Strength of the L2 penalty on the weights of the networks. Half the sum of their
-        squares, over the number of (different) samples, times `alpha` is added to the
+        squares, over the sum of the sample weights, times `alpha` is added to the
         objective. The penalty shrinks the model towards its linear path; 1 corresponds to a
         standard normal prior of the weights.
 
@@ -160,7 +160,8 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     validation_fraction : float, default=0.1
         Fraction of the data to set aside if `early_stopping=True` and `fit` is called
-        without `X_val`.
+        without `X_val`. A sample of weight above 1 counts as copies, which may be in both
+        parts. If that is not what the weights mean, pass `X_val`.
 
     n_iter_no_change : int, default=10
         Patience, in epochs. The criterion is an exponential mean, over this many epochs, of

@@ -11,17 +11,20 @@ import torch
 from skae._data import Batches, Rows, Standardization
 
 
-def make_batches(X, rows=None, weight=None, mean=None, std=None, seed=0, **settings):
+def make_batches(
+    X, rows=None, weight=None, mean=None, std=None, seed=0, mean_weight=1.0, **settings
+):
     """Make batches of one model."""
-    return batches_of([make_row_set(X, rows, weight, mean, std)], seeds=[seed], **settings)
+    row_set = make_row_set(X, rows, weight, mean, std, mean_weight)
+    return batches_of([row_set], seeds=[seed], **settings)
 
 
-def make_row_set(X, rows=None, weight=None, mean=None, std=None):
+def make_row_set(X, rows=None, weight=None, mean=None, std=None, mean_weight=1.0):
     """Return rows and the statistics that standardise them."""
     rows = np.arange(len(X)) if rows is None else rows
     ones = np.ones(X.shape[1])
     return (
-        Rows(X, rows, np.ones(len(rows)) if weight is None else weight),
+        Rows(X, rows, np.ones(len(rows)) if weight is None else weight, mean_weight),
         Standardization(
             np.zeros(X.shape[1]) if mean is None else mean,
             ones if std is None else std,
@@ -188,7 +191,7 @@ def test_batches_side_by_side_equal_batches_alone(storage):
     X = np.random.default_rng(0).normal(size=(80, 3))
     # 3 batches each, of different sizes: 24, 27 and 28.
     row_sets = [
-        make_row_set(X, np.arange(72), np.linspace(0.5, 1.5, 72)),
+        make_row_set(X, np.arange(72), np.linspace(0.5, 1, 72)),
         make_row_set(X, np.arange(0, 80), mean=np.array([1.0, 2, 3])),
         make_row_set(X, np.arange(82) % 80, std=np.array([0.5, 2, 3])),
     ]
@@ -231,3 +234,27 @@ def test_batches_without_filling_up():
         assert len(y[0].unique(dim=0)) == y.shape[1] == 33
         assert (row_weight > 0).all()
     assert batches.select([0]).size == 33
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_epoch_repeats_rows(shuffle, storage):
+    """A row of weight 2.5 is in an epoch three times, each with a third of its weight."""
+    weight = np.array([2.5, 1.0, 4.0, 0.5])
+    X, mean = numbered_rows(4), weight.mean()
+    rows = Rows(X, np.arange(4), weight / mean, mean)
+    ones = np.ones(3)
+    standardization = Standardization(np.zeros(3), ones, ones, ones)
+    batches = batches_of(
+        [(rows, standardization)], [0], batch_size=3, shuffle=shuffle, noise_shape=(1, 2)
+    )
+    assert batches.n_batches == 3
+    parts = one_epoch(batches)
+    row = np.concatenate([part[0][:, 0] for part in parts]).astype(int)
+    row_weight = np.concatenate([part[1][:, 0] for part in parts])
+    np.testing.assert_array_equal(np.bincount(row), [3, 1, 4, 1])
+    assert row_weight.mean() == pytest.approx(1)
+    total = np.bincount(row, row_weight)
+    np.testing.assert_allclose(total / total[1], weight, rtol=1e-12)
+    np.testing.assert_allclose(row_weight[row == 0], row_weight[row == 0][0], rtol=1e-12)
+    if not shuffle:
+        np.testing.assert_array_equal(row, [0, 0, 0, 1, 2, 2, 2, 2, 3])

@@ -13,7 +13,10 @@ def make_rows(n, seed=0):
     rng = np.random.default_rng(seed)
     weight = rng.uniform(0.1, 3, size=n)
     index = rng.permutation(2 * n)[:n]
-    return Rows(rng.normal(size=(2 * n, 3)), index, weight / weight.mean())
+    # The largest weight is 1, so that no row is repeated in an epoch.
+    mean_weight = weight.mean() / weight.max()
+    X = rng.normal(size=(2 * n, 3))
+    return Rows(X, index, weight / weight.mean(), mean_weight)
 
 
 def weight_of(rows):
@@ -112,3 +115,62 @@ def test_no_training_rows_raise(n, fraction):
         split_validation(make_rows(n), fraction, RandomState(0))
     assert f"validation_fraction={fraction}" in str(error.value)
     assert "early_stopping" in str(error.value)
+
+
+def test_sample_size_is_the_sum_of_the_weights():
+    X = np.array([[3.0], [1.0], [3.0], [2.0], [1.0]])
+    rows = select_rows(X, np.array([1.0, 2, 1, 0.25, 4]), shuffle=True)
+    assert rows.n_samples == pytest.approx(8.25)
+    assert rows.take(np.array([0, 2])).n_samples == pytest.approx(8)
+    assert select_rows(X, np.ones(5), shuffle=True).n_samples == 5
+    assert select_rows(X, np.full(5, 1e-300), shuffle=True).n_samples == pytest.approx(
+        5e-300
+    )
+
+
+@pytest.mark.parametrize("largest", [1e307, 1e308])
+def test_sum_of_weights_may_overflow(largest):
+    X = np.arange(40.0)[:, None] % 20
+    weight = np.linspace(0.5, 1, 40)
+    rows = select_rows(X, weight * largest, shuffle=True)
+    expected = select_rows(X, weight, shuffle=True)
+    np.testing.assert_array_equal(rows.index, expected.index)
+    np.testing.assert_allclose(rows.weight, expected.weight, rtol=1e-12)
+    assert rows.n_samples > 1e308
+
+
+def test_epoch_repeats_a_row_by_its_weight_rounded_up():
+    X = np.arange(5.0)[:, None]
+    rows = select_rows(X, np.array([0.2, 1, 1.5, 3, 7]), shuffle=True)
+    np.testing.assert_array_equal(rows.repeats, [1, 1, 2, 3, 7])
+    assert rows.epoch_size == 14
+    # A sum of seven tenths, ten times, is seven in spite of rounding.
+    tenths = select_rows(np.repeat(X, 70, axis=0), np.full(350, 0.1), shuffle=True)
+    np.testing.assert_array_equal(tenths.repeats, 7)
+
+
+@pytest.mark.parametrize("n_distinct", [24, 150_000])
+def test_large_weights_do_not_make_an_epoch_endless(n_distinct):
+    X = np.arange(float(n_distinct))[:, None]
+    weight = np.random.default_rng(0).uniform(5e3, 2e4, n_distinct)
+    rows = select_rows(X, weight, shuffle=True)
+    most = max(n_distinct, 100_000)
+    assert most <= rows.epoch_size <= most + n_distinct
+    assert rows.n_samples == pytest.approx(weight.sum())
+    np.testing.assert_allclose(
+        rows.repeats, weight / weight.sum() * most, atol=1, rtol=1e-9
+    )
+
+
+def test_split_of_repeated_rows_is_that_of_samples():
+    """A row of weight 900 among 1000 is in both parts, in proportion."""
+    X = np.arange(11.0)[:, None]
+    rows = select_rows(X, np.array([900.0] + 10 * [10.0]), shuffle=True)
+    training, validation = split_validation(rows, 0.1, RandomState(0))
+    assert training.n_samples == pytest.approx(900)
+    assert validation.n_samples == pytest.approx(100)
+    together = np.zeros(11)
+    for part in (training, validation):
+        together[part.index] += part.weight * part.mean_weight
+    np.testing.assert_allclose(together, [900] + 10 * [10])
+    assert validation.weight[0] * validation.mean_weight == pytest.approx(90, abs=15)

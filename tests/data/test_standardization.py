@@ -153,11 +153,10 @@ def test_rounding_error_is_no_variation():
     assert standardization.resolution[1] == standardization.resolution[0]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_several_rounding_errors_are_no_variation(dtype):
+def test_several_rounding_errors_are_no_variation():
     """A sum has an error of several units in its last place."""
-    X = np.random.default_rng(0).normal(size=(100, 2)).astype(dtype)
-    ulp = np.spacing(dtype(1000))
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    ulp = np.spacing(1000.0)
     X[:, 1] = 1000 + ulp * np.arange(-4, 6)[np.arange(100) % 10]
     assert X[:, 1].std() > 2 * ulp
     standardization = measure(all_rows(X), "diag")
@@ -167,6 +166,18 @@ def test_several_rounding_errors_are_no_variation(dtype):
     standardization = measure(all_rows(X), "diag")
     assert standardization.std[1] == pytest.approx(X[:, 1].astype(float).std(), rel=1e-5)
     assert standardization.resolution[1] == pytest.approx(100 * ulp)
+
+
+@pytest.mark.parametrize("offset", [1e4, 101325.0, 1e6, 1e7])
+def test_dtype_of_the_same_numbers_is_of_no_account(offset):
+    """Differences of a few units in the last place of float32 are variation."""
+    ulp = np.spacing(np.float32(offset))
+    X = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    X[:, 1] = offset + ulp * (np.arange(200) % 7)
+    single, double = (measure(all_rows(x), "diag") for x in (X, X.astype(float)))
+    assert single.std[1] == pytest.approx(2 * ulp, rel=0.01)
+    for name in ("mean", "std", "likelihood_unit", "resolution"):
+        np.testing.assert_array_equal(getattr(single, name), getattr(double, name))
 
 
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])

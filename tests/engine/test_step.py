@@ -227,7 +227,8 @@ def train_steps(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=
     for r in chosen:
         rows = np.random.default_rng(r).permutation(60)[: sizes[r]]
         weight = np.linspace(0.5, 1.5, len(rows))
-        row_sets.append(Rows(X, rows, weight))
+        # No row is repeated in an epoch, because the largest weight is 1.
+        row_sets.append(Rows(X, rows, weight, mean_weight=2 / 3))
         ones = np.ones(D)
         mean, std = X[rows].mean(axis=0), X[rows].std(axis=0)
         standardizations.append(Standardization(mean, std, ones, ones))

@@ -20,6 +20,7 @@ from tests.helpers import (
 @ignore_floor
 @ignore_divergence
 @every_model
+@pytest.mark.filterwarnings("ignore:min_scale=.* is below:UserWarning")
 @pytest.mark.parametrize("size", [1e-14, 1e-3, 1e14])
 def test_scales_of_any_size(likelihood, variance_mode, covariance_type, size, X):
     """Fixed and smallest scales of any size give finite scores, also for float32 data."""

@@ -232,7 +232,7 @@ def test_closed_form_scale_uses_the_whole_training_set(Model, kind, mode):
         1,
         variance_mode=mode,
         covariance_type=kind,
-        min_scale=1e-6,
+        min_scale=1e-5,
         max_iter=10,
         random_state=0,
     ).fit(X, sample_weight=weight)

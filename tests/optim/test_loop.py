@@ -46,7 +46,9 @@ def run(batch_size, n_epochs, hooks=None, l2=0.0, rate=0.1, schedule=None):
             p.zero_()
     flat = FlatParameters([list(layer.parameters())], penalized=[layer.weight])
     data = np.column_stack([A, b])
-    batches = make_batches(data, weight=weight, batch_size=batch_size)
+    batches = make_batches(
+        data, weight=weight, batch_size=batch_size, mean_weight=1 / weight.max()
+    )
     hooks = hooks or Hooks()
     seen = []
 
