@@ -72,9 +72,9 @@ class StepCache:
             arguments = arguments_of(*args, **kwargs).arguments
             for ignored in ignore:
                 arguments.pop(ignored, None)
-            # Users' objects may raise anything here. Without a key there is no cache.
             try:
                 key = joblib.hash((name, arguments))
+            # A user's object may raise anything. Without a key the step is not cached.
             except Exception:
                 return function(*args, **kwargs)
             while (event := self._claim(key)) is not None:
@@ -88,6 +88,7 @@ class StepCache:
                     # Each caller gets a copy, because the next step may write over it.
                     try:
                         return pickle.loads(pickled)
+                    # A user's object may raise anything. The step is then fitted again.
                     except Exception:
                         self._drop(key)
                 result = function(*args, **kwargs)
@@ -116,9 +117,9 @@ class StepCache:
 
     def _put(self, key: str, result: Any) -> None:
         """Store a result, and drop the least recently used ones beyond the limit."""
-        # A user's object may raise anything; a result that cannot be pickled is not kept.
         try:
             pickled = pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)
+        # A user's object may raise anything. The result is not kept, but still returned.
         except Exception:
             return
         if len(pickled) > self.most_bytes:

@@ -259,6 +259,7 @@ def in_threads(function, n_threads):
             while not is_over.is_set():
                 function()
                 n_calls[i] += 1
+        # A thread cannot fail a test: the block raises the error at its end.
         except Exception as error:
             errors.append(error)
 
