@@ -5,7 +5,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from numbers import Integral, Number, Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -34,6 +34,7 @@ from skae._utils.messages import warn_user
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.threads import suitable_threads
 from skae.estimators.inference import FLOATS, InferenceMixin, fitted_attributes
+from skae.estimators.warm_start import concatenate_histories, continue_from
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
 from skae.objectives import Objective
@@ -407,7 +408,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         multiply_adds = options.multiply_adds_per_step(data.rows.epoch_size, module)
         with suitable_threads(multiply_adds):
             if init == "continue":
-                self._continue_from(module, data.fixed_scale)
+                continue_from(self.module_, module, data.fixed_scale)
                 first_objective = finalize_scale(*model)
             else:
                 start = partial(initialize, *model, init=init, fixed_scale=data.fixed_scale)
@@ -443,7 +444,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         names = list(epochs[0]) if epochs else ["objective", "log_likelihood"]
         history = {name: np.array([epoch[name] for epoch in epochs]) for name in names}
         if is_continued:
-            history = _concatenate_histories(self.history_, history)
+            history = concatenate_histories(self.history_, history)
         extra = self._extra_fitted_attributes(problem)
         attributes = fitted_attributes(problem.module, problem.standardization)
         # No attribute of an earlier fit is replaced before this fit has succeeded.
@@ -454,61 +455,9 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         self.n_iter_ = len(self.loss_curve_)
 
     def _make_network(self) -> Network:
+        """Make the recipe of encoder and decoder."""
         if isinstance(self.network, str):
             return NETWORKS[self.network](
                 hidden_layer_sizes=self.hidden_layer_sizes, activation=self.activation
             )
         return clone(self.network, safe=False)
-
-    def _continue_from(
-        self, module: AutoencoderModule, fixed_scale: np.ndarray | None
-    ) -> None:
-        """Copy the weights of the last fit, or raise if its model was another one."""
-        before, now = self.module_.spec, module.spec
-        for name in ("n_components", "variance_mode", "covariance_type", "network"):
-            old, new = getattr(before, name), getattr(now, name)
-            if repr(old) != repr(new):
-                raise ValueError(
-                    f"warm_start=True continues from the last fit, which had "
-                    f"{name}={old!r} and not {new!r}. Set warm_start=False."
-                )
-        if not _is_same_density(before.likelihood, now.likelihood):
-            raise ValueError(
-                "warm_start=True continues from the last fit, which had another "
-                "likelihood. Set warm_start=False."
-            )
-        floor = module.scale.floor.clone()
-        module.load_state_dict(self.module_.state_dict())
-        module.scale.floor.copy_(floor)
-        if fixed_scale is not None:
-            scale = torch.tensor(fixed_scale, device="cpu")
-            module.scale.start(scale.to(module.std_in_units))
-
-
-def _is_same_density(old: Likelihood, new: Likelihood) -> bool:
-    """Whether two likelihoods have the same class and the same numbers and names."""
-    simple = (Number, str, np.generic)
-    return type(old) is type(new) and all(
-        value == vars(new).get(name)
-        for name, value in vars(old).items()
-        if isinstance(value, simple) and isinstance(vars(new).get(name), simple)
-    )
-
-
-def _concatenate_histories(
-    earlier: dict[str, np.ndarray], later: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Join the histories of two fits; NaN where one of them lacks a column."""
-    histories = earlier, later
-    lengths = [len(history["objective"]) for history in histories]
-    if 0 in lengths:
-        return earlier if lengths[1] == 0 else later
-    return {
-        name: np.concatenate(
-            [
-                h.get(name, np.full(n, np.nan))
-                for h, n in zip(histories, lengths, strict=True)
-            ]
-        )
-        for name in {**earlier, **later}
-    }

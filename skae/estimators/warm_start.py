@@ -1,0 +1,66 @@
+"""What a warm start takes over from the last fit: its weights and its history."""
+
+from numbers import Number
+
+import numpy as np
+import torch
+
+from skae._module import AutoencoderModule
+from skae.likelihoods import Likelihood
+
+
+def continue_from(
+    last: AutoencoderModule, module: AutoencoderModule, fixed_scale: np.ndarray | None
+) -> None:
+    """Copy the weights of the last fit, or raise ValueError if its model was another one.
+
+    A fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in the likelihood's units.
+    """
+    before, now = last.spec, module.spec
+    for name in ("n_components", "variance_mode", "covariance_type", "network"):
+        old, new = getattr(before, name), getattr(now, name)
+        if repr(old) != repr(new):
+            raise ValueError(
+                f"warm_start=True continues from the last fit, which had "
+                f"{name}={old!r} and not {new!r}. Set warm_start=False."
+            )
+    if not _is_same_density(before.likelihood, now.likelihood):
+        raise ValueError(
+            "warm_start=True continues from the last fit, which had another "
+            "likelihood. Set warm_start=False."
+        )
+    floor = module.scale.floor.clone()
+    module.load_state_dict(last.state_dict())
+    module.scale.floor.copy_(floor)
+    if fixed_scale is not None:
+        scale = torch.tensor(fixed_scale, device="cpu")
+        module.scale.start(scale.to(module.std_in_units))
+
+
+def _is_same_density(old: Likelihood, new: Likelihood) -> bool:
+    """Whether two likelihoods have the same class and the same numbers and names."""
+    simple = (Number, str, np.generic)
+    return type(old) is type(new) and all(
+        value == vars(new).get(name)
+        for name, value in vars(old).items()
+        if isinstance(value, simple) and isinstance(vars(new).get(name), simple)
+    )
+
+
+def concatenate_histories(
+    earlier: dict[str, np.ndarray], later: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Join the histories of two fits; NaN where one of them lacks a column."""
+    histories = earlier, later
+    lengths = [len(history["objective"]) for history in histories]
+    if 0 in lengths:
+        return earlier if lengths[1] == 0 else later
+    return {
+        name: np.concatenate(
+            [
+                h.get(name, np.full(n, np.nan))
+                for h, n in zip(histories, lengths, strict=True)
+            ]
+        )
+        for name in {**earlier, **later}
+    }
