@@ -311,9 +311,9 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     >>> from skae.model_selection import BatchedGridSearchCV
     >>> X = load_iris().data
     >>> vae = VariationalAutoencoder(n_components=2, max_iter=20, random_state=0)
-    >>> search = BatchedGridSearchCV(vae, {"beta": [0.5, 1.0, 50.0]}).fit(X)
-    >>> search.best_params_["beta"] < 50
-    True
+    >>> search = BatchedGridSearchCV(vae, {"beta": [0.5, 1.0, 2.0]}).fit(X)
+    >>> search.best_params_
+    {'beta': 1.0}
     """
 
 

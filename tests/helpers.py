@@ -18,6 +18,13 @@ ignore_floor = pytest.mark.filterwarnings(
 ignore_divergence = pytest.mark.filterwarnings(
     "ignore:Training diverged:sklearn.exceptions.ConvergenceWarning"
 )
+ignore_inactive = pytest.mark.filterwarnings(
+    "ignore:No component of the code is active:sklearn.exceptions.ConvergenceWarning"
+)
+ignore_spread = pytest.mark.filterwarnings(
+    "ignore:The standard deviations of the features differ:"
+    "sklearn.exceptions.ConvergenceWarning"
+)
 FLOOR = "floor min_scale.*Set min_scale to the precision"
 
 

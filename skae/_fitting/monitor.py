@@ -10,7 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skae._data import Rows, Standardization
-from skae._evaluation import SCALE_ROWS, finalize_scale, shared_scale, validation_score
+from skae._evaluation import shared_scale
+from skae._fitting import diagnosis
 from skae._fitting.problem import FitProblem, FitResult
 from skae._module import AutoencoderModule
 from skae._optim import CosineSchedule, FlatParameters, Plateau
@@ -19,14 +20,6 @@ from skae.objectives import Objective, gradient_balance
 # Rows and different draws that the balance of the gradients is computed from.
 _BALANCE_ROWS = 512
 _BALANCE_DRAWS = 256
-_DIVERGED = (
-    "Training diverged: its last objective is not finite, so the start is kept. Lower "
-    "learning_rate_init."
-)
-_DIVERGED_IN_EPOCH = (
-    "Training diverged in epoch {}; the parameters from before that epoch are kept. Lower "
-    "learning_rate_init."
-)
 
 
 class TrainingMonitor:
@@ -74,11 +67,13 @@ class TrainingMonitor:
             self._balance_data = choose_balance_data(
                 problem.module, problem.objective, problem.rows, problem.standardization
             )
-        self._best: Tensor | None = None
+        # Epoch and parameters of the best validation score.
+        self._best: tuple[int, Tensor] | None = None
+        self._has_diverged = self._was_interrupted = False
         if options.early_stopping and problem.validation is not None:
             # The start, too, may be the best.
-            self.plateau.update(-self._validate())
-            self._best = self._start
+            self.plateau.update(-problem.first_score)
+            self._best = 0, self._start
 
     def on_epoch_begin(self) -> None:
         """Handle the begin of an epoch; see `EpochHooks.on_epoch_begin`."""
@@ -109,14 +104,16 @@ class TrainingMonitor:
     def _end_epoch(self, metrics: np.ndarray, progress: float) -> bool:
         """Record an epoch, and return whether the training ends."""
         values = self.parameters.get(self.model)
-        if not (np.isfinite(metrics).all() and _is_finite(values)):
-            message = _DIVERGED_IN_EPOCH.format(len(self.epochs) + 1)
-            self.warnings.append((message, ConvergenceWarning))
+        epoch = None
+        if np.isfinite(metrics).all() and _is_finite(values):
+            epoch = self._describe(metrics, progress)
+        if epoch is None or not math.isfinite(epoch.get("validation_score", 0.0)):
+            self._has_diverged = True
             self.restore_last_epoch()
             self._call_callbacks()
             return True
+        self.epochs.append(epoch)
         self._last_good = values
-        epoch = self._record(metrics, progress)
         if self.problem.options.verbose:
             print(f"Iteration {len(self.epochs)}, loss = {epoch['objective']:.8f}")
         stop = self._call_callbacks()
@@ -126,8 +123,8 @@ class TrainingMonitor:
             self._watch(epoch, values)
         return stop
 
-    def _record(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
-        """Append the history of an epoch, in the units of X."""
+    def _describe(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
+        """Return the history of an epoch, in the units of X."""
         problem = self.problem
         epoch = problem.objective.history(metrics, progress)
         log_det_units = problem.standardization.log_det_units
@@ -137,27 +134,12 @@ class TrainingMonitor:
         if scale is not None:
             epoch["scale"] = math.exp(np.log(scale).mean())
         if problem.validation is not None:
-            epoch["validation_score"] = self._validate()
+            epoch["validation_score"] = problem.validation_score()
         if self._balance_data is not None:
             module, objective = problem.module, problem.objective
             balance = gradient_balance(module, objective, *self._balance_data, progress)
             epoch.update(balance)
-        self.epochs.append(epoch)
         return epoch
-
-    def _validate(self) -> float:
-        """Return the score of the validation data with the scale of the training data."""
-        problem = self.problem
-        assert problem.validation is not None
-        model = problem.module, problem.objective
-        # Between the steps a closed-form scale is a running mean, which training needs.
-        running = [(buffer, buffer.clone()) for buffer in problem.module.scale.buffers()]
-        some = problem.rows.subsample(SCALE_ROWS)
-        finalize_scale(*model, some, problem.standardization)
-        score = validation_score(*model, problem.validation, problem.standardization)
-        for buffer, value in running:
-            buffer.copy_(value)
-        return score
 
     def _call_callbacks(self) -> bool:
         """Call the callbacks at the end of an epoch; return whether one asks to stop."""
@@ -176,13 +158,14 @@ class TrainingMonitor:
         if early_stopping:
             watched = -epoch["validation_score"]
         if self.plateau.update(watched) and early_stopping:
-            self._best = values
+            self._best = len(self.epochs), values
         if self.plateau.reached and not self.schedule.is_cooling:
             self._restore_best()
             self.schedule.start_cooldown(len(self.epochs), self.plateau.patience)
 
     def interrupt(self) -> None:
         """Go back to the last whole epoch, because the user interrupts."""
+        self._was_interrupted = True
         self.restore_last_epoch()
         self.warnings.append(("Training interrupted by user.", UserWarning))
 
@@ -193,7 +176,7 @@ class TrainingMonitor:
     def _restore_best(self) -> None:
         """Go back to the parameters of the best validation score, if there is one."""
         if self._best is not None:
-            self.parameters.put(self.model, self._best)
+            self.parameters.put(self.model, self._best[1])
 
     def conclude(self) -> FitResult:
         """Finish the model and return the result; an error belongs to this model alone."""
@@ -214,22 +197,33 @@ class TrainingMonitor:
         problem, early_stopping = self.problem, self.problem.options.early_stopping
         self._restore_best()
         problem.module.requires_grad_(False).eval()
-        last_objective = problem.final_objective()
-        loss, diverged = last_objective, not math.isfinite(last_objective)
-        worse = last_objective > problem.first_objective and not early_stopping
-        if worse or diverged:
-            loss = problem.first_objective
-            if diverged:
-                self.warnings.append((_DIVERGED, ConvergenceWarning))
+        best_iter = len(self.epochs) if self._best is None else self._best[0]
+        loss = problem.final_objective()
+        is_worse = loss > problem.first_objective and not early_stopping
+        if is_worse or not math.isfinite(loss):
+            self._has_diverged |= not math.isfinite(loss)
+            best_iter, loss = 0, problem.first_objective
             self.parameters.put(self.model, self._start)
             for name, value in self._start_buffers.items():
                 problem.module.get_buffer(name).copy_(value)
         if early_stopping:
             loss = self.plateau.best
         problem.module.leave_shared_memory()
-        if message := problem.floor_message():
-            self.warnings.append((message, ConvergenceWarning))
-        return FitResult(self.epochs, loss, warnings=self.warnings)
+        found = diagnosis.final_messages(problem)
+        if message := self._end_message(best_iter):
+            found.insert(0, message)
+        self.warnings += [(message, ConvergenceWarning) for message in found]
+        return FitResult(self.epochs, loss, best_iter, warnings=self.warnings)
+
+    def _end_message(self, best_iter: int) -> str | None:
+        """Return a warning if training diverged, or if its start is kept (epoch 0)."""
+        if self._has_diverged:
+            return diagnosis.DIVERGED if best_iter else diagnosis.DIVERGED_TO_START
+        if best_iter or self._was_interrupted:
+            return None
+        if self.problem.options.early_stopping:
+            return diagnosis.START_KEPT_BY_VALIDATION
+        return diagnosis.START_KEPT
 
 
 def choose_balance_data(

@@ -10,26 +10,15 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 from sklearn.callback import CallbackContext
-from torch import Tensor
 
 from skae._data import Rows, Standardization
-from skae._evaluation import SCALE_ROWS, finalize_scale, mean_over_rows
+from skae._evaluation import SCALE_ROWS, finalize_scale, validation_score
 from skae._module import AutoencoderModule
 from skae.objectives import Objective
 
-# Ratio to its floor below which a scale counts as being at the floor.
-_AT_FLOOR = 1.05
 # Largest factor of the penalty. A larger one has the same result, weights of 0, but the
 # squares of its gradients overflow float32.
 _LARGEST_L2 = 1e12
-# Columns that a message lists before it is cut off.
-_MOST_COLUMNS = 10
-_FLOOR_MESSAGE = (
-    "the model reproduces the training data to within their resolution, as happens with "
-    "constant features, few samples or many components. The log-likelihood is finite, but "
-    "says how small min_scale is. Set min_scale to the precision of the measurement, drop "
-    "constant features, lower n_components, or use variance_mode='fixed'."
-)
 
 
 @dataclass(frozen=True)
@@ -116,6 +105,10 @@ class FitProblem:
         Source of the randomness.
     first_objective : float
         Value of :meth:`final_objective` before the training.
+    first_score : float
+        Value of :meth:`validation_score` before the training; NaN without validation data.
+    feature_names : sequence of str or None
+        Names of the columns, if X had names.
     callback_lock : context manager
         Held while callbacks run, if several threads train.
     streams : sequence of torch.Generator
@@ -133,7 +126,9 @@ class FitProblem:
     options: TrainingOptions
     callbacks: CallbackSource | None
     random_state: RandomState
-    first_objective: float
+    first_objective: float = math.nan
+    first_score: float = math.nan
+    feature_names: Sequence[str] | None = None
     callback_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
     streams: Sequence[torch.Generator] = ()
 
@@ -172,38 +167,21 @@ class FitProblem:
         """
         return finalize_scale(self.module, self.objective, self.rows, self.standardization)
 
-    def floor_message(self) -> str | None:
-        """Return a warning if a scale, or its mean over the data, is at its floor."""
-        at_floor = self._is_at_floor()
-        if not at_floor.any():
-            return None
-        if len(at_floor) == 1:
-            where = "The scale of the likelihood is at its floor min_scale"
-        else:
-            columns = np.flatnonzero(at_floor)
-            listed = ", ".join(map(str, columns[:_MOST_COLUMNS]))
-            listed += ", ..." if len(columns) > _MOST_COLUMNS else ""
-            where = (
-                f"The scale of {len(columns)} of {len(at_floor)} features (columns "
-                f"{listed}) is at its floor min_scale"
-            )
-        return f"{where}: {_FLOOR_MESSAGE}"
+    def validation_score(self) -> float:
+        """Return the score of the validation data with the scale of the training data.
 
-    def _is_at_floor(self) -> np.ndarray:
-        """Whether each scale is at its floor, ``(1,)`` or ``(n_features,)``."""
-        module, objective = self.module, self.objective
-
-        def log_scale(y: Tensor, draws: Tensor) -> Tensor:
-            return objective.expectation(
-                module, y, draws, lambda x, _, outputs: module.scale.log_scale(outputs)
-            )[0]
-
-        if module.scale.is_shared:
-            mean = module.scale.log_scale(module.std_in_units.new_empty(1, 0)).detach()
-        else:
-            some = self.rows.subsample(SCALE_ROWS)
-            mean = mean_over_rows(module, objective, some, self.standardization, log_scale)
-        return (mean.exp() <= _AT_FLOOR * module.scale.floor).cpu().numpy()[0]
+        It is in nats, in the units of X.
+        """
+        assert self.validation is not None
+        model = self.module, self.objective
+        # Between the steps a closed-form scale is a running mean, which training needs.
+        running = [(buffer, buffer.clone()) for buffer in self.module.scale.buffers()]
+        some = self.rows.subsample(SCALE_ROWS)
+        finalize_scale(*model, some, self.standardization)
+        score = validation_score(*model, self.validation, self.standardization)
+        for buffer, value in running:
+            buffer.copy_(value)
+        return score
 
 
 @dataclass
@@ -217,6 +195,8 @@ class FitResult:
     loss : float
         The number that compares several starts: the training objective, or with early
         stopping minus the validation score.
+    best_iter : int
+        The epoch whose model is kept; 0 is the start.
     error : Exception or None
         The exception that ended the training.
     warnings : list of (str, category)
@@ -225,6 +205,7 @@ class FitResult:
 
     epochs: list[dict[str, float]]
     loss: float = math.inf
+    best_iter: int = 0
     error: Exception | None = None
     warnings: list[tuple[str, type[Warning]]] = field(default_factory=list)
 

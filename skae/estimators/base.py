@@ -2,7 +2,6 @@
 
 import copy
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from numbers import Integral, Real
@@ -14,11 +13,13 @@ from numpy.random import RandomState
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skae._data import Rows, Standardization, measure, select_rows, split_validation
 from skae._evaluation import SCALE_ROWS, finalize_scale
+from skae._fitting.diagnosis import check_start, spread_message
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.lockstep import offload, shared_result
 from skae._fitting.problem import (
@@ -62,6 +63,27 @@ def _attributes_in_training(
         some = validated_rows.subsample(SCALE_ROWS)
         finalize_scale(module, objective, some, standardization)
     return {**fitted_attributes(module, standardization), **extra}
+
+
+def _set_start(
+    problem: FitProblem,
+    init: str,
+    fixed_scale: np.ndarray | None,
+    last: AutoencoderModule | None,
+) -> None:
+    """Set the first weights of a problem: "pca", "random", or those of the last fit.
+
+    A fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in the likelihood's units.
+    """
+    module = problem.module
+    if last is not None:
+        continue_from(last, module, fixed_scale)
+        problem.first_objective = problem.final_objective()
+    else:
+        model = module, problem.objective, problem.rows, problem.standardization
+        problem.first_objective = initialize(*model, init=init, fixed_scale=fixed_scale)
+    if problem.validation is not None:
+        problem.first_score = problem.validation_score()
 
 
 def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
@@ -128,6 +150,9 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    n_iter_: int
+    best_iter_: int
 
     # A parameter of the estimators whose objective has two terms.
     gradient_balance: bool | np.bool_ = False
@@ -285,9 +310,13 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             ),
         )
         results = train(problems)
-        for message, category in dict.fromkeys(w for r in results for w in r.warnings):
+        histories = [result.history() for result in results]
+        best = min(range(len(results)), key=lambda i: results[i].loss)
+        # An interrupt ends all starts; anything else is about the model that is kept.
+        found = [w for r in results for w in r.warnings if w[1] is UserWarning]
+        for message, category in dict.fromkeys(found + results[best].warnings):
             warn_user(message, category)
-        self._store(problems, results, data.is_continued)
+        self._store(problems[best], results[best], histories[best], data.is_continued)
         context.call_on_fit_task_end(**kwargs, reconstruction_attributes={})
         return self
 
@@ -321,6 +350,10 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             standardization = shared_result(measure, rows, self.covariance_type)
         else:
             standardization = measure(rows, self.covariance_type)
+        if self.covariance_type == "spherical":
+            names = getattr(self, "feature_names_in_", None)
+            if message := spread_message(standardization, names):
+                warn_user(message, ConvergenceWarning)
         if fixed_scale is not None:
             standardization.check_proportion("scale", self.scale)
             fixed_scale = standardization.per_scale(fixed_scale, self.covariance_type)
@@ -377,13 +410,13 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         )
         build = partial(self._build_problem, spec, objective, data)
         if data.is_continued:
-            return [build(options, random_state, init="continue")]
+            return [build(options, random_state, self.init)]
         first, *others = _init_random_states(random_state, self.n_init)
         silent = replace(options, verbose=0)
         return [
-            build(options, first, init=self.init),
+            build(options, first, self.init),
             # A second start in closed form would equal the first one.
-            *(build(silent, other, init="random") for other in others),
+            *(build(silent, other, "random") for other in others),
         ]
 
     def _build_problem(
@@ -395,7 +428,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         random_state: RandomState,
         init: str,
     ) -> FitProblem:
-        """Build a model with its first weights: "pca", "random" or "continue"."""
+        """Build a model with its first weights; a warm start takes the last fit's."""
         module = build_module(
             spec,
             data.standardization,
@@ -404,18 +437,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             data.device,
             seed=draw_seed(random_state),
         )
-        model = module, objective, data.rows, data.standardization
-        multiply_adds = options.multiply_adds_per_step(data.rows.epoch_size, module)
-        with suitable_threads(multiply_adds):
-            if init == "continue":
-                continue_from(self.module_, module, data.fixed_scale)
-                first_objective = finalize_scale(*model)
-            else:
-                start = partial(initialize, *model, init=init, fixed_scale=data.fixed_scale)
-                capabilities = module.capabilities & objective.capabilities
-                is_thread_safe = capabilities.is_thread_safe
-                first_objective = offload(start) if is_thread_safe else start()
-        return FitProblem(
+        problem = FitProblem(
             module,
             objective,
             data.rows,
@@ -424,8 +446,18 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             options,
             callbacks=None,
             random_state=random_state,
-            first_objective=first_objective,
+            feature_names=getattr(self, "feature_names_in_", None),
         )
+        last = self.module_ if data.is_continued else None
+        start = partial(_set_start, problem, init, data.fixed_scale, last)
+        multiply_adds = options.multiply_adds_per_step(data.rows.epoch_size, module)
+        with suitable_threads(multiply_adds):
+            if problem.capabilities.is_thread_safe:
+                offload(start)
+            else:
+                start()
+        check_start(problem)
+        return problem
 
     def _extra_fitted_attributes(self, problem: FitProblem | None) -> dict[str, Any]:
         """Return fitted attributes beside the model; None stands for a fit in progress."""
@@ -433,17 +465,18 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
 
     def _store(
         self,
-        problems: Sequence[FitProblem],
-        results: Sequence[FitResult],
+        problem: FitProblem,
+        result: FitResult,
+        epochs: list[dict[str, float]],
         is_continued: bool,
     ) -> None:
         """Set the fitted attributes to those of the best start."""
-        histories = [result.history() for result in results]
-        best = min(range(len(results)), key=lambda i: results[i].loss)
-        problem, epochs = problems[best], histories[best]
         names = list(epochs[0]) if epochs else ["objective", "log_likelihood"]
         history = {name: np.array([epoch[name] for epoch in epochs]) for name in names}
+        best_iter = result.best_iter
         if is_continued:
+            # A start that is kept is the model of the last fit.
+            best_iter = self.n_iter_ + best_iter if best_iter else self.best_iter_
             history = concatenate_histories(self.history_, history)
         extra = self._extra_fitted_attributes(problem)
         attributes = fitted_attributes(problem.module, problem.standardization)
@@ -453,6 +486,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         self.history_ = history
         self.loss_curve_ = history["objective"].tolist()
         self.n_iter_ = len(self.loss_curve_)
+        self.best_iter_ = best_iter
 
     def _make_network(self) -> Network:
         """Make the recipe of encoder and decoder."""

@@ -159,6 +159,11 @@ class GaussianAutoencoder(BaseAutoencoder):
     n_iter_ : int
         Number of epochs.
 
+    best_iter_ : int
+        Epoch that the model is from: the last one, or with ``early_stopping=True`` the one
+        with the best validation score. 0 if the start is kept, because training did not
+        improve on it; a warning says so.
+
     loss_curve_ : list of float
         Objective of each epoch, in nats per sample, without the penalty of `alpha`.
 
@@ -357,6 +362,11 @@ class LaplaceAutoencoder(BaseAutoencoder):
 
     n_iter_ : int
         Number of epochs.
+
+    best_iter_ : int
+        Epoch that the model is from: the last one, or with ``early_stopping=True`` the one
+        with the best validation score. 0 if the start is kept, because training did not
+        improve on it; a warning says so.
 
     loss_curve_ : list of float
         Objective of each epoch, in nats per sample, without the penalty of `alpha`.

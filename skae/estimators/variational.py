@@ -216,6 +216,11 @@ class VariationalAutoencoder(BaseAutoencoder):
     n_iter_ : int
         Number of epochs.
 
+    best_iter_ : int
+        Epoch that the model is from: the last one, or with ``early_stopping=True`` the one
+        with the best validation score. 0 if the start is kept, because training did not
+        improve on it; a warning says so.
+
     loss_curve_ : list of float
         Objective of each epoch, in nats per sample, without the penalty of `alpha`.
 
@@ -373,7 +378,7 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        check_schedule(self.kl_schedule)
+        check_schedule(self.kl_schedule, self.beta)
         check_prior(self.prior)
 
     def _make_likelihood(self) -> Likelihood:

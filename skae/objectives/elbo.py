@@ -19,7 +19,7 @@ DRAWS_AT_ONCE = 128
 _FEW_DRAWS = 32
 _MANY_DRAWS = 256
 # KL in nats above which a component counts as active.
-_ACTIVE_KL = 0.01
+ACTIVE_KL = 0.01
 
 
 class ELBO(Objective):
@@ -122,7 +122,7 @@ class ELBO(Objective):
             **super().history(metrics, progress),
             "kl": kl.sum(),
             "beta": self.kl_weight(progress),
-            "active_units": int((kl > _ACTIVE_KL).sum()),
+            "active_units": int((kl > ACTIVE_KL).sum()),
         }
 
     def divergence(self, z: Tensor, kl: Tensor) -> Tensor:

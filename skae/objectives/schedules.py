@@ -177,19 +177,21 @@ def make_schedule(schedule: str | Schedule) -> Schedule:
     return KL_SCHEDULES[schedule]() if isinstance(schedule, str) else schedule
 
 
-def check_schedule(schedule: str | Schedule) -> None:
+def check_schedule(schedule: str | Schedule, beta: float = 1.0) -> None:
     """Raise if a schedule does not give weights.
 
     Parameters
     ----------
     schedule : str or callable
         See :func:`make_schedule`.
+    beta : float, default=1.0
+        What its values are multiplied by.
 
     Raises
     ------
     ValueError
-        If a parameter of the schedule is out of range, or if its values are not finite
-        numbers of at least 0.
+        If a parameter of the schedule is out of range, if its values are not finite
+        numbers of at least 0, or if their product with beta overflows.
     """
     schedule = make_schedule(schedule)
     if isinstance(schedule, KLSchedule):
@@ -200,4 +202,9 @@ def check_schedule(schedule: str | Schedule) -> None:
             raise ValueError(
                 f"kl_schedule={schedule!r} must give a finite number of at least 0 for "
                 f"each fraction of the training, but gives {factor!r} at {progress:.2f}."
+            )
+        if not math.isfinite(float(beta) * float(factor)):
+            raise ValueError(
+                f"The weight of the KL overflows: beta={beta!r} times {factor!r}, the "
+                f"value of kl_schedule at {progress:.2f} of the training."
             )

@@ -7,7 +7,13 @@ import pytest
 import scipy.stats
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from tests.helpers import answers, assert_same_answers, every_estimator, every_model
+from tests.helpers import (
+    answers,
+    assert_same_answers,
+    every_estimator,
+    every_model,
+    ignore_inactive,
+)
 from tests.likelihoods.references import SCIPY
 
 
@@ -162,6 +168,7 @@ def test_noise_of_samples(likelihood, variance_mode, covariance_type, X):
         assert scipy.stats.kstest(column, family).pvalue > 1e-4
 
 
+@ignore_inactive
 @pytest.mark.parametrize("later", [0.0, 0.5, 100.0])
 def test_score_does_not_depend_on_beta(later, X):
     """A change of beta after a fit changes no result of the fitted model."""

@@ -1,0 +1,289 @@
+"""Tests of what a fit says if its model is not what was asked for."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+from torch import nn
+
+from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae.networks import MLP
+from tests.helpers import assert_finite, ignore_inactive, weights
+
+IRIS = load_iris().data
+START_KEPT = "Training did not improve on its start, which is kept"
+
+
+def messages(model, X, **parameters):
+    """Fit a model and return the texts of all warnings."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        model.fit(X, **parameters)
+    assert {w.category for w in found} <= {ConvergenceWarning}
+    assert {w.filename for w in found} <= {__file__}
+    return [str(w.message) for w in found]
+
+
+@pytest.mark.parametrize("estimator", [GaussianAutoencoder, VariationalAutoencoder])
+@pytest.mark.parametrize("variance_mode", ["optimal", "learned", "predicted", "fixed"])
+def test_a_start_that_is_kept(estimator, variance_mode):
+    """Training that ends worse than it began keeps the start, and says so once."""
+    model = estimator(
+        variance_mode=variance_mode, learning_rate_init=100, max_iter=5, random_state=0
+    )
+    (found,) = messages(model, IRIS)
+    assert found.startswith(START_KEPT)
+    assert "Lower learning_rate_init" in found
+    assert model.best_iter_ == 0
+    assert model.n_iter_ == 5
+    untrained = estimator(
+        variance_mode=variance_mode, learning_rate_init=1e-30, max_iter=1, random_state=0
+    ).fit(IRIS)
+    assert model.score(IRIS) == untrained.score(IRIS)
+
+
+def test_a_random_start_that_is_kept():
+    """A random start that is kept is named too."""
+    model = VariationalAutoencoder(
+        init="random", learning_rate_init=100, max_iter=5, random_state=0
+    )
+    assert START_KEPT in messages(model, IRIS)[0]
+
+
+def test_a_warm_start_that_is_kept():
+    """A continued fit without improvement keeps the earlier model and its epoch."""
+    model = VariationalAutoencoder(random_state=0, warm_start=True, max_iter=30)
+    assert messages(model, IRIS) == []
+    assert model.best_iter_ == model.n_iter_ == 30
+    before, score = weights(model), model.score(IRIS)
+    model.set_params(max_iter=4, learning_rate_init=10)
+    (found,) = messages(model, IRIS)
+    assert found.startswith(START_KEPT)
+    assert (model.best_iter_, model.n_iter_) == (30, 34)
+    assert model.score(IRIS) == score
+    assert weights(model) == before
+    # From there on, a fit that improves counts all epochs.
+    model.set_params(max_iter=20, learning_rate_init=1e-3)
+    assert messages(model, IRIS) == []
+    assert model.best_iter_ == model.n_iter_ == 54
+
+
+def test_the_epoch_of_the_best_validation_score():
+    """With early stopping the model is that of the epoch with the best score."""
+    model = VariationalAutoencoder(early_stopping=True, max_iter=40, random_state=0)
+    model.fit(IRIS)
+    scores = model.history_["validation_score"]
+    assert 0 < model.best_iter_ == np.argmax(scores) + 1 < model.n_iter_
+
+
+def test_early_stopping_at_the_start():
+    """If no epoch validates better than the start, the fit says so."""
+    model = VariationalAutoencoder(
+        early_stopping=True, learning_rate_init=1, max_iter=5, random_state=0
+    )
+    (found,) = messages(model, IRIS)
+    assert found.startswith("No epoch had a better validation score than the start")
+    assert model.best_iter_ == 0
+
+
+def test_divergence_is_one_message():
+    """Divergence from the first epoch on is one message, and the start is kept."""
+    model = VariationalAutoencoder(learning_rate_init=1e30, max_iter=5, random_state=0)
+    (found,) = messages(model, IRIS)
+    assert found.startswith("Training diverged")
+    assert "the start, which is kept" in found
+    assert model.best_iter_ == 0
+
+
+@pytest.mark.parametrize("parameters", [{"beta": 8}, {"likelihood": "laplace", "beta": 50}])
+def test_no_active_component(parameters):
+    """If no component carries information, the fit says so and names beta."""
+    model = VariationalAutoencoder(random_state=0, **parameters)
+    found = [m for m in messages(model, IRIS) if "component" in m]
+    assert len(found) == 1
+    assert f"Lower beta ({parameters['beta']} " in found[0]
+    assert model.transform(IRIS).std() < 0.01
+
+
+def test_no_active_component_because_of_the_scale():
+    """A fixed scale far above the data has the same effect, and is named."""
+    model = VariationalAutoencoder(variance_mode="fixed", scale=1e3, random_state=0)
+    (found,) = [m for m in messages(model, IRIS) if "component" in m]
+    assert "a large fixed scale" in found
+
+
+def test_one_active_component_is_enough():
+    """Idle components beside an active one are no reason for a warning."""
+    X = IRIS[:, :1] * [1, 2, 3] + np.random.RandomState(0).normal(size=(150, 3))
+    model = VariationalAutoencoder(3, random_state=0, max_iter=20)
+    assert not any("component" in m for m in messages(model, X))
+    mean, std = model.posterior(X)
+    kl = (0.5 * (std**2 + mean**2 - 1) - np.log(std)).mean(axis=0)
+    assert 0 < (kl > 0.01).sum() < 3
+
+
+class Broken(MLP):
+    """A network whose first result is not finite."""
+
+    def encoder(self, n_features, n_outputs):
+        network = super().encoder(n_features, n_outputs)
+        network.register_forward_hook(lambda module, args, result: result * float("nan"))
+        return network
+
+
+@pytest.mark.parametrize(
+    ("parameters", "arguments"),
+    [
+        ({"network": Broken()}, {}),
+        ({"network": Broken(), "n_init": 2}, {}),
+        ({"network": Broken(), "early_stopping": True}, {}),
+        ({}, {"X_val": np.where(np.eye(150, 4), 1e19, IRIS).astype(np.float32)}),
+    ],
+)
+def test_a_start_that_is_not_finite_is_refused(parameters, arguments):
+    """A first model without a finite objective is an error before anything is stored."""
+    model = VariationalAutoencoder(random_state=0, max_iter=3).fit(IRIS)
+    before, history = weights(model), model.history_
+    model.set_params(**parameters)
+    with pytest.raises(ValueError, match="Training cannot start"):
+        model.fit(IRIS, **arguments)
+    assert weights(model) == before
+    assert model.history_ is history
+    with pytest.raises(ValueError, match="Training cannot start"):
+        VariationalAutoencoder(random_state=0, max_iter=3, **parameters).fit(
+            IRIS, **arguments
+        )
+
+
+def test_a_weight_of_the_kl_that_overflows_is_refused():
+    """Beta times its schedule must be finite."""
+    model = VariationalAutoencoder(beta=1e308, kl_schedule=lambda progress: 10 * progress)
+    with pytest.raises(ValueError, match=r"overflows: beta=1e\+308 times .* kl_schedule"):
+        model.fit(IRIS)
+
+
+@ignore_inactive
+def test_weights_of_any_ratio():
+    """Weights of 1 and 1e-300 are those of one sample and 149 that do not count."""
+    model = VariationalAutoencoder(1, random_state=0, max_iter=3, min_scale=0.1)
+    messages(model, IRIS, sample_weight=np.r_[1, np.full(149, 1e-300)])
+    assert_finite(model, IRIS)
+    np.testing.assert_allclose(model.inverse_transform([[0]])[0], IRIS[0], atol=0.01)
+
+
+class Exploding(nn.Module):
+    """A layer whose result overflows for rows far away, from its second step on."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.n_steps = layer, 0
+
+    def forward(self, x):
+        """Add infinity to rows far away after the first step."""
+        self.n_steps += self.training
+        far = (x.abs().amax(dim=1, keepdim=True) > 50) & (self.n_steps > 5)
+        return self.layer(x).masked_fill(far, float("inf"))
+
+
+class ExplodingFarAway(MLP):
+    """A network that overflows for validation rows, but not for training rows."""
+
+    def encoder(self, n_features, n_outputs):
+        return Exploding(super().encoder(n_features, n_outputs))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_validation_that_overflows_is_divergence(early_stopping):
+    """A validation score that is not finite ends the training as divergence."""
+    model = VariationalAutoencoder(
+        network=ExplodingFarAway(),
+        early_stopping=early_stopping,
+        max_iter=10,
+        batch_size=50,
+        random_state=0,
+    )
+    (found,) = messages(model, IRIS, X_val=np.r_[IRIS, 1e3 * IRIS[:1]])
+    assert found.startswith("Training diverged")
+    assert model.n_iter_ < 10
+    assert np.isfinite(model.history_["validation_score"]).all()
+    assert_finite(model, IRIS)
+
+
+def test_a_thousandfold_spread():
+    """One spherical scale for units a thousandfold apart warns with both remedies."""
+    random = np.random.RandomState(0)
+    X = pd.DataFrame(
+        {
+            "year": 2000 + 10 * random.randn(200),
+            "euros": 1e5 * random.randn(200),
+            "share": random.rand(200),
+        }
+    )
+    model = VariationalAutoencoder(1, max_iter=3, random_state=0)
+    (found,) = [m for m in messages(model, X) if "thousandfold" in m]
+    assert "(smallest: 'share', largest: 'euros')" in found
+    assert "covariance_type='diag'" in found
+    assert "StandardScaler" in found
+    # Columns without names are named by number.
+    (found,) = [m for m in messages(model, X.to_numpy()) if "thousandfold" in m]
+    assert "(smallest: column 2, largest: column 1)" in found
+    assert not any("thousandfold" in m for m in messages(model, X / [1, 1e3, 1]))
+    # A constant column has no spread, and a scale per feature no such limit.
+    constant = (X / [1, 1e3, 1]).assign(share=0.0)
+    assert not any("thousandfold" in m for m in messages(model, constant))
+    assert not any(
+        "thousandfold" in m for m in messages(model.set_params(covariance_type="diag"), X)
+    )
+
+
+FEW = r"\(few different values: flags, categories, counts or black-and-white images\)"
+
+
+def test_floor_names_columns():
+    """The message of the floor names the columns and why they are there."""
+    random = np.random.RandomState(0)
+    z = random.randn(300)
+    X = pd.DataFrame({"a": z, "b": random.randn(300), "c": random.randn(300)})
+    X["flag"], X["always"] = (z > 0).astype(float), 3.0
+    model = GaussianAutoencoder(1, covariance_type="diag", max_iter=100, random_state=0)
+    with pytest.warns(
+        ConvergenceWarning,
+        match=rf"of 5 features is at its floor min_scale: 'flag' {FEW}; "
+        r"'always' \(constant\)\. .* says how small min_scale is",
+    ):
+        model.fit(X)
+    with pytest.warns(ConvergenceWarning, match=rf"min_scale: column 3 {FEW}; column 4 \("):
+        model.fit(X.to_numpy())
+
+
+def test_floor_of_a_spherical_scale():
+    """A spherical scale at its floor names the features with few values, or the cause."""
+    X = np.eye(6)[np.random.RandomState(0).randint(6, size=200)]
+    model = GaussianAutoencoder(5, random_state=0, max_iter=50)
+    with pytest.warns(
+        ConvergenceWarning, match=rf"at its floor min_scale: columns 0, 1, 2, 3, 4, 5 {FEW}"
+    ):
+        model.fit(X)
+    with pytest.warns(
+        ConvergenceWarning, match="min_scale: few samples or many components"
+    ):
+        GaussianAutoencoder(4, random_state=0, max_iter=50).fit(IRIS[::30])
+
+
+def test_many_columns_are_cut_off():
+    """A message lists at most ten columns."""
+    X = np.eye(30)[np.random.RandomState(0).randint(30, size=400)]
+    model = GaussianAutoencoder(29, random_state=0, max_iter=50)
+    with pytest.warns(ConvergenceWarning, match=r"columns 0, 1, .*, 9 and 20 more \(few"):
+        model.fit(X)
+
+
+def test_only_the_kept_start_is_described():
+    """Of several starts only the one that is kept is described."""
+    model = VariationalAutoencoder(n_init=3, learning_rate_init=100, max_iter=5)
+    found = messages(model.set_params(random_state=0), IRIS)
+    assert [m for m in found if m.startswith(START_KEPT)] == found
+    assert len(found) == 1
