@@ -7,8 +7,6 @@ PCA. With a scale per feature it is factor analysis. skae starts from these solu
 closed form, so the scores below agree almost exactly.
 """
 
-import warnings
-
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_wine
@@ -18,8 +16,6 @@ from sklearn.preprocessing import StandardScaler
 from skae import VariationalAutoencoder
 
 X = StandardScaler().fit_transform(load_wine().data)
-# The start is the optimum here, so a fit says that training did not improve on it.
-warnings.filterwarnings("ignore", message="Training did not improve on its start")
 
 
 def linear(k, covariance_type):

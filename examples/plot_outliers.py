@@ -8,17 +8,12 @@ linear autoencoder with a Laplace likelihood minimises the absolute error, and s
 to the true plane.
 """
 
-import warnings
-
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder
-
-# PCA is the optimum of the linear Gaussian model, which says that its start is kept.
-warnings.filterwarnings("ignore", message="Training did not improve on its start")
 
 rng = np.random.default_rng(0)
 basis = np.linalg.qr(rng.normal(size=(20, 2)))[0]

@@ -18,9 +18,6 @@ ignore_floor = pytest.mark.filterwarnings(
 ignore_divergence = pytest.mark.filterwarnings(
     "ignore:Training diverged:sklearn.exceptions.ConvergenceWarning"
 )
-ignore_inactive = pytest.mark.filterwarnings(
-    "ignore:No component of the code is active:sklearn.exceptions.ConvergenceWarning"
-)
 ignore_spread = pytest.mark.filterwarnings(
     "ignore:The standard deviations of the features differ:"
     "sklearn.exceptions.ConvergenceWarning"

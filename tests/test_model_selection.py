@@ -35,7 +35,6 @@ from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
 from skae.networks import MLP
 from skae.scales import SCALES
 from tests.callbacks import Callback
-from tests.helpers import ignore_inactive
 from tests.surroundings import nothing_global_changes, unusual_settings
 
 ignore_floor = pytest.mark.filterwarnings(
@@ -112,7 +111,6 @@ GRIDS = {
 }
 
 
-@ignore_inactive
 @ignore_floor
 @pytest.mark.parametrize("name", GRIDS)
 def test_same_results(name, X):
@@ -177,7 +175,6 @@ def test_folds_of_different_lengths(X, counted):
     assert sorted(counted[:-13], reverse=True)[0] == 6
 
 
-@ignore_inactive
 def test_random_search(X):
     """The same draws from the same distributions."""
     space = {"beta": loguniform(0.1, 10), "n_components": [1, 2]}
@@ -197,7 +194,6 @@ def test_data_frames_and_lists(X):
     compare(vae(), {"beta": [0.5, 1]}, X.tolist())
 
 
-@ignore_inactive
 def test_best_estimator_is_that_of_a_fit(X):
     search = BatchedGridSearchCV(vae(), {"beta": [0.5, 1, 50]}, cv=FOLDS).fit(X)
     best = search.best_estimator_
@@ -532,7 +528,6 @@ class Counting(StandardScaler):
         return super().fit(X, y, sample_weight)
 
 
-@ignore_inactive
 def test_steps_before_the_last_are_fitted_once_for_each_fold(X):
     pipeline = make_pipeline(Counting(), vae())
     grid = {"variationalautoencoder__beta": [0.5, 1, 2, 4]}
@@ -596,7 +591,6 @@ def test_autoencoder_before_the_last_step(counted):
 # Workers, searches in searches, memory
 
 
-@ignore_inactive
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_workers(backend, X):
     """Each trains its share together; the results stand in their places."""
@@ -656,7 +650,6 @@ def test_nested_searches(X, counted):
     compare(batched, {"estimator__n_components": [1, 2]}, X)
 
 
-@ignore_inactive
 def test_waves(X, monkeypatch, counted):
     """What must not be under way together is cut into parts, of like sizes."""
     grid = {"beta": [0.5, 1, 2, 4]}
@@ -676,7 +669,6 @@ def test_waves(X, monkeypatch, counted):
     assert counted == [1] * 12
 
 
-@ignore_inactive
 def test_large_models_are_trained_in_parts(X, monkeypatch, counted):
     grid = {"beta": [0.5, 1, 2, 4]}
     n_weights = vae().fit(X).module_.n_weights

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.networks import MLP
 from skae.scales import SCALES
+from tests.helpers import ignore_spread
 
 # Some of the rows: with all of them the searches take minutes and show the same.
 DATA = {
@@ -30,6 +31,7 @@ DATA = {
 FOLDS = KFold(2, shuffle=True, random_state=0)
 
 
+@ignore_spread
 @pytest.mark.filterwarnings(
     "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 from skae._data import Rows, Standardization
 from skae._evaluation import SCALE_ROWS, mean_over_rows
 from skae._fitting.problem import FitProblem
+from skae.networks.mlp import NoCorrection
 from skae.objectives.elbo import ACTIVE_KL
 
 # Ratio to its floor below which a scale counts as being at the floor.
@@ -31,8 +32,7 @@ DIVERGED_TO_START = (
 )
 START_KEPT = (
     "Training did not improve on its start, which is kept (best_iter_). Lower "
-    "learning_rate_init or alpha, or raise max_iter. A network without hidden layers may "
-    "start at its optimum."
+    "learning_rate_init or alpha, or raise max_iter."
 )
 START_KEPT_BY_VALIDATION = (
     "No epoch had a better validation score than the start, which is kept (best_iter_). "
@@ -73,6 +73,17 @@ def spread_message(
         "of small deviation. Set covariance_type='diag', or scale X with StandardScaler "
         "first."
     )
+
+
+def starts_at_optimum(problem: FitProblem) -> bool:
+    """Whether a model without hidden layers starts at its optimum in closed form.
+
+    That of a Laplace likelihood has no closed form.
+    """
+    module = problem.module
+    is_linear = isinstance(module.decoder, NoCorrection)
+    is_exact = problem.options.init == "pca" and not module.spec.likelihood.heavy_tailed
+    return is_linear and is_exact
 
 
 def check_start(problem: FitProblem) -> None:

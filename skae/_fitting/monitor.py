@@ -223,7 +223,7 @@ class TrainingMonitor:
             return None
         if self.problem.options.early_stopping:
             return diagnosis.START_KEPT_BY_VALIDATION
-        return diagnosis.START_KEPT
+        return None if diagnosis.starts_at_optimum(self.problem) else diagnosis.START_KEPT
 
 
 def choose_balance_data(

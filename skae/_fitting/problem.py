@@ -25,6 +25,7 @@ _LARGEST_L2 = 1e12
 class TrainingOptions:
     """The parameters of an estimator that its training depends on."""
 
+    init: str
     batch_size: int | str
     max_iter: int
     learning_rate_init: float

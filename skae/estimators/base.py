@@ -67,11 +67,10 @@ def _attributes_in_training(
 
 def _set_start(
     problem: FitProblem,
-    init: str,
     fixed_scale: np.ndarray | None,
     last: AutoencoderModule | None,
 ) -> None:
-    """Set the first weights of a problem: "pca", "random", or those of the last fit.
+    """Set the first weights of a problem, or take those of the last fit.
 
     A fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in the likelihood's units.
     """
@@ -81,7 +80,9 @@ def _set_start(
         problem.first_objective = problem.final_objective()
     else:
         model = module, problem.objective, problem.rows, problem.standardization
-        problem.first_objective = initialize(*model, init=init, fixed_scale=fixed_scale)
+        problem.first_objective = initialize(
+            *model, init=problem.options.init, fixed_scale=fixed_scale
+        )
     if problem.validation is not None:
         problem.first_score = problem.validation_score()
 
@@ -410,13 +411,13 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         )
         build = partial(self._build_problem, spec, objective, data)
         if data.is_continued:
-            return [build(options, random_state, self.init)]
+            return [build(options, random_state)]
         first, *others = _init_random_states(random_state, self.n_init)
-        silent = replace(options, verbose=0)
+        random = replace(options, init="random", verbose=0)
         return [
-            build(options, first, self.init),
+            build(options, first),
             # A second start in closed form would equal the first one.
-            *(build(silent, other, "random") for other in others),
+            *(build(random, other) for other in others),
         ]
 
     def _build_problem(
@@ -426,7 +427,6 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         data: _TrainingData,
         options: TrainingOptions,
         random_state: RandomState,
-        init: str,
     ) -> FitProblem:
         """Build a model with its first weights; a warm start takes the last fit's."""
         module = build_module(
@@ -449,7 +449,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             feature_names=getattr(self, "feature_names_in_", None),
         )
         last = self.module_ if data.is_continued else None
-        start = partial(_set_start, problem, init, data.fixed_scale, last)
+        start = partial(_set_start, problem, data.fixed_scale, last)
         multiply_adds = options.multiply_adds_per_step(data.rows.epoch_size, module)
         with suitable_threads(multiply_adds):
             if problem.capabilities.is_thread_safe:

@@ -162,7 +162,8 @@ class GaussianAutoencoder(BaseAutoencoder):
     best_iter_ : int
         Epoch that the model is from: the last one, or with ``early_stopping=True`` the one
         with the best validation score. 0 if the start is kept, because training did not
-        improve on it; a warning says so.
+        improve on it. A warning says so, unless a model without hidden layers starts at its
+        optimum in closed form.
 
     loss_curve_ : list of float
         Objective of each epoch, in nats per sample, without the penalty of `alpha`.
@@ -366,7 +367,8 @@ class LaplaceAutoencoder(BaseAutoencoder):
     best_iter_ : int
         Epoch that the model is from: the last one, or with ``early_stopping=True`` the one
         with the best validation score. 0 if the start is kept, because training did not
-        improve on it; a warning says so.
+        improve on it. A warning says so, unless a model without hidden layers starts at its
+        optimum in closed form.
 
     loss_curve_ : list of float
         Objective of each epoch, in nats per sample, without the penalty of `alpha`.

@@ -10,7 +10,6 @@ from tests.helpers import (
     every_estimator,
     every_model,
     ignore_floor,
-    ignore_inactive,
     models_of,
 )
 
@@ -74,7 +73,6 @@ DEGENERATE = [
 ]
 
 
-@ignore_inactive
 @ignore_floor
 @every_model
 @pytest.mark.parametrize("data", DEGENERATE, ids=lambda data: data.__name__)
@@ -99,7 +97,6 @@ def test_degenerate_data_give_finite_scores(
             assert np.isfinite(model.score_samples(single)).all()
 
 
-@ignore_inactive
 @every_estimator
 @pytest.mark.parametrize(
     "data", [one_sample, all_columns_constant, two_samples], ids=lambda data: data.__name__

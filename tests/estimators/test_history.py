@@ -6,11 +6,10 @@ import scipy.stats
 import torch
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from tests.helpers import Recording, every_model, ignore_inactive
+from tests.helpers import Recording, every_model
 from tests.likelihoods.references import SCIPY
 
 
-@ignore_inactive
 @every_model
 def test_history(likelihood, variance_mode, covariance_type, X):
     """One finite number per epoch and name."""

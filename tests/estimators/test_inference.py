@@ -12,7 +12,6 @@ from tests.helpers import (
     assert_same_answers,
     every_estimator,
     every_model,
-    ignore_inactive,
 )
 from tests.likelihoods.references import SCIPY
 
@@ -168,7 +167,6 @@ def test_noise_of_samples(likelihood, variance_mode, covariance_type, X):
         assert scipy.stats.kstest(column, family).pvalue > 1e-4
 
 
-@ignore_inactive
 @pytest.mark.parametrize("later", [0.0, 0.5, 100.0])
 def test_score_does_not_depend_on_beta(later, X):
     """A change of beta after a fit changes no result of the fitted model."""

@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skae import VariationalAutoencoder
-from tests.helpers import ignore_inactive, weights
+from tests.helpers import weights
 
 
 def test_weights_and_validation_data_through_a_pipeline(X):
@@ -41,7 +41,6 @@ def test_weights_and_validation_data_through_a_pipeline(X):
     )
 
 
-@ignore_inactive
 def test_weights_through_a_grid_search(X):
     """Each fold is fitted and scored with its own weights."""
     weight = np.random.default_rng(0).integers(1, 4, 120).astype(float)

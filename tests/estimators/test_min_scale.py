@@ -13,12 +13,10 @@ from tests.helpers import (
     every_model,
     ignore_divergence,
     ignore_floor,
-    ignore_inactive,
     models_of,
 )
 
 
-@ignore_inactive
 @ignore_floor
 @ignore_divergence
 @every_model
@@ -46,7 +44,6 @@ def test_too_many_components_warn(estimator, n_components, X):
     assert_finite(model, X)
 
 
-@ignore_inactive
 @pytest.mark.parametrize("variance_mode", ["optimal", "profile", "learned"])
 @every_estimator
 def test_min_scale_is_the_smallest_scale(estimator, variance_mode, X):

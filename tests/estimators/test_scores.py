@@ -21,7 +21,7 @@ from sklearn.decomposition import PCA
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.objectives import ELBO
 from skae.scales import legal_combinations
-from tests.helpers import ignore_inactive, ignore_spread
+from tests.helpers import ignore_spread
 from tests.likelihoods.references import SCIPY
 
 # Raw data have units that differ a thousandfold.
@@ -199,7 +199,6 @@ def test_elbo_of_many_components_is_accurate(likelihood, kind):
     assert model.score(some) == pytest.approx(exact.mean(), abs=0.1)
 
 
-@ignore_inactive
 @pytest.mark.parametrize("beta", [0.2, 1.0, 5.0])
 def test_score_does_not_weight_the_kl(beta):
     """The score is the ELBO with weight 1 of the KL for any beta."""
@@ -554,7 +553,6 @@ def test_samples_of_a_linear_gaussian_model_are_normal():
         assert scipy.stats.kstest(values, scipy.stats.norm.cdf).pvalue > 1e-3
 
 
-@ignore_inactive
 @pytest.mark.parametrize("likelihood", sorted(SCIPY))
 def test_noise_has_the_likelihoods_distribution(likelihood):
     """Samples of an almost constant decoder have the distribution of the likelihood."""

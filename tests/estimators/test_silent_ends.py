@@ -11,7 +11,7 @@ from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.networks import MLP
-from tests.helpers import assert_finite, ignore_inactive, weights
+from tests.helpers import assert_finite, weights
 
 IRIS = load_iris().data
 START_KEPT = "Training did not improve on its start, which is kept"
@@ -43,6 +43,15 @@ def test_a_start_that_is_kept(estimator, variance_mode):
         variance_mode=variance_mode, learning_rate_init=1e-30, max_iter=1, random_state=0
     ).fit(IRIS)
     assert model.score(IRIS) == untrained.score(IRIS)
+
+
+def test_a_start_that_is_the_optimum():
+    """A linear Gaussian model starts at its optimum, which is no reason for a warning."""
+    model = VariationalAutoencoder(hidden_layer_sizes=(), max_iter=5, random_state=0)
+    assert messages(model, IRIS) == []
+    assert model.best_iter_ == 0
+    model.set_params(init="random", learning_rate_init=100)
+    assert START_KEPT in messages(model, IRIS)[0]
 
 
 def test_a_random_start_that_is_kept():
@@ -165,7 +174,6 @@ def test_a_weight_of_the_kl_that_overflows_is_refused():
         model.fit(IRIS)
 
 
-@ignore_inactive
 def test_weights_of_any_ratio():
     """Weights of 1 and 1e-300 are those of one sample and 149 that do not count."""
     model = VariationalAutoencoder(1, random_state=0, max_iter=3, min_scale=0.1)

@@ -7,7 +7,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skae import VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
-from tests.helpers import every_estimator, ignore_floor, ignore_inactive
+from tests.helpers import every_estimator, ignore_floor
 
 # The resolution of a 0/1 column over the square root of 12, which "auto" would be.
 MIN_SCALE = 0.2887
@@ -103,7 +103,6 @@ def test_order_of_weighted_ties_is_of_no_account(estimator):
     assert model.fit(X[order], sample_weight=weight[order]).score(X) == score
 
 
-@ignore_inactive
 @ignore_floor
 def test_ties_side_by_side_equal_ties_alone():
     X = flags()[:600]

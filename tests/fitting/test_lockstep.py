@@ -32,7 +32,6 @@ from skae._utils.threads import in_parts
 from skae.estimators import base
 from skae.model_selection import BatchedGridSearchCV
 from tests.callbacks import Callback
-from tests.helpers import ignore_inactive
 
 ROOT = Path(__file__).parents[2]
 
@@ -903,7 +902,6 @@ def on_all_cores(request, two_threads, monkeypatch):
     return request.param
 
 
-@ignore_inactive
 def test_each_core_trains_a_share(X, on_all_cores, monkeypatch):
     """With the results of each model alone, and one thread of torch's for each share."""
     trained = []
@@ -950,7 +948,6 @@ class Raising(Callback):
         raise ArithmeticError("of a callback")
 
 
-@ignore_inactive
 def test_an_error_on_one_core_is_no_others(X, on_all_cores):
     def call(i):
         model = vae(beta=1 + i)
@@ -965,7 +962,6 @@ def test_an_error_on_one_core_is_no_others(X, on_all_cores):
     assert run_in_lockstep(calls, 4) == [4, "failed", 4, 4]
 
 
-@ignore_inactive
 def test_interrupt_of_all_cores(X, on_all_cores):
     """Each thread ends with a whole epoch, and those that have not begun do not begin."""
     models = [long_vae(3000, beta=1 + i) for i in range(4)]

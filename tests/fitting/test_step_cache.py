@@ -18,7 +18,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skae import VariationalAutoencoder
 from skae._fitting.step_cache import StepCache, n_bytes
 from skae.model_selection import BatchedGridSearchCV
-from tests.helpers import ignore_inactive
 
 FOLDS = KFold(3, shuffle=True, random_state=0)
 
@@ -152,7 +151,6 @@ def test_memory_of_a_search(sizes):
     assert len(sizes) > 2 * 20 * 3
 
 
-@ignore_inactive
 def test_small_data_may_have_larger_models(X, sizes):
     """Models of a step are kept, though they are larger than X."""
     pipeline = make_pipeline(vae(), PCA(1))
