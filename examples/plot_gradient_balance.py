@@ -24,12 +24,16 @@ common = {
     "gradient_balance": True,
     "random_state": 0,
 }
+scales = {
+    "fixed": {"variance_mode": "fixed", "scale": 0.2},
+    "learned": {"variance_mode": "learned"},
+}
 models = {
     (likelihood, mode): VariationalAutoencoder(
-        likelihood=likelihood, variance_mode=mode, scale=0.2, **common
+        likelihood=likelihood, **parameters, **common
     ).fit(X)
     for likelihood in ("gaussian", "laplace")
-    for mode in ("fixed", "learned")
+    for mode, parameters in scales.items()
 }
 
 figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained", sharex=True)

@@ -241,7 +241,10 @@ def _make_networks(
             network.decoder(*decoder_sizes, generator=generator),
         )
     with replaced_global_generators(generator), _default_device_cpu():
-        return network.encoder(*encoder_sizes), network.decoder(*decoder_sizes)
+        built = network.encoder(*encoder_sizes), network.decoder(*decoder_sizes)
+    # A specification may return modules that it, or the caller, keeps. Together, because
+    # both may use one parameter.
+    return copy.deepcopy(built)
 
 
 def _default_device_cpu() -> AbstractContextManager[Any]:

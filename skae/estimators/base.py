@@ -38,9 +38,10 @@ from skae.estimators.inference import FLOATS, InferenceMixin, fitted_attributes
 from skae.estimators.warm_start import concatenate_histories, continue_from
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
+from skae.networks.mlp import hidden_widths
 from skae.objectives import Objective
 from skae.scales import SCALES, check_scale
-from skae.scales.fixed import check_fixed_scale
+from skae.scales.fixed import check_fixed_scale, warn_of_ignored_scale
 
 # Attributes that scikit-learn's validation of X sets.
 _ATTRIBUTES_OF_X = ("n_features_in_", "feature_names_in_")
@@ -343,6 +344,8 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         fixed_scale = None
         if self.variance_mode == "fixed":
             fixed_scale = check_fixed_scale(self.scale, self.covariance_type, data.shape[1])
+        else:
+            warn_of_ignored_scale(self.scale, self.variance_mode)
         rows, validation, are_shared = self._divide(data, weight, X_val, random_state)
         if is_continued:
             standardization = self._standardization
@@ -491,7 +494,9 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
     def _make_network(self) -> Network:
         """Make the recipe of encoder and decoder."""
         if isinstance(self.network, str):
+            # A copy of the widths, because the list may change after the fit.
+            widths = hidden_widths(self.hidden_layer_sizes)
             return NETWORKS[self.network](
-                hidden_layer_sizes=self.hidden_layer_sizes, activation=self.activation
+                hidden_layer_sizes=widths, activation=self.activation
             )
         return clone(self.network, safe=False)

@@ -2,14 +2,16 @@
 
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
-from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skae._utils.capabilities import ModelPart
+from skae._utils.numbers import is_positive_integer
 from skae._utils.random import random_linear
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -43,6 +45,35 @@ class NoCorrection(nn.Module, ModelPart):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.new_zeros(1, self.n_outputs).expand(len(x), -1)
+
+
+def hidden_widths(hidden_layer_sizes: ArrayLike) -> tuple[int, ...]:
+    """Return the widths of hidden layers as a tuple, which shares nothing with a list.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of int
+        See :class:`MLP`.
+
+    Returns
+    -------
+    tuple of int
+        The widths.
+
+    Raises
+    ------
+    ValueError
+        If a width is no positive integer.
+    """
+    sizes: Any = hidden_layer_sizes
+    if isinstance(sizes, np.ndarray):
+        sizes = sizes.tolist()
+    widths = [sizes] if np.ndim(sizes) == 0 else list(sizes)
+    if any(not is_positive_integer(width) for width in widths):
+        raise ValueError(
+            f"hidden_layer_sizes must be positive integers, got {hidden_layer_sizes!r}."
+        )
+    return tuple(map(int, widths))
 
 
 class MLP(BaseEstimator):
@@ -97,14 +128,9 @@ class MLP(BaseEstimator):
         widths = reversed(self._widths())
         return self._layers([n_components, *widths], n_outputs, generator)
 
-    def _widths(self) -> list[int]:
+    def _widths(self) -> tuple[int, ...]:
         """Validate the parameters, and return the widths of the hidden layers."""
-        widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
-        if any(not isinstance(w, Integral) or w <= 0 for w in widths):
-            raise ValueError(
-                "hidden_layer_sizes must be positive integers, got "
-                f"{self.hidden_layer_sizes!r}."
-            )
+        widths = hidden_widths(self.hidden_layer_sizes)
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation must be one of {sorted(ACTIVATIONS)}, got {self.activation!r}."

@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from torch import Tensor
 
+from skae._utils.messages import warn_user
 from skae.likelihoods import Likelihood
 from skae.scales.base import Scale
 
@@ -35,6 +36,24 @@ class FixedScale(Scale):
 
     def log_scale(self, outputs: Tensor) -> Tensor:
         return self.value
+
+
+def warn_of_ignored_scale(scale: ArrayLike, variance_mode: str) -> None:
+    """Warn if a scale other than the default 1.0 is given to a mode that fits its own.
+
+    Parameters
+    ----------
+    scale : float or array-like of shape (n_features,)
+        The scale.
+    variance_mode : str
+        A variance mode other than "fixed".
+    """
+    if np.ndim(scale) > 0 or scale != 1:
+        warn_user(
+            f"scale={scale!r} is ignored: with variance_mode={variance_mode!r} the scale "
+            "is fitted. Set variance_mode='fixed' to use the given scale, or leave scale "
+            "at its default."
+        )
 
 
 def check_fixed_scale(

@@ -86,7 +86,7 @@ def test_numbers_of_an_epoch_recomputed(likelihood, variance_mode, covariance_ty
         likelihood=likelihood,
         variance_mode=variance_mode,
         covariance_type=covariance_type,
-        scale=3.0,
+        scale=3.0 if variance_mode == "fixed" else 1.0,
         beta=3.0,
         n_mc_samples=200,
         init="random",

@@ -479,7 +479,7 @@ def test_other_variance_modes_do_not_depend_on_units(mode, kind, factor):
         model = VariationalAutoencoder(
             variance_mode=mode,
             covariance_type=kind,
-            scale=0.3 * unit,
+            scale=0.3 * unit if mode == "fixed" else 1.0,
             max_iter=4,
             precision="float64",
             random_state=0,
