@@ -30,6 +30,7 @@ from sklearn.utils import check_scalar
 
 from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
+from skae._utils.names import own_method_names
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -237,6 +238,7 @@ class _BatchedSearch(BaseEstimator):
         return self
 
 
+@own_method_names
 class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     """A grid search that trains its candidates and folds together.
 
@@ -317,6 +319,7 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     """
 
 
+@own_method_names
 class BatchedRandomizedSearchCV(_BatchedSearch, RandomizedSearchCV):
     """A randomised search that trains its candidates and folds together.
 

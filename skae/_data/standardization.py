@@ -132,7 +132,8 @@ class Standardization:
 def measure(rows: Rows, covariance_type: str) -> Standardization:
     """Measure centre, spread and resolution of some rows.
 
-    Raises ValueError if the squares of the values overflow float64.
+    Raises ValueError if the squares of the values overflow float64, or if all differences
+    underflow.
     """
     X, index = rows.X, rows.index
     row_weight = rows.weight[:, None] / len(rows)
@@ -141,15 +142,18 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     # In two passes: the second one centres, so that an offset costs no digits. The error
     # of the first pass is added to the mean.
     pivot = X[index[0]].astype(np.float64)
-    mean = pivot + sum(
-        (row_weight[c] * (rows.block(c) - pivot)).sum(axis=0) for c in chunks
-    )
-    magnitude = np.zeros_like(mean)
-    spread = np.zeros_like(mean)
-    for c in chunks:
-        block = rows.block(c)
-        np.maximum(magnitude, np.abs(block).max(axis=0), out=magnitude)
-        np.maximum(spread, np.abs(block - mean).max(axis=0), out=spread)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = pivot + sum(
+            (row_weight[c] * (rows.block(c) - pivot)).sum(axis=0) for c in chunks
+        )
+        magnitude = np.zeros_like(mean)
+        spread = np.zeros_like(mean)
+        for c in chunks:
+            block = rows.block(c)
+            np.maximum(magnitude, np.abs(block).max(axis=0), out=magnitude)
+            np.maximum(spread, np.abs(block - mean).max(axis=0), out=spread)
+        if not np.isfinite(np.square(spread)).all():
+            raise ValueError("X has values whose squares overflow float64; rescale it.")
     # A power of 2 for each feature, so that no square underflows and no digit is lost.
     _, exponent = np.frexp(spread)
     variance = np.zeros_like(mean)
@@ -158,15 +162,16 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
         variance += (row_weight[c] * np.square(residual)).sum(axis=0)
     std = np.ldexp(np.sqrt(variance), exponent)
 
-    with np.errstate(over="ignore"):
-        is_in_range = np.isfinite(np.square(spread)).all()
-    if not is_in_range:
-        raise ValueError("X has values whose squares overflow float64; rescale it.")
-
     # Of float64, because float32 numbers are the same numbers: a column of float32 whose
     # values differ varies. A constant that was computed has an error of some units.
     rounding = 16 * np.finfo(np.float64).eps * magnitude
-    constant = std <= rounding
+    # Training takes numbers below the normal range for 0, and cannot divide by them.
+    tiny = np.finfo(np.float64).tiny
+    constant = std <= np.maximum(rounding, tiny)
+    if constant.all() and (std > rounding).any():
+        raise ValueError(
+            f"X has differences below {tiny:.2g}, which underflow float64; rescale it."
+        )
     typical = 1.0
     if not constant.all():
         largest = exponent[~constant].max()

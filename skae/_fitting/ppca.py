@@ -113,7 +113,9 @@ def winsorized(rows: Rows, standardization: Standardization) -> Rows:
     """
     rows = rows.subsample(_START_ROWS)
     squared = np.square(standardization.to_likelihood_units(rows.block())).sum(axis=1)
-    factor = np.median(squared) / np.maximum(squared, np.finfo(float).tiny)
+    with np.errstate(over="ignore"):
+        # Infinite for a row at the mean, which keeps its weight.
+        factor = np.median(squared) / np.maximum(squared, np.finfo(float).tiny)
     return replace(rows, weight=rows.weight * np.minimum(factor, 1.0))
 
 

@@ -4,6 +4,8 @@ import re
 
 import torch
 
+from skae._utils.choices import did_you_mean
+
 # What torch raises for a device that it cannot use.
 _REFUSALS = (
     RuntimeError,  # no such device, torch was built without it, or no data ("meta")
@@ -11,6 +13,19 @@ _REFUSALS = (
     ImportError,  # the package that it needs is missing ("hpu")
     TypeError,  # it holds no numbers in double precision ("mps")
 )
+
+# Names of devices that a user may have meant.
+_COMMON = ("auto", "cpu", "cuda")
+
+
+def _usable_devices() -> list[str]:
+    """Return "auto", "cpu" and the types of the other devices that can be used here."""
+    found = ["auto", "cpu"]
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    # Apple's devices lack the double precision that sums are computed in.
+    if accelerator is not None and accelerator.type != "mps":
+        found.append(accelerator.type)
+    return found
 
 
 def resolve_device(name: str) -> torch.device:
@@ -22,6 +37,14 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        hint = " Did you mean 'cuda'?" if "gpu" in name.lower() else ""
+        hint = hint or did_you_mean(name, _COMMON)
+        raise ValueError(
+            f"device={name!r} cannot be used here: torch has no such device.{hint} These "
+            f"can be used: {', '.join(map(repr, _usable_devices()))}."
+        ) from error
+    try:
         # Sums are computed in double precision, which Apple's devices lack.
         torch.zeros(1, dtype=torch.float64, device=device).cpu()
     except _REFUSALS as error:

@@ -1,15 +1,127 @@
-"""What counts as a number of a user."""
+"""What counts as a number of a user, alone or in an array."""
 
+import datetime
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+# Columns that a message names before it is cut off.
+_MOST_COLUMNS = 5
+_DATES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
+_ADVICE = {
+    "strings": (
+        "Encode categories as numbers, with OrdinalEncoder or OneHotEncoder (for some "
+        "columns only: in a ColumnTransformer), and convert strings of numbers with "
+        "astype(float)."
+    ),
+    "dates": (
+        "Convert dates to numbers, for example to the days since a reference date: "
+        "(dates - reference) / np.timedelta64(1, 'D')."
+    ),
+}
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is an integer; a bool is none."""
+    return isinstance(value, Integral) and not isinstance(value, (bool, np.bool_))
+
 
 def is_positive_integer(value: Any) -> bool:
     """Whether a value is an integer above 0; a bool is none."""
-    return (
-        isinstance(value, Integral)
-        and not isinstance(value, (bool, np.bool_))
-        and int(value) > 0
-    )
+    return is_integer(value) and int(value) > 0
+
+
+def as_numbers(X: Any, name: str = "X") -> Any:
+    """Return data of a user as they are, or raise ValueError if they are no numbers.
+
+    Refused are strings, also those of numbers, dates and masked entries. All other checks
+    are scikit-learn's. A list becomes an array, and a masked array without masked entries
+    a plain one.
+    """
+    if isinstance(X, (list, tuple)):
+        rows = X
+        n_masked = sum(_n_masked(row) for row in X)
+        X = X if n_masked else np.asarray(X)
+        if isinstance(X, np.ndarray) and X.dtype.kind in "US":
+            # One string makes strings of all numbers beside it.
+            X = np.asarray(rows, dtype=object)
+    else:
+        n_masked = _n_masked(X)
+    if n_masked:
+        raise ValueError(
+            f"{name} is a masked array with {n_masked} masked entries, and masks are not "
+            "supported: the values under the mask would be used. Drop these rows, or fill "
+            "the entries, for example with "
+            "SimpleImputer().fit_transform(X.filled(np.nan))."
+        )
+    if isinstance(X, np.ma.MaskedArray):
+        X = X.data
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for column, values in _doubtful_columns(X):
+        kind, example = _kind_of(values)
+        if kind:
+            found.setdefault(kind, []).append((column, example))
+    if found:
+        raise ValueError(" ".join(_message(name, *item) for item in found.items()))
+    return X
+
+
+def _n_masked(X: Any) -> int:
+    """Return the number of masked entries of a masked array; 0 for anything else."""
+    return int(np.ma.getmaskarray(X).sum()) if isinstance(X, np.ma.MaskedArray) else 0
+
+
+def _doubtful_columns(X: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield name and values ``(n,)`` of each column that may be no numbers."""
+    if hasattr(X, "iloc") and hasattr(X, "columns"):  # pandas
+        for i, (name, dtype) in enumerate(zip(X.columns, X.dtypes, strict=True)):
+            if getattr(dtype, "kind", "O") not in "biufc":
+                yield repr(name), np.asarray(X.iloc[:, i], dtype=object)
+    elif hasattr(X, "get_columns"):  # polars
+        for series in X.get_columns():
+            if not series.dtype.is_numeric():
+                yield repr(series.name), np.array([*series.to_list()], dtype=object)
+    elif isinstance(X, np.ndarray) and X.dtype.kind in "OUSMm":
+        if X.ndim == 1:
+            yield "", X
+        elif X.ndim == 2:
+            yield from ((str(i), X[:, i]) for i in range(X.shape[1]))
+
+
+def _kind_of(values: np.ndarray) -> tuple[str, Any]:
+    """Return what values ``(n,)`` are, "strings", "dates" or "", and an example."""
+    strings = [v for v in values if isinstance(v, (str, bytes))]
+    if strings:
+        return "strings", next((s for s in strings if not _is_number(s)), strings[0])
+    # A period of pandas is no date, but has one.
+    dates = (v for v in values if isinstance(v, _DATES) or hasattr(v, "start_time"))
+    date = next(dates, None)
+    return ("", None) if date is None else ("dates", date)
+
+
+def _is_number(string: str | bytes) -> bool:
+    """Whether a string is that of a number."""
+    try:
+        float(string)
+    except ValueError:
+        return False
+    return True
+
+
+def _message(name: str, kind: str, columns: list[tuple[str, Any]]) -> str:
+    """Return the message about columns, of names and examples, that hold one kind."""
+    example = columns[0][1]
+    reason = f"such as {str(example)!r}"
+    if kind == "strings":
+        words = [e for _, e in columns if not _is_number(e)]
+        if words:
+            reason = f"could not convert string to float: {str(words[0])!r}"
+    if not columns[0][0]:
+        return f"{name} holds {kind} ({reason}). {_ADVICE[kind]}"
+    listed = ", ".join(column for column, _ in columns[:_MOST_COLUMNS])
+    if len(columns) > _MOST_COLUMNS:
+        listed += f", ... ({len(columns)} in all)"
+    noun = "column" if len(columns) == 1 else "columns"
+    return f"{name} holds {kind} in {noun} {listed} ({reason}). {_ADVICE[kind]}"

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from skae._data import Rows, Standardization, measure, select_rows, split_validation
 from skae._evaluation import SCALE_ROWS, finalize_scale
@@ -30,11 +30,13 @@ from skae._fitting.problem import (
 )
 from skae._fitting.trainer import train
 from skae._module import AutoencoderModule, Spec
+from skae._utils.choices import choices, validate_parameters
 from skae._utils.device import resolve_device
 from skae._utils.messages import warn_user
+from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.threads import suitable_threads
-from skae.estimators.inference import FLOATS, InferenceMixin, fitted_attributes
+from skae.estimators.inference import InferenceMixin, fitted_attributes, validated
 from skae.estimators.warm_start import concatenate_histories, continue_from
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
@@ -123,20 +125,20 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "variance_mode": [StrOptions(SCALES.keys())],
-        "covariance_type": [StrOptions({"spherical", "diag"})],
+        "covariance_type": [choices("spherical", "diag")],
         "scale": [Interval(Real, 0, None, closed="neither"), "array-like"],
-        "min_scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "min_scale": [Interval(Real, 0, None, closed="neither"), choices("auto")],
         "network": [StrOptions(NETWORKS.keys()), HasMethods(["encoder", "decoder"])],
         "hidden_layer_sizes": [
             "array-like",
             Interval(Integral, 1, None, closed="left"),
         ],
         "activation": [StrOptions(ACTIVATIONS.keys())],
-        "init": [StrOptions({"pca", "random"})],
+        "init": [choices("pca", "random")],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [
             Interval(Integral, 1, None, closed="left"),
-            StrOptions({"auto"}),
+            choices("auto"),
         ],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
@@ -148,7 +150,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         "shuffle": ["boolean"],
         "warm_start": ["boolean"],
         "device": [str],
-        "precision": [StrOptions({"auto", "float32", "float64", "tf32", "bf16"})],
+        "precision": [choices("auto", "float32", "float64", "tf32", "bf16")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -215,6 +217,10 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
     @abstractmethod
     def _make_likelihood(self) -> Likelihood:
         """Make the density of a feature given the decoder's output."""
+
+    def _validate_params(self) -> None:
+        parameters = self.get_params(deep=False)
+        validate_parameters(self._parameter_constraints, parameters, type(self).__name__)
 
     @with_callbacks
     def fit(
@@ -333,9 +339,9 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         is_continued = self.warm_start and self.__sklearn_is_fitted__()
         check_scale(self.variance_mode, self.covariance_type, self._make_likelihood())
         device = resolve_device(self.device)
-        data: np.ndarray = validate_data(self, X, dtype=FLOATS, reset=not is_continued)
+        data: np.ndarray = validated(self, X, reset=not is_continued)
         weight = _check_sample_weight(
-            sample_weight,
+            as_numbers(sample_weight, "sample_weight"),
             data,
             dtype=np.float64,
             ensure_non_negative=True,
@@ -390,7 +396,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         rows = shared_result(select_rows, data, weight, bool(self.shuffle))
         if X_val is not None:
             try:
-                held_out = validate_data(self, X_val, dtype=FLOATS, reset=False)
+                held_out = validated(self, X_val, reset=False)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"X_val cannot be used: {error}") from error
             weight = np.ones(len(held_out))

@@ -1,10 +1,24 @@
 """The deterministic autoencoders, Gaussian and Laplace."""
 
+from typing import ClassVar
+
+from skae._utils.names import own_method_names
 from skae.estimators.base import BaseAutoencoder
 from skae.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood
 from skae.objectives import NegativeLogLikelihood, Objective
 
+# Methods of VariationalAutoencoder that need a density of x.
+_MISSING_METHODS = {
+    **BaseAutoencoder._missing_methods,
+    **dict.fromkeys(
+        ("sample", "posterior", "elbo", "log_marginal"),
+        "a deterministic autoencoder has no density of x to sample or to bound. Use "
+        "VariationalAutoencoder.",
+    ),
+}
 
+
+@own_method_names
 class GaussianAutoencoder(BaseAutoencoder):
     r"""Deterministic autoencoder with a Gaussian likelihood.
 
@@ -205,6 +219,8 @@ class GaussianAutoencoder(BaseAutoencoder):
     True
     """
 
+    _missing_methods: ClassVar[dict[str, str]] = _MISSING_METHODS
+
     def _make_likelihood(self) -> Likelihood:
         return GaussianLikelihood()
 
@@ -212,6 +228,7 @@ class GaussianAutoencoder(BaseAutoencoder):
         return NegativeLogLikelihood()
 
 
+@own_method_names
 class LaplaceAutoencoder(BaseAutoencoder):
     r"""Deterministic autoencoder with a Laplace likelihood.
 
@@ -409,6 +426,8 @@ class LaplaceAutoencoder(BaseAutoencoder):
     >>> bool(abs(X - ae.reconstruct(X)).mean() < 0.11)
     True
     """
+
+    _missing_methods: ClassVar[dict[str, str]] = _MISSING_METHODS
 
     def _make_likelihood(self) -> Likelihood:
         return LaplaceLikelihood()

@@ -3,7 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from skae._data import Standardization
 from skae._evaluation import over_rows, shared_scale
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
+from skae._utils.names import MissingMethods
+from skae._utils.numbers import as_numbers
 from skae._utils.threads import suitable_threads
 from skae.objectives import Objective
 
@@ -32,8 +34,20 @@ from skae.objectives import Objective
 FLOATS = (np.float64, np.float32)
 
 
-class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+_NO_PREDICT = (
+    "an autoencoder predicts no target. A scorer that needs predict, such as "
+    "scoring='neg_mean_squared_error', cannot be used: leave scoring at its default, which "
+    "is the score method, or pass a function, for example lambda model, X, y=None: "
+    "-((X - model.reconstruct(X)) ** 2).mean()."
+)
+
+
+class InferenceMixin(
+    MissingMethods, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Methods of a fitted autoencoder, which use the attributes that a fit sets."""
+
+    _missing_methods: ClassVar[dict[str, str]] = {"predict": _NO_PREDICT}
 
     module_: AutoencoderModule
     _standardization: Standardization
@@ -87,7 +101,8 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             If X does not have ``n_components`` columns.
         """
         check_is_fitted(self)
-        Z = check_array(X, dtype=FLOATS, input_name="X", estimator=self)
+        with np.errstate(over="ignore", invalid="ignore"):
+            Z = check_array(as_numbers(X), dtype=FLOATS, input_name="X", estimator=self)
         if Z.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {Z.shape[1]} columns, but {type(self).__name__} has "
@@ -148,12 +163,12 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 n_draws=len(draws),
             )
 
-        scores = log_likelihood(data)
-        overflows = ~np.isfinite(scores)
-        if overflows.any():
-            # The squares of distant rows overflow float32, but not float64.
-            scores = scores.astype(np.float64)
-            with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):
+            scores = log_likelihood(data)
+            overflows = ~np.isfinite(scores)
+            if overflows.any():
+                # The squares of distant rows overflow float32, but not float64.
+                scores = scores.astype(np.float64)
                 scores[overflows] = log_likelihood(data[overflows].astype(np.float64))
         return self._to_units(scores, data)
 
@@ -180,7 +195,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         scores = self.score_samples(X).astype(np.float64)
         weight: np.ndarray = _check_sample_weight(
-            sample_weight,
+            as_numbers(sample_weight, "sample_weight"),
             scores,
             ensure_non_negative=True,
             allow_all_zero_weights=False,
@@ -197,7 +212,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _validate(self, X: ArrayLike) -> np.ndarray:
         """Validate data for a fitted model."""
         check_is_fitted(self)
-        return validate_data(self, X, dtype=FLOATS, reset=False)
+        return validated(self, X, reset=False)
 
     def _over_rows(
         self,
@@ -263,6 +278,13 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if module_state is not None:
             self.device_ = "cpu"
             self.module_ = AutoencoderModule.from_arrays(*module_state)
+
+
+def validated(estimator: InferenceMixin, X: ArrayLike, *, reset: bool) -> np.ndarray:
+    """Validate data of a user. See `sklearn.utils.validation.validate_data`."""
+    # It looks for infinities by a sum, which may overflow; then it looks at each number.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return validate_data(estimator, as_numbers(X), dtype=FLOATS, reset=reset)
 
 
 def fitted_attributes(

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._fitting.problem import FitProblem
 from skae._utils.messages import warn_user
+from skae._utils.names import own_method_names
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.latent_prior import check_prior, fit_prior, log_ratio, sample_prior
@@ -29,6 +30,7 @@ from skae.objectives.schedules import Schedule, check_schedule
 _MOST_DRAWS = 16384
 
 
+@own_method_names
 class VariationalAutoencoder(BaseAutoencoder):
     r"""Variational autoencoder.
 

@@ -1,8 +1,11 @@
 """Common parts of the displays: the model to draw, axes, styles and ticks."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
@@ -91,6 +94,24 @@ class Display:
                 f"search; got {type(model).__name__}."
             )
         return model, X
+
+
+@contextmanager
+def refuse_overflow(what: str) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """Compute without warnings of an overflow, and raise ValueError if there was one.
+
+    The value is a function that returns its array, or raises if that is not finite.
+    """
+
+    def checked(values: np.ndarray) -> np.ndarray:
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"X has values so large that {what} overflow float64: leave out these rows."
+            )
+        return values
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        yield checked
 
 
 def styled(

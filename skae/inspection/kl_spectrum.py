@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from skae.inspection._common import Display, styled
+from skae.inspection._common import Display, refuse_overflow, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,6 +164,7 @@ class KLSpectrumDisplay(Display):
         """
         model, X = cls._find_variational(estimator, X, "a posterior")
         mean, std = (part.astype(np.float64) for part in model.posterior(X))
-        kl = (0.5 * (mean**2 + std**2 - 1) - np.log(std)).mean(axis=0)
+        with refuse_overflow("the squares of their codes") as checked:
+            kl = checked((0.5 * (mean**2 + std**2 - 1) - np.log(std)).mean(axis=0))
         display = cls(kl=kl, threshold=threshold)
         return display.plot(ax, bar_kwargs=bar_kwargs, inactive_kwargs=inactive_kwargs)

@@ -8,7 +8,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skae.inspection._common import Display, check_matplotlib, styled
+from skae._utils.numbers import as_numbers
+from skae.inspection._common import Display, check_matplotlib, refuse_overflow, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -278,7 +279,9 @@ class ReconstructionDisplay(Display):
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
-        data = check_array(X, dtype=np.float64, input_name="X")
+        with np.errstate(over="ignore", invalid="ignore"):
+            # scikit-learn looks for infinities by a sum, which may overflow.
+            data = check_array(as_numbers(X), dtype=np.float64, input_name="X")
         if image_shape is not None and np.prod(image_shape) != data.shape[1]:
             raise ValueError(
                 f"image_shape={image_shape} has {np.prod(image_shape)} pixels, but X has "
@@ -286,12 +289,14 @@ class ReconstructionDisplay(Display):
             )
         codes = estimator.transform(_safe_indexing(X, slice(n_samples)))
         X_hat = np.asarray(estimator.inverse_transform(codes))
+        with refuse_overflow("their squares") as checked:
+            spread = checked(data.std(axis=0))
         display = cls(
             X=data[:n_samples],
             X_hat=X_hat,
             image_shape=image_shape,
             center=data.mean(axis=0),
-            spread=data.std(axis=0),
+            spread=spread,
             feature_names=getattr(estimator, "feature_names_in_", None),
         )
         return display.plot(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skae._module import AutoencoderModule
 from skae.estimators.inference import InferenceMixin
-from skae.inspection._common import Display, check_matplotlib, styled
+from skae.inspection._common import Display, check_matplotlib, refuse_overflow, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,10 +237,11 @@ class ResidualQQDisplay(Display):
             raise ValueError("The residuals are all 0: they have no scale.")
         axis = 0 if by_feature else None
         residuals = residuals / scale
-        best = {
-            "gaussian": np.sqrt(np.mean(residuals**2, axis=axis)),
-            "laplace": np.mean(np.abs(residuals), axis=axis),
-        }
+        with refuse_overflow("the squares of the residuals") as checked:
+            best = {
+                "gaussian": checked(np.sqrt(np.mean(residuals**2, axis=axis))),
+                "laplace": np.mean(np.abs(residuals), axis=axis),
+            }
         # Evenly spaced normal quantiles resolve the tails, with few points in the middle.
         reach = scipy.stats.norm.isf(0.5 / residuals.size)
         probability = scipy.stats.norm.cdf(np.linspace(-reach, reach, _POINTS))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skae._module import AutoencoderModule
 from skae.estimators.inference import InferenceMixin
-from skae.inspection._common import Display, plain_ticks, styled
+from skae.inspection._common import Display, plain_ticks, refuse_overflow, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -244,4 +244,6 @@ def _scores(model: InferenceMixin, X: ArrayLike, factors: np.ndarray) -> np.ndar
 
     data = model._validate(X)
     values = model._over_rows(scores, data, n_draws=len(draws))
-    return values.mean(axis=0, dtype=np.float64) - model._standardization.log_det_units
+    with refuse_overflow("their scores") as checked:
+        mean = checked(values.mean(axis=0, dtype=np.float64))
+    return mean - model._standardization.log_det_units

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skae._utils.capabilities import ModelPart
+from skae._utils.choices import did_you_mean
 from skae._utils.numbers import is_positive_integer
 from skae._utils.random import random_linear
 
@@ -134,6 +135,7 @@ class MLP(BaseEstimator):
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation must be one of {sorted(ACTIVATIONS)}, got {self.activation!r}."
+                f"{did_you_mean(self.activation, ACTIVATIONS)}"
             )
         return widths
 

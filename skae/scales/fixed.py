@@ -7,6 +7,7 @@ from sklearn.utils import check_array
 from torch import Tensor
 
 from skae._utils.messages import warn_user
+from skae._utils.numbers import as_numbers
 from skae.likelihoods import Likelihood
 from skae.scales.base import Scale
 
@@ -80,6 +81,7 @@ def check_fixed_scale(
     ValueError
         If the covariance type does not allow its shape, or if it is not positive.
     """
+    scale = as_numbers(scale, "scale")
     shape = np.shape(scale)
     allowed = [()] if covariance_type == "spherical" else [(), (n_features,)]
     if shape not in allowed:

@@ -1,0 +1,49 @@
+"""Choices of a parameter: in the order of their registry, with near misses."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sklearn.utils._param_validation import (
+    InvalidParameterError,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
+
+# Similarity, of 0 to 1, from which on a name counts as a near miss. At difflib's own 0.6
+# short names of different meaning would be near each other.
+_CUTOFF = 0.65
+
+
+def choices(*names: str) -> StrOptions:
+    """Return the constraint of a parameter to some names, listed in this order."""
+    # The keys of a dict: a set has another order in each process.
+    return StrOptions(dict.fromkeys(names).keys())
+
+
+def did_you_mean(value: Any, names: Iterable[str]) -> str:
+    """Return " Did you mean 'laplace'?" if a string is close to a name, else ""."""
+    if not isinstance(value, str):
+        return ""
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=_CUTOFF)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+def validate_parameters(
+    constraints: Mapping[str, Any], parameters: Mapping[str, Any], caller_name: str
+) -> None:
+    """Raise InvalidParameterError for a bad parameter, with a near miss.
+
+    Constraints and arguments are those of scikit-learn's function.
+    """
+    for name, value in parameters.items():
+        try:
+            validate_parameter_constraints(constraints, {name: value}, caller_name)
+        except InvalidParameterError as error:
+            options = (c.options for c in constraints[name] if isinstance(c, Options))
+            hint = did_you_mean(value, (o for known in options for o in known))
+            if not hint:
+                raise
+            raise InvalidParameterError(f"{error}{hint}") from None

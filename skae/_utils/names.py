@@ -1,0 +1,104 @@
+"""Names of classes and methods in messages: those that a user has written."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import CellType, FunctionType
+from typing import Any, ClassVar, TypeVar
+
+from skae._utils.choices import did_you_mean
+
+T = TypeVar("T", bound=type)
+
+# Packages whose methods get the name of the class that a user calls them on.
+_PACKAGES = ("skae.", "sklearn.")
+
+
+def own_method_names(cls: T) -> T:
+    """Give a class copies of inherited public methods that bear its name.
+
+    Python writes the name of the class that defines a method in a message such as
+    "InferenceMixin.transform() missing 1 required positional argument".
+    """
+    for name in dir(cls):
+        if name.startswith("_") and name != "__init__":
+            continue
+        owner = next(c for c in cls.__mro__ if name in vars(c))
+        method = vars(owner)[name]
+        if not isinstance(method, FunctionType) or not owner.__module__.startswith(
+            _PACKAGES
+        ):
+            continue
+        if owner is not cls:
+            method = _renamed(method, f"{cls.__name__}.{name}")
+            setattr(cls, name, method)
+        if name == "__init__":
+            cls.__init__ = _with_suggestion(method)  # type: ignore[misc]
+    return cls
+
+
+def _renamed(function: FunctionType, qualname: str) -> FunctionType:
+    """Return a copy of a function, and of the one that it wraps, with another name."""
+    copies: dict[int, FunctionType] = {}
+    wrapped = getattr(function, "__wrapped__", None)
+    if isinstance(wrapped, FunctionType):
+        copies[id(wrapped)] = _renamed(wrapped, qualname)
+    closure = function.__closure__
+    if copies and closure is not None:
+        # A decorator calls the wrapped function from its closure.
+        closure = tuple(_replaced(cell, copies) for cell in closure)
+    copied = FunctionType(
+        function.__code__.replace(co_qualname=qualname),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        closure,
+    )
+    copied.__kwdefaults__ = function.__kwdefaults__
+    copied.__dict__.update(function.__dict__)
+    if copies:
+        copied.__dict__["__wrapped__"] = copies[id(wrapped)]
+    copied.__doc__, copied.__module__ = function.__doc__, function.__module__
+    copied.__annotations__ = function.__annotations__
+    copied.__qualname__ = qualname
+    return copied
+
+
+def _replaced(cell: CellType, copies: dict[int, FunctionType]) -> CellType:
+    """Return a cell with the copy of a function, or the cell itself."""
+    copied = copies.get(id(cell.cell_contents))
+    return cell if copied is None else CellType(copied)
+
+
+def _with_suggestion(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a constructor name the parameter that a misspelt one is close to."""
+    names = list(inspect.signature(init).parameters)[1:]
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        for name in kwargs:
+            if name not in names:
+                raise TypeError(
+                    f"{type(self).__name__}.__init__() got an unexpected keyword argument "
+                    f"{name!r}.{did_you_mean(name, names)}"
+                )
+        init(self, *args, **kwargs)
+
+    return __init__
+
+
+class MissingMethods:
+    """Base class whose error for some missing methods says what to use in their place.
+
+    A subclass sets ``_missing_methods``, a message for each name.
+    """
+
+    _missing_methods: ClassVar[dict[str, str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise AttributeError: Python calls this for attributes that do not exist."""
+        message = f"{type(self).__name__!r} object has no attribute {name!r}"
+        advice = type(self)._missing_methods.get(name)
+        raise AttributeError(
+            f"{message}: {advice}" if advice else message, name=name, obj=self
+        )

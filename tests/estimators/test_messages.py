@@ -1,0 +1,191 @@
+"""Messages of the estimators about input: what is wrong, where, and what works."""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import InvalidParameterError
+
+from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae.networks import MLP
+from tests.helpers import every_estimator
+from tests.likelihoods.student_t import StudentT
+
+QUICK = {"max_iter": 1, "random_state": 0}
+DATA = np.random.default_rng(0).normal(size=(30, 4))
+FRAME = pd.DataFrame(DATA, columns=list("abcd"))
+MASKED = np.ma.masked_array(DATA, mask=DATA > 1)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "hint"),
+    [
+        ({"likelihood": "laplce"}, "laplace"),
+        ({"variance_mode": "Optimal"}, "optimal"),
+        ({"covariance_type": "diagonal"}, "diag"),
+        ({"activation": "ReLU"}, "relu"),
+        ({"kl_schedule": "cyclic"}, "cyclical"),
+        ({"precision": "float16"}, "float64"),
+        ({"init": "PCA"}, "pca"),
+    ],
+)
+def test_near_misses(parameters, hint):
+    """A misspelt choice has a hint."""
+    with pytest.raises(InvalidParameterError, match=r"Did you mean") as caught:
+        VariationalAutoencoder(**parameters).fit(DATA)
+    if "precision" not in parameters:
+        assert str(caught.value).endswith(f"instead. Did you mean {hint!r}?")
+    message = r"got 'rellu'\. Did you mean 'relu'\?"
+    with pytest.raises(ValueError, match=message):
+        VariationalAutoencoder(network=MLP(activation="rellu")).fit(DATA)
+
+
+def test_choices_have_one_order():
+    """The lists of choices do not depend on the process."""
+    code = (
+        "from skae import VariationalAutoencoder as V\n"
+        "print(V._parameter_constraints['precision'][0],"
+        " V._parameter_constraints['covariance_type'][0], V._parameter_constraints['init'])"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split("[")[0]
+        for seed in ("1", "2", "3")
+    }
+    (message,) = said
+    assert "{'auto', 'float32', 'float64', 'tf32', 'bf16'}" in message
+    assert "{'spherical', 'diag'}" in message
+
+
+@pytest.mark.parametrize("name", ["gpu", "GPU:0", "cudaa", "cud"])
+def test_unknown_devices(name):
+    """The message has the devices that can be used here, and no others."""
+    with pytest.raises(ValueError, match="cannot be used here") as caught:
+        VariationalAutoencoder(device=name).fit(DATA)
+    message = str(caught.value)
+    assert f"device={name!r}" in message
+    assert "Did you mean 'cuda'?" in message
+    assert "These can be used: 'auto', 'cpu'" in message
+    assert ("'cuda'." in message) == torch.cuda.is_available()
+    assert "vulkan" not in message
+
+
+# Strings, dates and masks, wherever data go in.
+
+
+def refuses(call, *words):
+    """Assert that a call raises ValueError with these words."""
+    with pytest.raises(ValueError, match=re.escape(words[0])) as caught:
+        call()
+    for word in words:
+        assert word in str(caught.value)
+
+
+@every_estimator
+def test_columns_that_are_no_numbers(estimator):
+    """`fit`, `X_val` and the methods name the columns and what to do."""
+    bad = FRAME.assign(c="red")
+    dated = FRAME.assign(b=pd.Timestamp("2020-01-01"))
+    model = estimator(**QUICK)
+    strings = "X holds strings in column 'c'", "'red'", "OneHotEncoder"
+    dates = "X holds dates in column 'b'", "reference date"
+    refuses(lambda: model.fit(bad), *strings)
+    refuses(lambda: model.fit(dated), *dates)
+    refuses(lambda: model.fit(FRAME, X_val=bad), "X_val cannot be used", *strings)
+    model.fit(FRAME)
+    for method in (model.transform, model.score, model.score_samples, model.reconstruct):
+        refuses(lambda method=method: method(bad), *strings)
+        refuses(lambda method=method: method(dated), *dates)
+    refuses(lambda: model.inverse_transform([["a", 1]]), "X holds strings in column 0")
+    weight = ["1"] * 30
+    refuses(lambda: model.fit(FRAME, sample_weight=weight), "sample_weight holds strings")
+    refuses(lambda: model.score(FRAME, sample_weight=weight), "sample_weight holds strings")
+
+
+@every_estimator
+def test_masked_entries_are_refused(estimator):
+    """Everywhere that data go in; without masked entries an array is one of numbers."""
+    whole = np.ma.masked_array(DATA, mask=np.zeros_like(DATA, dtype=bool))
+    weight = np.ma.masked_array(np.ones(30), mask=np.arange(30) < 2)
+    model = estimator(**QUICK).fit(whole)
+    plain = estimator(**QUICK).fit(DATA)
+    np.testing.assert_array_equal(model.transform(whole), plain.transform(DATA))
+    masked = f"X is a masked array with {MASKED.mask.sum()} masked entries", "Drop these"
+    for method in (
+        *(model.fit, model.fit_transform, model.transform, model.reconstruct),
+        *(model.score, model.score_samples),
+    ):
+        refuses(lambda method=method: method(MASKED), *masked)
+    refuses(lambda: model.inverse_transform(MASKED[:, :2]), "X is a masked array")
+    refuses(lambda: model.fit(DATA, X_val=MASKED), "X_val cannot be used", *masked)
+    words = "sample_weight is a masked array with 2 masked entries"
+    refuses(lambda: model.fit(DATA, sample_weight=weight), words)
+    refuses(lambda: model.score(DATA, sample_weight=weight), words)
+    scale = np.ma.masked_array(np.ones(4), mask=[1, 0, 0, 0])
+    fixed = estimator(variance_mode="fixed", covariance_type="diag", scale=scale)
+    refuses(lambda: fixed.fit(DATA), "scale is a masked array with 1 masked entries")
+
+
+# No RuntimeWarning where the result is handled; each would fail these tests.
+
+
+@pytest.mark.parametrize("likelihood", [StudentT(2.1), "laplace", "logistic"])
+def test_a_row_at_the_mean_of_heavy_tails(likelihood):
+    """Symmetric data with a row that is exactly their mean."""
+    heavy = np.random.default_rng(0).standard_cauchy((40, 4))
+    X = np.vstack([heavy, -heavy, np.zeros((1, 4))])
+    model = VariationalAutoencoder(
+        likelihood=likelihood, variance_mode="learned", **QUICK
+    ).fit(X)
+    assert np.isfinite(model.score(X))
+
+
+@pytest.mark.parametrize(
+    "X",
+    [DATA * 1e300, DATA * 1e307, np.where(DATA > 0, 1.7e308, -1.7e308)],
+    ids=["1e300", "1e307", "largest"],
+)
+@every_estimator
+def test_huge_values_are_refused_without_other_words(estimator, X):
+    """`fit` raises one error, and the scores of a fitted model are finite."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="squares overflow float64; rescale it"):
+            estimator(**QUICK).fit(X)
+        model = estimator(**QUICK).fit(DATA)
+        scores = model.score_samples(X)
+        assert np.isfinite(scores).all()
+        assert (scores < -1e299).all()
+
+
+def test_tiny_values_are_refused_or_constant():
+    """Differences that underflow are an error; beside others they are a constant column."""
+    with pytest.raises(ValueError, match="underflow float64; rescale it"):
+        GaussianAutoencoder(**QUICK).fit(DATA * 1e-320)
+    X, constant = DATA.copy(), DATA.copy()
+    X[:, 1], constant[:, 1] = DATA[:, 1] * 1e-320, 0.0
+    for model in (GaussianAutoencoder(**QUICK), LaplaceAutoencoder(**QUICK)):
+        expected = model.fit(constant).score(constant)
+        assert model.fit(X).score(X) == pytest.approx(expected, rel=1e-9)
+
+
+def test_small_values_are_fitted():
+    """Down to 1e-300 a change of unit shifts the score by -d log a."""
+    factor = 2.0**-996
+    score = GaussianAutoencoder(**QUICK).fit(DATA).score(DATA)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        small = GaussianAutoencoder(**QUICK).fit(DATA * factor).score(DATA * factor)
+    assert small == pytest.approx(score - 4 * np.log(factor), rel=1e-9)

@@ -1,0 +1,144 @@
+"""Messages have the names of the classes that a user calls."""
+
+import copy
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+
+from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
+from tests.helpers import every_estimator
+
+DATA = np.random.default_rng(0).normal(size=(20, 3))
+VARIATIONAL_ONLY = ["sample", "posterior", "elbo", "log_marginal"]
+
+
+def public_methods(cls):
+    """Return the names of the public methods, and the constructor."""
+    return [
+        name
+        for name in dir(cls)
+        if (name == "__init__" or not name.startswith("_"))
+        and inspect.isfunction(inspect.getattr_static(cls, name))
+    ]
+
+
+@every_estimator
+def test_no_base_class_in_the_message_of_a_wrong_argument(estimator):
+    """A call with an unknown argument names the class, whatever class defines it."""
+    model = estimator(max_iter=1).fit(DATA)
+    methods = public_methods(estimator)
+    assert {"__init__", "fit", "fit_transform", "transform", "score"} <= set(methods)
+    for name in methods:
+        assert getattr(estimator, name).__qualname__ == f"{estimator.__name__}.{name}"
+        if name in ("__init__", "set_params", "set_callbacks", "fit_transform"):
+            continue
+        with pytest.raises(TypeError) as caught:
+            getattr(model, name)(*[DATA] * 9)
+        assert str(caught.value).startswith(f"{estimator.__name__}.{name}() ")
+    with pytest.raises(TypeError, match=rf"^{estimator.__name__}\.fit_transform\(\) "):
+        model.fit_transform()
+    with pytest.raises(TypeError, match=rf"^{estimator.__name__}\.transform\(\) "):
+        model.transform()
+
+
+@pytest.mark.parametrize("search", [BatchedGridSearchCV, BatchedRandomizedSearchCV])
+def test_searches(search):
+    """A search does not name its private base class."""
+    with pytest.raises(TypeError, match=rf"^{search.__name__}\.fit\(\) missing"):
+        search(GaussianAutoencoder(), {}).fit()
+    with pytest.raises(TypeError, match=rf"^{search.__name__}\.__init__\(\) .*'paramgrid'"):
+        search(GaussianAutoencoder(), {}, paramgrid={})
+
+
+def test_a_misspelt_parameter_has_a_hint():
+    """The constructor names the parameter that is meant, for subclasses too."""
+
+    class Own(VariationalAutoencoder):
+        pass
+
+    for cls in (VariationalAutoencoder, Own):
+        with pytest.raises(TypeError) as caught:
+            cls(n_componets=3)
+        assert str(caught.value) == (
+            f"{cls.__name__}.__init__() got an unexpected keyword argument "
+            "'n_componets'. Did you mean 'n_components'?"
+        )
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'zzz'\.$"):
+        VariationalAutoencoder(zzz=1)
+    with pytest.raises(TypeError, match="takes from 1 to 2 positional"):
+        VariationalAutoencoder(2, 3)
+
+
+def test_methods_of_a_user_stay_theirs():
+    """A method of a subclass is found before that of the library, and calls it."""
+
+    class Mixin:
+        def transform(self, X):
+            return super().transform(X) + 1
+
+    class Own(Mixin, GaussianAutoencoder):
+        pass
+
+    model = Own(max_iter=1, random_state=0).fit(DATA)
+    plain = GaussianAutoencoder(max_iter=1, random_state=0).fit(DATA)
+    np.testing.assert_array_equal(model.transform(DATA), plain.transform(DATA) + 1)
+    assert "Mixin.transform" in Own.transform.__qualname__
+
+
+@every_estimator
+def test_signatures_and_docstrings_are_kept(estimator):
+    """Copies of methods have the documentation of the originals."""
+    for name in public_methods(estimator):
+        method = getattr(estimator, name)
+        base = next((c for c in estimator.__mro__[1:] if name in vars(c)), None)
+        if base is None or name == "__init__":
+            continue
+        original = getattr(base, name)
+        assert inspect.getdoc(method) == inspect.getdoc(original)
+        assert inspect.signature(method) == inspect.signature(original)
+
+
+# Methods that do not exist.
+
+
+@pytest.mark.parametrize("name", VARIATIONAL_ONLY)
+def test_a_deterministic_model_says_what_can_be_sampled(name):
+    """The error names VariationalAutoencoder, before and after a fit."""
+    for model in (GaussianAutoencoder(), GaussianAutoencoder(max_iter=1).fit(DATA)):
+        assert not hasattr(model, name)
+        assert name not in dir(model)
+        with pytest.raises(AttributeError) as caught:
+            getattr(model, name)
+        assert str(caught.value).startswith(
+            f"'GaussianAutoencoder' object has no attribute '{name}': a deterministic "
+            "autoencoder has no density"
+        )
+        assert "VariationalAutoencoder" in str(caught.value)
+        assert caught.value.name == name
+
+
+@every_estimator
+def test_predict_leads_to_score_and_reconstruct(estimator):
+    """The error of `predict` names the scoring that works."""
+    model = estimator(max_iter=1).fit(DATA)
+    assert not hasattr(model, "predict")
+    with pytest.raises(AttributeError, match=r"leave scoring at its default.*reconstruct"):
+        model.predict(DATA)
+
+
+@every_estimator
+def test_other_missing_attributes(estimator):
+    """Others have Python's message; copies and pickles do not look for them."""
+    model = estimator(max_iter=1).fit(DATA)
+    message = rf"^'{estimator.__name__}' object has no attribute 'nothing'$"
+    with pytest.raises(AttributeError, match=message):
+        _ = model.nothing
+    for other in (copy.copy(model), copy.deepcopy(model)):
+        np.testing.assert_array_equal(other.transform(DATA), model.transform(DATA))
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.transform(DATA), model.transform(DATA))
+    empty = estimator.__new__(estimator)
+    assert not hasattr(empty, "module_")

@@ -1,0 +1,153 @@
+"""What a user's array may hold: numbers, and nothing else."""
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from skae._utils.numbers import as_numbers, is_integer, is_positive_integer
+
+NUMBERS = np.arange(12.0).reshape(6, 2)
+
+
+def refused(X, name="X"):
+    """Return the message for data that are no numbers."""
+    with pytest.raises(ValueError, match=name) as caught:
+        as_numbers(X, name)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, False, np.True_, 1.0, "1", None])
+def test_what_is_no_integer(value):
+    """Bools are none, although Python calls them so."""
+    assert not is_integer(value)
+    assert not is_positive_integer(value)
+
+
+def test_what_is_an_integer():
+    """Python's and numpy's integers are."""
+    assert is_integer(0)
+    assert is_integer(np.int8(-3))
+    assert is_positive_integer(np.uint8(3))
+    assert not is_positive_integer(0)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        NUMBERS,
+        NUMBERS.astype(object),
+        NUMBERS > 3,
+        NUMBERS.astype(np.int8),
+        pd.DataFrame(NUMBERS),
+        pd.DataFrame({"a": pd.array([1, None], "Int64"), "b": [True, False]}),
+        pd.DataFrame({"a": pd.Categorical([3, 1])}),
+        pl.DataFrame({"a": [1, 2], "b": [True, False], "c": [0.5, None]}),
+        None,
+        3.0,
+        pd.Series([1.0, 2.0]),
+    ],
+    ids=lambda X: type(X).__name__,
+)
+def test_numbers_pass_as_they_are(X):
+    """Data of numbers are the same object; other checks are scikit-learn's."""
+    assert as_numbers(X) is X
+
+
+FRAME = pd.DataFrame(
+    {
+        "height": [1.0, 2.0],
+        "colour": ["red", "blue"],
+        "size": pd.Categorical(["S", "M"]),
+        "count": ["3", "4"],
+        "when": pd.to_datetime(["2020-01-01", "2021-01-01"]),
+        "zone": pd.to_datetime(["2020-01-01", "2021-01-01"]).tz_localize("UTC"),
+        "month": pd.PeriodIndex(["2020-01", "2020-02"], freq="M"),
+        "wait": pd.to_timedelta([1, 2], "D"),
+        "day": [datetime.date(2020, 1, 1)] * 2,
+    }
+)
+
+
+@pytest.mark.parametrize("name", ["colour", "size"])
+def test_a_column_of_strings_is_named(name):
+    """The message has the name, a value, and what to do."""
+    message = refused(FRAME[["height", name]])
+    example = str(FRAME[name][0])
+    assert f"X holds strings in column '{name}'" in message
+    assert f"could not convert string to float: '{example}'" in message
+    for advice in ("OrdinalEncoder", "OneHotEncoder", "ColumnTransformer"):
+        assert advice in message
+    assert "height" not in message
+
+
+@pytest.mark.parametrize("name", ["when", "zone", "month", "wait", "day"])
+def test_a_column_of_dates_is_named(name):
+    """Alone, too, when scikit-learn would take the nanoseconds."""
+    for columns in ([name], ["height", name]):
+        message = refused(FRAME[columns])
+        assert f"X holds dates in column '{name}'" in message
+        assert "days since a reference date" in message
+
+
+def test_several_columns_are_named_by_what_they_hold():
+    """Strings and dates, each with their columns."""
+    message = refused(FRAME)
+    assert "X holds strings in columns 'colour', 'size', 'count' (" in message
+    assert "X holds dates in columns 'when', 'zone', 'month', 'wait', 'day' (" in message
+    many = pd.DataFrame({f"c{i}": ["x"] for i in range(30)})
+    assert "columns 'c0', 'c1', 'c2', 'c3', 'c4', ... (30 in all) (" in refused(many)
+
+
+def test_columns_of_equal_names_are_looked_at_each():
+    """A frame may have two columns of one name."""
+    frame = pd.DataFrame([[1.0, "x"]], columns=["a", "a"])
+    assert "in column 'a' (" in refused(frame)
+
+
+def test_strings_of_numbers_are_strings():
+    """They are refused, and the advice is to convert them."""
+    for X in (
+        FRAME[["height", "count"]],
+        NUMBERS.astype(str),
+        NUMBERS.astype("S"),
+        NUMBERS.astype(str).astype(object),
+        [["1", "2"], ["3", "4"]],
+    ):
+        message = refused(X)
+        assert "astype(float)" in message
+        assert "could not convert" not in message
+
+
+def test_arrays_and_lists_have_positions():
+    """A string in a list does not make strings of its neighbours."""
+    assert "in column 1 (" in refused([[1, "a"], [2, "b"]])
+    assert "in column 1 (" in refused(np.array([[1, "a"], [2, 3]], dtype=object))
+    assert "dates in columns 0, 1 (" in refused(NUMBERS.astype("M8[D]"))
+    assert "dates in columns 0, 1 (" in refused(NUMBERS.astype("m8[s]"))
+    assert "weights holds strings (" in refused(["a", "b"], "weights")
+
+
+def test_polars():
+    """Frames of polars are read as those of pandas."""
+    frame = pl.DataFrame(
+        {"a": [1.0], "b": ["x"], "c": [datetime.date(2020, 1, 1)], "d": [None]}
+    )
+    message = refused(frame)
+    assert "strings in column 'b' (could not convert string to float: 'x')" in message
+    assert "dates in column 'c' (such as '2020-01-01')" in message
+
+
+def test_masks():
+    """Masked entries are refused; a mask of none is dropped."""
+    masked = np.ma.masked_array(NUMBERS, mask=NUMBERS > 8)
+    message = refused(masked, "X_val")
+    assert "X_val is a masked array with 3 masked entries" in message
+    assert "SimpleImputer" in message
+    assert "1 masked entries" in refused(list(masked[4:5]))
+    for mask in (np.ma.nomask, np.zeros((6, 2), bool)):
+        plain = as_numbers(np.ma.masked_array(NUMBERS, mask=mask))
+        assert type(plain) is np.ndarray
+        np.testing.assert_array_equal(plain, NUMBERS)
