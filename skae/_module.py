@@ -242,6 +242,12 @@ def _make_networks(
         )
     with replaced_global_generators(generator), _default_device_cpu():
         built = network.encoder(*encoder_sizes), network.decoder(*decoder_sizes)
+    for method, part in zip(("encoder", "decoder"), built, strict=True):
+        if not isinstance(part, nn.Module):
+            raise TypeError(
+                f"{type(network).__name__}.{method} must return a torch.nn.Module, but "
+                f"returned {part!r}."
+            )
     # A specification may return modules that it, or the caller, keeps. Together, because
     # both may use one parameter.
     return copy.deepcopy(built)

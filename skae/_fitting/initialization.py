@@ -20,6 +20,7 @@ from skae._fitting.ppca import (
     principal_components,
     winsorized,
 )
+from skae._fitting.user_parts import check_parts
 from skae._module import AutoencoderModule, Spec
 from skae.objectives import Objective
 
@@ -46,7 +47,9 @@ def build_module(
         torch.tensor(floor, device="cpu"),
         torch.Generator("cpu").manual_seed(seed),
     )
-    return module.to(device, dtype)
+    module = module.to(device, dtype)
+    check_parts(module)
+    return module
 
 
 def initialize(

@@ -2,14 +2,18 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 from sklearn.utils._param_validation import (
+    Interval,
     InvalidParameterError,
     Options,
     StrOptions,
     validate_parameter_constraints,
 )
+
+from skae._utils.numbers import is_integer
 
 # Similarity, of 0 to 1, from which on a name counts as a near miss. At difflib's own 0.6
 # short names of different meaning would be near each other.
@@ -20,6 +24,19 @@ def choices(*names: str) -> StrOptions:
     """Return the constraint of a parameter to some names, listed in this order."""
     # The keys of a dict: a set has another order in each process.
     return StrOptions(dict.fromkeys(names).keys())
+
+
+class Integers(Interval):
+    """Constraint of a parameter to integers of a range; a bool is none."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Return whether a value is such an integer."""
+        return is_integer(val) and super().is_satisfied_by(val)
+
+
+def positive_integer() -> Interval:
+    """Return the constraint of a parameter to integers above 0; a bool is none."""
+    return Integers(Integral, 1, None, closed="left")
 
 
 def did_you_mean(value: Any, names: Iterable[str]) -> str:

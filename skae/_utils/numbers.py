@@ -6,6 +6,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_scalar
 
 # Columns that a message names before it is cut off.
 _MOST_COLUMNS = 5
@@ -31,6 +32,13 @@ def is_integer(value: Any) -> bool:
 def is_positive_integer(value: Any) -> bool:
     """Whether a value is an integer above 0; a bool is none."""
     return is_integer(value) and int(value) > 0
+
+
+def check_count(value: Any, name: str) -> None:
+    """Raise TypeError if an argument is no integer, and ValueError if it is below 1."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be an instance of int, not bool.")
+    check_scalar(value, name, Integral, min_val=1)
 
 
 def as_numbers(X: Any, name: str = "X") -> Any:

@@ -4,7 +4,7 @@ import copy
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -28,10 +28,12 @@ from skae._fitting.problem import (
     FitResult,
     TrainingOptions,
 )
+from skae._fitting.size import check_memory
 from skae._fitting.trainer import train
 from skae._module import AutoencoderModule, Spec
-from skae._utils.choices import choices, validate_parameters
+from skae._utils.choices import choices, positive_integer, validate_parameters
 from skae._utils.device import resolve_device
+from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
@@ -123,29 +125,23 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [positive_integer()],
         "variance_mode": [StrOptions(SCALES.keys())],
         "covariance_type": [choices("spherical", "diag")],
         "scale": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "min_scale": [Interval(Real, 0, None, closed="neither"), choices("auto")],
         "network": [StrOptions(NETWORKS.keys()), HasMethods(["encoder", "decoder"])],
-        "hidden_layer_sizes": [
-            "array-like",
-            Interval(Integral, 1, None, closed="left"),
-        ],
+        "hidden_layer_sizes": ["array-like", positive_integer()],
         "activation": [StrOptions(ACTIVATIONS.keys())],
         "init": [choices("pca", "random")],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [
-            Interval(Integral, 1, None, closed="left"),
-            choices("auto"),
-        ],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_init": [positive_integer()],
+        "batch_size": [positive_integer(), choices("auto")],
+        "max_iter": [positive_integer()],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [positive_integer()],
         "tol": [Interval(Real, 0, None, closed="left")],
         "shuffle": ["boolean"],
         "warm_start": ["boolean"],
@@ -269,7 +265,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
         try:
             # Training needs gradients, whatever mode of torch the caller is in.
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad(), NoStopIteration():
                 return self._fit(X, y, sample_weight, X_val)
         except BaseException:
             # An earlier fit stays usable.
@@ -418,6 +414,8 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         options = TrainingOptions(
             **{field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
         )
+        size = data.rows.epoch_size, self.n_init
+        check_memory(spec, objective, options, *size, data.device)
         build = partial(self._build_problem, spec, objective, data)
         if data.is_continued:
             return [build(options, random_state)]

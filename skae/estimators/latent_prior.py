@@ -21,6 +21,8 @@ from skae.objectives import ELBO
 # Number of codes that the density is fitted to. More would make estimators slow whose time
 # grows with the square of the samples.
 _N_CODES = 2**13
+# Codes that a fitted density is tried with; more than one, so that a wrong axis is seen.
+_N_TRIED = 5
 
 
 def check_prior(prior: Any) -> None:
@@ -57,7 +59,7 @@ def fit_prior(
     See `VariationalAutoencoder`.
     The random state is the source of the draws, and of a seed if the estimator has a
     ``random_state`` of None. If the estimator cannot be fitted or sampled, the result is
-    None, with a warning.
+    None, with a warning. Raises ValueError if what it returns has another shape, or NaN.
     """
     # A row is chosen in proportion to its weight, since the estimator may not support
     # weights. Evenly spaced positions add no sampling error.
@@ -77,9 +79,9 @@ def fit_prior(
     fitted = _with_seed(clone(prior), random_state, only_where_missing=True)
     try:
         fitted.fit(codes)
-        # An estimator that cannot be sampled must fail now and not in a later call.
-        sample_prior(fitted, 1, RandomState(0))
-        return fitted
+        # An estimator that cannot be sampled must fail now and not in a later call. A copy,
+        # because a draw may move a random state inside.
+        drawn = _draw(copy.deepcopy(fitted), _N_TRIED, RandomState(0))
     # A user-defined estimator may raise any exception; the trained model is kept.
     except Exception as error:
         warn_user(
@@ -88,6 +90,40 @@ def fit_prior(
             ConvergenceWarning,
         )
         return None
+    name, k = type(prior).__name__, codes.shape[1]
+    _check_result(f"{name}.sample({_N_TRIED})", drawn, (_N_TRIED, k))
+    tried = codes[:: len(codes) // _N_TRIED][:_N_TRIED]
+    densities = _log_density(copy.deepcopy(fitted), tried)
+    _check_result(f"{name}.score_samples of {_N_TRIED} codes", densities, (_N_TRIED,))
+    return fitted
+
+
+def _log_density(prior: Any, codes: np.ndarray) -> Any:
+    """Return what a fitted prior gives for codes ``(n, k)``, or raise with its name."""
+    try:
+        return prior.score_samples(codes)
+    # A user-defined estimator may raise any exception.
+    except Exception as error:
+        raise ValueError(
+            f"{type(prior).__name__}.score_samples must return the log-densities of codes "
+            f"of shape {codes.shape}, but raised {error!r}."
+        ) from error
+
+
+def _check_result(name: str, result: Any, shape: tuple[int, ...]) -> None:
+    """Raise ValueError if a prior returns another shape, NaN or infinity."""
+    try:
+        values = np.asarray(result, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = None
+    expected = f"The prior's {name} must return numbers of shape {shape}, but returned"
+    if values is None:
+        raise ValueError(f"{expected} {type(result).__name__}.")
+    if values.shape != shape:
+        raise ValueError(f"{expected} shape {values.shape}.")
+    # A density may be 0, and its logarithm minus infinity.
+    if np.isnan(values).any() or np.isposinf(values).any():
+        raise ValueError(f"{expected} NaN or infinity.")
 
 
 def log_ratio(prior: Any, z: Tensor) -> Tensor:
@@ -112,14 +148,20 @@ def sample_prior(prior: Any, n_samples: int, random_state: RandomState) -> np.nd
 
     See `VariationalAutoencoder.sample`.
     """
+    codes = np.asarray(_draw(prior, n_samples, random_state))
+    # A mixture returns the draws sorted by component.
+    return codes[random_state.permutation(n_samples)]
+
+
+def _draw(prior: Any, n_samples: int, random_state: RandomState) -> Any:
+    """Return what a fitted prior gives as codes ``(n_samples, n_components)``."""
     if "random_state" in prior.get_params():
         drawn = _with_seed(copy.copy(prior), random_state).sample(n_samples)
     else:
         seed = draw_seed(random_state)
         drawn = prior.sample(n_samples, random_state=seed)
-    # A mixture returns the draws sorted by component, and an array of the components.
-    codes = np.asarray(drawn[0] if isinstance(drawn, tuple) else drawn)
-    return codes[random_state.permutation(n_samples)]
+    # A mixture returns an array of the components, too.
+    return drawn[0] if isinstance(drawn, tuple) else drawn
 
 
 def _with_seed(

@@ -1,7 +1,7 @@
 """The variational autoencoder."""
 
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,12 +13,16 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skae._fitting.problem import FitProblem
+from skae._utils.choices import positive_integer
+from skae._utils.errors import NoStopIteration
+from skae._utils.memory import require_memory
 from skae._utils.messages import warn_user
 from skae._utils.names import own_method_names
+from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.latent_prior import check_prior, fit_prior, log_ratio, sample_prior
-from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
+from skae.likelihoods import LIKELIHOODS, Likelihood, draw, make_likelihood
 from skae.networks import Network
 from skae.objectives import ELBO, KL_SCHEDULES
 from skae.objectives.draws import row_shift, sobol_normal
@@ -307,7 +311,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         "likelihood": [StrOptions(LIKELIHOODS.keys()), Likelihood],
         "beta": [Interval(Real, 0, None, closed="left")],
         "kl_schedule": [StrOptions(KL_SCHEDULES.keys()), callable],
-        "n_mc_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_mc_samples": [positive_integer()],
         "prior": [None, HasMethods(["fit", "score_samples", "sample"])],
         "gradient_balance": ["boolean"],
     }
@@ -381,7 +385,8 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        check_schedule(self.kl_schedule, self.beta)
+        with NoStopIteration():
+            check_schedule(self.kl_schedule, self.beta)
         check_prior(self.prior)
 
     def _make_likelihood(self) -> Likelihood:
@@ -497,10 +502,13 @@ class VariationalAutoencoder(BaseAutoencoder):
               number of draws ESS. An estimate above 0.1 is not precise: K is too small.
             - ``n_samples``: number of draws of the row.
         """
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_count(n_samples, "n_samples")
         if tol is not None:
             check_scalar(tol, "tol", Real, min_val=0, include_boundaries="neither")
         data = self._validate(X)
+        require_memory(
+            8 * int(n_samples) * self.n_components_, f"n_samples={n_samples}", "Lower it."
+        )
         seed = draw_seed(local_random_state(random_state))
         bound, gap = self._importance_bound(data, n_samples, seed)
         taken = np.full(len(data), n_samples)
@@ -568,8 +576,13 @@ class VariationalAutoencoder(BaseAutoencoder):
             Draws in the units of the training data, float64.
         """
         check_is_fitted(self)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_count(n_samples, "n_samples")
         standardization = self._standardization
+        require_memory(
+            8 * int(n_samples) * (self.n_components_ + self.n_features_in_),
+            f"A sample of n_samples={n_samples}",
+            "Lower n_samples.",
+        )
         module = self.module_.in_precision(torch.float64, standardization.std_in_units)
         source = local_random_state(random_state)
         generator = torch_generator(source, module.device)
@@ -583,6 +596,6 @@ class VariationalAutoencoder(BaseAutoencoder):
             loc, outputs = module.decode(z)
             if noise:
                 log_scale = module.scale.log_scale(outputs)
-                loc = module.spec.likelihood.sample(loc, log_scale, generator)
+                loc = draw(module.spec.likelihood, loc, log_scale, generator)
         in_units = loc.cpu().numpy() * standardization.likelihood_unit
         return in_units + standardization.mean

@@ -5,6 +5,9 @@ To add a density, write a subclass of :class:`LocationScale` in a file beside
 passed as ``likelihood``. The tests run over the registry, so each entry is tested.
 """
 
+import torch
+from torch import Tensor
+
 from skae.likelihoods.base import Likelihood, LocationScale
 from skae.likelihoods.gaussian import GaussianLikelihood
 from skae.likelihoods.laplace import LaplaceLikelihood
@@ -33,6 +36,20 @@ def make_likelihood(likelihood: str | Likelihood) -> Likelihood:
     if isinstance(likelihood, Likelihood):
         return likelihood
     return LIKELIHOODS[likelihood]()
+
+
+def draw(
+    likelihood: Likelihood, loc: Tensor, log_scale: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Draw one value for each element, and check the shape. See `Likelihood.sample`."""
+    values = likelihood.sample(loc, log_scale, generator)
+    if not isinstance(values, Tensor) or values.shape != loc.shape:
+        shape = tuple(getattr(values, "shape", ()))
+        raise ValueError(
+            f"{type(likelihood).__name__}.sample must return a tensor of the shape of loc, "
+            f"{tuple(loc.shape)}, but returned {type(values).__name__} of shape {shape}."
+        )
+    return values
 
 
 __all__ = [

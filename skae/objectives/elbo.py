@@ -10,7 +10,7 @@ from torch import Tensor
 from skae._module import AutoencoderModule, Spec
 from skae.objectives.base import Objective
 from skae.objectives.draws import matched_normal, shifted_normal
-from skae.objectives.schedules import KLSchedule, Schedule, make_schedule
+from skae.objectives.schedules import KLSchedule, Schedule, factor_at, make_schedule
 
 # Draws of an importance-weighted bound that are in memory at the same time.
 DRAWS_AT_ONCE = 128
@@ -114,7 +114,7 @@ class ELBO(Objective):
         return z.view(-1, mean.shape[1]), kl
 
     def kl_weight(self, progress: float) -> float:
-        return self.beta * float(self.schedule(progress))
+        return self.beta * factor_at(self.schedule, progress)
 
     def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
         kl = metrics[1:]

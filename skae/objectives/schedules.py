@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 
 from skae._utils.capabilities import ModelPart
+from skae._utils.choices import positive_integer
 
 # Maps the fraction of the steps that are done to the factor of beta.
 Schedule = Callable[[float], float]
@@ -108,7 +109,7 @@ class CyclicalSchedule(KLSchedule):
     is_thread_safe = True
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_cycles": [Interval(Integral, 1, None, closed="left")],
+        "n_cycles": [positive_integer()],
         "rise": [Interval(Real, 0, 1, closed="right")],
     }
 
@@ -197,14 +198,38 @@ def check_schedule(schedule: str | Schedule, beta: float = 1.0) -> None:
     if isinstance(schedule, KLSchedule):
         schedule._validate_params()
     for progress in np.linspace(0, 1, _MOMENTS).tolist():
-        factor = schedule(progress)
-        if not (isinstance(factor, Real) and math.isfinite(factor) and factor >= 0):
-            raise ValueError(
-                f"kl_schedule={schedule!r} must give a finite number of at least 0 for "
-                f"each fraction of the training, but gives {factor!r} at {progress:.2f}."
-            )
-        if not math.isfinite(float(beta) * float(factor)):
+        factor = factor_at(schedule, progress)
+        if not math.isfinite(float(beta) * factor):
             raise ValueError(
                 f"The weight of the KL overflows: beta={beta!r} times {factor!r}, the "
                 f"value of kl_schedule at {progress:.2f} of the training."
             )
+
+
+def factor_at(schedule: Schedule, progress: float) -> float:
+    """Return the factor of beta at a time, or raise.
+
+    Parameters
+    ----------
+    schedule : callable
+        The schedule.
+    progress : float
+        Fraction of the training that is done.
+
+    Returns
+    -------
+    float
+        The factor.
+
+    Raises
+    ------
+    ValueError
+        If it is not a finite number of at least 0.
+    """
+    factor: Any = schedule(progress)
+    if not (isinstance(factor, Real) and math.isfinite(factor) and float(factor) >= 0):
+        raise ValueError(
+            f"kl_schedule={schedule!r} must give a finite number of at least 0 for "
+            f"each fraction of the training, but gives {factor!r} at {progress:.2f}."
+        )
+    return float(factor)

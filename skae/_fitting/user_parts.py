@@ -1,0 +1,95 @@
+"""A first call of a user's network or likelihood, before the training."""
+
+import copy
+import math
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skae._module import AutoencoderModule
+from skae._utils.random import replaced_global_generators
+from skae.likelihoods import LIKELIHOODS, Likelihood
+from skae.networks import is_built_in
+
+# Rows of the first call: more than one, so that a single row for all is detected.
+_N_ROWS = 3
+
+
+def check_parts(module: AutoencoderModule) -> None:
+    """Raise if a user's network or likelihood does not return what a training needs."""
+    spec = module.spec
+    if not is_built_in(spec.network):
+        d, k = spec.n_features, spec.n_components
+        name = type(spec.network).__name__
+        outputs = d + module.scale.n_outputs
+        _check_network(f"{name}.encoder", module.encoder, d, spec.n_heads * k, module)
+        _check_network(f"{name}.decoder", module.decoder, k, outputs, module)
+    if type(spec.likelihood) not in LIKELIHOODS.values():
+        _check_likelihood(spec.likelihood, module)
+
+
+def _check_network(
+    name: str, network: nn.Module, n_in: int, n_out: int, module: AutoencoderModule
+) -> None:
+    """Call a copy of a network with a few rows ``(n, n_in)``, and check the result."""
+    # A copy, because a network may count its calls, or keep means of its inputs.
+    network = copy.deepcopy(network).eval()
+    x = _rows(n_in, module)
+    stream = torch.Generator("cpu").manual_seed(0)
+    try:
+        with torch.no_grad(), replaced_global_generators(stream):
+            result = network(x)
+    except Exception as error:
+        error.add_note(
+            f"The network of {name}, {type(network).__name__}, was called with a tensor of "
+            f"shape {tuple(x.shape)}, and must return one of shape {(_N_ROWS, n_out)}."
+        )
+        raise
+    caller = f"The network that {name} returns, {type(network).__name__},"
+    _check_tensor(caller, result, (_N_ROWS, n_out), module)
+
+
+def _check_likelihood(likelihood: Likelihood, module: AutoencoderModule) -> None:
+    """Call the methods of a likelihood that a training needs, and check the results."""
+    name = type(likelihood).__name__
+    unit = likelihood.unit_stddev
+    if not (isinstance(unit, Real) and math.isfinite(unit) and unit > 0):
+        raise ValueError(f"{name}.unit_stddev must be a number above 0, but is {unit!r}.")
+    d = module.spec.n_features
+    x, shape = _rows(d, module), (_N_ROWS, d)
+    loc, log_scale = x.flip(0), x.new_zeros(1, module.scale.n_scales)
+    with torch.no_grad():
+        log_prob = likelihood.log_prob(x.clone(), loc.clone(), log_scale)
+        _check_tensor(f"{name}.log_prob", log_prob, shape, module)
+        if log_prob.isnan().any():
+            raise ValueError(f"{name}.log_prob returned NaN for finite arguments.")
+        if likelihood.has_optimal_scale:
+            deviation = likelihood.deviation(x - loc)
+            _check_tensor(f"{name}.deviation", deviation, shape, module)
+            scale = likelihood.optimal_scale(deviation.mean(dim=0, keepdim=True))
+            _check_tensor(f"{name}.optimal_scale", scale, (1, d), module)
+
+
+def _rows(width: int, module: AutoencoderModule) -> Tensor:
+    """Return standard normal rows ``(n, width)`` in the precision of a module."""
+    stream = torch.Generator("cpu").manual_seed(0)
+    rows = torch.randn(_N_ROWS, width, generator=stream, device="cpu", dtype=torch.float64)
+    return rows.to(module.std_in_units)
+
+
+def _check_tensor(
+    name: str, result: Any, shape: tuple[int, int], module: AutoencoderModule
+) -> None:
+    """Raise if a result is no tensor of this shape in the precision of a module."""
+    expected = f"{name} must return a tensor of shape {shape}"
+    if not isinstance(result, Tensor):
+        raise TypeError(f"{expected}, but returned {type(result).__name__}.")
+    if tuple(result.shape) != shape:
+        raise ValueError(f"{expected}, but returned one of shape {tuple(result.shape)}.")
+    if result.dtype != module.dtype:
+        raise ValueError(
+            f"{expected} and dtype {module.dtype}, that of its argument, but returned "
+            f"{result.dtype}."
+        )
