@@ -24,12 +24,14 @@ from tests.helpers import (
 @pytest.mark.parametrize("size", [1e-14, 1e-3, 1e14])
 def test_scales_of_any_size(likelihood, variance_mode, covariance_type, size, X):
     """Fixed and smallest scales of any size give finite scores, also for float32 data."""
-    for model in models_of(likelihood, max_iter=2, random_state=0, scale=size):
+    is_fixed = variance_mode == "fixed"
+    given = {"scale": size, "min_scale": 1e300} if is_fixed else {"min_scale": size}
+    for model in models_of(likelihood, max_iter=2, random_state=0, **given):
         model.set_params(variance_mode=variance_mode, covariance_type=covariance_type)
-        model.set_params(min_scale=1e300 if variance_mode == "fixed" else size).fit(X)
+        model.fit(X)
         assert_finite(model, X)
         assert np.isfinite(model.score_samples(X.astype(np.float32))).all()
-        if variance_mode == "fixed":
+        if is_fixed:
             np.testing.assert_allclose(model.scale_, size, rtol=1e-5)
         elif model.scale_ is not None:
             assert (np.asarray(model.scale_) >= size * (1 - 1e-5)).all()
