@@ -66,6 +66,12 @@ def in_lockstep() -> bool:
     return _current_task() is not None
 
 
+def task_position() -> tuple[int, int] | None:
+    """Return the number of this task, from 1, and of all; None outside of lockstep."""
+    task = _current_task()
+    return None if task is None else task.position
+
+
 def gather(function: Callable[[Sequence[S]], Sequence[T]], items: Sequence[S]) -> list[T]:
     """Apply a function to the items of all tasks in lockstep; return this task's results.
 
@@ -122,9 +128,13 @@ def run_in_lockstep(
     """
     results: list[Any] = []
     parts = in_parts(list(functions), n_at_once)
+    n = sum(map(len, parts))
     # A function may hold a fitted model: drop each part after its calls.
     while parts:
-        results += LockstepScheduler(parts.pop(0), idle_timeout).run()
+        scheduler = LockstepScheduler(parts.pop(0), idle_timeout)
+        for i, task in enumerate(scheduler.tasks, start=len(results) + 1):
+            task.position = i, n
+        results += scheduler.run()
     return results
 
 
@@ -141,6 +151,8 @@ class Task:
         self.result: Any = None
         self.error: BaseException | None = None
         self.is_over = self.is_cancelled = False
+        # Counted from 1, and the number of tasks, those of other parts included.
+        self.position: tuple[int, int] | None = None
         # Whether a nested scheduler runs in this thread; that one detects blocked tasks.
         self.has_scheduler = False
         # The reason of a pause: a gathering function with its items, or an offloaded call.

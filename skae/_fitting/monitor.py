@@ -114,13 +114,13 @@ class TrainingMonitor:
             return True
         self.epochs.append(epoch)
         self._last_good = values
-        if self.problem.options.verbose:
-            print(f"Iteration {len(self.epochs)}, loss = {epoch['objective']:.8f}")
         stop = self._call_callbacks()
         # Epochs are not comparable while the weight of the KL changes.
         self._is_settled = self._is_settled or self.problem.objective.is_settled(progress)
         if self._is_settled:
             self._watch(epoch, values)
+        is_last = stop or len(self.epochs) >= self.schedule.n_epochs
+        self.problem.report.add(len(self.epochs), epoch, is_last=is_last)
         return stop
 
     def _describe(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
@@ -195,6 +195,7 @@ class TrainingMonitor:
         early stopping on the validation data, among whose scores is that of the start.
         """
         problem, early_stopping = self.problem, self.problem.options.early_stopping
+        problem.report.end()
         self._restore_best()
         problem.module.requires_grad_(False).eval()
         best_iter = len(self.epochs) if self._best is None else self._best[0]

@@ -13,6 +13,7 @@ from sklearn.callback import CallbackContext
 
 from skae._data import Rows, Standardization
 from skae._evaluation import SCALE_ROWS, finalize_scale, validation_score
+from skae._fitting.report import ProgressReport
 from skae._module import AutoencoderModule
 from skae.objectives import Objective
 
@@ -115,6 +116,8 @@ class FitProblem:
     streams : sequence of torch.Generator
         Sources of what the networks draw from torch's global generators, for each device;
         empty if they draw nothing.
+    report : ProgressReport
+        What prints the progress.
     capabilities : Capabilities
         Capabilities of model and objective together.
     """
@@ -132,6 +135,7 @@ class FitProblem:
     feature_names: Sequence[str] | None = None
     callback_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
     streams: Sequence[torch.Generator] = ()
+    report: ProgressReport = field(default_factory=ProgressReport)
 
     def __post_init__(self) -> None:
         # Here, in the fit that the problem belongs to: a user's part may raise.

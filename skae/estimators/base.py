@@ -28,6 +28,7 @@ from skae._fitting.problem import (
     FitResult,
     TrainingOptions,
 )
+from skae._fitting.report import ProgressReport
 from skae._fitting.size import check_memory
 from skae._fitting.trainer import train
 from skae._module import AutoencoderModule, Spec
@@ -444,6 +445,10 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             data.device,
             seed=draw_seed(random_state),
         )
+        n_before = self.n_iter_ if data.is_continued else 0
+        report = ProgressReport(options.verbose, options.max_iter, n_before)
+        name, precision = type(self).__name__, options.precision
+        report.begin(name, module, data.rows, data.validation, precision)
         problem = FitProblem(
             module,
             objective,
@@ -454,6 +459,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             callbacks=None,
             random_state=random_state,
             feature_names=getattr(self, "feature_names_in_", None),
+            report=report,
         )
         last = self.module_ if data.is_continued else None
         start = partial(_set_start, problem, data.fixed_scale, last)

@@ -153,7 +153,11 @@ class GaussianAutoencoder(BaseAutoencoder):
         or changed, not even with None.
 
     verbose : bool or int, default=0
-        Whether to print the loss of each epoch.
+        0 prints nothing. 1 prints what is trained, the first and the last epoch, and an
+        epoch whenever two seconds have passed. 2 prints every epoch. A line has the number
+        of the epoch, objective, log-likelihood, KL (variational models), validation score
+        (with validation data) and the time since the first line. With several starts, the
+        lines are those of the first one. A warm start continues to count.
 
     Attributes
     ----------
@@ -361,7 +365,11 @@ class LaplaceAutoencoder(BaseAutoencoder):
         or changed, not even with None.
 
     verbose : bool or int, default=0
-        Whether to print the loss of each epoch.
+        0 prints nothing. 1 prints what is trained, the first and the last epoch, and an
+        epoch whenever two seconds have passed. 2 prints every epoch. A line has the number
+        of the epoch, objective, log-likelihood, KL (variational models), validation score
+        (with validation data) and the time since the first line. With several starts, the
+        lines are those of the first one. A warm start continues to count.
 
     Attributes
     ----------

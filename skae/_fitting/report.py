@@ -1,0 +1,113 @@
+"""The lines that a fit with ``verbose`` prints."""
+
+import math
+from time import monotonic
+
+from skae._data import Rows
+from skae._fitting.lockstep import task_position
+from skae._module import AutoencoderModule
+
+# Seconds between two lines of a fit with verbose=1.
+_INTERVAL = 2.0
+# Absolute value from which on numbers are printed with an exponent.
+_LARGE = 1e7
+# Names in the history of an epoch, and what they are called in a line.
+_COLUMNS = {
+    "objective": "objective",
+    "log_likelihood": "log-likelihood",
+    "kl": "KL",
+    "validation_score": "validation score",
+}
+
+
+class ProgressReport:
+    """The lines that one fit prints: what is trained, and how far the training is.
+
+    Parameters
+    ----------
+    verbose : int, default=0
+        0 prints nothing. 1 prints the first and the last epoch, and an epoch whenever two
+        seconds have passed. 2 prints every epoch.
+    max_iter : int, default=0
+        Largest number of epochs of the fit.
+    n_before : int, default=0
+        Epochs of the fits that this one continues.
+    """
+
+    def __init__(self, verbose: int = 0, max_iter: int = 0, n_before: int = 0) -> None:
+        self.verbose = verbose
+        self.n_before = n_before
+        self.n_epochs = n_before + max_iter
+        self._label = ""
+        self._start = self._printed_at = -math.inf
+        self._pending: str | None = None
+
+    def begin(
+        self,
+        name: str,
+        module: AutoencoderModule,
+        rows: Rows,
+        validation: Rows | None,
+        precision: str,
+    ) -> None:
+        """Print what is trained; ``name`` is that of the estimator."""
+        if not self.verbose:
+            return
+        self._start = monotonic()
+        if position := task_position():
+            self._label = "[fit {} of {}] ".format(*position)
+        if precision == "auto":
+            precision = str(module.dtype).removeprefix("torch.")
+        spec = module.spec
+        counts = spec.n_features, spec.n_components, module.n_weights
+        names = "feature", "component", "weight"
+        sizes = ", ".join(map(_counted, counts, names))
+        epochs = _counted(self.n_epochs, "epoch")
+        if self.n_before:
+            epochs = f"epochs {self.n_before + 1:,} to {self.n_epochs:,}"
+        samples = _counted(rows.epoch_size, "sample")
+        if validation is not None:
+            samples += f", scored on {validation.epoch_size:,} more"
+        self._print(
+            f"{name}: {sizes}; {epochs} of {samples}; {module.device}, {precision}; "
+            "values in nats per sample"
+        )
+
+    def add(self, n: int, values: dict[str, float], *, is_last: bool) -> None:
+        """Report the history of the n-th epoch of this fit, counted from 1."""
+        if not self.verbose:
+            return
+        now, of = monotonic(), f"{self.n_epochs:,}"
+        numbers = [
+            f"{label} {_formatted(values[key])}"
+            for key, label in _COLUMNS.items()
+            if key in values
+        ]
+        epoch = f"{self.n_before + n:,}".rjust(len(of))
+        self._pending = (
+            f"epoch {epoch} of {of}: {', '.join(numbers)}, {now - self._start:.1f} s"
+        )
+        is_due = self.verbose > 1 or now - self._printed_at >= _INTERVAL
+        if n == 1 or is_last or is_due:
+            self.end()
+            self._printed_at = now
+
+    def end(self) -> None:
+        """Print the last epoch if it has not been printed, as after an interrupt."""
+        if self._pending is not None:
+            self._print(self._pending)
+            self._pending = None
+
+    def _print(self, line: str) -> None:
+        """Print a line at once and whole, because several threads may print."""
+        print(f"{self._label}{line}\n", end="", flush=True)
+
+
+def _counted(n: int, name: str) -> str:
+    """Format a number of things."""
+    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
+
+
+def _formatted(value: float) -> str:
+    """Format a number of nats."""
+    return f"{value:.4f}" if abs(value) < _LARGE else f"{value:.4e}"
