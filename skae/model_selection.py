@@ -246,8 +246,9 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     :class:`sklearn.model_selection.GridSearchCV`, which trains in the same way under
     ``joblib.parallel_config("skae")``. Models of skae's estimators that have the same
     shapes are trained side by side, each with its own data, learning rate, penalty and
-    beta. Other estimators are fitted one after the other. In float64 the scores equal those
-    of GridSearchCV to rounding; in float32, on a CPU, mostly to the bit.
+    beta. Other estimators are fitted one after the other. On a CPU the scores equal those
+    of GridSearchCV to the bit, also in float32, if a model alone uses one thread. On a GPU,
+    and for large models, they are equal to rounding.
 
     With ``n_jobs`` above 1, or under a :func:`joblib.parallel_config` of another backend
     (loky, Dask, Ray), each worker trains its part of the fits side by side. In addition,

@@ -1,6 +1,6 @@
 """The rows of the user's array: which ones, their units, and their minibatches."""
 
-from skae._data.batches import Batches
+from skae._data.batches import Batches, batch_shape
 from skae._data.rows import BLOCK_NUMBERS, Rows, select_rows, split_validation
 from skae._data.standardization import Standardization, measure
 
@@ -9,6 +9,7 @@ __all__ = [
     "Batches",
     "Rows",
     "Standardization",
+    "batch_shape",
     "measure",
     "select_rows",
     "split_validation",

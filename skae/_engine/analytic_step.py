@@ -94,15 +94,15 @@ class AnalyticStep:
         self._weight_by_draw = self._draw_weight.unflatten(1, by_draw)
         # The metrics of each row: its log-likelihood and its KL of each component.
         row_metrics = empty(n, 1 + self.latents.n_kl)
-        self._row_metrics = row_metrics.mT
+        self._row_metrics = row_metrics
         self._row_log_likelihood = row_metrics[..., :1]
         self._draw_log_likelihood = self._row_log_likelihood
         if n_draws > 1:
             self._draw_log_likelihood = empty(n_draws * n, 1)
         self._log_likelihoods = self._draw_log_likelihood.unflatten(1, by_draw)
         self.latents.bind(self.decoder.grad_input, row_metrics[..., 1:])
-        self._mean_metrics = parameters.values.new_empty(R, row_metrics.shape[2], 1)
-        self.metrics = self._mean_metrics[..., 0]
+        self._mean_metrics = parameters.values.new_empty(R, 1, row_metrics.shape[2])
+        self.metrics = self._mean_metrics[:, 0]
         self._kl_weights: list[float] = []
 
     def __call__(
@@ -123,7 +123,9 @@ class AnalyticStep:
             self.latents.forward(noise)
             self.decoder.forward(self.latents.z)
             self._reconstruct(y, row_weight)
-            torch.bmm(self._row_metrics, row_weight, out=self._mean_metrics)
+            # A row times a matrix rounds for one model as for several, a column does not.
+            weight = row_weight.view(len(row_weight), 1, -1)
+            torch.bmm(weight, self._row_metrics, out=self._mean_metrics)
             self.decoder.backward(needs_input_grad=True)
             torch.mul(row_weight, self.kl_weights, out=self.kl_row_weight)
             grad_heads = self.latents.backward(self.kl_row_weight)

@@ -85,6 +85,7 @@ class Dense(Layer):
         # takes as long as half a small product, so all views but those of x are made once.
         self._weight, self._out = self.weight.mT, self.out.mT
         self._grad_input = self.grad_input.mT
+        self._weight_grad_row = self.weight_grad.flatten(1)[:, None] if n_in == 1 else None
         self.x = self.grad = self._x = self._grad = self.out
         multiply_adds = n * self.weight[0].numel()
         self._multiply = (
@@ -100,14 +101,19 @@ class Dense(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if x is not self.x:
-            self.x, self._x = x, x.mT
+            # A single input has strides that mT would leave unlike those of a row.
+            self.x, self._x = x, x.mT if x.shape[2] > 1 else x.flatten(1)[:, None]
         self._multiply(self.weight, x, self._x, self._out, self.addend)
         return self.out
 
     def backward(self, grad: Tensor, *, needs_input_grad: bool) -> Tensor | None:
         if grad is not self.grad:
             self.grad, self._grad = grad, grad.mT
-        self._multiply(self._grad, self._x, self.x, self.weight_grad)
+        if self._weight_grad_row is None:
+            self._multiply(self._grad, self._x, self.x, self.weight_grad)
+        else:
+            # A product with one column rounds otherwise for one model than for several.
+            self._multiply(self._x, self._grad, grad, self._weight_grad_row)
         if self.bias_grad is not None:
             torch.sum(grad, dim=1, out=self.bias_grad)
         if not needs_input_grad:

@@ -11,7 +11,7 @@ import torch
 from numpy.random import RandomState
 from sklearn.callback import CallbackContext
 
-from skae._data import Rows, Standardization
+from skae._data import Rows, Standardization, batch_shape
 from skae._evaluation import SCALE_ROWS, finalize_scale, validation_score
 from skae._fitting.report import ProgressReport
 from skae._module import AutoencoderModule
@@ -159,10 +159,12 @@ class FitProblem:
             or options.autocast is not None
         ):
             return id(self)
-        epoch_size = self.rows.epoch_size
-        n_rows = options.rows_per_batch(epoch_size)
-        n_batches = -(-epoch_size // n_rows)
-        training = options.precision, options.shuffle, n_rows, n_batches
+        n_rows = options.rows_per_batch(self.rows.epoch_size)
+        shape = batch_shape(self.rows.epoch_size, n_rows)
+        # The rows of models side by side would lie in memory as no model alone has them.
+        if shape[1] == 1:
+            return id(self)
+        training = options.precision, options.shuffle, n_rows, shape
         return capabilities.batch_key, training, str(self.module.device)
 
     def final_objective(self) -> float:

@@ -68,7 +68,7 @@ def _train_group(problems: Sequence[FitProblem], interrupted: Event) -> list[Fit
     if module.device.type == "cpu":
         size = -(-len(problems) // torch.get_num_threads())
         is_thread_safe = problems[0].capabilities.is_thread_safe
-        is_worth_it = is_worth_a_thread(multiply_adds * size)
+        is_worth_it = is_worth_a_thread(multiply_adds * len(problems))
         if size < len(problems) and is_thread_safe and is_worth_it:
             chunks = in_parts(problems, size)
         n_rows = options.rows_per_batch(rows.epoch_size)
@@ -83,7 +83,8 @@ def _train_group(problems: Sequence[FitProblem], interrupted: Event) -> list[Fit
                 problem.callback_lock = lock
             found = on_cores(calls, len(chunks), interrupted)
         else:
-            with suitable_threads(multiply_adds * len(parts[0])):
+            # As many as for one model alone: the sums of several threads round otherwise.
+            with suitable_threads(multiply_adds):
                 found = [call() for call in calls]
     return list(chain.from_iterable(found))
 
