@@ -117,21 +117,28 @@ def _gradients(
         for gradient in gradients
     ]
     # A row adds w g to a gradient of the mean, and (w g)^2 / w = w g^2 to a squared norm.
-    return [gradient / row_weight.sqrt() for gradient in gradients], parameters
+    # Both are 0 for a weight below the range of float32.
+    root = row_weight.sqrt().clamp_min(torch.finfo(row_weight.dtype).tiny)
+    return [gradient / root for gradient in gradients], parameters
 
 
 def _derivative(
     of: Tensor, by: Sequence[Tensor], grad: Tensor | None = None
 ) -> Sequence[Tensor]:
     """Compute a gradient; the ``grad`` of the parameters does not change."""
+    if grad is not None:
+        # A scalar of the same gradients. For any other tensor, torch imports sympy, which
+        # takes a second and changes the filters of warnings.
+        of = (of * grad).sum()
     return torch.autograd.grad(
-        of, by, grad, retain_graph=True, allow_unused=True, materialize_grads=True
+        of, by, retain_graph=True, allow_unused=True, materialize_grads=True
     )
 
 
 def _compare(gradients: Sequence[Tensor], of: str) -> dict[str, float]:
     """Compute the norms of two gradients, and the cosine of the angle between them."""
-    first, second, kl = (g.double().reshape(-1) for g in gradients)
+    # A gradient beyond the range of float32 is the largest number of this range.
+    first, second, kl = (g.nan_to_num().double().reshape(-1) for g in gradients)
     norm = math.sqrt(max(float(first @ second), 0.0))
     kl_norm = float(kl.norm())
     cosine = math.nan
