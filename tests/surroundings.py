@@ -11,7 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 
 
-def _state():
+def process_state():
     """Return the random states and settings of the process."""
     name, keys, *rest = check_random_state(None).get_state()
     products = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
@@ -36,11 +36,11 @@ def _state():
 @contextmanager
 def nothing_global_changes():
     """Fail if the block changes a random state or a setting of the process."""
-    before = _state()
+    before = process_state()
     try:
         yield
     finally:
-        after = _state()
+        after = process_state()
         changed = [name for name in before if before[name] != after[name]]
         assert not changed, f"changed: {changed}"
 

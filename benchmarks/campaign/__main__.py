@@ -1,0 +1,158 @@
+"""Fit random estimators to hostile tables, and check the contract of each fit.
+
+    python -m benchmarks.campaign                          # 2,000 fits and the page
+    python -m benchmarks.campaign --fits 300 --no-page     # while you develop
+    python -m benchmarks.campaign --seed 0 --only 1234     # one of the fits, in detail
+
+A fit depends on the seed and on its index only. Violations of the contract are printed with
+the index, and the exit status is 1 if there are any. 2,000 fits take about ten minutes on
+one core.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter, defaultdict
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from benchmarks.campaign.checks import check, general
+from benchmarks.campaign.models import draw_case, shape_of
+from benchmarks.campaign.tables import KINDS
+from benchmarks.report import RESULTS, write_page
+
+_TEXT = """
+Random estimators are fitted to tables of {n_kinds} kinds, most of them hostile. The
+parameters are drawn from everywhere in their ranges, and some of them contradict each
+other. So are sample weights and validation data. After a fit, all methods are called, and
+the fit is repeated, pickled, and continued on a table in other units. A *violation* is one
+of these:
+
+* a fitted attribute, code, reconstruction, score or sample that is not finite;
+* an exception other than ValueError and TypeError, or one after the start of the training;
+* a table with NaN, infinities, strings and the like that is accepted;
+* a warning that skae or scikit-learn does not issue on purpose, or that does not point at
+  the call of the user;
+* a changed random state or setting of the process, table or parameter;
+* an earlier fit that a failed one changes;
+* two fits with the same ``random_state`` whose scores differ, to the bit;
+* a method that raises an error, or answers in another dtype or shape.
+
+In this run of {n_fits} fits (seed {seed}), {n_fitted} were fitted and {n_refused} were
+refused, with **{n_violations} violations**. Many tables cannot be fitted with the
+parameters that were drawn. So a refusal is an answer too, and the last table counts its
+messages. In the messages, ``#`` stands for a number.
+"""
+
+
+def parse_arguments():
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fits", type=int, default=2000, help="number of fits")
+    parser.add_argument("--first", type=int, default=0, help="index of the first fit")
+    parser.add_argument("--only", type=int, help="index of the only fit")
+    parser.add_argument("--no-page", action="store_true", help="write no page")
+    return parser.parse_args()
+
+
+def case_of(seed, index):
+    """Return a case of the campaign."""
+    rng = np.random.default_rng([seed, index])
+    return draw_case(KINDS[index % len(KINDS)], rng)
+
+
+def describe(seed, index):
+    """Print a case, what happened and all violations."""
+    case = case_of(seed, index)
+    np.set_printoptions(threshold=10)
+    print(f"{case.kind}, {type(case.X).__name__} {shape_of(case.X)}")
+    print(f"{case.estimator!r}\nwith {case.arguments}, then times {case.factor}")
+    report = check(case)
+    print(report.outcome, report.refusal, *report.warnings, sep="\n")
+    for kind, text in report.violations:
+        print(f"VIOLATION ({kind}): {text}")
+    return len(report.violations)
+
+
+def run(seed, indices):
+    """Check some cases; return a list of case and report."""
+    done = []
+    for index in indices:
+        start = time.perf_counter()
+        case = case_of(seed, index)
+        report = check(case)
+        done.append((case, report))
+        seconds = time.perf_counter() - start
+        if seconds > 20:
+            print(f"index {index} took {seconds:.0f} s ({case.kind})", flush=True)
+        for kind, text in report.violations:
+            last = text.strip().splitlines()[-1]
+            print(f"--seed {seed} --only {index}: {case.kind}: {kind}: {last}", flush=True)
+    return done
+
+
+def page(seed, done, path):
+    """Write the page of a campaign."""
+    kinds = defaultdict(Counter)
+    messages = {"warned": Counter(), "refused": Counter()}
+    for case, report in done:
+        counts = kinds[case.kind]
+        counts[report.outcome] += 1
+        counts["violations"] += len(report.violations)
+        counts["warned"] += report.outcome == "fitted" and bool(report.warnings)
+        messages["warned"].update({general(message) for message in report.warnings})
+        if report.refusal:
+            messages["refused"][general(report.refusal)] += 1
+    columns = ["fitted", "warned", "refused", "violations"]
+    total = {name: sum(counts[name] for counts in kinds.values()) for name in columns}
+    text = _TEXT.format(
+        n_kinds=len(KINDS),
+        n_fits=len(done),
+        seed=seed,
+        n_fitted=total["fitted"],
+        n_refused=total["refused"],
+        n_violations=total["violations"],
+    )
+    rows = [[name, *(c[column] for column in columns)] for name, c in kinds.items()]
+    listed = {
+        what: [[f"``{message}``", n] for message, n in counts.most_common()]
+        for what, counts in messages.items()
+    }
+    tables = [
+        (
+            "Outcomes",
+            "*Warned* counts the fitted models with a warning.",
+            ["kind of table", *columns],
+            [*rows, ["all", *total.values()]],
+        ),
+        ("Warnings", "", ["message", "fits"], listed["warned"]),
+        ("Refusals", "", ["message", "fits"], listed["refused"]),
+    ]
+    command = f"python -m benchmarks.campaign --seed {seed} --fits {len(done)}"
+    title = "A campaign of hostile tables"
+    write_page(path, title, command, text, tables)
+
+
+def main():
+    """Run the campaign; return the exit status."""
+    arguments = parse_arguments()
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    if arguments.only is not None:
+        return int(describe(arguments.seed, arguments.only) > 0)
+    indices = range(arguments.first, arguments.first + arguments.fits)
+    done = run(arguments.seed, indices)
+    if not arguments.no_page:
+        page(arguments.seed, done, RESULTS / "campaign.rst")
+    n_violations = sum(len(report.violations) for _, report in done)
+    print(f"{len(done)} fits, {n_violations} violations")
+    return int(n_violations > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
