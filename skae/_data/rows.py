@@ -101,7 +101,10 @@ def select_rows(X: np.ndarray, weight: np.ndarray, shuffle: bool) -> Rows:
     else:
         weight = weight[index]
     mean = weight.mean()
-    return Rows(X, index, weight / mean, float(np.ldexp(mean, exponent)))
+    # The weight of merged rows may be infinite: then a penalty has no influence.
+    with np.errstate(over="ignore"):
+        mean_weight = float(np.ldexp(mean, exponent))
+    return Rows(X, index, weight / mean, mean_weight)
 
 
 def split_validation(

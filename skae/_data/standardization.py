@@ -15,6 +15,9 @@ _SMALLEST = 1e-6
 # Largest scale in the likelihood's units; its inverse is the smallest. Their squares are
 # within the range of float32.
 _LARGEST = 1e15
+# Spread below which a feature counts as constant: its differences would include numbers
+# below 2e-308, which a training takes as 0.
+_SMALLEST_SPREAD = 1e-303
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,13 @@ class Standardization:
         """Standardise rows ``(m, n_features)``; centred in float64, whatever the dtype."""
         centered = np.subtract(block, self.mean, dtype=np.float64)
         return np.divide(centered, self.std, out=out, casting="same_kind")
+
+    def near(self, block: np.ndarray, n_deviations: float) -> np.ndarray:
+        """Move rows ``(m, n_features)`` to at most so many deviations from the mean."""
+        farthest = n_deviations * self.std
+        with np.errstate(over="ignore"):
+            centered = np.subtract(block, self.mean, dtype=np.float64)
+        return self.mean + np.clip(centered, -farthest, farthest)
 
     def to_likelihood_units(self, block: np.ndarray) -> np.ndarray:
         """Centre rows ``(m, n_features)`` and divide them by the likelihood's units."""
@@ -132,8 +142,9 @@ class Standardization:
 def measure(rows: Rows, covariance_type: str) -> Standardization:
     """Measure centre, spread and resolution of some rows.
 
-    Raises ValueError if the squares of the values overflow float64, or if all differences
-    underflow.
+    Raises ValueError if the squares of the values overflow float64, if all differences
+    underflow, or if values are too far from the mean, which only rows of a tiny weight can
+    be.
     """
     X, index = rows.X, rows.index
     row_weight = rows.weight[:, None] / len(rows)
@@ -166,11 +177,11 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     # values differ varies. A constant that was computed has an error of some units.
     rounding = 16 * np.finfo(np.float64).eps * magnitude
     # Training takes numbers below the normal range for 0, and cannot divide by them.
-    tiny = np.finfo(np.float64).tiny
-    constant = std <= np.maximum(rounding, tiny)
+    constant = std <= np.maximum(rounding, _SMALLEST_SPREAD)
     if constant.all() and (std > rounding).any():
         raise ValueError(
-            f"X has differences below {tiny:.2g}, which underflow float64; rescale it."
+            f"X has differences below {_SMALLEST_SPREAD:.2g}, which underflow float64; "
+            "rescale it."
         )
     typical = 1.0
     if not constant.all():
@@ -178,10 +189,22 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
         common = np.ldexp(variance, 2 * (exponent - largest))
         typical = float(np.ldexp(np.sqrt(np.mean(common[~constant])), largest))
     std[constant] = typical
+    _check_distance(spread / std)
     likelihood_unit = std if covariance_type == "diag" else np.full_like(std, typical)
     return Standardization(
         mean, std, likelihood_unit, _resolution(rows, constant, rounding, typical)
     )
+
+
+def _check_distance(distance: np.ndarray) -> None:
+    """Raise ValueError if float32 cannot compute with these deviations, ``(d,)``."""
+    column = int(distance.argmax())
+    if distance[column] > _LARGEST:
+        raise ValueError(
+            f"X has a value in column {column} that is {distance[column]:.3g} weighted "
+            f"standard deviations from the mean; at most {_LARGEST:g} are allowed. Only a "
+            "row with a tiny sample_weight can be so far away. Set its weight to 0."
+        )
 
 
 def _resolution(

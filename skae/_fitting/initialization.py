@@ -28,6 +28,12 @@ from skae.objectives import Objective
 _SMALLEST_GAIN = 1e-4
 # Smallest posterior standard deviation at the start.
 _SMALLEST_STD = 1e-8
+# Largest ratio of a feature's loadings to its standard deviation. Exact loadings are not
+# above 1, and those of a feature far below all others are rounding errors.
+_LARGEST_LOADING = 10.0
+# Smallest variance of a component in the likelihood's units. A smaller one is a rounding
+# error or a row of negligible weight, whose code would overflow float32.
+_SMALLEST_VARIANCE = 1e-30
 
 
 def build_module(
@@ -156,6 +162,9 @@ class _Initializer:
             # They are those in any unit, if it is the same for all features.
             variance = max(noise_variance(eigenvalues, total, d, beta), smallest.min())
             given, eigenvalues = np.full(d, variance), eigenvalues / variance
+        eigenvalues = np.where(
+            eigenvalues * given.max() < _SMALLEST_VARIANCE, 0.0, eigenvalues
+        )
         noise = np.broadcast_to(given, d)
         start_at_pca(module, components, eigenvalues, noise, beta)
 
@@ -189,11 +198,15 @@ def start_at_pca(
     loadings = components * np.sqrt(squared)  # (d, q)
     E = (loadings / M).T * (std_in_units / deviation)  # (q, d), from standardised features
     W = loadings * deviation[:, None]
+    norm = np.linalg.norm(W, axis=1)
+    is_rounding = norm > _LARGEST_LOADING * std_in_units
+    W[is_rounding] *= (std_in_units[is_rounding] / norm[is_rounding])[:, None]
 
     # Variance of a feature that the components do not explain, and width of a posterior.
     explained = noise * (np.square(components) @ eigenvalues)
     residual = np.square(std_in_units) - explained
-    loc_gain = np.sqrt(np.maximum(residual, np.square(_SMALLEST_GAIN * std_in_units)))
+    loc_gain = np.sqrt(np.maximum(residual, 0.0))
+    loc_gain = np.maximum(loc_gain, _SMALLEST_GAIN * std_in_units)
     code_gain = np.ones(k)
     width = beta if beta > 0 else 1.0
     code_gain[:q] = np.maximum(np.sqrt(width / (squared + width)), _SMALLEST_GAIN)
@@ -206,7 +219,9 @@ def start_at_pca(
         module.loc_gain.copy_(torch.from_numpy(loc_gain))
         module.code_gain[:k] = torch.from_numpy(code_gain)
         encoder.weight[:q] = torch.from_numpy(E / code_gain[:q, None]).to(encoder.weight)
-        decoder.weight[:d, :q] = torch.from_numpy(W / loc_gain[:, None]).to(decoder.weight)
+        # A gain of 0 belongs to a feature whose spread is 0 in the likelihood's units.
+        gain = np.where(loc_gain > 0, loc_gain, 1.0)[:, None]
+        decoder.weight[:d, :q] = torch.from_numpy(W / gain).to(decoder.weight)
         if module.spec.n_heads == 2:
             std = np.sqrt(np.maximum(beta / M, _SMALLEST_STD**2))
             encoder.bias[k : k + q] = torch.from_numpy(np.log(std)).to(encoder.bias)

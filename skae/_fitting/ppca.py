@@ -113,10 +113,9 @@ def winsorized(rows: Rows, standardization: Standardization) -> Rows:
     """
     rows = rows.subsample(_START_ROWS)
     squared = np.square(standardization.to_likelihood_units(rows.block())).sum(axis=1)
-    with np.errstate(over="ignore"):
-        # Infinite for a row at the mean, which keeps its weight.
-        factor = np.median(squared) / np.maximum(squared, np.finfo(float).tiny)
-    return replace(rows, weight=rows.weight * np.minimum(factor, 1.0))
+    median, factor = np.median(squared), np.ones(len(squared))
+    np.divide(median, squared, out=factor, where=squared > median)
+    return replace(rows, weight=rows.weight * factor)
 
 
 def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:

@@ -32,6 +32,8 @@ from skae.objectives import Objective
 
 # Dtypes that are not converted.
 FLOATS = (np.float64, np.float32)
+# Standard deviations from the mean to which a row is moved whose code overflows float64.
+_MOST_DEVIATIONS = 1e150
 
 
 _NO_PREDICT = (
@@ -79,7 +81,7 @@ class InferenceMixin(
         """
         data = self._validate(X)
         objective = self._fitted_objective()
-        return self._over_rows(lambda module, y: objective.code(module, y), data)
+        return self._in_range(lambda module, y: objective.code(module, y), data)
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Decode codes.
@@ -93,7 +95,7 @@ class InferenceMixin(
         -------
         X_hat : ndarray of shape (n_samples, n_features)
             Location of the likelihood, in the units of the training data. The dtype is
-            that of X.
+            that of X; a number beyond its range is the largest or smallest of this range.
 
         Raises
         ------
@@ -110,7 +112,7 @@ class InferenceMixin(
                 "returned by transform."
             )
         identity = Standardization.identity(self.n_components_)
-        return self._over_rows(self._location, Z, identity).astype(Z.dtype)
+        return self._in_range(self._location, Z, identity)
 
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
         """Compute ``inverse_transform(transform(X))`` in one pass.
@@ -124,13 +126,13 @@ class InferenceMixin(
         -------
         X_hat : ndarray of shape (n_samples, n_features)
             Location of the likelihood, in the units of the training data. The dtype is
-            that of X.
+            that of X; a number beyond its range is the largest or smallest of this range.
         """
         data = self._validate(X)
         objective = self._fitted_objective()
-        return self._over_rows(
+        return self._in_range(
             lambda module, y: self._location(module, objective.code(module, y)), data
-        ).astype(data.dtype)
+        )
 
     def _location(self, module: AutoencoderModule, z: Tensor) -> Tensor:
         """Decode codes ``(n, k)`` to locations in the units of X, float64."""
@@ -156,21 +158,11 @@ class InferenceMixin(
         data = self._validate(X)
         objective = self._fitted_objective()
         draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
-
-        def log_likelihood(rows: np.ndarray) -> np.ndarray:
-            return self._over_rows(
-                lambda module, y: objective.log_likelihood(module, y, draws),
-                rows,
-                n_draws=len(draws),
-            )
-
-        with np.errstate(over="ignore"):
-            scores = log_likelihood(data)
-            overflows = ~np.isfinite(scores)
-            if overflows.any():
-                # The squares of distant rows overflow float32, but not float64.
-                scores = scores.astype(np.float64)
-                scores[overflows] = log_likelihood(data[overflows].astype(np.float64))
+        scores = self._over_rows(
+            lambda module, y: objective.log_likelihood(module, y, draws),
+            data,
+            n_draws=len(draws),
+        )
         return self._to_units(scores, data)
 
     def score(
@@ -206,9 +198,9 @@ class InferenceMixin(
         weight = np.ldexp(weight, -exponent)
         with np.errstate(over="ignore"):
             score = float(np.average(scores, weights=weight))
-        if np.isfinite(score):
-            return score
-        return float(np.sum(scores * (weight / weight.sum())))
+            if not np.isfinite(score):
+                score = float(np.sum(scores * (weight / weight.sum())))
+        return max(score, float(np.finfo(np.float64).min))
 
     def _validate(self, X: ArrayLike) -> np.ndarray:
         """Validate data for a fitted model."""
@@ -222,13 +214,53 @@ class InferenceMixin(
         standardization: Standardization | None = None,
         n_draws: int = 1,
     ) -> np.ndarray:
-        """Apply a function of module and standardised rows, in the precision of X."""
+        """Apply a function of module and standardised rows, in the precision of X.
+
+        Rows that overflow float32 are computed in float64, and so is then the result.
+        """
+        values = self._in_precision_of(X, function, standardization, n_draws)
+        if X.dtype == np.float32 and (overflows := _not_finite(values)).any():
+            values, rows = values.astype(np.float64), X[overflows].astype(np.float64)
+            values[overflows] = self._in_precision_of(
+                rows, function, standardization, n_draws
+            )
+        return values
+
+    def _in_range(
+        self,
+        function: Callable[[AutoencoderModule, Tensor], Tensor],
+        X: np.ndarray,
+        standardization: Standardization | None = None,
+    ) -> np.ndarray:
+        """Apply a function as `_over_rows` does; the result is finite, in the dtype of X.
+
+        Rows whose result overflows float64 are moved towards the mean. A number beyond the
+        range of the dtype becomes the largest or smallest of this range.
+        """
+        values = self._over_rows(function, X, standardization)
+        if (overflows := _not_finite(values)).any():
+            own = self._standardization if standardization is None else standardization
+            values = values.astype(np.float64)
+            near = own.near(X[overflows], _MOST_DEVIATIONS)
+            values[overflows] = self._over_rows(function, near, standardization)
+        largest = np.finfo(X.dtype).max
+        return np.clip(values, -largest, largest).astype(X.dtype, copy=False)
+
+    def _in_precision_of(
+        self,
+        X: np.ndarray,
+        function: Callable[[AutoencoderModule, Tensor], Tensor],
+        standardization: Standardization | None,
+        n_draws: int,
+    ) -> np.ndarray:
+        """Apply a function in the precision of X, also if it overflows there."""
         dtype = torch.float64 if X.dtype == np.float64 else torch.float32
         own = self._standardization
         module = self.module_.in_precision(dtype, own.std_in_units)
 
         def work() -> np.ndarray:
-            with suitable_threads(len(X) * n_draws * module.n_weights):
+            n_products = len(X) * n_draws * module.n_weights
+            with suitable_threads(n_products), np.errstate(over="ignore"):
                 return over_rows(
                     lambda y: function(module, y),
                     X,
@@ -286,6 +318,11 @@ def validated(estimator: InferenceMixin, X: ArrayLike, *, reset: bool) -> np.nda
     # It looks for infinities by a sum, which may overflow; then it looks at each number.
     with np.errstate(over="ignore", invalid="ignore"):
         return validate_data(estimator, as_numbers(X), dtype=FLOATS, reset=reset)
+
+
+def _not_finite(values: np.ndarray) -> np.ndarray:
+    """Whether a row of values ``(n, ...)`` has a number that is not finite, ``(n,)``."""
+    return ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
 
 
 def fitted_attributes(

@@ -432,10 +432,12 @@ class VariationalAutoencoder(BaseAutoencoder):
         """
         data = self._validate(X)
         objective = self._fitted_objective()
-        both = self._over_rows(
+        both = self._in_range(
             lambda module, y: torch.stack(objective.posterior(module, y), dim=1), data
         )
-        return both[:, 0], np.exp(both[:, 1])
+        # Distant rows may have a deviation beyond the range of the dtype.
+        largest = np.floor(np.log(np.finfo(both.dtype).max))
+        return both[:, 0], np.exp(np.minimum(both[:, 1], largest))
 
     def elbo(self, X: ArrayLike) -> np.ndarray:
         """Compute the evidence lower bound of each sample, with an unweighted KL term.
