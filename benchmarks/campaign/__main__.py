@@ -44,6 +44,10 @@ In this run of {n_fits} fits (seed {seed}), {n_fitted} were fitted and {n_refuse
 refused, with **{n_violations} violations**. Many tables cannot be fitted with the
 parameters that were drawn. So a refusal is an answer too, and the last table counts its
 messages. In the messages, ``#`` stands for a number.
+
+Not counted are the ``OverflowError`` of numpy for a whole number beyond float64, the
+warnings of the mixture that is passed as ``prior``, and a cosine of gradients, which is NaN
+by definition if one of them is 0.
 """
 
 

@@ -280,5 +280,6 @@ def general(message):
     """Replace the numbers and the lists of a message, so that equal ones can be counted."""
     message = message.partition("\n")[0]
     message = re.sub(r"\[.*?\]|\(columns .*?\)", "[...]", message)
+    message = re.sub(r"columns \d+(, \d+)*( and \d+ more)?", "columns #", message)
     message = re.sub(r"(?<![A-Za-z_0-9])-?\d+([.,]\d+)*(e[+-]?\d+)?", "#", message)
-    return message if len(message) < 160 else message[:157] + "..."
+    return message if len(message) < 160 else message[:156].rpartition(" ")[0] + " ..."

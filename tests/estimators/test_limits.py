@@ -32,10 +32,9 @@ def test_spread_beyond_the_largest_is_refused(table):
         score(table * 1e155)
 
 
-def test_spread_below_the_smallest_is_constant(table):
-    """With all columns constant the unit is 1, and the floor 1 over the root of 12."""
-    model = VariationalAutoencoder(max_iter=1, random_state=0).fit(table * 1e-304)
-    assert model.scale_ == pytest.approx(1 / np.sqrt(12), rel=0.01)
+def test_table_of_spreads_below_the_smallest_is_refused(table):
+    with pytest.raises(ValueError, match="underflow float64; rescale it"):
+        score(table * 1e-304)
 
 
 @pytest.mark.parametrize(
