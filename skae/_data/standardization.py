@@ -15,6 +15,9 @@ _SMALLEST = 1e-6
 # Largest scale in the likelihood's units; its inverse is the smallest. Their squares are
 # within the range of float32.
 _LARGEST = 1e15
+# Deviations by which the mean of new data differs from the last fit's, or factor of their
+# deviation, from which on they count as data in another unit.
+_UNLIKE = 10.0
 # Spread below which a feature counts as constant: its differences would include numbers
 # below 2e-308, which a training takes as 0.
 _SMALLEST_SPREAD = 1e-303
@@ -115,6 +118,19 @@ class Standardization:
                 f"values that are {distance:.3g} of its standard deviations from its mean; "
                 f"at most {_LARGEST:g} are allowed. Set warm_start=False."
             )
+
+    def unlike_column(self, X: np.ndarray) -> int | None:
+        """Return a column of X whose unit or offset seems to be another one, or None."""
+        if len(X) < 2:
+            return None
+        mean = X.mean(axis=0, dtype=np.float64)
+        shift = np.abs(mean - self.mean) / self.std
+        ratio = X.std(axis=0, dtype=np.float64) / self.std
+        farthest = np.maximum(shift, ratio)
+        if farthest.max() > _UNLIKE:
+            return int(farthest.argmax())
+        # One column may vary less in new data, but not all of them.
+        return int(ratio.argmin()) if ratio.max() < 1 / _UNLIKE else None
 
     def smallest_scale(self) -> float:
         """Return the smallest scale that float32 can resolve, in the units of X."""

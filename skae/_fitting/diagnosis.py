@@ -17,7 +17,9 @@ _AT_FLOOR = 1.05
 # Different values up to which a feature counts as a flag, a category or a count.
 _FEW_VALUES = 20
 # Columns that a message lists before it is cut off.
-_MOST_COLUMNS = 10
+_MOST_COLUMNS = 5
+# Ratio of a given floor to the spread of a feature from which on it is too high.
+_NEAR_SPREAD = 0.5
 # Ratio of standard deviations above which one spherical scale cannot serve all features.
 _WIDE_SPREAD = 1e3
 
@@ -30,24 +32,17 @@ DIVERGED_TO_START = (
     "before was better than the start, which is kept (best_iter_). Lower "
     "learning_rate_init."
 )
-START_KEPT = (
-    "Training did not improve on its start, which is kept (best_iter_). Lower "
-    "learning_rate_init or alpha, or raise max_iter."
-)
-START_KEPT_BY_VALIDATION = (
+_START_KEPT_BY_VALIDATION = (
     "No epoch had a better validation score than the start, which is kept (best_iter_). "
-    "Lower learning_rate_init, raise alpha or n_iter_no_change, or use a smaller network."
+    "The start may be the best model for these data. If not, lower learning_rate_init, or "
+    "raise alpha or n_iter_no_change."
 )
-_FLOOR = (
-    "The model reproduces these data as closely as the floor allows, so the log-likelihood "
-    "says how small min_scale is, and not how good the model is. Set min_scale to the "
-    "precision of the measurement, drop constant features, lower n_components, or use "
-    "variance_mode='fixed'."
-)
+# Nats per sample by which training must worsen the objective to be called too fast.
+_MUCH_WORSE = 1.0
 
 
 def list_columns(columns: Sequence[int], names: Sequence[str] | None) -> str:
-    """Return columns as text: by name if they have names, at most ten of them."""
+    """Return columns as text: by name if they have names, at most five of them."""
     shown = [repr(str(names[i])) if names is not None else str(i) for i in columns]
     listed = ", ".join(shown[:_MOST_COLUMNS])
     if len(shown) > _MOST_COLUMNS:
@@ -75,7 +70,48 @@ def spread_message(
     )
 
 
-def starts_at_optimum(problem: FitProblem) -> bool:
+def end_message(
+    problem: FitProblem, *, diverged: bool, best_iter: int, n_iter: int, last: float
+) -> str | None:
+    """Return a warning if training diverged, or if the start is kept (``best_iter`` 0).
+
+    ``last`` is the objective after ``n_iter`` epochs, in the likelihood's units.
+    """
+    if diverged:
+        return DIVERGED if best_iter else DIVERGED_TO_START
+    if best_iter or _starts_at_optimum(problem):
+        return None
+    if problem.options.early_stopping:
+        return _START_KEPT_BY_VALIDATION
+    first = problem.first_objective
+    log_det_units = problem.standardization.log_det_units
+    if last - first > _MUCH_WORSE:
+        advice = "Lower learning_rate_init."
+    elif last - first <= problem.options.tol:
+        advice = (
+            "Training changed almost nothing. If the start is not the best model, raise "
+            "learning_rate_init or max_iter."
+        )
+    else:
+        advice = (
+            "The start may be the best model for these data, as PCA is for features that "
+            "depend on each other linearly, or not at all. If not, lower "
+            "learning_rate_init or alpha, or raise max_iter."
+        )
+    n_samples = problem.rows.n_samples
+    if n_samples < len(problem.rows) / 10:
+        advice = (
+            f"The sample weights add up to {n_samples:.3g}, which is the sample size that "
+            f"alpha refers to: multiply them, or lower alpha. {advice}"
+        )
+    return (
+        "Training did not improve on its start, which is kept (best_iter_). The objective "
+        f"was {first + log_det_units:.5g} nats per sample at the start and "
+        f"{last + log_det_units:.5g} after {n_iter} epochs. {advice}"
+    )
+
+
+def _starts_at_optimum(problem: FitProblem) -> bool:
     """Whether a model without hidden layers starts at its optimum in closed form.
 
     That of a Laplace likelihood has no closed form.
@@ -107,9 +143,9 @@ def check_start(problem: FitProblem) -> None:
         )
 
 
-def final_messages(problem: FitProblem) -> list[str]:
-    """Return what is to be said about a trained model."""
-    found = [_inactive_message(problem), _floor_message(problem)]
+def final_messages(problem: FitProblem, end: str | None) -> list[str]:
+    """Return what is to be said about a trained model; ``end`` is about its training."""
+    found = [end, _inactive_message(problem), _floor_message(problem)]
     return [message for message in found if message is not None]
 
 
@@ -125,11 +161,20 @@ def _inactive_message(problem: FitProblem) -> str | None:
     # A deterministic autoencoder has no KL.
     if kl.numel() == 0 or bool((kl > ACTIVE_KL).any()):
         return None
-    return (
+    columns = np.arange(module.spec.n_features)
+    if len(_by_values(problem.rows, columns)[0]) == len(columns):
+        # Equal rows have one code, whatever beta is.
+        return None
+    message = (
         f"No component of the code is active: the KL of each is below {ACTIVE_KL} nats, so "
-        "transform returns nearly the same code for all samples. Lower beta "
-        f"({objective.kl_weight(1.0):g} at the end of the training); other causes are a "
-        "large fixed scale, and features that do not depend on each other."
+        "transform returns nearly the same code for all samples. "
+    )
+    if len(columns) == 1:
+        return f"{message}A code cannot shorten a single feature. Use more features."
+    return (
+        f"{message}Lower beta ({objective.kl_weight(1.0):g} at the end of the training); "
+        "other causes are a large scale or min_scale, and features that do not depend on "
+        "each other."
     )
 
 
@@ -138,31 +183,73 @@ def _floor_message(problem: FitProblem) -> str | None:
     at_floor = _is_at_floor(problem)
     if not at_floor.any():
         return None
-    rows, names = problem.rows, problem.feature_names
-    n_features = problem.module.spec.n_features
+    spec, names = problem.module.spec, problem.feature_names
+    columns = np.flatnonzero(np.broadcast_to(at_floor, spec.n_features))
+    too_high = _floor_is_too_high(problem)[columns]
+    constant, few, other = _by_values(problem.rows, columns[~too_high])
+    few_values = (
+        "few different values: flags, categories, counts or black-and-white images, for "
+        "which a likelihood of real numbers has no sensible density"
+    )
+    too_large = f"min_scale={problem.options.min_scale} is near their spread or above it"
+    reason, remedy = _reason_of_copies(problem)
+    causes = [
+        (few, few_values, ""),
+        (constant, "constant", "drop constant features"),
+        (columns[too_high], too_large, "lower min_scale"),
+        (other, reason, remedy),
+    ]
     if len(at_floor) == 1:
         where = "The scale of the likelihood is at its floor min_scale"
-        columns = np.arange(n_features)
+        if spec.n_components >= spec.n_features:
+            causes = causes[2:]
     else:
         where = (
-            f"The scale of {at_floor.sum()} of {n_features} features is at its floor "
+            f"The scale of {len(columns)} of {spec.n_features} features is at its floor "
             "min_scale"
         )
-        columns = np.flatnonzero(at_floor)
-    constant, few, other = _by_values(rows, columns)
+    found = [cause for cause in causes if len(cause[0])] or [causes[-1]]
     parts = []
-    if few:
-        parts.append(
-            f"{list_columns(few, names)} (few different values: flags, categories, counts "
-            "or black-and-white images)"
-        )
-    if constant:
-        parts.append(f"{list_columns(constant, names)} (constant)")
-    if other and len(at_floor) > 1:
-        parts.append(f"{list_columns(other, names)} (few samples or many components)")
-    elif not parts:
-        parts.append("few samples or many components")
-    return f"{where}: {'; '.join(parts)}. {_FLOOR}"
+    for part, cause, _ in found:
+        is_about_all = len(at_floor) == 1 and cause == reason
+        parts.append(cause if is_about_all else f"{list_columns(part, names)} ({cause})")
+    remedies = [remedy for *_, remedy in found if remedy]
+    if not too_high.any():
+        remedies.insert(0, "set min_scale to the precision of the measurement")
+    advice = ", ".join([*remedies, "or use variance_mode='fixed'"])
+    return (
+        f"{where}: {'; '.join(parts)}. What the model leaves unexplained there is below "
+        "min_scale, so this part of the log-likelihood says how small min_scale is, and "
+        f"not how good the model is. {advice[0].upper()}{advice[1:]}."
+    )
+
+
+def _floor_is_too_high(problem: FitProblem) -> np.ndarray:
+    """Whether a floor that the user gave is near the spread of a feature, ``(d,)``."""
+    spread = problem.standardization.std_in_units
+    if isinstance(problem.options.min_scale, str):
+        return np.zeros(len(spread), dtype=bool)
+    floor = problem.module.scale.floor.double().cpu().numpy()
+    if floor.size == 1:
+        # One scale for all features cannot be above the spread of the largest.
+        spread = np.full_like(spread, spread.max())
+    return np.broadcast_to(floor.reshape(-1), spread.shape) >= _NEAR_SPREAD * spread
+
+
+def _reason_of_copies(problem: FitProblem) -> tuple[str, str]:
+    """Return why a model may reproduce features to the last digit, and what to change."""
+    spec, rows = problem.module.spec, problem.rows
+    beta = problem.objective.kl_weight(1.0)
+    if spec.n_components >= spec.n_features:
+        return "as many components as features", "lower n_components"
+    if len(rows) <= max(spec.n_features, 2 * spec.n_components):
+        return "few different samples", "lower n_components"
+    if 0 < beta < 1:
+        return "the code copies them, as happens with beta below 1", "raise beta"
+    return (
+        "the code copies them, as happens with equal features and many components",
+        "lower n_components",
+    )
 
 
 def _by_values(rows: Rows, columns: np.ndarray) -> tuple[list[int], list[int], list[int]]:

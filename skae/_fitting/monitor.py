@@ -199,7 +199,7 @@ class TrainingMonitor:
         self._restore_best()
         problem.module.requires_grad_(False).eval()
         best_iter = len(self.epochs) if self._best is None else self._best[0]
-        loss = problem.final_objective()
+        last = loss = problem.final_objective()
         is_worse = loss > problem.first_objective and not early_stopping
         if is_worse or not math.isfinite(loss):
             self._has_diverged |= not math.isfinite(loss)
@@ -210,21 +210,20 @@ class TrainingMonitor:
         if early_stopping:
             loss = self.plateau.best
         problem.module.leave_shared_memory()
-        found = diagnosis.final_messages(problem)
-        if message := self._end_message(best_iter):
-            found.insert(0, message)
+        problem.report.close(best_iter)
+        message = diagnosis.end_message(
+            problem,
+            diverged=self._has_diverged,
+            best_iter=best_iter,
+            n_iter=len(self.epochs),
+            last=last,
+        )
+        if self._was_interrupted and not self._has_diverged:
+            # An interrupt has a message of its own.
+            message = None
+        found = diagnosis.final_messages(problem, message)
         self.warnings += [(message, ConvergenceWarning) for message in found]
         return FitResult(self.epochs, loss, best_iter, warnings=self.warnings)
-
-    def _end_message(self, best_iter: int) -> str | None:
-        """Return a warning if training diverged, or if its start is kept (epoch 0)."""
-        if self._has_diverged:
-            return diagnosis.DIVERGED if best_iter else diagnosis.DIVERGED_TO_START
-        if best_iter or self._was_interrupted:
-            return None
-        if self.problem.options.early_stopping:
-            return diagnosis.START_KEPT_BY_VALIDATION
-        return None if diagnosis.starts_at_optimum(self.problem) else diagnosis.START_KEPT
 
 
 def choose_balance_data(

@@ -27,6 +27,7 @@ class TrainingOptions:
     """The parameters of an estimator that its training depends on."""
 
     init: str
+    min_scale: float | str
     batch_size: int | str
     max_iter: int
     learning_rate_init: float

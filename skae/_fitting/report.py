@@ -92,6 +92,21 @@ class ProgressReport:
             self.end()
             self._printed_at = now
 
+    def start(self, objective: float) -> None:
+        """Print the objective of the first model, in nats."""
+        if self.verbose:
+            self._print(f"start: objective {_formatted(objective)}")
+
+    def close(self, best_iter: int) -> None:
+        """Print which epoch the model is from; 0 is the start."""
+        if not self.verbose:
+            return
+        if best_iter:
+            kept = f"the model of epoch {self.n_before + best_iter:,}"
+        else:
+            kept = "the last fit" if self.n_before else "the start"
+        self._print(f"kept: {kept}, {monotonic() - self._start:.1f} s")
+
     def end(self) -> None:
         """Print the last epoch if it has not been printed, as after an interrupt."""
         if self._pending is not None:

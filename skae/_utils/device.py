@@ -38,17 +38,24 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        hint = " Did you mean 'cuda'?" if "gpu" in name.lower() else ""
-        hint = hint or did_you_mean(name, _COMMON)
-        raise ValueError(
-            f"device={name!r} cannot be used here: torch has no such device.{hint} These "
-            f"can be used: {', '.join(map(repr, _usable_devices()))}."
-        ) from error
+        reason = "torch has no such device."
+        if "gpu" in name.lower():
+            reason += " A GPU has the name of its kind, such as 'cuda'."
+        reason += did_you_mean(name, _COMMON)
+        raise _refusal(name, reason) from error
     try:
         # Sums are computed in double precision, which Apple's devices lack.
         torch.zeros(1, dtype=torch.float64, device=device).cpu()
     except _REFUSALS as error:
         # Torch's message may be pages long: keep its first sentence.
         reason = re.split(r"\.?\n|\. ", str(error), maxsplit=1)[0]
-        raise ValueError(f"device={name!r} cannot be used here: {reason}") from error
+        raise _refusal(name, f"{reason}.") from error
     return device
+
+
+def _refusal(name: str, reason: str) -> ValueError:
+    """Return the error about a device, with those that can be used."""
+    usable = ", ".join(map(repr, _usable_devices()))
+    return ValueError(
+        f"device={name!r} cannot be used here: {reason} These can be used: {usable}."
+    )

@@ -10,12 +10,17 @@ from sklearn.utils import check_scalar
 
 # Columns that a message names before it is cut off.
 _MOST_COLUMNS = 5
-_DATES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
+_DATES = (datetime.date, np.datetime64)
+_DURATIONS = (datetime.timedelta, np.timedelta64)
 _ADVICE = {
     "strings": (
         "Encode categories as numbers, with OrdinalEncoder or OneHotEncoder (for some "
         "columns only: in a ColumnTransformer), and convert strings of numbers with "
-        "astype(float)."
+        "astype(float), or while reading: pandas.read_csv(decimal=',')."
+    ),
+    "durations": (
+        "Convert durations to numbers, for example to days: durations / "
+        "np.timedelta64(1, 'D')."
     ),
     "dates": (
         "Convert dates to numbers, for example to the days since a reference date: "
@@ -61,11 +66,13 @@ def as_numbers(X: Any, name: str = "X") -> Any:
         raise ValueError(
             f"{name} is a masked array with {n_masked} masked entries, and masks are not "
             "supported: the values under the mask would be used. Drop these rows, or fill "
-            "the entries, for example with "
-            "SimpleImputer().fit_transform(X.filled(np.nan))."
+            f"the entries, for example with {name}.astype(float).filled(np.nan) and "
+            "SimpleImputer."
         )
     if isinstance(X, np.ma.MaskedArray):
         X = X.data
+    if isinstance(X, str):
+        raise ValueError(f"{name} must hold numbers, but is the string {X!r}.")
     found: dict[str, list[tuple[str, Any]]] = {}
     for column, values in _doubtful_columns(X):
         kind, example = _kind_of(values)
@@ -99,14 +106,17 @@ def _doubtful_columns(X: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _kind_of(values: np.ndarray) -> tuple[str, Any]:
-    """Return what values ``(n,)`` are, "strings", "dates" or "", and an example."""
+    """Return what values ``(n,)`` are, a key of ``_ADVICE`` or "", and an example."""
     strings = [v for v in values if isinstance(v, (str, bytes))]
     if strings:
         return "strings", next((s for s in strings if not _is_number(s)), strings[0])
-    # A period of pandas is no date, but has one.
-    dates = (v for v in values if isinstance(v, _DATES) or hasattr(v, "start_time"))
-    date = next(dates, None)
-    return ("", None) if date is None else ("dates", date)
+    for value in values:
+        if isinstance(value, _DURATIONS):
+            return "durations", value
+        # A period of pandas is no date, but has one.
+        if isinstance(value, _DATES) or hasattr(value, "start_time"):
+            return "dates", value
+    return "", None
 
 
 def _is_number(string: str | bytes) -> bool:
@@ -126,6 +136,8 @@ def _message(name: str, kind: str, columns: list[tuple[str, Any]]) -> str:
         words = [e for _, e in columns if not _is_number(e)]
         if words:
             reason = f"could not convert string to float: {str(words[0])!r}"
+    if name != "X":
+        return f"{name} holds {kind} ({reason}), but must hold numbers."
     if not columns[0][0]:
         return f"{name} holds {kind} ({reason}). {_ADVICE[kind]}"
     listed = ", ".join(column for column, _ in columns[:_MOST_COLUMNS])

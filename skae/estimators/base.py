@@ -1,8 +1,10 @@
 """Parameters, validation and fit of the three estimators."""
 
+from __future__ import annotations
+
 import copy
 from abc import ABCMeta, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -13,13 +15,12 @@ from numpy.random import RandomState
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from skae._data import Rows, Standardization, measure, select_rows, split_validation
+from skae._data import Rows, Standardization, measure
 from skae._evaluation import SCALE_ROWS, finalize_scale
-from skae._fitting.diagnosis import check_start, spread_message
+from skae._fitting.diagnosis import check_start
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.lockstep import offload, shared_result
 from skae._fitting.problem import (
@@ -32,7 +33,12 @@ from skae._fitting.report import ProgressReport
 from skae._fitting.size import check_memory
 from skae._fitting.trainer import train
 from skae._module import AutoencoderModule, Spec
-from skae._utils.choices import choices, positive_integer, validate_parameters
+from skae._utils.choices import (
+    choices,
+    did_you_mean,
+    positive_integer,
+    validate_parameters,
+)
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
@@ -40,6 +46,13 @@ from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.threads import suitable_threads
 from skae.estimators.inference import InferenceMixin, fitted_attributes, validated
+from skae.estimators.training_data import (
+    TrainingData,
+    check_min_scale,
+    divide,
+    warn_of_other_units,
+    warn_of_spread,
+)
 from skae.estimators.warm_start import concatenate_histories, continue_from
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
@@ -89,6 +102,8 @@ def _set_start(
         problem.first_objective = initialize(
             *model, init=problem.options.init, fixed_scale=fixed_scale
         )
+    log_det_units = problem.standardization.log_det_units
+    problem.report.start(problem.first_objective + log_det_units)
     if problem.validation is not None:
         problem.first_score = problem.validation_score()
 
@@ -99,24 +114,6 @@ def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
         return [random_state]
     seed = draw_seed(copy.deepcopy(random_state))
     return [random_state, *(RandomState([seed, i]) for i in range(1, n))]
-
-
-@dataclass(frozen=True)
-class _TrainingData:
-    """The validated input of a fit.
-
-    ``X`` is ``(n_samples, n_features)``. ``fixed_scale`` is ``(1, 1)`` or
-    ``(1, n_features)``, in the likelihood's units, or None. ``is_continued`` is True if a
-    warm start continues the last fit.
-    """
-
-    X: np.ndarray
-    rows: Rows
-    validation: Rows | None
-    standardization: Standardization
-    fixed_scale: np.ndarray | None
-    device: torch.device
-    is_continued: bool
 
 
 class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
@@ -210,6 +207,33 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values. A name such as ``network__activation`` is that of a parameter
+            of a parameter.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter; the message has the one that it is close to.
+        """
+        names = self._get_param_names()
+        try:
+            return super().set_params(**params)
+        except ValueError as error:
+            unknown = [name for name in params if name.partition("__")[0] not in names]
+            hint = did_you_mean(unknown[0], names) if unknown else ""
+            raise ValueError(f"{error}{hint}") from None
 
     @abstractmethod
     def _make_likelihood(self) -> Likelihood:
@@ -331,7 +355,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         sample_weight: ArrayLike | None,
         X_val: ArrayLike | None,
         random_state: RandomState,
-    ) -> _TrainingData:
+    ) -> TrainingData:
         """Validate the input of a fit; see `fit`."""
         is_continued = self.warm_start and self.__sklearn_is_fitted__()
         check_scale(self.variance_mode, self.covariance_type, self._make_likelihood())
@@ -349,66 +373,42 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             fixed_scale = check_fixed_scale(self.scale, self.covariance_type, data.shape[1])
         else:
             warn_of_ignored_scale(self.scale, self.variance_mode)
-        rows, validation, are_shared = self._divide(data, weight, X_val, random_state)
-        if is_continued:
-            standardization = self._standardization
-            standardization.check_range(data)
-        elif are_shared:
-            standardization = shared_result(measure, rows, self.covariance_type)
-        else:
-            standardization = measure(rows, self.covariance_type)
-        if self.covariance_type == "spherical":
-            names = getattr(self, "feature_names_in_", None)
-            if message := spread_message(standardization, names):
-                warn_user(message, ConvergenceWarning)
-        if fixed_scale is not None:
-            standardization.check_proportion("scale", self.scale)
-            fixed_scale = standardization.per_scale(fixed_scale, self.covariance_type)
-        elif not isinstance(self.min_scale, str):
-            standardization.check_proportion("min_scale", self.min_scale, smallest=0.0)
-            limit = standardization.smallest_scale()
-            if self.precision != "float64" and self.min_scale < limit:
-                warn_user(
-                    f"min_scale={self.min_scale!r} is below {limit:.3g}, the smallest "
-                    "scale that float32 can resolve for these data, which is used in its "
-                    "place. Set precision='float64', or raise min_scale.",
-                    UserWarning,
-                )
-        rows = replace(rows, X=data)
-        return _TrainingData(
-            data, rows, validation, standardization, fixed_scale, device, is_continued
-        )
-
-    def _divide(
-        self,
-        data: np.ndarray,
-        weight: np.ndarray,
-        X_val: ArrayLike | None,
-        random_state: RandomState,
-    ) -> tuple[Rows, Rows | None, bool]:
-        """Divide the data into rows to train on and rows to validate with.
-
-        The last value is whether fits side by side share the rows to train on.
-        """
-        rows = shared_result(select_rows, data, weight, bool(self.shuffle))
+        held_out = None
         if X_val is not None:
             try:
                 held_out = validated(self, X_val, reset=False)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"X_val cannot be used: {error}") from error
-            weight = np.ones(len(held_out))
-            return rows, select_rows(held_out, weight, shuffle=False), True
-        if self.early_stopping:
-            # Fits side by side share index and weights, but each has its own array.
-            rows = replace(rows, X=data)
-            return *split_validation(rows, self.validation_fraction, random_state), False
-        return rows, None, True
+        fraction = self.validation_fraction if self.early_stopping else None
+        rows, validation, are_shared = divide(
+            data, weight, held_out, fraction, random_state, shuffle=bool(self.shuffle)
+        )
+        names = getattr(self, "feature_names_in_", None)
+        if is_continued:
+            standardization = self._standardization
+            standardization.check_range(data)
+            warn_of_other_units(standardization, data, names)
+        elif are_shared:
+            standardization = shared_result(measure, rows, self.covariance_type)
+        else:
+            standardization = measure(rows, self.covariance_type)
+        if self.covariance_type == "spherical":
+            warn_of_spread(standardization, names)
+        if fixed_scale is not None:
+            standardization.check_proportion("scale", self.scale)
+            fixed_scale = standardization.per_scale(fixed_scale, self.covariance_type)
+        elif not isinstance(self.min_scale, str):
+            check_min_scale(standardization, self.min_scale, self.precision)
+        rows = replace(rows, X=data)
+        return TrainingData(
+            data, rows, validation, standardization, fixed_scale, device, is_continued
+        )
 
     def _build_problems(
         self,
         spec: Spec,
         objective: Objective,
-        data: _TrainingData,
+        data: TrainingData,
         random_state: RandomState,
     ) -> list[FitProblem]:
         """Build a model for each start, with its first weights."""
@@ -432,7 +432,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         self,
         spec: Spec,
         objective: Objective,
-        data: _TrainingData,
+        data: TrainingData,
         options: TrainingOptions,
         random_state: RandomState,
     ) -> FitProblem:

@@ -1,5 +1,7 @@
 """The deterministic autoencoders, Gaussian and Laplace."""
 
+from __future__ import annotations
+
 from typing import ClassVar
 
 from skae._utils.names import own_method_names
@@ -153,8 +155,9 @@ class GaussianAutoencoder(BaseAutoencoder):
         or changed, not even with None.
 
     verbose : bool or int, default=0
-        0 prints nothing. 1 prints what is trained, the first and the last epoch, and an
-        epoch whenever two seconds have passed. 2 prints every epoch. A line has the number
+        0 prints nothing. 1 prints what is trained, the objective of the start, the first
+        and the last epoch, an epoch whenever two seconds have passed, and which epoch is
+        kept. 2 prints every epoch. A line has the number
         of the epoch, objective, log-likelihood, KL (variational models), validation score
         (with validation data) and the time since the first line. With several starts, the
         lines are those of the first one. A warm start continues to count.
@@ -365,8 +368,9 @@ class LaplaceAutoencoder(BaseAutoencoder):
         or changed, not even with None.
 
     verbose : bool or int, default=0
-        0 prints nothing. 1 prints what is trained, the first and the last epoch, and an
-        epoch whenever two seconds have passed. 2 prints every epoch. A line has the number
+        0 prints nothing. 1 prints what is trained, the objective of the start, the first
+        and the last epoch, an epoch whenever two seconds have passed, and which epoch is
+        kept. 2 prints every epoch. A line has the number
         of the epoch, objective, log-likelihood, KL (variational models), validation score
         (with validation data) and the time since the first line. With several starts, the
         lines are those of the first one. A warm start continues to count.

@@ -1,5 +1,7 @@
 """Methods of a fitted autoencoder: codes, reconstructions, scores and pickling."""
 
+from __future__ import annotations
+
 import copy
 from abc import abstractmethod
 from collections.abc import Callable

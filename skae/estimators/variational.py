@@ -1,5 +1,7 @@
 """The variational autoencoder."""
 
+from __future__ import annotations
+
 from functools import partial
 from numbers import Real
 from typing import Any, ClassVar
@@ -202,8 +204,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         or changed, not even with None.
 
     verbose : bool or int, default=0
-        0 prints nothing. 1 prints what is trained, the first and the last epoch, and an
-        epoch whenever two seconds have passed. 2 prints every epoch. A line has the number
+        0 prints nothing. 1 prints what is trained, the objective of the start, the first
+        and the last epoch, an epoch whenever two seconds have passed, and which epoch is
+        kept. 2 prints every epoch. A line has the number
         of the epoch, objective, log-likelihood, KL (variational models), validation score
         (with validation data) and the time since the first line. With several starts, the
         lines are those of the first one. A warm start continues to count.

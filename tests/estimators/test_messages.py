@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
@@ -69,6 +70,15 @@ def test_choices_have_one_order():
     assert "{'spherical', 'diag'}" in message
 
 
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_known_devices_that_are_not_here(name):
+    """torch's reason is followed by the devices that can be used."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match=r"cannot be used here: .*'auto', 'cpu'\.$"):
+        VariationalAutoencoder(device=name).fit(DATA)
+
+
 @pytest.mark.parametrize("name", ["gpu", "GPU:0", "cudaa", "cud"])
 def test_unknown_devices(name):
     """The message has the devices that can be used here, and no others."""
@@ -76,9 +86,11 @@ def test_unknown_devices(name):
         VariationalAutoencoder(device=name).fit(DATA)
     message = str(caught.value)
     assert f"device={name!r}" in message
-    assert "Did you mean 'cuda'?" in message
+    hint = "such as 'cuda'" if "gpu" in name.lower() else "Did you mean 'cuda'?"
+    assert hint in message
     assert "These can be used: 'auto', 'cpu'" in message
-    assert ("'cuda'." in message) == torch.cuda.is_available()
+    usable = message.split("These can be used")[1]
+    assert ("'cuda'" in usable) == torch.cuda.is_available()
     assert "vulkan" not in message
 
 
@@ -190,3 +202,15 @@ def test_small_values_are_fitted():
         warnings.simplefilter("ignore", ConvergenceWarning)
         small = GaussianAutoencoder(**QUICK).fit(DATA * factor).score(DATA * factor)
     assert small == pytest.approx(score - 4 * np.log(factor), rel=1e-9)
+
+
+def test_misspelt_parameters_of_set_params():
+    """As in the constructor, also in a search over a pipeline."""
+    model = VariationalAutoencoder()
+    with pytest.raises(ValueError, match=r"Invalid parameter .*Did you mean 'beta'\?$"):
+        model.set_params(betas=3)
+    with pytest.raises(ValueError, match=r"Did you mean 'learning_rate_init'\?$"):
+        make_pipeline(model).set_params(variationalautoencoder__lerning_rate_init=3)
+    with pytest.raises(ValueError, match=r"Invalid parameter 'width'") as caught:
+        model.set_params(width=3)
+    assert "Did you mean" not in str(caught.value)

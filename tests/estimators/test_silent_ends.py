@@ -1,5 +1,6 @@
 """Tests of what a fit says if its model is not what was asked for."""
 
+import re
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae._fitting import diagnosis
 from skae.networks import MLP
 from tests.helpers import assert_finite, weights
 
@@ -121,7 +123,7 @@ def test_no_active_component_because_of_the_scale():
     """A fixed scale far above the data has the same effect, and is named."""
     model = VariationalAutoencoder(variance_mode="fixed", scale=1e3, random_state=0)
     (found,) = [m for m in messages(model, IRIS) if "component" in m]
-    assert "a large fixed scale" in found
+    assert "a large scale or min_scale" in found
 
 
 def test_one_active_component_is_enough():
@@ -247,7 +249,7 @@ def test_a_thousandfold_spread():
     )
 
 
-FEW = r"\(few different values: flags, categories, counts or black-and-white images\)"
+FEW = r"\(few different values: flags, categories, counts or black-and-white images, .*\)"
 
 
 def test_floor_names_columns():
@@ -272,20 +274,125 @@ def test_floor_of_a_spherical_scale():
     X = np.eye(6)[np.random.RandomState(0).randint(6, size=200)]
     model = GaussianAutoencoder(5, random_state=0, max_iter=50)
     with pytest.warns(
-        ConvergenceWarning, match=rf"at its floor min_scale: columns 0, 1, 2, 3, 4, 5 {FEW}"
+        ConvergenceWarning,
+        match=rf"at its floor min_scale: columns 0, 1, 2, 3, 4 and 1 more {FEW}",
     ):
         model.fit(X)
-    with pytest.warns(
-        ConvergenceWarning, match="min_scale: few samples or many components"
-    ):
-        GaussianAutoencoder(4, random_state=0, max_iter=50).fit(IRIS[::30])
+    with pytest.warns(ConvergenceWarning, match="min_scale: few different samples"):
+        GaussianAutoencoder(3, random_state=0, max_iter=50).fit(IRIS[::40])
+
+
+def floor_text(model, X):
+    """Return the message about the floor."""
+    (found,) = [m for m in messages(model, X) if "floor" in m]
+    return found
+
+
+def test_floor_says_why():
+    """The cause and the remedy are those of these data and this model."""
+    random = np.random.RandomState(0)
+    X = random.normal(size=(1000, 6))
+    parameters = {"covariance_type": "diag", "random_state": 0}
+    small_beta = VariationalAutoencoder(2, beta=0.3, **parameters)
+    found = floor_text(small_beta, X)
+    assert "as happens with beta below 1" in found
+    assert "raise beta" in found
+    equal = np.c_[X[:, :1], X]
+    found = floor_text(VariationalAutoencoder(1, **parameters), equal)
+    assert "columns 0, 1 (the code copies them, as happens with equal features" in found
+    found = floor_text(GaussianAutoencoder(6, random_state=0, max_iter=5), X)
+    assert "min_scale: as many components as features" in found
+    assert "lower n_components" in found
+    # A floor above the spread reproduces nothing; it is too high.
+    for covariance_type in ("spherical", "diag"):
+        model = VariationalAutoencoder(min_scale=10.0, random_state=0)
+        found = floor_text(model.set_params(covariance_type=covariance_type), X)
+        assert "(min_scale=10.0 is near their spread or above it)" in found
+        assert "Lower min_scale, or use variance_mode='fixed'." in found
+
+
+def test_floor_of_a_rare_flag():
+    """Of a rare flag, whose spread is below the floor, nothing is claimed."""
+    random = np.random.RandomState(0)
+    X = random.normal(size=(800, 4)) @ random.normal(size=(4, 4))
+    X = np.c_[X, random.rand(800) < 0.05]
+    model = VariationalAutoencoder(covariance_type="diag", random_state=0)
+    found = floor_text(model, X)
+    assert "reproduces" not in found
+    assert re.search(rf"column 4 {FEW}", found)
+    assert model.scale_[4] > X[:, 4].std()
+
+
+def test_why_a_start_is_kept():
+    """The advice depends on what the training did."""
+    model = VariationalAutoencoder(random_state=0, learning_rate_init=100, max_iter=5)
+    (found,) = messages(model, IRIS)
+    assert found.endswith("epochs. Lower learning_rate_init.")
+    first, last = map(float, re.findall(r"(\S+) (?:nats per|after)", found))
+    start = VariationalAutoencoder(random_state=0, learning_rate_init=1e-30, max_iter=1)
+    assert first == pytest.approx(-start.fit(IRIS).score(IRIS), abs=1e-2)
+    assert last > first + 1
+    model.set_params(learning_rate_init=5e-3, max_iter=100)
+    (found,) = messages(model, IRIS, sample_weight=np.full(150, 1 / 150))
+    assert "The sample weights add up to 1, which is the sample size" in found
+
+
+@pytest.mark.parametrize(
+    ("gap", "advice"),
+    [(0.0, "raise learning_rate_init or"), (0.1, "may be the best"), (2.0, "Lower learn")],
+)
+def test_advice_for_a_start_that_is_kept(gap, advice, monkeypatch):
+    """Too slow, nothing to gain, or too fast."""
+    problems = []
+
+    def final_messages(problem, end):
+        problems.append(problem)
+        return []
+
+    monkeypatch.setattr(diagnosis, "final_messages", final_messages)
+    VariationalAutoencoder(random_state=0, max_iter=1).fit(IRIS)
+    (problem,) = problems
+    last = problem.first_objective + gap
+    arguments = {"diverged": False, "best_iter": 0, "n_iter": 5, "last": last}
+    assert advice in diagnosis.end_message(problem, **arguments)
+
+
+@pytest.mark.parametrize("X", [IRIS[:1], np.ones((20, 3))])
+def test_equal_rows_are_no_matter_of_beta(X):
+    """Equal rows have one code, for any beta."""
+    model = VariationalAutoencoder(1, random_state=0, max_iter=3)
+    assert not any("component of the code" in m for m in messages(model, X))
+
+
+def test_one_feature_has_no_code():
+    """A single feature has advice of its own."""
+    model = VariationalAutoencoder(1, random_state=0, max_iter=3)
+    found = [m for m in messages(model, IRIS[:, :1]) if "component of the code" in m]
+    assert found[0].endswith("Use more features.")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda X: 1000 * X + 5, lambda X: X + 1e3, lambda X: X / 50]
+)
+def test_a_warm_start_in_other_units(change):
+    """A continued fit on data in another unit says so, and names a column."""
+    model = VariationalAutoencoder(random_state=0, max_iter=3, warm_start=True)
+    frame = pd.DataFrame(IRIS, columns=list("abcd"))
+    model.fit(frame)
+    with pytest.warns(UserWarning, match=r"seems to be in other units: .* of '[abcd]'\."):
+        model.fit(change(frame))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(frame.iloc[:50])
+        model.fit(frame.iloc[:1])
 
 
 def test_many_columns_are_cut_off():
-    """A message lists at most ten columns."""
+    """A message lists at most five columns."""
     X = np.eye(30)[np.random.RandomState(0).randint(30, size=400)]
     model = GaussianAutoencoder(29, random_state=0, max_iter=50)
-    with pytest.warns(ConvergenceWarning, match=r"columns 0, 1, .*, 9 and 20 more \(few"):
+    with pytest.warns(ConvergenceWarning, match=r"columns 0, 1, 2, 3, 4 and 25 more \(few"):
         model.fit(X)
 
 

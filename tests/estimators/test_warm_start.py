@@ -33,6 +33,7 @@ def test_warm_start_improves_the_score(estimator, X):
     assert model.fit(X).score(X) > once + 0.01
 
 
+@pytest.mark.filterwarnings("ignore:warm_start=True keeps the standardisation:UserWarning")
 @every_estimator
 def test_warm_start_keeps_the_units_of_the_first_data(estimator, X):
     """Steps of next to nothing on data of another size leave codes and locations alone."""

@@ -84,6 +84,10 @@ def test_the_lines_are_the_history(estimator, X, clock, capsys):
     }
     if estimator is not VariationalAutoencoder:
         del names["KL"]
+    start, *lines, kept = lines
+    assert re.fullmatch(r"start: objective \d+\.\d{4}", start)
+    best = f"the model of epoch {model.best_iter_}" if model.best_iter_ else "the start"
+    assert kept == f"kept: {best}, 0.0 s"
     assert len(lines) == 3
     for i, line in enumerate(lines):
         begin, values = line.split(": ")
@@ -145,7 +149,7 @@ def test_what_is_trained_comes_before_the_first_epoch(X, clock, capsys):
 
     model = VariationalAutoencoder(max_iter=2, random_state=0, verbose=1)
     model.set_callbacks(Look()).fit(X)
-    assert before[0].count("\n") == 1
+    assert before[0].count("\n") == 2
     assert "2 epochs of 120 samples" in before[0]
 
 
@@ -158,9 +162,10 @@ def test_lines_of_a_search(X, clock, capsys):
     of_fits = [re.match(r"\[fit (\d) of 4\] ", line) for line in lines]
     found = [(int(m[1]), *numbers(m.string)) for m in of_fits if m]
     ends = zip(range(1, 5), [2, 2, 9, 9], strict=True)
-    expected = [((i,), (i, 1), (i, last)) for i, last in ends]
+    # Without a number: what is trained, the start, and which epoch is kept.
+    expected = [((i,), (i,), (i,), (i, 1), (i, last)) for i, last in ends]
     assert sorted(found) == sorted(itertools.chain.from_iterable(expected))
-    assert [m is None for m in of_fits] == [False] * 12 + [True] * 3
+    assert [m is None for m in of_fits] == [False] * 20 + [True] * 5
 
 
 def test_fits_of_later_parts_have_their_own_numbers(X, clock, capsys):

@@ -83,7 +83,23 @@ def test_a_column_of_strings_is_named(name):
     assert "height" not in message
 
 
-@pytest.mark.parametrize("name", ["when", "zone", "month", "wait", "day"])
+def test_a_column_of_durations_is_named():
+    """Durations have advice of their own, which works."""
+    message = refused(FRAME[["height", "wait"]])
+    assert "X holds durations in column 'wait'" in message
+    assert "durations / np.timedelta64(1, 'D')" in message
+    assert (FRAME["wait"] / np.timedelta64(1, "D")).tolist() == [1.0, 2.0]
+
+
+def test_sample_weights_have_words_of_their_own():
+    """No advice about columns for an argument that has none."""
+    for weight in (["a", "b"], "balanced"):
+        with pytest.raises(ValueError, match=r"sample_weight .*must hold numbers") as error:
+            as_numbers(weight, "sample_weight")
+        assert "OneHotEncoder" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["when", "zone", "month", "day"])
 def test_a_column_of_dates_is_named(name):
     """Alone, too, when scikit-learn would take the nanoseconds."""
     for columns in ([name], ["height", name]):
@@ -96,7 +112,8 @@ def test_several_columns_are_named_by_what_they_hold():
     """Strings and dates, each with their columns."""
     message = refused(FRAME)
     assert "X holds strings in columns 'colour', 'size', 'count' (" in message
-    assert "X holds dates in columns 'when', 'zone', 'month', 'wait', 'day' (" in message
+    assert "X holds dates in columns 'when', 'zone', 'month', 'day' (" in message
+    assert "X holds durations in column 'wait' (" in message
     many = pd.DataFrame({f"c{i}": ["x"] for i in range(30)})
     assert "columns 'c0', 'c1', 'c2', 'c3', 'c4', ... (30 in all) (" in refused(many)
 
@@ -126,7 +143,7 @@ def test_arrays_and_lists_have_positions():
     assert "in column 1 (" in refused([[1, "a"], [2, "b"]])
     assert "in column 1 (" in refused(np.array([[1, "a"], [2, 3]], dtype=object))
     assert "dates in columns 0, 1 (" in refused(NUMBERS.astype("M8[D]"))
-    assert "dates in columns 0, 1 (" in refused(NUMBERS.astype("m8[s]"))
+    assert "durations in columns 0, 1 (" in refused(NUMBERS.astype("m8[s]"))
     assert "weights holds strings (" in refused(["a", "b"], "weights")
 
 

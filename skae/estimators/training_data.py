@@ -1,0 +1,90 @@
+"""The validated input of a fit, and what is said about its units."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from sklearn.exceptions import ConvergenceWarning
+
+from skae._data import Rows, Standardization, select_rows, split_validation
+from skae._fitting.diagnosis import list_columns, spread_message
+from skae._fitting.lockstep import shared_result
+from skae._utils.messages import warn_user
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The validated input of a fit.
+
+    ``X`` is ``(n_samples, n_features)``. ``fixed_scale`` is ``(1, 1)`` or
+    ``(1, n_features)``, in the likelihood's units, or None. ``is_continued`` is True if a
+    warm start continues the last fit.
+    """
+
+    X: np.ndarray
+    rows: Rows
+    validation: Rows | None
+    standardization: Standardization
+    fixed_scale: np.ndarray | None
+    device: torch.device
+    is_continued: bool
+
+
+def divide(
+    X: np.ndarray,
+    weight: np.ndarray,
+    held_out: np.ndarray | None,
+    fraction: float | None,
+    random_state: RandomState,
+    *,
+    shuffle: bool,
+) -> tuple[Rows, Rows | None, bool]:
+    """Divide the data ``(n, d)`` into rows to train on and rows to validate with.
+
+    The latter are ``held_out``, or a fraction of X if that is not None. The last value is
+    whether fits side by side share the rows to train on.
+    """
+    rows = shared_result(select_rows, X, weight, shuffle)
+    if held_out is not None:
+        return rows, select_rows(held_out, np.ones(len(held_out)), shuffle=False), True
+    if fraction is not None:
+        # Fits side by side share index and weights, but each has its own array.
+        return *split_validation(replace(rows, X=X), fraction, random_state), False
+    return rows, None, True
+
+
+def warn_of_other_units(
+    standardization: Standardization, X: np.ndarray, names: Sequence[str] | None
+) -> None:
+    """Warn if the data of a warm start seem to be in other units than the last fit's."""
+    column = standardization.unlike_column(X)
+    if column is not None:
+        warn_user(
+            "warm_start=True keeps the standardisation of the last fit, but X seems to be "
+            "in other units: see the mean or deviation of "
+            f"{list_columns([column], names)}. Set warm_start=False for a new fit.",
+            UserWarning,
+        )
+
+
+def warn_of_spread(standardization: Standardization, names: Sequence[str] | None) -> None:
+    """Warn if features differ too much in size for one spherical scale."""
+    if message := spread_message(standardization, names):
+        warn_user(message, ConvergenceWarning)
+
+
+def check_min_scale(
+    standardization: Standardization, min_scale: float, precision: str
+) -> None:
+    """Raise ValueError for a scale out of proportion, and warn of the limit of float32."""
+    standardization.check_proportion("min_scale", min_scale, smallest=0.0)
+    limit = standardization.smallest_scale()
+    if precision != "float64" and min_scale < limit:
+        warn_user(
+            f"min_scale={min_scale!r} is below {limit:.3g}, the smallest scale that "
+            "float32 can resolve for these data, which is used in its place. Set "
+            "precision='float64', or raise min_scale.",
+            UserWarning,
+        )
