@@ -22,7 +22,7 @@ ignore_spread = pytest.mark.filterwarnings(
     "ignore:The standard deviations of the features differ:"
     "sklearn.exceptions.ConvergenceWarning"
 )
-FLOOR = "floor min_scale.*Set min_scale to the precision"
+FLOOR = "floor min_scale.*(Set min_scale to the precision|Lower min_scale)"
 
 
 def weights(model):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skae._data import Rows, Standardization
 from skae._evaluation import SCALE_ROWS, mean_over_rows
-from skae._fitting.problem import FitProblem
+from skae._fitting.problem import CONTINUED, FitProblem
 from skae.networks.mlp import NoCorrection
 from skae.objectives.elbo import ACTIVE_KL
 
@@ -18,24 +18,24 @@ _AT_FLOOR = 1.05
 _FEW_VALUES = 20
 # Columns that a message lists before it is cut off.
 _MOST_COLUMNS = 5
-# Ratio of a given floor to the spread of a feature from which on it is too high.
-_NEAR_SPREAD = 0.5
+# Ratio of a given floor to the spread of a feature from which on it is high.
+_HIGH_FLOOR = 0.1
 # Ratio of standard deviations above which one spherical scale cannot serve all features.
 _WIDE_SPREAD = 1e3
 
 DIVERGED = (
-    "Training diverged: a loss, parameter or validation score was not finite. The best "
-    "model before is kept (best_iter_). Lower learning_rate_init."
+    "Training diverged: a loss, parameter or validation score was not finite. The model "
+    "before is kept (best_iter_). Lower learning_rate_init."
 )
 DIVERGED_TO_START = (
     "Training diverged: a loss, parameter or validation score was not finite, and no epoch "
     "before was better than the start, which is kept (best_iter_). Lower "
     "learning_rate_init."
 )
-_START_KEPT_BY_VALIDATION = (
-    "No epoch had a better validation score than the start, which is kept (best_iter_). "
-    "The start may be the best model for these data. If not, lower learning_rate_init, or "
-    "raise alpha or n_iter_no_change."
+_KEPT_BY_VALIDATION = (
+    "No epoch had a better validation score than {0}, which is kept (best_iter_). It may "
+    "be the best model for these data. If not, lower learning_rate_init, or raise alpha or "
+    "n_iter_no_change."
 )
 # Nats per sample by which training must worsen the objective to be called too fast.
 _MUCH_WORSE = 1.0
@@ -79,10 +79,14 @@ def end_message(
     """
     if diverged:
         return DIVERGED if best_iter else DIVERGED_TO_START
-    if best_iter or _starts_at_optimum(problem):
+    if best_iter:
         return None
+    is_continued = problem.options.init == CONTINUED
+    start = "the last fit's model" if is_continued else "the start"
     if problem.options.early_stopping:
-        return _START_KEPT_BY_VALIDATION
+        return _KEPT_BY_VALIDATION.format(start)
+    if _starts_at_optimum(problem):
+        return None
     first = problem.first_objective
     log_det_units = problem.standardization.log_det_units
     if last - first > _MUCH_WORSE:
@@ -91,6 +95,11 @@ def end_message(
         advice = (
             "Training changed almost nothing. If the start is not the best model, raise "
             "learning_rate_init or max_iter."
+        )
+    elif is_continued:
+        advice = (
+            "The last fit may have converged. If not, lower learning_rate_init or alpha, "
+            "or raise max_iter."
         )
     else:
         advice = (
@@ -104,9 +113,10 @@ def end_message(
             f"The sample weights add up to {n_samples:.3g}, which is the sample size that "
             f"alpha refers to: multiply them, or lower alpha. {advice}"
         )
+    which = ", the model of the last fit," if is_continued else ","
     return (
-        "Training did not improve on its start, which is kept (best_iter_). The objective "
-        f"was {first + log_det_units:.5g} nats per sample at the start and "
+        f"Training did not improve on its start{which} which is kept (best_iter_). The "
+        f"objective was {first + log_det_units:.5g} nats per sample at the start and "
         f"{last + log_det_units:.5g} after {n_iter} epochs. {advice}"
     )
 
@@ -114,20 +124,24 @@ def end_message(
 def _starts_at_optimum(problem: FitProblem) -> bool:
     """Whether a model without hidden layers starts at its optimum in closed form.
 
-    That of a Laplace likelihood has no closed form.
+    That is PCA, probabilistic PCA or factor analysis with a Gaussian likelihood.
     """
-    module = problem.module
-    is_linear = isinstance(module.decoder, NoCorrection)
-    is_exact = problem.options.init == "pca" and not module.spec.likelihood.heavy_tailed
-    return is_linear and is_exact
+    spec, is_vae = problem.module.spec, problem.objective.kl_weight(1.0) > 0
+    return (
+        isinstance(problem.module.decoder, NoCorrection)
+        and problem.options.init == "pca"
+        and not spec.likelihood.heavy_tailed
+        and spec.variance_mode in ("fixed", "optimal", "learned")
+        and (spec.covariance_type == "spherical" or is_vae)
+    )
 
 
-def check_start(problem: FitProblem) -> None:
-    """Raise ValueError if a model cannot be trained, because its start is not finite."""
+def start_error(problem: FitProblem) -> str | None:
+    """Return why a model cannot be trained, if its start is not finite."""
     if not math.isfinite(problem.first_objective):
         module = problem.module
         finite = all(bool(value.isfinite().all()) for value in module.state_dict().values())
-        raise ValueError(
+        return (
             "Training cannot start: the objective of the first model is "
             f"{problem.first_objective}, and its parameters are "
             f"{'finite' if finite else 'not finite'}. "
@@ -136,11 +150,12 @@ def check_start(problem: FitProblem) -> None:
             "of orders of magnitude."
         )
     if problem.validation is not None and not math.isfinite(problem.first_score):
-        raise ValueError(
+        return (
             "Training cannot start: the validation data have a score of "
             f"{problem.first_score} under the first model. They may have values that are "
             "very far from the training data."
         )
+    return None
 
 
 def final_messages(problem: FitProblem, end: str | None) -> list[str]:
@@ -152,14 +167,16 @@ def final_messages(problem: FitProblem, end: str | None) -> list[str]:
 def _inactive_message(problem: FitProblem) -> str | None:
     """Return a warning if no component of the code carries information."""
     module, objective = problem.module, problem.objective
+    if objective.n_mc_samples == 0:
+        # The code of a deterministic autoencoder has no KL.
+        return None
 
     def kl_of(y: Tensor, draws: Tensor) -> Tensor:
         return objective.latents(module, y, draws)[1]
 
     some = problem.rows.subsample(SCALE_ROWS)
     kl = mean_over_rows(module, objective, some, problem.standardization, kl_of)
-    # A deterministic autoencoder has no KL.
-    if kl.numel() == 0 or bool((kl > ACTIVE_KL).any()):
+    if bool((kl > ACTIVE_KL).any()):
         return None
     columns = np.arange(module.spec.n_features)
     if len(_by_values(problem.rows, columns)[0]) == len(columns):
@@ -185,18 +202,18 @@ def _floor_message(problem: FitProblem) -> str | None:
         return None
     spec, names = problem.module.spec, problem.feature_names
     columns = np.flatnonzero(np.broadcast_to(at_floor, spec.n_features))
-    too_high = _floor_is_too_high(problem)[columns]
-    constant, few, other = _by_values(problem.rows, columns[~too_high])
+    is_high = _floor_is_high(problem)[columns]
+    constant, few, other = _by_values(problem.rows, columns[~is_high])
     few_values = (
         "few different values: flags, categories, counts or black-and-white images, for "
         "which a likelihood of real numbers has no sensible density"
     )
-    too_large = f"min_scale={problem.options.min_scale} is near their spread or above it"
+    high = f"min_scale={problem.options.min_scale} is above the scale that fits best"
     reason, remedy = _reason_of_copies(problem)
     causes = [
         (few, few_values, ""),
         (constant, "constant", "drop constant features"),
-        (columns[too_high], too_large, "lower min_scale"),
+        (columns[is_high], high, "lower min_scale"),
         (other, reason, remedy),
     ]
     if len(at_floor) == 1:
@@ -214,7 +231,7 @@ def _floor_message(problem: FitProblem) -> str | None:
         is_about_all = len(at_floor) == 1 and cause == reason
         parts.append(cause if is_about_all else f"{list_columns(part, names)} ({cause})")
     remedies = [remedy for *_, remedy in found if remedy]
-    if not too_high.any():
+    if not is_high.any():
         remedies.insert(0, "set min_scale to the precision of the measurement")
     advice = ", ".join([*remedies, "or use variance_mode='fixed'"])
     return (
@@ -224,8 +241,8 @@ def _floor_message(problem: FitProblem) -> str | None:
     )
 
 
-def _floor_is_too_high(problem: FitProblem) -> np.ndarray:
-    """Whether a floor that the user gave is near the spread of a feature, ``(d,)``."""
+def _floor_is_high(problem: FitProblem) -> np.ndarray:
+    """Whether a floor that the user gave is not far below the spread, ``(d,)``."""
     spread = problem.standardization.std_in_units
     if isinstance(problem.options.min_scale, str):
         return np.zeros(len(spread), dtype=bool)
@@ -233,7 +250,7 @@ def _floor_is_too_high(problem: FitProblem) -> np.ndarray:
     if floor.size == 1:
         # One scale for all features cannot be above the spread of the largest.
         spread = np.full_like(spread, spread.max())
-    return np.broadcast_to(floor.reshape(-1), spread.shape) >= _NEAR_SPREAD * spread
+    return np.broadcast_to(floor.reshape(-1), spread.shape) >= _HIGH_FLOOR * spread
 
 
 def _reason_of_copies(problem: FitProblem) -> tuple[str, str]:
@@ -260,7 +277,7 @@ def _by_values(rows: Rows, columns: np.ndarray) -> tuple[list[int], list[int], l
         n_values = len(np.unique(block[:, column]))
         if n_values == 1:
             constant.append(column)
-        elif n_values <= min(_FEW_VALUES, rows.n_samples / 2):
+        elif n_values <= min(_FEW_VALUES, len(rows.X) / 2):
             few.append(column)
         else:
             other.append(column)

@@ -22,6 +22,10 @@ from skae.objectives import Objective
 _LARGEST_L2 = 1e12
 
 
+# The value of ``init`` of a fit that begins with the model of the last one.
+CONTINUED = "last"
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """The parameters of an estimator that its training depends on."""

@@ -20,10 +20,11 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skae._data import Rows, Standardization, measure
 from skae._evaluation import SCALE_ROWS, finalize_scale
-from skae._fitting.diagnosis import check_start
+from skae._fitting.diagnosis import start_error
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.lockstep import offload, shared_result
 from skae._fitting.problem import (
+    CONTINUED,
     CallbackSource,
     FitProblem,
     FitResult,
@@ -371,7 +372,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         fixed_scale = None
         if self.variance_mode == "fixed":
             fixed_scale = check_fixed_scale(self.scale, self.covariance_type, data.shape[1])
-        else:
+        elif not is_continued:
             warn_of_ignored_scale(self.scale, self.variance_mode)
         held_out = None
         if X_val is not None:
@@ -392,7 +393,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             standardization = shared_result(measure, rows, self.covariance_type)
         else:
             standardization = measure(rows, self.covariance_type)
-        if self.covariance_type == "spherical":
+        if self.covariance_type == "spherical" and not is_continued:
             warn_of_spread(standardization, names)
         if fixed_scale is not None:
             standardization.check_proportion("scale", self.scale)
@@ -419,14 +420,17 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         check_memory(spec, objective, options, *size, data.device)
         build = partial(self._build_problem, spec, objective, data)
         if data.is_continued:
-            return [build(options, random_state)]
-        first, *others = _init_random_states(random_state, self.n_init)
-        random = replace(options, init="random", verbose=0)
-        return [
-            build(options, first),
+            problems = [build(replace(options, init=CONTINUED), random_state)]
+        else:
+            first, *others = _init_random_states(random_state, self.n_init)
+            random = replace(options, init="random", verbose=0)
             # A second start in closed form would equal the first one.
-            *(build(random, other) for other in others),
-        ]
+            problems = [build(options, first), *(build(random, other) for other in others)]
+        errors = [start_error(problem) for problem in problems]
+        if None not in errors:
+            raise ValueError(errors[0])
+        # Of several starts, those that are not finite are left out.
+        return [p for p, error in zip(problems, errors, strict=True) if error is None]
 
     def _build_problem(
         self,
@@ -469,7 +473,6 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
                 offload(start)
             else:
                 start()
-        check_start(problem)
         return problem
 
     def _extra_fitted_attributes(self, problem: FitProblem | None) -> dict[str, Any]:
@@ -488,8 +491,10 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         history = {name: np.array([epoch[name] for epoch in epochs]) for name in names}
         best_iter = result.best_iter
         if is_continued:
-            # A start that is kept is the model of the last fit.
-            best_iter = self.n_iter_ + best_iter if best_iter else self.best_iter_
+            # A start that is kept is the model of the last fit. Fits of old pickles have no
+            # `best_iter_`.
+            last = getattr(self, "best_iter_", self.n_iter_)
+            best_iter = self.n_iter_ + best_iter if best_iter else last
             history = concatenate_histories(self.history_, history)
         extra = self._extra_fitted_attributes(problem)
         attributes = fitted_attributes(problem.module, problem.standardization)

@@ -58,8 +58,8 @@ def fit_prior(
 
     See `VariationalAutoencoder`.
     The random state is the source of the draws, and of a seed if the estimator has a
-    ``random_state`` of None. If the estimator cannot be fitted or sampled, the result is
-    None, with a warning. Raises ValueError if what it returns has another shape, or NaN.
+    ``random_state`` of None. If the estimator cannot be fitted, sampled or scored, or if
+    what it returns has another shape or NaN, the result is None, with a warning.
     """
     # A row is chosen in proportion to its weight, since the estimator may not support
     # weights. Evenly spaced positions add no sampling error.
@@ -77,37 +77,25 @@ def fit_prior(
     mean, log_std = posterior.swapaxes(0, 1)
     codes = mean + np.exp(log_std) * random_state.standard_normal(mean.shape)
     fitted = _with_seed(clone(prior), random_state, only_where_missing=True)
+    name, k = type(prior).__name__, codes.shape[1]
     try:
         fitted.fit(codes)
-        # An estimator that cannot be sampled must fail now and not in a later call. A copy,
-        # because a draw may move a random state inside.
-        drawn = _draw(copy.deepcopy(fitted), _N_TRIED, RandomState(0))
+        # What cannot be sampled or scored must be found now and not in a later call. A
+        # copy, because a draw may move a random state inside.
+        tried = copy.deepcopy(fitted)
+        drawn = _draw(tried, _N_TRIED, RandomState(0))
+        _check_result(f"{name}.sample({_N_TRIED})", drawn, (_N_TRIED, k))
+        densities = tried.score_samples(codes[:: len(codes) // _N_TRIED][:_N_TRIED])
+        _check_result(f"{name}.score_samples of {_N_TRIED} codes", densities, (_N_TRIED,))
+        return fitted
     # A user-defined estimator may raise any exception; the trained model is kept.
     except Exception as error:
         warn_user(
-            f"The prior {prior!r} could not be fitted to the codes or sampled, so the "
-            f"standard normal prior is used: {error!r}",
+            f"The prior {prior!r} could not be fitted to the codes, sampled or scored, so "
+            f"the standard normal prior is used: {error!r}",
             ConvergenceWarning,
         )
         return None
-    name, k = type(prior).__name__, codes.shape[1]
-    _check_result(f"{name}.sample({_N_TRIED})", drawn, (_N_TRIED, k))
-    tried = codes[:: len(codes) // _N_TRIED][:_N_TRIED]
-    densities = _log_density(copy.deepcopy(fitted), tried)
-    _check_result(f"{name}.score_samples of {_N_TRIED} codes", densities, (_N_TRIED,))
-    return fitted
-
-
-def _log_density(prior: Any, codes: np.ndarray) -> Any:
-    """Return what a fitted prior gives for codes ``(n, k)``, or raise with its name."""
-    try:
-        return prior.score_samples(codes)
-    # A user-defined estimator may raise any exception.
-    except Exception as error:
-        raise ValueError(
-            f"{type(prior).__name__}.score_samples must return the log-densities of codes "
-            f"of shape {codes.shape}, but raised {error!r}."
-        ) from error
 
 
 def _check_result(name: str, result: Any, shape: tuple[int, ...]) -> None:

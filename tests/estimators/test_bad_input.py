@@ -289,7 +289,8 @@ def test_device_without_float64(monkeypatch):
 
     monkeypatch.setattr(torch, "zeros", zeros)
     message = (
-        "device='mps' cannot be used here: Cannot convert a MPS Tensor to float64 dtype$"
+        r"device='mps' cannot be used here: Cannot convert a MPS Tensor to float64 dtype\. "
+        r"These can be used: .*'cpu'"
     )
     refuses(lambda: VariationalAutoencoder(device="mps").fit(DATA), ValueError, message)
 

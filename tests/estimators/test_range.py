@@ -191,6 +191,7 @@ def test_start_without_any_weighted_variance(variance_mode):
     assert_finite(model, X)
 
 
+@pytest.mark.filterwarnings("ignore:warm_start=True keeps the standardisation:UserWarning")
 def test_gradient_balance_beyond_float32():
     """A warm start far from the data has norms of at most the largest number."""
     X = np.eye(3)[np.arange(18) % 3]

@@ -16,6 +16,7 @@ from skae.networks import MLP
 from tests.helpers import assert_finite, weights
 
 IRIS = load_iris().data
+FEW = r"\(few different values: flags, categories, counts or black-and-white images, .*\)"
 START_KEPT = "Training did not improve on its start, which is kept"
 
 
@@ -56,6 +57,75 @@ def test_a_start_that_is_the_optimum():
     assert START_KEPT in messages(model, IRIS)[0]
 
 
+@pytest.mark.parametrize(
+    ("estimator", "parameters"),
+    [
+        (GaussianAutoencoder, {"covariance_type": "diag"}),
+        (GaussianAutoencoder, {"variance_mode": "predicted"}),
+        (VariationalAutoencoder, {"variance_mode": "predicted"}),
+        (VariationalAutoencoder, {"likelihood": "laplace"}),
+    ],
+)
+def test_a_linear_start_that_is_not_the_optimum(estimator, parameters):
+    """Where the closed form is not the optimum, a start that is kept is told."""
+    model = estimator(
+        hidden_layer_sizes=(), learning_rate_init=100, max_iter=5, random_state=0
+    )
+    found = messages(model.set_params(**parameters), IRIS)
+    assert any(m.startswith(START_KEPT) for m in found)
+
+
+def test_a_converged_fit_that_is_continued():
+    """Continued fits have words of their own, and repeat nothing that is known."""
+    model = VariationalAutoencoder(
+        early_stopping=True, warm_start=True, learning_rate_init=0.5, random_state=0
+    )
+    X = IRIS * [1, 1, 1, 5000]
+    assert any("thousandfold" in m for m in messages(model.set_params(max_iter=3), X))
+    found = messages(model, X)
+    assert not any("thousandfold" in m for m in found)
+    assert any("validation score than the last fit's model" in m for m in found)
+
+
+class SecondIsBroken(MLP):
+    """A network that is NaN in the second of several starts."""
+
+    n_built = 0
+
+    def encoder(self, n_features, n_outputs):
+        network = super().encoder(n_features, n_outputs)
+        SecondIsBroken.n_built += 1
+        if SecondIsBroken.n_built == 2:
+            network.register_forward_hook(lambda module, args, result: result * np.nan)
+        return network
+
+
+def test_one_start_of_several_that_is_not_finite():
+    """A start that is not finite is left out, if there are others."""
+    model = VariationalAutoencoder(
+        network=SecondIsBroken(), n_init=3, max_iter=3, random_state=0
+    )
+    messages(model, IRIS)
+    assert SecondIsBroken.n_built == 3
+    assert_finite(model, IRIS)
+
+
+def test_an_old_pickle_is_continued():
+    """A fit from before `best_iter_` existed is continued."""
+    model = VariationalAutoencoder(max_iter=3, warm_start=True, random_state=0).fit(IRIS)
+    del model.best_iter_
+    messages(model.set_params(learning_rate_init=100), IRIS)
+    assert (model.best_iter_, model.n_iter_) == (3, 6)
+
+
+def test_weights_that_add_up_to_one_do_not_change_the_cause():
+    """What counts as few values depends on the rows, not on their weights."""
+    X = np.eye(6)[np.random.RandomState(0).randint(6, size=200)]
+    model = GaussianAutoencoder(5, random_state=0, max_iter=50)
+    with pytest.warns(ConvergenceWarning, match=FEW):
+        model.fit(X, sample_weight=np.full(200, 1 / 200))
+
+
 def test_a_random_start_that_is_kept():
     """A random start that is kept is named too."""
     model = VariationalAutoencoder(
@@ -72,7 +142,7 @@ def test_a_warm_start_that_is_kept():
     before, score = weights(model), model.score(IRIS)
     model.set_params(max_iter=4, learning_rate_init=10)
     (found,) = messages(model, IRIS)
-    assert found.startswith(START_KEPT)
+    assert found.startswith("Training did not improve on its start, the model of the last")
     assert (model.best_iter_, model.n_iter_) == (30, 34)
     assert model.score(IRIS) == score
     assert weights(model) == before
@@ -249,9 +319,6 @@ def test_a_thousandfold_spread():
     )
 
 
-FEW = r"\(few different values: flags, categories, counts or black-and-white images, .*\)"
-
-
 def test_floor_names_columns():
     """The message of the floor names the columns and why they are there."""
     random = np.random.RandomState(0)
@@ -307,7 +374,7 @@ def test_floor_says_why():
     for covariance_type in ("spherical", "diag"):
         model = VariationalAutoencoder(min_scale=10.0, random_state=0)
         found = floor_text(model.set_params(covariance_type=covariance_type), X)
-        assert "(min_scale=10.0 is near their spread or above it)" in found
+        assert "(min_scale=10.0 is above the scale that fits best)" in found
         assert "Lower min_scale, or use variance_mode='fixed'." in found
 
 

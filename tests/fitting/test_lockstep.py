@@ -754,7 +754,7 @@ def test_later_starts_are_random(X):
 
 def test_verbose_tells_of_the_first_start(X, capsys):
     vae(n_init=3, verbose=2).fit(X)
-    assert capsys.readouterr().out.count("epoch ") == 4
+    assert capsys.readouterr().out.count("\nepoch ") == 4
 
 
 @pytest.mark.filterwarnings(
