@@ -2,9 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CellType, FunctionType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from skae._utils.choices import did_you_mean
 
@@ -87,18 +87,37 @@ def _with_suggestion(init: Callable[..., None]) -> Callable[..., None]:
     return __init__
 
 
-class MissingMethods:
-    """Base class whose error for some missing methods says what to use in their place.
+class MissingMethod:
+    """Class attribute for a method that does not exist, whose error says what to use.
 
-    A subclass sets ``_missing_methods``, a message for each name.
+    For `hasattr` and `dir`, the name is missing. A method of that name in a subclass, or
+    in another base class, is found.
     """
 
-    _missing_methods: ClassVar[dict[str, str]] = {}
+    def __init__(self, advice: str) -> None:
+        self._advice = advice
 
-    def __getattr__(self, name: str) -> Any:
-        """Raise AttributeError: Python calls this for attributes that do not exist."""
-        message = f"{type(self).__name__!r} object has no attribute {name!r}"
-        advice = type(self)._missing_methods.get(name)
-        raise AttributeError(
-            f"{message}: {advice}" if advice else message, name=name, obj=self
-        )
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """Raise AttributeError, unless a later base class has the attribute."""
+        name, mro = self._name, owner.__mro__
+        if any(name in vars(c) for c in mro[mro.index(self._owner) + 1 :]):
+            target = owner if instance is None else instance
+            return getattr(super(self._owner, target), name)
+        if instance is None:
+            message = f"type object {owner.__name__!r} has no attribute {name!r}"
+        else:
+            message = f"{owner.__name__!r} object has no attribute {name!r}"
+        raise AttributeError(f"{message}: {self._advice}", name=name, obj=instance)
+
+
+def without_missing(instance: Any, names: Iterable[str]) -> list[str]:
+    """Return those names of attributes that are no `MissingMethod` of an instance."""
+    return [
+        name
+        for name in names
+        if not isinstance(inspect.getattr_static(instance, name, None), MissingMethod)
+        or hasattr(instance, name)
+    ]

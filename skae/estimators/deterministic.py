@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from skae._utils.names import own_method_names
+from skae._utils.names import MissingMethod, own_method_names
 from skae.estimators.base import BaseAutoencoder
 from skae.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood
 from skae.objectives import NegativeLogLikelihood, Objective
 
-# Methods of VariationalAutoencoder that need a density of x.
-_MISSING_METHODS = {
-    **BaseAutoencoder._missing_methods,
-    **dict.fromkeys(
-        ("sample", "posterior", "elbo", "log_marginal"),
-        "a deterministic autoencoder has no density of x to sample or to bound. Use "
-        "VariationalAutoencoder.",
-    ),
-}
+_NO_DENSITY = (
+    "a deterministic autoencoder has no density of x to sample or to bound. Use "
+    "VariationalAutoencoder."
+)
 
 
 @own_method_names
@@ -226,7 +219,10 @@ class GaussianAutoencoder(BaseAutoencoder):
     True
     """
 
-    _missing_methods: ClassVar[dict[str, str]] = _MISSING_METHODS
+    sample = MissingMethod(_NO_DENSITY)
+    posterior = MissingMethod(_NO_DENSITY)
+    elbo = MissingMethod(_NO_DENSITY)
+    log_marginal = MissingMethod(_NO_DENSITY)
 
     def _make_likelihood(self) -> Likelihood:
         return GaussianLikelihood()
@@ -439,7 +435,10 @@ class LaplaceAutoencoder(BaseAutoencoder):
     True
     """
 
-    _missing_methods: ClassVar[dict[str, str]] = _MISSING_METHODS
+    sample = MissingMethod(_NO_DENSITY)
+    posterior = MissingMethod(_NO_DENSITY)
+    elbo = MissingMethod(_NO_DENSITY)
+    log_marginal = MissingMethod(_NO_DENSITY)
 
     def _make_likelihood(self) -> Likelihood:
         return LaplaceLikelihood()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from skae._data import Standardization
 from skae._evaluation import over_rows, shared_scale
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
-from skae._utils.names import MissingMethods
+from skae._utils.names import MissingMethod, without_missing
 from skae._utils.numbers import as_numbers
 from skae._utils.threads import suitable_threads
 from skae.objectives import Objective
@@ -46,18 +46,16 @@ _NO_PREDICT = (
 )
 
 
-class InferenceMixin(
-    MissingMethods, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Methods of a fitted autoencoder, which use the attributes that a fit sets."""
-
-    _missing_methods: ClassVar[dict[str, str]] = {"predict": _NO_PREDICT}
 
     module_: AutoencoderModule
     _standardization: Standardization
     n_components_: int
     device_: str
     history_: dict[str, np.ndarray]
+
+    predict = MissingMethod(_NO_PREDICT)
 
     @abstractmethod
     def _make_objective(self) -> Objective:
@@ -288,6 +286,9 @@ class InferenceMixin(
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
+
+    def __dir__(self) -> list[str]:
+        return without_missing(self, super().__dir__())
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "module_")

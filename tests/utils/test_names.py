@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.utils.metaestimators import available_if
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
@@ -142,3 +143,65 @@ def test_other_missing_attributes(estimator):
     np.testing.assert_array_equal(again.transform(DATA), model.transform(DATA))
     empty = estimator.__new__(estimator)
     assert not hasattr(empty, "module_")
+
+
+@pytest.mark.parametrize("name", ["predict", *VARIATIONAL_ONLY])
+def test_missing_methods_are_missing_in_the_class(name):
+    """`hasattr` of the class is False, and the error has the advice."""
+    assert not hasattr(GaussianAutoencoder, name)
+    with pytest.raises(AttributeError, match=rf"^type object .* '{name}': a"):
+        getattr(GaussianAutoencoder, name)
+    assert name not in dir(GaussianAutoencoder())
+
+
+def test_errors_inside_a_property_are_not_hidden():
+    """The message is about the attribute that is missing, not about the property."""
+
+    class Own(GaussianAutoencoder):
+        @property
+        def loadings_(self):
+            return self.module_.decoder_weightt
+
+        @available_if(lambda self: self.nothing)
+        def rotate(self):
+            pass
+
+    model = Own(max_iter=1).fit(DATA)
+    with pytest.raises(AttributeError, match=r"'AutoencoderModule' .* 'decoder_weightt'"):
+        _ = model.loadings_
+    with pytest.raises(AttributeError) as caught:
+        _ = model.rotate
+    assert "object has no attribute 'nothing'" in str(caught.value.__cause__)
+
+
+def test_other_classes_may_define_missing_methods():
+    """A subclass, a later base class, a base's `__getattr__` and an instance."""
+
+    class Predicts:
+        def predict(self, X):
+            return len(X)
+
+    class Dynamic:
+        def __getattr__(self, name):
+            if name == "predict":
+                return len
+            raise AttributeError(name)
+
+    class Own(GaussianAutoencoder):
+        def predict(self, X):
+            return len(X)
+
+    class Later(GaussianAutoencoder, Predicts):
+        pass
+
+    class Fallback(GaussianAutoencoder, Dynamic):
+        pass
+
+    instance = GaussianAutoencoder()
+    instance.predict = len
+    for model in (Own(), Later(), Fallback(), instance):
+        assert model.predict(DATA) == 20
+        assert "predict" in dir(model)
+        assert not hasattr(model, "sample")
+        assert "sample" not in dir(model)
+    assert Later.predict is Predicts.predict
