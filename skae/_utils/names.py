@@ -31,6 +31,8 @@ def own_method_names(cls: T) -> T:
             continue
         if owner is not cls:
             method = _renamed(method, f"{cls.__name__}.{name}")
+            # Pickles of a function look it up by module and name.
+            method.__module__ = cls.__module__
             setattr(cls, name, method)
         if name == "__init__":
             cls.__init__ = _with_suggestion(method)  # type: ignore[misc]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.utils.metaestimators import available_if
 
-from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
 from tests.helpers import every_estimator
 
@@ -100,6 +100,22 @@ def test_signatures_and_docstrings_are_kept(estimator):
         original = getattr(base, name)
         assert inspect.getdoc(method) == inspect.getdoc(original)
         assert inspect.signature(method) == inspect.signature(original)
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        *(GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder),
+        *(BatchedGridSearchCV, BatchedRandomizedSearchCV),
+    ],
+)
+def test_methods_of_classes_can_be_pickled(cls):
+    """A pickle loads to the same function, as a function of any class does."""
+    methods = public_methods(cls)
+    assert {"__init__", "fit"} <= set(methods)
+    for name in methods:
+        method = getattr(cls, name)
+        assert pickle.loads(pickle.dumps(method)) is method
 
 
 # Methods that do not exist.
