@@ -249,8 +249,12 @@ def _make_networks(
                 f"returned {part!r}."
             )
     # A specification may return modules that it, or the caller, keeps. Together, because
-    # both may use one parameter.
-    return copy.deepcopy(built)
+    # both may use one parameter. Some modules, such as those with torch's weight_norm,
+    # cannot be copied, and are trained themselves.
+    try:
+        return copy.deepcopy(built)
+    except Exception:
+        return built
 
 
 def _default_device_cpu() -> AbstractContextManager[Any]:

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -13,8 +15,9 @@ from skae._utils.random import replaced_global_generators
 from skae.likelihoods import LIKELIHOODS, Likelihood
 from skae.networks import is_built_in
 
-# Rows of the first call: more than one, so that a single row for all is detected.
-_N_ROWS = 3
+# Rows of the first call: more than one, so that a single row for all is detected, and an
+# even number, because a network may work on pairs.
+_N_ROWS = 4
 
 
 def check_parts(module: AutoencoderModule) -> None:
@@ -33,14 +36,16 @@ def check_parts(module: AutoencoderModule) -> None:
 def _check_network(
     name: str, network: nn.Module, n_in: int, n_out: int, module: AutoencoderModule
 ) -> None:
-    """Call a copy of a network with a few rows ``(n, n_in)``, and check the result."""
-    # A copy, because a network may count its calls, or keep means of its inputs.
-    network = copy.deepcopy(network).eval()
+    """Call a network with a few rows ``(n, n_in)``, and check the result."""
     x = _rows(n_in, module)
     stream = torch.Generator("cpu").manual_seed(0)
     try:
-        with torch.no_grad(), replaced_global_generators(stream):
-            result = network(x)
+        with (
+            _for_trial(network) as tried,
+            torch.no_grad(),
+            replaced_global_generators(stream),
+        ):
+            result = tried(x)
     except Exception as error:
         error.add_note(
             f"The network of {name}, {type(network).__name__}, was called with a tensor of "
@@ -49,6 +54,36 @@ def _check_network(
         raise
     caller = f"The network that {name} returns, {type(network).__name__},"
     _check_tensor(caller, result, (_N_ROWS, n_out), module)
+
+
+@contextmanager
+def _for_trial(network: nn.Module) -> Iterator[nn.Module]:
+    """Give a copy of a network in evaluation mode, or itself if it cannot be copied.
+
+    A copy, because a network may count its calls, or keep means of its inputs. Of the
+    network itself, buffers and modes are put back at the end.
+    """
+    try:
+        copied = copy.deepcopy(network)
+    except Exception:
+        copied = None
+    if copied is not None:
+        yield copied.eval()
+        return
+    modes = [(part, part.training) for part in network.modules()]
+    buffers = [
+        (part, name, buffer, buffer.clone())
+        for part in network.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
+    try:
+        yield network.eval()
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for part, name, buffer, values in buffers:
+            with torch.no_grad():
+                setattr(part, name, buffer.copy_(values))
 
 
 def _check_likelihood(likelihood: Likelihood, module: AutoencoderModule) -> None:

@@ -67,7 +67,7 @@ def hidden_widths(hidden_layer_sizes: ArrayLike) -> tuple[int, ...]:
         If a width is no positive integer.
     """
     sizes: Any = hidden_layer_sizes
-    if isinstance(sizes, np.ndarray):
+    if hasattr(sizes, "tolist"):  # arrays and tensors
         sizes = sizes.tolist()
     widths = [sizes] if np.ndim(sizes) == 0 else list(sizes)
     if any(not is_positive_integer(width) for width in widths):

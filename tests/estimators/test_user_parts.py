@@ -155,11 +155,11 @@ class Changed(nn.Module):
 
 
 CHANGES = [
-    (lambda y: y[:, :1], ValueError, "but returned one of shape (3, 1)"),
+    (lambda y: y[:, :1], ValueError, "but returned one of shape (4, 1)"),
     (lambda y: y[:1], ValueError, "but returned one of shape (1, "),
-    (lambda y: y[:, 0], ValueError, "but returned one of shape (3,)"),
+    (lambda y: y[:, 0], ValueError, "but returned one of shape (4,)"),
     (lambda y: y.sum(), ValueError, "but returned one of shape ()"),
-    (lambda y: torch.cat([y, y], dim=1), ValueError, "but returned one of shape (3, "),
+    (lambda y: torch.cat([y, y], dim=1), ValueError, "but returned one of shape (4, "),
     (lambda y: y.double(), ValueError, "but returned torch.float64"),
     (lambda y: y.detach().numpy(), TypeError, "but returned ndarray"),
     (lambda y: (y, y), TypeError, "but returned tuple"),
@@ -177,7 +177,7 @@ def test_bad_networks(estimator, change, error, came, part):
     model = estimator(variance_mode="predicted", network=network, **QUICK)
     heads = 2 if estimator is VariationalAutoencoder else 1
     width = 2 * heads if part == "encoder" else 6
-    need = f"must return a tensor of shape (3, {width})"
+    need = f"must return a tensor of shape (4, {width})"
     refuses(lambda: model.fit(DATA), error, f"Made.{part}", "Changed", need, came)
 
 
@@ -192,7 +192,7 @@ def test_an_error_of_a_network_has_a_note(part):
     model = GaussianAutoencoder(network=Made(**{f"{part}_change": fails}), **QUICK)
     error = refuses(lambda: model.fit(DATA), LookupError, "mine")
     assert f"Made.{part}" in error.__notes__[0]
-    assert f"shape (3, {5 if part == 'encoder' else 2})" in error.__notes__[0]
+    assert f"shape (4, {5 if part == 'encoder' else 2})" in error.__notes__[0]
 
 
 @pytest.mark.usefixtures("no_training")
@@ -211,7 +211,7 @@ def test_a_specification_without_modules():
 def test_good_networks(precision):
     """A right network is fitted, and the trial call leaves no trace in it."""
     model = GaussianAutoencoder(network=Made(), precision=precision, **QUICK).fit(DATA)
-    assert 3 not in model.module_.encoder.calls
+    assert 4 not in model.module_.encoder.calls
     dropout = VariationalAutoencoder(network=Made(nn.Dropout(0.5)), **QUICK)
     assert weights(dropout.fit(DATA)) == weights(dropout.fit(DATA))
 
