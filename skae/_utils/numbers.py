@@ -92,11 +92,14 @@ def _doubtful_columns(X: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Yield name and values ``(n,)`` of each column that may be no numbers."""
     if hasattr(X, "iloc") and hasattr(X, "columns"):  # pandas
         for i, (name, dtype) in enumerate(zip(X.columns, X.dtypes, strict=True)):
-            if getattr(dtype, "kind", "O") not in "biufc":
+            if getattr(dtype, "kind", "O") in "biufc":
+                continue
+            categories = getattr(dtype, "categories", None)
+            if categories is None or _is_doubtful(np.asarray(categories)):
                 yield repr(name), np.asarray(X.iloc[:, i], dtype=object)
     elif hasattr(X, "get_columns"):  # polars
         for series in X.get_columns():
-            if not series.dtype.is_numeric():
+            if not series.dtype.is_numeric() and str(series.dtype) != "Boolean":
                 yield repr(series.name), np.array([*series.to_list()], dtype=object)
     elif isinstance(X, np.ndarray) and X.dtype.kind in "OUSMm":
         if X.ndim == 1:
@@ -105,8 +108,20 @@ def _doubtful_columns(X: Any) -> Iterator[tuple[str, np.ndarray]]:
             yield from ((str(i), X[:, i]) for i in range(X.shape[1]))
 
 
+def _is_doubtful(values: np.ndarray) -> bool:
+    """Whether one of some values ``(n,)`` has a type that `_kind_of` looks for."""
+    if values.dtype.kind != "O":
+        return values.dtype.kind in "USMm"
+    doubtful = (str, bytes, *_DURATIONS, *_DATES)
+    # Many values have few types.
+    types = set(map(type, values.tolist()))
+    return any(issubclass(t, doubtful) or hasattr(t, "start_time") for t in types)
+
+
 def _kind_of(values: np.ndarray) -> tuple[str, Any]:
     """Return what values ``(n,)`` are, a key of ``_ADVICE`` or "", and an example."""
+    if not _is_doubtful(values):
+        return "", None
     strings = [v for v in values if isinstance(v, (str, bytes))]
     if strings:
         return "strings", next((s for s in strings if not _is_number(s)), strings[0])

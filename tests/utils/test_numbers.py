@@ -7,7 +7,12 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from skae._utils.numbers import as_numbers, is_integer, is_positive_integer
+from skae._utils.numbers import (
+    _doubtful_columns,
+    as_numbers,
+    is_integer,
+    is_positive_integer,
+)
 
 NUMBERS = np.arange(12.0).reshape(6, 2)
 
@@ -168,3 +173,28 @@ def test_masks():
         plain = as_numbers(np.ma.masked_array(NUMBERS, mask=mask))
         assert type(plain) is np.ndarray
         np.testing.assert_array_equal(plain, NUMBERS)
+
+
+def test_values_of_columns_that_hold_numbers_are_not_looked_at():
+    """The type of a column, of its categories or of its values is enough."""
+
+    class Number(float):
+        def __getattr__(self, name):
+            pytest.fail(f"the attribute {name} of a value was looked up")
+
+    X = np.array([[Number(1)], [Number(2)]], dtype=object)
+    assert as_numbers(X) is X
+    bools = np.array([[True, False]] * 3)
+    categories = pd.DataFrame({"a": pd.Categorical([3, 1, None])})
+    for frame in (pl.DataFrame(bools), pd.DataFrame(bools), categories):
+        assert not list(_doubtful_columns(frame))
+
+
+def test_categories_that_no_row_has():
+    """Strings and dates among them do not matter; those in the rows are named."""
+    words = pd.Categorical([3, 1], categories=[1, 3, "none"])
+    dates = pd.Categorical([2, 2], categories=[2, pd.Timestamp("2020-01-01")])
+    frame = pd.DataFrame({"a": words, "b": dates})
+    assert as_numbers(frame) is frame
+    message = refused(pd.DataFrame({"a": words, "b": pd.Categorical(["y", "x"])}))
+    assert "strings in column 'b' (could not convert string to float: 'y')" in message
