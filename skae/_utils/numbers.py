@@ -10,6 +10,8 @@ from sklearn.utils import check_scalar
 
 # Columns that a message names before it is cut off.
 _MOST_COLUMNS = 5
+# Arguments whose columns can be encoded or imputed.
+_TABLES = ("X", "X_val")
 _DATES = (datetime.date, np.datetime64)
 _DURATIONS = (datetime.timedelta, np.timedelta64)
 _ADVICE = {
@@ -63,11 +65,15 @@ def as_numbers(X: Any, name: str = "X") -> Any:
     else:
         n_masked = _n_masked(X)
     if n_masked:
+        advice = (
+            "Drop these rows, or fill the entries, for example with "
+            f"{name}.astype(float).filled(np.nan) and SimpleImputer."
+            if name in _TABLES
+            else "Fill the entries."
+        )
         raise ValueError(
             f"{name} is a masked array with {n_masked} masked entries, and masks are not "
-            "supported: the values under the mask would be used. Drop these rows, or fill "
-            f"the entries, for example with {name}.astype(float).filled(np.nan) and "
-            "SimpleImputer."
+            f"supported: the values under the mask would be used. {advice}"
         )
     if isinstance(X, np.ma.MaskedArray):
         X = X.data
@@ -151,7 +157,7 @@ def _message(name: str, kind: str, columns: list[tuple[str, Any]]) -> str:
         words = [e for _, e in columns if not _is_number(e)]
         if words:
             reason = f"could not convert string to float: {str(words[0])!r}"
-    if name != "X":
+    if name not in _TABLES:
         return f"{name} holds {kind} ({reason}), but must hold numbers."
     if not columns[0][0]:
         return f"{name} holds {kind} ({reason}). {_ADVICE[kind]}"

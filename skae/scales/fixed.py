@@ -1,5 +1,7 @@
 """A constant scale: training minimises the squared or absolute error."""
 
+import reprlib
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -10,6 +12,10 @@ from skae._utils.messages import warn_user
 from skae._utils.numbers import as_numbers
 from skae.likelihoods import Likelihood
 from skae.scales.base import Scale
+
+# Prints lists and arrays of many numbers in part.
+_SHORT = reprlib.Repr()
+_SHORT.maxother = 60
 
 
 class FixedScale(Scale):
@@ -51,9 +57,9 @@ def warn_of_ignored_scale(scale: ArrayLike, variance_mode: str) -> None:
     """
     if np.ndim(scale) > 0 or scale != 1:
         warn_user(
-            f"scale={scale!r} is ignored: with variance_mode={variance_mode!r} the scale "
-            "is fitted. Set variance_mode='fixed' to use the given scale, or leave scale "
-            "at its default."
+            f"scale={_SHORT.repr(scale)} is ignored: with "
+            f"variance_mode={variance_mode!r} the scale is fitted. Set "
+            "variance_mode='fixed' to use the given scale, or leave scale at its default."
         )
 
 

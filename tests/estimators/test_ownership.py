@@ -168,6 +168,19 @@ def test_an_ignored_scale_is_said(scale, variance_mode, X):
     np.testing.assert_array_equal(silent.transform(X), model.transform(X))
 
 
+@pytest.mark.parametrize("kind", [list, tuple, np.asarray])
+def test_a_long_scale_that_is_ignored_is_named_in_part(kind):
+    """The warning has a few lines, whatever the number of features."""
+    X = np.random.default_rng(0).normal(size=(20, 300))
+    model = GaussianAutoencoder(covariance_type="diag", scale=kind([0.123456] * 300))
+    with pytest.warns(UserWarning, match="is ignored") as caught:
+        model.set_params(**QUICK).fit(X)
+    message = str(caught[0].message)
+    assert "0.123456, " in message
+    assert "..." in message
+    assert len(message) < 300
+
+
 @pytest.mark.parametrize(
     ("scale", "variance_mode"),
     [(1.0, "optimal"), (1, "predicted"), (np.float64(1), "learned"), (0.5, "fixed")],

@@ -198,3 +198,20 @@ def test_categories_that_no_row_has():
     assert as_numbers(frame) is frame
     message = refused(pd.DataFrame({"a": words, "b": pd.Categorical(["y", "x"])}))
     assert "strings in column 'b' (could not convert string to float: 'y')" in message
+
+
+@pytest.mark.parametrize("name", ["scale", "sample_weight"])
+def test_no_advice_about_tables_for_other_arguments(name):
+    """A scale is neither encoded nor imputed."""
+    masked = np.ma.masked_array([1.0, 2.0], mask=[True, False])
+    for values in (masked, ["a", "b"], np.array(["2020-01-01"], "M8[D]")):
+        message = refused(values, name)
+        assert message.startswith(f"{name} ")
+        for advice in ("Encoder", "Imputer", "rows", "ColumnTransformer"):
+            assert advice not in message
+
+
+def test_validation_data_have_the_advice_of_the_data():
+    """Both are tables."""
+    columns = FRAME[["height", "colour"]]
+    assert refused(columns, "X_val") == refused(columns).replace("X holds", "X_val holds")
