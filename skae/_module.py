@@ -3,7 +3,6 @@
 import copy
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skae._utils.cached import cached
 from skae._utils.capabilities import Capabilities
 from skae._utils.random import random_linear, replaced_global_generators
 from skae.likelihoods import Likelihood
@@ -129,17 +129,17 @@ class AutoencoderModule(nn.Module):
         likelihood, scale = spec.likelihood.capabilities, self.scale.capabilities
         return own & self.network_capabilities & likelihood & scale
 
-    @cached_property
+    @cached
     def n_weights(self) -> int:
         """Number of all parameters: about the multiply-adds of a row."""
         return sum(p.numel() for p in self.parameters())
 
-    @cached_property
+    @cached
     def largest(self) -> int:
         """Number of weights of the largest layer."""
         return max(p.numel() for p in self.parameters())
 
-    @cached_property
+    @cached
     def width(self) -> int:
         """Largest width of a layer: numbers that a row takes inside."""
         return max(max(p.shape) for p in self.parameters())

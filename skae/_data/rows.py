@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.random import RandomState
+
+from skae._utils.cached import cached
 
 # Numbers that are gathered and standardised together: 2 MB of float64, which stay in the
 # cache of a core.
@@ -46,7 +47,7 @@ class Rows:
         """Sample size: the sum of the user's weights."""
         return len(self) * self.mean_weight
 
-    @cached_property
+    @cached
     def repeats(self) -> np.ndarray:
         """How many times an epoch takes each row, ``(n,)``: its weight, rounded up.
 
@@ -57,7 +58,7 @@ class Rows:
         expected = self.weight * (n_samples / len(self))
         return np.maximum(np.ceil(expected * (1 - _ROUNDING)), 1).astype(np.int64)
 
-    @cached_property
+    @cached
     def epoch_size(self) -> int:
         """Number of rows of an epoch, with repetitions."""
         return int(self.repeats.sum())

@@ -346,7 +346,7 @@ def test_fork_during_fits():
             while not is_over.is_set():
                 fit_with_dropout(X, max_iter=1)
 
-        thread = threading.Thread(target=repeat)
+        thread = threading.Thread(target=repeat, daemon=True)
         thread.start()
         for _ in range(12):
             if (child := os.fork()) == 0:
