@@ -39,5 +39,8 @@ def skip_foreign_members(
     The documentation of that package has the member. None leaves the decision to Sphinx.
     """
     function = obj.fget if isinstance(obj, property) else inspect.unwrap(obj)
-    home = getattr(function, "__module__", None) or "skae"
+    # The classes have copies of inherited methods, which bear their name. Their code and
+    # their global names are those of the module that defines them.
+    own = getattr(function, "__globals__", {}).get("__name__")
+    home = own or getattr(function, "__module__", None) or "skae"
     return None if home.startswith("skae") else True
