@@ -18,6 +18,8 @@ _LARGEST = 1e15
 # Deviations by which the mean of new data differs from the last fit's, or factor of their
 # deviation, from which on they count as data in another unit.
 _UNLIKE = 10.0
+# Rows that are enough to see it.
+_UNLIKE_ROWS = 10_000
 # Spread below which a feature counts as constant: its differences would include numbers
 # below 2e-308, which a training takes as 0.
 _SMALLEST_SPREAD = 1e-303
@@ -123,9 +125,9 @@ class Standardization:
         """Return a column of X whose unit or offset seems to be another one, or None."""
         if len(X) < 2:
             return None
-        mean = X.mean(axis=0, dtype=np.float64)
-        shift = np.abs(mean - self.mean) / self.std
-        ratio = X.std(axis=0, dtype=np.float64) / self.std
+        # Standardised first, because squares in the units of X may overflow.
+        y = self.standardize(X[:: -(-len(X) // _UNLIKE_ROWS)])
+        shift, ratio = np.abs(y.mean(axis=0)), y.std(axis=0)
         farthest = np.maximum(shift, ratio)
         if farthest.max() > _UNLIKE:
             return int(farthest.argmax())

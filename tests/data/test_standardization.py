@@ -303,3 +303,15 @@ def test_identity_keeps_the_data():
     np.testing.assert_array_equal((X - standardization.mean) / standardization.std, X)
     np.testing.assert_array_equal(standardization.std_in_units, np.ones(4))
     assert standardization.log_det_units == 0
+
+
+@pytest.mark.parametrize("unit", [1e-290, 1.0, 1e150])
+def test_columns_in_other_units_are_found_in_any_unit(unit):
+    """The squares of the values may overflow, those of standardised values do not."""
+    X = np.random.default_rng(0).normal(size=(30_000, 3)) * unit
+    standardization = measure(all_rows(X), "diag")
+    assert standardization.unlike_column(X) is None
+    assert standardization.unlike_column(X[:5]) is None
+    assert standardization.unlike_column(X / 20) is not None
+    assert standardization.unlike_column(X * [1, 1, 20]) == 2
+    assert standardization.unlike_column(X + [0, 20 * unit, 0]) == 1
