@@ -314,4 +314,4 @@ def test_columns_in_other_units_are_found_in_any_unit(unit):
     assert standardization.unlike_column(X[:5]) is None
     assert standardization.unlike_column(X / 20) is not None
     assert standardization.unlike_column(X * [1, 1, 20]) == 2
-    assert standardization.unlike_column(X + [0, 20 * unit, 0]) == 1
+    assert standardization.unlike_column(np.add(X, [0, 20 * unit, 0])) == 1
