@@ -249,10 +249,11 @@ def _make_networks(
                 f"returned {part!r}."
             )
     # A specification may return modules that it, or the caller, keeps. Together, because
-    # both may use one parameter. Some modules, such as those with torch's weight_norm,
-    # cannot be copied, and are trained themselves.
+    # both may use one parameter.
     try:
         return copy.deepcopy(built)
+    # A user's module, such as one with torch's weight_norm, may refuse to be copied by any
+    # error. It is then trained itself.
     except Exception:
         return built
 

@@ -46,6 +46,7 @@ def _check_network(
             replaced_global_generators(stream),
         ):
             result = tried(x)
+    # A user's module may raise anything. The error goes on, with what was expected.
     except Exception as error:
         error.add_note(
             f"The network of {name}, {type(network).__name__}, was called with a tensor of "
@@ -65,6 +66,7 @@ def _for_trial(network: nn.Module) -> Iterator[nn.Module]:
     """
     try:
         copied = copy.deepcopy(network)
+    # A user's module may refuse to be copied by any error. It is then tried itself.
     except Exception:
         copied = None
     if copied is not None:

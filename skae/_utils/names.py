@@ -35,7 +35,7 @@ def own_method_names(cls: T) -> T:
             method.__module__ = cls.__module__
             setattr(cls, name, method)
         if name == "__init__":
-            cls.__init__ = _with_suggestion(method)  # type: ignore[misc]
+            setattr(cls, name, _with_suggestion(method))
     return cls
 
 
@@ -77,7 +77,7 @@ def _with_suggestion(init: Callable[..., None]) -> Callable[..., None]:
     names = list(inspect.signature(init).parameters)[1:]
 
     @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    def constructor(self: Any, *args: Any, **kwargs: Any) -> None:
         for name in kwargs:
             if name not in names:
                 raise TypeError(
@@ -86,7 +86,7 @@ def _with_suggestion(init: Callable[..., None]) -> Callable[..., None]:
                 )
         init(self, *args, **kwargs)
 
-    return __init__
+    return constructor
 
 
 class MissingMethod:
