@@ -42,7 +42,7 @@ _PACKAGES = (
 
 def _make_backend(**parameters: Any) -> "ParallelBackendBase":
     """Make the joblib backend that trains models side by side."""
-    from skae.model_selection import LockstepBackend
+    from skae.model_selection.searches import LockstepBackend
 
     return LockstepBackend(**parameters)
 

@@ -38,7 +38,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.likelihoods import GaussianLikelihood
-from skae.model_selection import BatchedGridSearchCV, LockstepBackend
+from skae.model_selection import BatchedGridSearchCV
+from skae.model_selection.searches import LockstepBackend
 
 FOLDS = KFold(3, shuffle=True, random_state=0)  # 40 of 120 rows each
 GRID = {"beta": [0.5, 1, 2], "learning_rate_init": [1e-3, 1e-2]}
@@ -260,7 +261,7 @@ def power(i):
 @pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
 def test_any_calls(return_as, n_jobs, monkeypatch):
     """Results in order; the generator of the calls is consumed once."""
-    monkeypatch.setattr("skae.model_selection._MOST_FITS", 4)
+    monkeypatch.setattr("skae.model_selection.searches._MOST_FITS", 4)
     taken = []
 
     def calls():
@@ -582,7 +583,7 @@ def test_models_are_freed_while_a_search_goes_on(X):
 
     backend = LockstepBackend()
     with parallel_config(backend), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skae.model_selection._MOST_FITS", 2)
+        patch.setattr("skae.model_selection.searches._MOST_FITS", 2)
         cross_val_score(Counting(max_iter=1), X, cv=12)
     assert len(alive) == 12
     assert max(alive) <= 4

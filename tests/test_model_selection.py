@@ -27,11 +27,15 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from torch import nn
 
-from skae import GaussianAutoencoder, VariationalAutoencoder, model_selection
+from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae._fitting import trainer
 from skae._fitting.step_cache import StepCache
 from skae.likelihoods import GaussianLikelihood
-from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
+from skae.model_selection import (
+    BatchedGridSearchCV,
+    BatchedRandomizedSearchCV,
+    searches,
+)
 from skae.networks import MLP
 from skae.scales import SCALES
 from tests.callbacks import Callback
@@ -607,7 +611,7 @@ def test_shares_of_workers_are_alike():
     """In number, and in the shapes of the models, which follow each other in a grid."""
 
     names = [f"{letter}{i}" for letter in "abcd" for i in range(5)]
-    shares = [[names[i] for i in share] for share in model_selection._deal(20, 3)]
+    shares = [[names[i] for i in share] for share in searches._deal(20, 3)]
     assert sorted(chain.from_iterable(shares)) == names
     assert sorted(map(len, shares)) == [6, 7, 7]
     for share in shares:
@@ -653,18 +657,18 @@ def test_nested_searches(X, counted):
 def test_waves(X, monkeypatch, counted):
     """What must not be under way together is cut into parts, of like sizes."""
     grid = {"beta": [0.5, 1, 2, 4]}
-    monkeypatch.setattr(model_selection, "_MOST_FITS", 5)
+    monkeypatch.setattr(searches, "_MOST_FITS", 5)
     compare(vae(), grid, X)
     assert counted[:4] == [4, 4, 4, 1]
     counted.clear()
     # Memory for the data of three fits, and the same for a frame.
-    monkeypatch.setattr(model_selection, "_MOST_FITS", 128)
-    monkeypatch.setattr(model_selection, "_MOST_BYTES", 7 * X.nbytes)
+    monkeypatch.setattr(searches, "_MOST_FITS", 128)
+    monkeypatch.setattr(searches, "_MOST_BYTES", 7 * X.nbytes)
     for data in (X, pd.DataFrame(X), X.tolist()):
         BatchedGridSearchCV(vae(), grid, cv=FOLDS, refit=False).fit(data)
         assert counted == [3, 3, 3, 3]
         counted.clear()
-    monkeypatch.setattr(model_selection, "_MOST_BYTES", 1)
+    monkeypatch.setattr(searches, "_MOST_BYTES", 1)
     BatchedGridSearchCV(vae(), grid, cv=FOLDS, refit=False).fit(X)
     assert counted == [1] * 12
 
