@@ -6,7 +6,9 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_scalar
+from sklearn.utils.validation import _check_sample_weight
 
 # Columns that a message names before it is cut off.
 _MOST_COLUMNS = 5
@@ -87,6 +89,28 @@ def as_numbers(X: Any, name: str = "X") -> Any:
     if found:
         raise ValueError(" ".join(_message(name, *item) for item in found.items()))
     return X
+
+
+def weighted_mean(scores: np.ndarray, sample_weight: ArrayLike | None) -> float:
+    """Return the mean of scores ``(n,)`` in float64, with weights ``(n,)`` of a user.
+
+    It is finite. Raises ValueError for weights that are no numbers, negative or all zero.
+    """
+    scores = scores.astype(np.float64)
+    weight: np.ndarray = _check_sample_weight(
+        as_numbers(sample_weight, "sample_weight"),
+        scores,
+        ensure_non_negative=True,
+        allow_all_zero_weights=False,
+    )
+    # Relative weights, because the sum of large ones overflows.
+    _, exponent = np.frexp(weight.max())
+    weight = np.ldexp(weight, -exponent)
+    with np.errstate(over="ignore"):
+        score = float(np.average(scores, weights=weight))
+        if not np.isfinite(score):
+            score = float(np.sum(scores * (weight / weight.sum())))
+    return max(score, float(np.finfo(np.float64).min))
 
 
 def _n_masked(X: Any) -> int:

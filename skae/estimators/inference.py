@@ -16,11 +16,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import Tags, check_array
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from skae._data import Standardization
@@ -28,7 +24,7 @@ from skae._evaluation import over_rows, shared_scale
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
 from skae._utils.names import MissingMethod, without_missing
-from skae._utils.numbers import as_numbers
+from skae._utils.numbers import as_numbers, weighted_mean
 from skae._utils.threads import suitable_threads
 from skae.objectives import Objective
 
@@ -186,21 +182,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         score : float
             (Weighted) mean of :meth:`score_samples`, in nats.
         """
-        scores = self.score_samples(X).astype(np.float64)
-        weight: np.ndarray = _check_sample_weight(
-            as_numbers(sample_weight, "sample_weight"),
-            scores,
-            ensure_non_negative=True,
-            allow_all_zero_weights=False,
-        )
-        # Relative weights, because the sum of large ones overflows.
-        _, exponent = np.frexp(weight.max())
-        weight = np.ldexp(weight, -exponent)
-        with np.errstate(over="ignore"):
-            score = float(np.average(scores, weights=weight))
-            if not np.isfinite(score):
-                score = float(np.sum(scores * (weight / weight.sum())))
-        return max(score, float(np.finfo(np.float64).min))
+        return weighted_mean(self.score_samples(X), sample_weight)
 
     def _validate(self, X: ArrayLike) -> np.ndarray:
         """Validate data for a fitted model."""

@@ -14,6 +14,7 @@ from sklearn.utils import Bunch, check_scalar
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skae._fitting.lockstep import shared_result
 from skae._fitting.problem import FitProblem
 from skae._utils.choices import positive_integer
 from skae._utils.errors import NoStopIteration
@@ -545,8 +546,8 @@ class VariationalAutoencoder(BaseAutoencoder):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Compute the bound with n_samples draws, and its estimated gap, each ``(n,)``."""
         objective = self._fitted_objective()
-        draws = sobol_normal(n_samples, self.n_components_, seed)[:, None]
-        draws = draws.to(self.device_)
+        draws = shared_result(sobol_normal, int(n_samples), self.n_components_, seed)
+        draws = draws[:, None].to(self.device_)
         both = self._over_rows(
             lambda module, y: objective.log_marginal(
                 module, y, draws, row_shift(y, self.n_components_, seed)

@@ -270,6 +270,7 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     scoring : str, callable, list, tuple or dict, default=None
         How to score; None is the estimator's own `score`, for
         :class:`~skae.VariationalAutoencoder` the mean ELBO in nats.
+        :data:`~skae.model_selection.log_marginal_scorer` is a tighter bound.
 
     n_jobs : int, default=None
         Number of processes, each of which trains a share of the fits; None and 1 are this
@@ -342,6 +343,7 @@ class BatchedRandomizedSearchCV(_BatchedSearch, RandomizedSearchCV):
     scoring : str, callable, list, tuple or dict, default=None
         How to score; None is the estimator's own `score`, for
         :class:`~skae.VariationalAutoencoder` the mean ELBO in nats.
+        :data:`~skae.model_selection.log_marginal_scorer` is a tighter bound.
 
     n_jobs : int, default=None
         Number of processes, each of which trains a share of the fits; None and 1 are this
