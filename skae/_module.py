@@ -91,7 +91,8 @@ class AutoencoderModule(nn.Module):
         )
         self.register_buffer("loc_gain", std_in_units.clone())
         self.register_buffer("code_gain", std_in_units.new_ones(spec.n_heads * k))
-        n_codes, n_outputs = spec.n_heads * k, d + self.scale.n_outputs
+        n_further = self.scale.n_outputs + len(spec.likelihood.start_outputs(d))
+        n_codes, n_outputs = spec.n_heads * k, d + n_further
         self.linear_encoder = random_linear(d, n_codes, generator)
         self.linear_decoder = random_linear(k, n_outputs, generator)
         self.encoder, self.decoder = _make_networks(
@@ -195,11 +196,24 @@ class AutoencoderModule(nn.Module):
         """Decode codes ``(n, n_components)``.
 
         Returns the location in the likelihood's units, ``(n, n_features)``, and the
-        outputs that the scale needs, ``(n, n_outputs)``.
+        further outputs ``(n, n_outputs)``, which :meth:`split_outputs` divides.
         """
         decoded = self.linear_decoder(z) + self.decoder(z)
         d = self.spec.n_features
         return decoded[:, :d] * self.loc_gain, decoded[:, d:]
+
+    def split_outputs(self, outputs: Tensor) -> tuple[Tensor, Likelihood]:
+        """Divide further outputs ``(..., n_outputs)`` between scale and likelihood.
+
+        Returns the outputs of the scale, and the likelihood given its own outputs.
+        """
+        n = self.scale.n_outputs
+        return outputs[..., :n], self.spec.likelihood.given(outputs[..., n:])
+
+    def conditional(self, outputs: Tensor) -> tuple[Likelihood, Tensor]:
+        """Return likelihood and log-scale, given further outputs ``(..., n_outputs)``."""
+        scale_outputs, likelihood = self.split_outputs(outputs)
+        return likelihood, self.scale.log_scale(scale_outputs)
 
     def leave_shared_memory(self) -> None:
         """Copy parameters and buffers out of the memory that models in training share."""

@@ -53,8 +53,6 @@ class AnalyticStep:
         R, d = len(modules), first.spec.n_features
         self.d = d
         self.objectives = objectives
-        assert isinstance(first.spec.likelihood, LocationScale)
-        self.likelihood = first.spec.likelihood
         stacked = parameters.stacked
 
         def empty(n: int, width: int) -> Tensor:
@@ -79,14 +77,23 @@ class AnalyticStep:
 
         self.n_draws = n_draws
         self.x = empty(n, d)
-        # First the standardised residuals, then the gradient of the decoder's outputs.
-        self.t, self.grad_outputs = self.decoder.grad_out.tensor_split([d], dim=2)
-        v, self.outputs = self.decoder.out.tensor_split([d], dim=2)
+        # The decoder's outputs are those of the location, the scale and the likelihood.
+        parts = [d, d + first.scale.n_outputs]
+        v, self.outputs, further = self.decoder.out.tensor_split(parts, dim=2)
+        likelihood = first.spec.likelihood.given(further)
+        assert isinstance(likelihood, LocationScale)
+        self.likelihood = likelihood
+        # First the standardised residuals, then the gradient of the location's outputs.
+        self.t, self.grad_outputs, self.grad_further = self.decoder.grad_out.tensor_split(
+            parts, dim=2
+        )
         by_draw = (n_draws, n)
         self._v, self._t = v.unflatten(1, by_draw), self.t.unflatten(1, by_draw)
         self._x, self._gain = self.x[:, None], self.gain[:, None]
         self.minus_gain = -self.gain
         self.scratch = empty(n_draws * n, d)
+        # The residuals, for the derivative with respect to a trained scale.
+        self.kept_t = empty(n_draws * n, d if self.scale.is_trained else 0)
         self.kl_weights = empty(1, 1)
         self.kl_row_weight = empty(n, 1)
         # Row weights for each draw; with one draw those of the batch are used.
@@ -156,7 +163,9 @@ class AnalyticStep:
         if self.n_draws > 1:
             self._weight_by_draw.copy_(row_weight[:, None]).div_(self.n_draws)
             weight = self._draw_weight
-        likelihood.standard_log_prob(t, out=scratch)
+        if self.scale.is_trained:
+            self.kept_t.copy_(t)
+        influence = likelihood.differentiate_(t, out=scratch, grad_outputs=self.grad_further)
         torch.sum(scratch, dim=2, keepdim=True, out=self._draw_log_likelihood)
         # One log-scale may be shared by all features.
         log_scales = log_scale.sum(dim=2, keepdim=True)
@@ -166,10 +175,12 @@ class AnalyticStep:
 
         if self.scale.is_trained:
             # w (1 - t psi(t))
-            likelihood.influence_(scratch.copy_(t)).mul_(t).neg_().add_(1.0).mul_(weight)
-            self.scale.backward(scratch, self.outputs, self.grad_outputs)
+            grad = self.kept_t.mul_(influence).neg_().add_(1.0).mul_(weight)
+            self.scale.backward(grad, self.outputs, self.grad_outputs)
+        if self.grad_further.shape[2] > 0:
+            self.grad_further.mul_(weight).neg_()
         # -w gain psi(t) / s
-        grad = likelihood.influence_(t)
+        grad = influence
         if log_scale.shape[1] == 1:
             grad.mul_(weight).mul_(precision.mul(self.minus_gain))
         else:

@@ -290,7 +290,7 @@ def _is_at_floor(problem: FitProblem) -> np.ndarray:
 
     def log_scale(y: Tensor, draws: Tensor) -> Tensor:
         return objective.expectation(
-            module, y, draws, lambda x, _, outputs: module.scale.log_scale(outputs)
+            module, y, draws, lambda x, _, outputs: module.conditional(outputs)[1]
         )[0]
 
     if module.scale.is_shared:

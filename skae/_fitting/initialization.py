@@ -115,12 +115,12 @@ class _Initializer:
             scale = likelihood.optimal_scale(self._mean_of(likelihood.deviation))
         else:
             scale = self._mean_of(torch.square).sqrt() / likelihood.unit_stddev
-        outputs = module.scale.start(scale)
         decoder, d = module.linear_decoder, module.spec.n_features
+        outputs = module.scale.start(scale), likelihood.start_outputs(d).to(scale)
         with torch.no_grad():
-            # A predicted scale begins as a constant.
+            # A predicted scale begins as a constant, and so do a likelihood's outputs.
             decoder.weight[d:] = 0
-            decoder.bias[d:] = outputs
+            decoder.bias[d:] = torch.cat(outputs)
 
     def _mean_of(self, statistic: Callable[[Tensor], Tensor]) -> Tensor:
         """Average a statistic of the residuals, ``(1, 1)`` or ``(1, n_features)``."""

@@ -26,7 +26,7 @@ def check_parts(module: AutoencoderModule) -> None:
     if not is_built_in(spec.network):
         d, k = spec.n_features, spec.n_components
         name = type(spec.network).__name__
-        outputs = d + module.scale.n_outputs
+        outputs = module.linear_decoder.out_features
         _check_network(f"{name}.encoder", module.encoder, d, spec.n_heads * k, module)
         _check_network(f"{name}.decoder", module.decoder, k, outputs, module)
     if type(spec.likelihood) not in LIKELIHOODS.values():

@@ -90,7 +90,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Returns
         -------
         X_hat : ndarray of shape (n_samples, n_features)
-            Location of the likelihood, in the units of the training data. The dtype is
+            Mean of the likelihood, in the units of the training data. The dtype is
             that of X; a number beyond its range is the largest or smallest of this range.
 
         Raises
@@ -108,7 +108,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 "returned by transform."
             )
         identity = Standardization.identity(self.n_components_)
-        return self._in_range(self._location, Z, identity)
+        return self._in_range(self._mean, Z, identity)
 
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
         """Compute ``inverse_transform(transform(X))`` in one pass.
@@ -121,20 +121,22 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Returns
         -------
         X_hat : ndarray of shape (n_samples, n_features)
-            Location of the likelihood, in the units of the training data. The dtype is
+            Mean of the likelihood, in the units of the training data. The dtype is
             that of X; a number beyond its range is the largest or smallest of this range.
         """
         data = self._validate(X)
         objective = self._fitted_objective()
         return self._in_range(
-            lambda module, y: self._location(module, objective.code(module, y)), data
+            lambda module, y: self._mean(module, objective.code(module, y)), data
         )
 
-    def _location(self, module: AutoencoderModule, z: Tensor) -> Tensor:
-        """Decode codes ``(n, k)`` to locations in the units of X, float64."""
-        loc, _ = module.decode(z)
+    def _mean(self, module: AutoencoderModule, z: Tensor) -> Tensor:
+        """Decode codes ``(n, k)`` to the mean of x in the units of X, float64."""
+        loc, outputs = module.decode(z)
+        likelihood, log_scale = module.conditional(outputs)
+        mean = likelihood.mean(loc, log_scale)
         unit = torch.tensor(self._standardization.likelihood_unit, device=z.device)
-        return loc * unit + torch.tensor(self._standardization.mean, device=z.device)
+        return mean * unit + torch.tensor(self._standardization.mean, device=z.device)
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Compute the log-likelihood of each sample.

@@ -578,7 +578,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             Source of the randomness; None gives new draws at each call.
 
         noise : bool, default=True
-            Whether to draw x from the likelihood. If False, its location is returned.
+            Whether to draw x from the likelihood. If False, its mean is returned.
 
         Returns
         -------
@@ -604,8 +604,10 @@ class VariationalAutoencoder(BaseAutoencoder):
             z = torch.from_numpy(codes).to(module.std_in_units)
         with torch.inference_mode():
             loc, outputs = module.decode(z)
+            likelihood, log_scale = module.conditional(outputs)
             if noise:
-                log_scale = module.scale.log_scale(outputs)
-                loc = draw(module.spec.likelihood, loc, log_scale, generator)
-        in_units = loc.cpu().numpy() * standardization.likelihood_unit
+                x = draw(likelihood, loc, log_scale, generator)
+            else:
+                x = likelihood.mean(loc, log_scale)
+        in_units = x.cpu().numpy() * standardization.likelihood_unit
         return in_units + standardization.mean

@@ -266,7 +266,7 @@ def _predicted_scale(model: InferenceMixin, X: ArrayLike) -> np.ndarray:
 
     def log_scale(module: AutoencoderModule, y: Tensor) -> Tensor:
         _, outputs = module.decode(objective.code(module, y))
-        return module.scale.log_scale(outputs)
+        return module.conditional(outputs)[1]
 
     data = model._validate(X)
     unit = model._standardization.likelihood_unit

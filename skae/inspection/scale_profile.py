@@ -229,8 +229,7 @@ def _scores(model: InferenceMixin, X: ArrayLike, factors: np.ndarray) -> np.ndar
 
     def scores(module: AutoencoderModule, y: Tensor) -> Tensor:
         def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
-            log_scale = module.scale.log_scale(outputs)
-            likelihood = module.spec.likelihood
+            likelihood, log_scale = module.conditional(outputs)
             return torch.stack(
                 [
                     likelihood.log_prob(x, loc, log_scale + math.log(factor)).sum(dim=-1)

@@ -12,11 +12,13 @@ from skae.likelihoods.base import Likelihood, LocationScale
 from skae.likelihoods.gaussian import GaussianLikelihood
 from skae.likelihoods.laplace import LaplaceLikelihood
 from skae.likelihoods.logistic import LogisticLikelihood
+from skae.likelihoods.mixture import LogisticMixtureLikelihood
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": GaussianLikelihood,
     "laplace": LaplaceLikelihood,
     "logistic": LogisticLikelihood,
+    "logistic_mixture": LogisticMixtureLikelihood,
 }
 
 
@@ -59,4 +61,5 @@ __all__ = [
     "Likelihood",
     "LocationScale",
     "LogisticLikelihood",
+    "LogisticMixtureLikelihood",
 ]

@@ -49,6 +49,56 @@ class Likelihood(ModelPart, ABC):
         parameters = ", ".join(f"{k}={v!r}" for k, v in vars(self).items())
         return f"{type(self).__name__}({parameters})"
 
+    def start_outputs(self, n_features: int) -> Tensor:
+        """Return the values at which further outputs of the decoder start.
+
+        A density whose shape depends on the code takes further outputs of the decoder,
+        beside location and scale. The default is none.
+
+        Parameters
+        ----------
+        n_features : int
+            Number of features.
+
+        Returns
+        -------
+        Tensor of shape (n_outputs,)
+            First value of each further output; their number is that of the outputs.
+        """
+        return torch.zeros(0, device="cpu")
+
+    def given(self, outputs: Tensor) -> "Likelihood":
+        """Return the likelihood whose shape is that of further outputs of the decoder.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (..., n_outputs)
+            As many outputs as :meth:`start_outputs` has values. They may be a view of
+            memory that is filled later, so they are not read here.
+
+        Returns
+        -------
+        Likelihood
+            Its methods take tensors of shape (..., n_features). The default is the
+            likelihood itself.
+        """
+        return self
+
+    def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
+        """Compute the mean of the density; by default it is the location.
+
+        Parameters
+        ----------
+        loc, log_scale : Tensor
+            Location, which has the shape of the result, and log-scale.
+
+        Returns
+        -------
+        Tensor
+            Means of the shape of ``loc``.
+        """
+        return loc
+
     @abstractmethod
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         """Compute the normalised log-density of each element.
@@ -178,12 +228,41 @@ class LocationScale(Likelihood):
         """
         raise TypeError(f"{type(self).__name__} has no influence function.")
 
+    def differentiate_(self, t: Tensor, *, out: Tensor, grad_outputs: Tensor) -> Tensor:
+        """Compute log f, and replace t by the influence, as :meth:`influence_` does.
+
+        A likelihood with further outputs of the decoder needs it for training without
+        autograd. All others inherit it.
+
+        Parameters
+        ----------
+        t : Tensor of shape (..., n_features)
+            Standardised residuals; overwritten.
+        out : Tensor of shape (..., n_features)
+            Memory for log f.
+        grad_outputs : Tensor of shape (..., n_outputs)
+            Memory for the derivatives of log f with respect to the further outputs.
+
+        Returns
+        -------
+        Tensor
+            The tensor t, which is now the influence.
+
+        Raises
+        ------
+        TypeError
+            If the likelihood does not define :meth:`influence_`.
+        """
+        self.standard_log_prob(t, out=out)
+        return self.influence_(t)
+
     @property
     def has_analytic_gradient(self) -> bool:
-        """Whether :meth:`influence_` is defined and belongs to this log-density.
+        """Whether the derivatives are defined and belong to this log-density.
 
-        It is False for a subclass that overrides the density without its derivative.
-        See `ModelPart.has_analytic_gradient`.
+        The derivative is :meth:`influence_`, or :meth:`differentiate_` of a likelihood
+        with further outputs. It is False for a subclass that overrides the density
+        without its derivative. See `ModelPart.has_analytic_gradient`.
         """
         cls = type(self)
 
@@ -191,10 +270,13 @@ class LocationScale(Likelihood):
             """Return the position, among the base classes, of the one with a definition."""
             return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))
 
+        has_outputs = cls.start_outputs is not Likelihood.start_outputs
+        derivative = "differentiate_" if has_outputs else "influence_"
         return (
             cls.log_prob is LocationScale.log_prob
-            and cls.influence_ is not LocationScale.influence_
-            and defined_in("influence_") <= defined_in("standard_log_prob")
+            and getattr(cls, derivative) is not getattr(LocationScale, derivative)
+            and defined_in(derivative) <= defined_in("standard_log_prob")
+            and (not has_outputs or defined_in(derivative) <= defined_in("given"))
         )
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:

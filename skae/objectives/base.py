@@ -190,8 +190,9 @@ class Objective(ModelPart, ABC):
         n_draws = len(z) // len(y)
         loc, outputs = module.decode(z)
         x = module.target(y).repeat(n_draws, 1)
-        log_scale = module.scale.training_log_scale(x - loc, outputs, row_weight)
-        log_prob = module.spec.likelihood.log_prob(x, loc, log_scale).sum(dim=1)
+        scale_outputs, likelihood = module.split_outputs(outputs)
+        log_scale = module.scale.training_log_scale(x - loc, scale_outputs, row_weight)
+        log_prob = likelihood.log_prob(x, loc, log_scale).sum(dim=1)
         return (log_prob.view(n_draws, -1) @ row_weight).mean()
 
     def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
@@ -239,8 +240,8 @@ class Objective(ModelPart, ABC):
         """
 
         def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
-            log_scale = module.scale.log_scale(outputs)
-            log_prob = module.spec.likelihood.log_prob(x, loc, log_scale)
+            likelihood, log_scale = module.conditional(outputs)
+            log_prob = likelihood.log_prob(x, loc, log_scale)
             return log_prob.sum(dim=-1, keepdim=True)
 
         z, kl = self.latents(module, y, draws)

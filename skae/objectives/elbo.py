@@ -155,8 +155,8 @@ class ELBO(Objective):
         log_ratio = (0.5 * (draws.square() - z.square()) + log_std).sum(dim=2)
         loc, outputs = module.decode(z.view(-1, mean.shape[1]))
         x = module.target(y).repeat(draws.shape[0], 1)
-        log_scale = module.scale.log_scale(outputs)
-        log_prob = module.spec.likelihood.log_prob(x, loc, log_scale).sum(dim=1)
+        likelihood, log_scale = module.conditional(outputs)
+        log_prob = likelihood.log_prob(x, loc, log_scale).sum(dim=1)
         if self.log_prior_ratio is not None:
             log_prob = log_prob + self.log_prior_ratio(z.view(-1, mean.shape[1]))
         return log_prob.view(draws.shape[0], -1) + log_ratio
