@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skae._utils.cached import cached
 from skae._utils.capabilities import Capabilities
 from skae._utils.random import random_linear, replaced_global_generators
-from skae.likelihoods import Likelihood
+from skae.likelihoods import Likelihood, n_outputs
 from skae.networks import Network, is_built_in
 from skae.networks.layers import has_hooks, network_capabilities
 from skae.scales import make_scale
@@ -91,12 +91,12 @@ class AutoencoderModule(nn.Module):
         )
         self.register_buffer("loc_gain", std_in_units.clone())
         self.register_buffer("code_gain", std_in_units.new_ones(spec.n_heads * k))
-        n_further = self.scale.n_outputs + len(spec.likelihood.start_outputs(d))
-        n_codes, n_outputs = spec.n_heads * k, d + n_further
+        n_further = self.scale.n_outputs + n_outputs(spec.likelihood, d)
+        n_codes, n_decoded = spec.n_heads * k, d + n_further
         self.linear_encoder = random_linear(d, n_codes, generator)
-        self.linear_decoder = random_linear(k, n_outputs, generator)
+        self.linear_decoder = random_linear(k, n_decoded, generator)
         self.encoder, self.decoder = _make_networks(
-            spec.network, (d, n_codes), (k, n_outputs), generator
+            spec.network, (d, n_codes), (k, n_decoded), generator
         )
 
     @property

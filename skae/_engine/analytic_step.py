@@ -165,7 +165,9 @@ class AnalyticStep:
             weight = self._draw_weight
         if self.scale.is_trained:
             self.kept_t.copy_(t)
-        influence = likelihood.differentiate_(t, out=scratch, grad_outputs=self.grad_further)
+        influence = likelihood.differentiate_(
+            t, out=scratch, grad_outputs=self.grad_further
+        )
         torch.sum(scratch, dim=2, keepdim=True, out=self._draw_log_likelihood)
         # One log-scale may be shared by all features.
         log_scales = log_scale.sum(dim=2, keepdim=True)

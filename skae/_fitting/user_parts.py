@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skae._module import AutoencoderModule
 from skae._utils.random import replaced_global_generators
-from skae.likelihoods import LIKELIHOODS, Likelihood
+from skae.likelihoods import LIKELIHOODS, Likelihood, n_outputs
 from skae.networks import is_built_in
 
 # Rows of the first call: more than one, so that a single row for all is detected, and an
@@ -97,11 +97,16 @@ def _check_likelihood(likelihood: Likelihood, module: AutoencoderModule) -> None
     d = module.spec.n_features
     x, shape = _rows(d, module), (_N_ROWS, d)
     loc, log_scale = x.flip(0), x.new_zeros(1, module.scale.n_scales)
+    given = likelihood.given(_rows(n_outputs(likelihood, d), module))
+    if not isinstance(given, Likelihood):
+        raise TypeError(f"{name}.given must return a Likelihood, but returned {given!r}.")
     with torch.no_grad():
-        log_prob = likelihood.log_prob(x.clone(), loc.clone(), log_scale)
+        log_prob = given.log_prob(x.clone(), loc.clone(), log_scale)
         _check_tensor(f"{name}.log_prob", log_prob, shape, module)
         if log_prob.isnan().any():
             raise ValueError(f"{name}.log_prob returned NaN for finite arguments.")
+        mean = given.mean(loc.clone(), log_scale)
+        _check_tensor(f"{name}.mean", mean, shape, module)
         if likelihood.has_optimal_scale:
             deviation = likelihood.deviation(x - loc)
             _check_tensor(f"{name}.deviation", deviation, shape, module)

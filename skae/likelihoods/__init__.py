@@ -12,13 +12,13 @@ from skae.likelihoods.base import Likelihood, LocationScale
 from skae.likelihoods.gaussian import GaussianLikelihood
 from skae.likelihoods.laplace import LaplaceLikelihood
 from skae.likelihoods.logistic import LogisticLikelihood
-from skae.likelihoods.mixture import LogisticMixtureLikelihood
+from skae.likelihoods.mixture import MixtureLikelihood
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": GaussianLikelihood,
     "laplace": LaplaceLikelihood,
     "logistic": LogisticLikelihood,
-    "logistic_mixture": LogisticMixtureLikelihood,
+    "mixture": MixtureLikelihood,
 }
 
 
@@ -38,6 +38,17 @@ def make_likelihood(likelihood: str | Likelihood) -> Likelihood:
     if isinstance(likelihood, Likelihood):
         return likelihood
     return LIKELIHOODS[likelihood]()
+
+
+def n_outputs(likelihood: Likelihood, n_features: int) -> int:
+    """Return the number of a likelihood's further outputs. See `Likelihood.given`."""
+    values = likelihood.start_outputs(n_features)
+    if not isinstance(values, Tensor) or values.ndim != 1:
+        raise TypeError(
+            f"{type(likelihood).__name__}.start_outputs must return a tensor of one axis, "
+            f"but returned {values!r}."
+        )
+    return len(values)
 
 
 def draw(
@@ -61,5 +72,5 @@ __all__ = [
     "Likelihood",
     "LocationScale",
     "LogisticLikelihood",
-    "LogisticMixtureLikelihood",
+    "MixtureLikelihood",
 ]

@@ -1,4 +1,4 @@
-"""A mixture of logistic densities for each feature, whose shape the decoder predicts."""
+"""A mixture of densities for each feature, whose shape the decoder predicts."""
 
 import copy
 import math
@@ -8,65 +8,82 @@ import torch
 from torch import Tensor
 
 from skae.likelihoods.base import LocationScale
+from skae.likelihoods.gaussian import GaussianLikelihood
+from skae.likelihoods.laplace import LaplaceLikelihood
 from skae.likelihoods.logistic import LogisticLikelihood
 
-_LOGISTIC = LogisticLikelihood()
-# Offsets of the outermost components at the start, in units of the scale: the components
+_COMPONENTS: dict[str, LocationScale] = {
+    "gaussian": GaussianLikelihood(),
+    "laplace": LaplaceLikelihood(),
+    "logistic": LogisticLikelihood(),
+}
+# Offsets of the outermost components at the start, in units of the width: the components
 # differ, and the density is still close to that of one component.
 _REACH = 1.0
 # Excess of the widths over 1 at the start.
 _EXCESS = 0.01
 
 
-class LogisticMixtureLikelihood(LocationScale):
-    r"""Mixture of logistic densities, whose shape is a function of the code.
+class MixtureLikelihood(LocationScale):
+    r"""Mixture of location-scale densities, whose shape is a function of the code.
 
     .. math:: p(x) = \sum_{j=1}^K \pi_j \frac{f(u_j)}{w_j s}, \quad
-        u_j = \frac{t - \delta_j}{w_j}, \quad t = \frac{x-\mu}{s}
+        u_j = \frac{t}{w_j} - \delta_j, \quad t = \frac{x-\mu}{s}
 
-    Here f is the standard logistic density. Weights :math:`\pi_j`, offsets
-    :math:`\delta_j` and widths :math:`w_j \ge 1` are outputs of the decoder for each
-    feature, so one code stands for a density with several modes, or a skew one. No width
-    is below 1, so the floor of the scale is that of each component.
+    Here f is the standard density of a component. Weights :math:`\pi_j`, widths
+    :math:`w_j \ge 1` and offsets :math:`\delta_j`, in units of the width, are outputs of
+    the decoder for each feature. So the density given a code may be skew, or have several
+    modes. No width is below 1, so the floor of the scale holds for each component. The
+    optimal scale has no closed form.
 
-    Mixtures of logistic densities were introduced by Salimans et al. (2017), as the
-    distribution of a pixel. The optimal scale has no closed form.
+    A network whose outputs are a mixture of normal densities is the mixture density network
+    of Bishop (1994); mixtures of logistic densities are due to Salimans et al. (2017).
 
     Parameters
     ----------
     n_components : int, default=3
-        Number of components, K.
+        Number of components, K, for each feature.
+    component : {"gaussian", "laplace", "logistic"}, default="logistic"
+        Density of a component.
 
     Raises
     ------
     ValueError
-        If `n_components` is not an int of at least 2.
+        If `n_components` is not an int of at least 2, or `component` is no such name.
 
     References
     ----------
+    C. M. Bishop (1994). "Mixture density networks". Technical report NCRG/94/004, Aston
+    University. Equations 20 to 24.
+
     T. Salimans, A. Karpathy, X. Chen and D. P. Kingma (2017). "PixelCNN++: improving the
     PixelCNN with discretized logistic mixture likelihood and other modifications". ICLR.
     Section 2.1.
     """
 
     is_thread_safe = True
-    # Further outputs (..., 3 * K * d) of the decoder; those of the start without a model.
+    # Further outputs (..., 3 * K * d) of the decoder; None is the shape of the start.
     _outputs: Tensor | None = None
 
-    def __init__(self, n_components: int = 3) -> None:
+    def __init__(self, n_components: int = 3, component: str = "logistic") -> None:
         is_count = isinstance(n_components, Integral) and n_components >= 2
         if not is_count or isinstance(n_components, bool):
             raise ValueError(
                 f"n_components must be an int of at least 2, got {n_components!r}."
             )
+        if component not in _COMPONENTS:
+            raise ValueError(
+                f"component must be one of {list(_COMPONENTS)}, got {component!r}."
+            )
         self.n_components = n_components
+        self.component = component
 
     @property
     def unit_stddev(self) -> float:
         """Standard deviation for the scale 1, with the shape of the start."""
         k = self.n_components
-        offset_variance = _REACH**2 * (k + 1) / (3 * (k - 1))
-        return math.hypot((1 + _EXCESS) * _LOGISTIC.unit_stddev, math.sqrt(offset_variance))
+        offset = _REACH * math.sqrt((k + 1) / (3 * (k - 1)))
+        return (1 + _EXCESS) * math.hypot(_COMPONENTS[self.component].unit_stddev, offset)
 
     def start_outputs(self, n_features: int) -> Tensor:
         offset = torch.linspace(
@@ -76,13 +93,13 @@ class LogisticMixtureLikelihood(LocationScale):
         shape = torch.stack([offset, h, torch.zeros_like(h)])  # (3, K)
         return shape[..., None].expand(-1, -1, n_features).reshape(-1)
 
-    def given(self, outputs: Tensor) -> "LogisticMixtureLikelihood":
+    def given(self, outputs: Tensor) -> "MixtureLikelihood":
         likelihood = copy.copy(self)
         likelihood._outputs = outputs
         return likelihood
 
     def _shape(self, t: Tensor) -> Tensor:
-        """Return offsets, free widths h and logits, ``(3, K, ...)``, to broadcast with t."""
+        """Return offsets, free widths h and logits, ``(3, K, ...)``, for residuals t."""
         if self._outputs is None:
             start = self.start_outputs(1).to(t)
             return start.view(3, self.n_components, *t.ndim * [1])
@@ -92,58 +109,59 @@ class LogisticMixtureLikelihood(LocationScale):
         """View outputs ``(..., 3 * K * d)`` as ``(3, K, ..., d)``."""
         return outputs.unflatten(-1, (3, self.n_components, -1)).movedim((-3, -2), (0, 1))
 
+    def _log_terms(self, t: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute log f(u) - log w + logit, t / w and w of each component, ``(K, ...)``."""
+        offset, h, logit = shape
+        width = _width(h)
+        ratio = t / width
+        log_f = _COMPONENTS[self.component].standard_log_prob(ratio - offset)
+        return log_f - width.log() + logit, ratio, width
+
     def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
         shape = self._shape(t)
-        joint, *_ = _components(t, shape)
-        return torch.sub(joint.logsumexp(dim=0), shape[2].logsumexp(dim=0), out=out)
+        log_terms, *_ = self._log_terms(t, shape)
+        return torch.sub(log_terms.logsumexp(dim=0), shape[2].logsumexp(dim=0), out=out)
 
     def differentiate_(self, t: Tensor, *, out: Tensor, grad_outputs: Tensor) -> Tensor:
-        # With responsibilities r and the logistic influence psi, the derivatives of log f
-        # are r psi / w by an offset, minus their sum by t, (r psi u - r) / w by a width,
-        # and r - pi by a logit.
+        # With responsibilities r and a component's influence psi, the derivatives of log f
+        # are r psi by an offset, -sum r psi / w by t, (r psi t / w - r) / w by a width, and
+        # r - pi by a logit.
         shape = self._shape(t)
-        joint, u, width = _components(t, shape)
-        responsibility, weight = joint, shape[2].clone()
-        log_sum = _normalize_(responsibility)
-        torch.sub(log_sum, _normalize_(weight), out=out)
+        responsibility, ratio, width = self._log_terms(t, shape)
+        weight = shape[2].clone()
+        torch.sub(_normalize_(responsibility), _normalize_(weight), out=out)
         grad_offset, grad_h, grad_logit = self._by_component(grad_outputs)
         torch.sub(responsibility, weight, out=grad_logit)
-        over_width = responsibility.div_(width)
-        torch.mul(_LOGISTIC.influence_(u.clone()), over_width, out=grad_offset)
-        torch.mul(u, grad_offset, out=grad_h).sub_(over_width)
-        # dw/dh = exp(min(h, 0)) is the excess of w over 1 below h = 0, and 1 above.
-        grad_h.mul_(_excess(shape[1]).clamp_(max=1))
-        return torch.sum(grad_offset, dim=0, out=t)
+        influence = _COMPONENTS[self.component].influence_(ratio - shape[0])
+        torch.mul(influence, responsibility, out=grad_offset)
+        torch.mul(grad_offset, ratio, out=grad_h).sub_(responsibility).div_(width)
+        # dw/dh = exp(min(h, 0)) is w - 1 below h = 0, and 1 above.
+        grad_h.mul_((width - 1).clamp_(max=1))
+        return torch.sum(grad_offset / width, dim=0, out=t)
 
     def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
-        offset, _, logit = self._shape(loc)
-        return loc + torch.exp(log_scale) * (logit.softmax(dim=0) * offset).sum(dim=0)
+        offset, h, logit = self._shape(loc)
+        mean = (logit.softmax(dim=0) * _width(h) * offset).sum(dim=0)
+        return loc + torch.exp(log_scale) * mean
 
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         offset, h, logit = self._shape(loc)
         uniform = torch.empty_like(loc).uniform_(generator=generator)
         bounds = logit.softmax(dim=0).cumsum(dim=0)[:-1]
-        component = (uniform >= bounds).sum(dim=0, keepdim=True)  # (1, *loc.shape)
+        chosen = (uniform >= bounds).sum(dim=0, keepdim=True)  # (1, *loc.shape)
         offset, width = (
-            values.expand(-1, *loc.shape).gather(0, component)[0]
-            for values in (offset, _excess(h) + 1)
+            values.expand(-1, *loc.shape).gather(0, chosen)[0]
+            for values in (offset, _width(h))
         )
-        centre = loc + torch.exp(log_scale) * offset
-        return _LOGISTIC.sample(centre, log_scale + width.log(), generator)
+        log_width = log_scale + width.log()
+        centre = loc + torch.exp(log_width) * offset
+        return _COMPONENTS[self.component].sample(centre, log_width, generator)
 
 
-def _components(t: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute log f(u) - log w + logit, u and the width w of each component, ``(K, ...)``."""
-    offset, h, logit = shape
-    width = _excess(h) + 1
-    u = (t - offset) / width
-    return _LOGISTIC.standard_log_prob(u) - width.log() + logit, u, width
-
-
-def _excess(h: Tensor) -> Tensor:
-    """Compute w - 1 = exp(h), with the exponential made linear above h = 0."""
+def _width(h: Tensor) -> Tensor:
+    """Compute the width 1 + exp(h), with the exponential made linear above h = 0."""
     # The sum of both parts has no dead zone; see `skae.scales.base.log_floored_exp`.
-    return torch.exp(h.clamp(max=0)) + torch.relu(h)
+    return torch.exp(h.clamp(max=0)) + torch.relu(h) + 1
 
 
 def _normalize_(log_weights: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from tests.helpers import Recording, every_model
-from tests.likelihoods.references import SCIPY
+from tests.likelihoods.references import scipy_of
 
 
 @every_model
@@ -68,9 +68,11 @@ def expected_log_likelihood(model, X, draws):
         if model.covariance_type == "spherical":
             unit = np.sqrt(np.mean(unit**2))
         _, outputs = module.decode(torch.tensor(Z, dtype=torch.float32))
+        outputs = outputs[:, : module.scale.n_outputs]
         scale = module.scale.log_scale(outputs).exp().detach().numpy() * unit
-        scale = scale.reshape(*residual.shape[:2], -1)
-    return SCIPY[model.likelihood].logpdf(residual, scale=scale).sum(axis=-1).mean()
+    residual = residual.reshape(len(Z), -1)
+    distribution, mean = scipy_of(model, Z)
+    return distribution.logpdf(residual + scale * mean, scale=scale).sum(axis=-1).mean()
 
 
 @every_model

@@ -22,7 +22,7 @@ from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.objectives import ELBO
 from skae.scales import legal_combinations
 from tests.helpers import ignore_spread
-from tests.likelihoods.references import SCIPY
+from tests.likelihoods.references import GIVEN, SCIPY, scipy_of
 
 # Raw data have units that differ a thousandfold.
 pytestmark = ignore_spread
@@ -90,6 +90,7 @@ def scale_of(model, Z, X):
     module = copy.deepcopy(model.module_).double()
     with torch.no_grad():
         _, outputs = module.decode(torch.tensor(Z))
+        outputs = outputs[:, : module.scale.n_outputs]
         scale = module.scale.log_scale(outputs).exp().numpy()
     # Units of the module: one for all features, or the standard deviation of each one.
     std = X.std(axis=0)
@@ -136,10 +137,10 @@ def elbo_by_draws(model, X, draws, X_train):
     np.testing.assert_array_equal(mean, model.transform(X))
     kl = 0.5 * (std**2 + mean**2 - 1 - np.log(std**2)).sum(axis=1)
     Z = (mean + std * draws).reshape(-1, mean.shape[1])
-    X_hat, scale = model.inverse_transform(Z), scale_of(model, Z, X_train)
-    shape = (len(draws), *X.shape)
-    log_prob = SCIPY[model.likelihood].logpdf(X, X_hat.reshape(shape), scale.reshape(shape))
-    return log_prob.sum(axis=2) - kl
+    scale, (distribution, mean) = scale_of(model, Z, X_train), scipy_of(model, Z)
+    loc = model.inverse_transform(Z) - scale * mean
+    log_prob = distribution.logpdf(np.tile(X, (len(draws), 1)), loc, scale).sum(axis=1)
+    return log_prob.reshape(len(draws), -1) - kl
 
 
 @floor_is_expected
@@ -513,7 +514,8 @@ def linear_map(model, k):
     return (model.inverse_transform(np.eye(k)) - m).T, m
 
 
-@pytest.mark.parametrize("likelihood", sorted(SCIPY))
+# With a shape that depends on the code, the mean is no linear function of the code.
+@pytest.mark.parametrize("likelihood", sorted(set(SCIPY) - set(GIVEN)))
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
 def test_samples_of_a_linear_model_have_its_mean_and_covariance(likelihood, kind):
     """Samples have mean m and covariance W W' plus the variance of the noise."""

@@ -28,7 +28,7 @@ from skae.objectives import (
 from skae.objectives.draws import matched_normal, sobol_normal
 from skae.objectives.schedules import make_schedule
 from skae.scales import legal_combinations
-from tests.likelihoods.references import SCIPY, TORCH
+from tests.likelihoods.references import GIVEN, TORCH, scipy_given, scipy_of
 from tests.objectives.models import D, K, make_module
 
 N = 7
@@ -62,15 +62,27 @@ def posterior(module, y):
     return distributions.Normal(torch.tensor(mean), torch.tensor(std))
 
 
+def name_of(module):
+    """Return the name of a module's likelihood."""
+    (name,) = (n for n, c in LIKELIHOODS.items() if c is type(module.spec.likelihood))
+    return name
+
+
+def parameters_of(module, z):
+    """Decode codes to location, scale and the likelihood's own outputs."""
+    loc, outputs = module.decode(z)
+    of_scale, own = outputs.tensor_split([module.scale.n_outputs], dim=1)
+    return loc, module.scale.log_scale(of_scale).exp().expand_as(loc), own
+
+
 def conditional(module, z):
     """Compute p(x|z) with torch.distributions."""
-    loc, outputs = module.decode(z.reshape(-1, K))
-    scale = module.scale.log_scale(outputs).exp().expand_as(loc)
-    shape = (*z.shape[:-1], D)
-    name = {type(v): n for n, v in ((n, c()) for n, c in LIKELIHOODS.items())}[
-        type(module.spec.likelihood)
-    ]
-    return TORCH[name](loc.reshape(shape), scale.reshape(shape))
+    loc, scale, own = (
+        part.reshape(*z.shape[:-1], part.shape[1])
+        for part in parameters_of(module, z.reshape(-1, K))
+    )
+    name = name_of(module)
+    return TORCH[name](loc, scale, own) if name in GIVEN else TORCH[name](loc, scale)
 
 
 # -------------------------------------------------------------------------- posterior
@@ -180,10 +192,9 @@ def test_score_of_the_deterministic_objective_equals_scipy(combination):
     objective = OBJECTIVES["nll"]
     with torch.no_grad():
         actual = objective.log_likelihood(module, y, objective.draws(module.spec)[:, None])
-        loc, outputs = module.decode(module.encode(y))
-        scale = module.scale.log_scale(outputs).exp()
+        loc, scale, own = parameters_of(module, module.encode(y))
         assert torch.equal(objective.code(module, y), module.encode(y))
-    expected = SCIPY[combination[0]].logpdf(
+    expected = scipy_given(combination[0], own).logpdf(
         module.target(y).numpy(), loc.numpy(), scale.numpy()
     )
     np.testing.assert_allclose(actual, expected.sum(axis=1), rtol=1e-10)
@@ -473,14 +484,13 @@ def exact_log_marginal(module, y, k):
     """Compute log of the integral of p(x|z) p(z), by the trapezoidal rule on a grid."""
     axis = np.linspace(-7, 7, {1: 20_001, 2: 501}[k])
     grid = np.stack(np.meshgrid(*k * [axis], indexing="ij"), axis=-1).reshape(-1, k)
-    loc, outputs = module.decode(torch.tensor(grid))
-    scale = module.scale.log_scale(outputs).exp().numpy()
-    name = type(module.spec.likelihood).__name__.removesuffix("Likelihood").lower()
+    loc, scale, own = parameters_of(module, torch.tensor(grid))
+    distribution = scipy_given(name_of(module), own)
     log_prior = scipy.stats.norm.logpdf(grid).sum(axis=1)
     log_volume = k * math.log(axis[1] - axis[0])
     exact = []
     for x in module.target(y).numpy():
-        log_prob = SCIPY[name].logpdf(x, loc.numpy(), scale).sum(axis=1)
+        log_prob = distribution.logpdf(x, loc.numpy(), scale.numpy()).sum(axis=1)
         exact.append(scipy.special.logsumexp(log_prob + log_prior) + log_volume)
     return np.array(exact)
 
@@ -553,14 +563,14 @@ def test_log_marginal_of_an_estimator(likelihood):
         1, likelihood=likelihood, variance_mode="learned", max_iter=20, random_state=0
     ).fit(X)
     axis = np.linspace(-7, 7, 20_001)[:, None]
-    loc, log_step = vae.inverse_transform(axis), math.log(axis[1, 0] - axis[0, 0])
+    distribution, mean = scipy_of(vae, axis)
+    loc = vae.inverse_transform(axis) - vae.scale_ * mean
+    log_step = math.log(axis[1, 0] - axis[0, 0])
     log_prior = scipy.stats.norm.logpdf(axis[:, 0])
     exact = np.array(
         [
             scipy.special.logsumexp(
-                SCIPY[likelihood].logpdf(x, loc, vae.scale_).sum(axis=1)
-                + log_prior
-                + log_step
+                distribution.logpdf(x, loc, vae.scale_).sum(axis=1) + log_prior + log_step
             )
             for x in X[:20]
         ]
