@@ -27,8 +27,9 @@ class AnalyticStep:
         \overline{\log s} = w\, (1 - t\, \psi(t))
 
     where :math:`\psi = -(\log f)'` is the likelihood's influence function and w the row
-    weight. A scale in closed form has no gradient: at its optimum its own derivative
-    vanishes, by the envelope theorem.
+    weight. Further outputs a of a likelihood have the gradient
+    :math:`\bar a = -w\, \partial_a \log f(t)`. A scale in closed form has no gradient: at
+    its optimum its own derivative vanishes, by the envelope theorem.
 
     Parameters
     ----------

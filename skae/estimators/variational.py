@@ -42,8 +42,9 @@ class VariationalAutoencoder(BaseAutoencoder):
     r"""Variational autoencoder.
 
     The model draws a code z ~ N(0, I) of `n_components` numbers, and x from a likelihood. A
-    decoder computes the location of the likelihood, and for some variance modes its scale,
-    from z. An encoder computes a normal posterior q(z|x). Training minimises
+    decoder computes the location of the likelihood, and for some variance modes its scale
+    and for some likelihoods its shape, from z. An encoder computes a normal posterior
+    q(z|x). Training minimises
 
     .. math:: -E_{q(z|x)} \log p(x|z) + \beta\, KL(q(z|x) \,\|\, N(0, I))
 
@@ -57,10 +58,12 @@ class VariationalAutoencoder(BaseAutoencoder):
     n_components : int, default=2
         Number of components of the code.
 
-    likelihood : {"gaussian", "laplace", "logistic"} or Likelihood, default="gaussian"
-        Density of a feature given the decoder's output, by its name in
-        ``skae.likelihoods.LIKELIHOODS`` or as an instance. "logistic" has no closed-form
-        scale: it needs the variance mode "fixed", "learned" or "predicted".
+    likelihood : str or Likelihood, default="gaussian"
+        Density of a feature given the decoder's output: "gaussian", "laplace", "logistic",
+        "mixture" (the names in ``skae.likelihoods.LIKELIHOODS``) or an instance. "mixture"
+        is a mixture of three logistic densities, whose shape is a function of the code.
+        "logistic" and "mixture" have no closed-form scale: they need the variance mode
+        "fixed", "learned" or "predicted".
 
     beta : float, default=1.0
         Weight of the KL term in training. Larger values use fewer components; smaller
@@ -225,7 +228,8 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
-        the b of a Laplace); None for `variance_mode="predicted"`.
+        the b of a Laplace, the least scale of a mixture's component); None for
+        `variance_mode="predicted"`.
 
     n_iter_ : int
         Number of epochs.
