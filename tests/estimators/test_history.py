@@ -93,7 +93,8 @@ def test_numbers_of_an_epoch_recomputed(likelihood, variance_mode, covariance_ty
         n_mc_samples=200,
         init="random",
         batch_size=120,
-        learning_rate_init=0.02,
+        # So that the epochs differ.
+        learning_rate_init=0.05 if likelihood == "mixture" else 0.02,
         max_iter=4,
         random_state=0,
     )
