@@ -241,6 +241,15 @@ class Own(LocationScale):
         noise = torch.empty_like(loc).normal_(generator=generator)
         return self._change("sample", loc + log_scale.exp() * noise)
 
+    def start_outputs(self, n_features):
+        return self._change("start_outputs", super().start_outputs(n_features))
+
+    def given(self, outputs):
+        return self._change("given", super().given(outputs))
+
+    def mean(self, loc, log_scale):
+        return self._change("mean", super().mean(loc, log_scale))
+
     def deviation(self, residual, *, out=None):
         return self._change("deviation", residual.square())
 
@@ -261,6 +270,10 @@ class Own(LocationScale):
         ({"optimal_scale": lambda s: s[0]}, ValueError, "Own.optimal_scale must return"),
         ({"unit": 0.0}, ValueError, "Own.unit_stddev must be a number above 0"),
         ({"unit": "1"}, ValueError, "Own.unit_stddev must be a number above 0"),
+        ({"start_outputs": lambda o: 3}, TypeError, "Own.start_outputs must return"),
+        ({"start_outputs": lambda o: o[None]}, TypeError, "a tensor of one axis"),
+        ({"given": lambda s: None}, TypeError, "Own.given must return a Likelihood"),
+        ({"mean": lambda m: m[:, :1]}, ValueError, "Own.mean must return"),
     ],
 )
 def test_bad_likelihoods(changes, error, words):

@@ -291,6 +291,28 @@ def test_start_is_near_that_of_one_component(X):
     assert first["mixture"] == pytest.approx(first["logistic"], abs=0.05)
 
 
+class WithoutDerivative(MixtureLikelihood):
+    """A mixture that autograd differentiates."""
+
+    def standard_log_prob(self, t, *, out=None):
+        return super().standard_log_prob(t, out=out)
+
+
+@pytest.mark.parametrize("component", FAMILIES)
+def test_autograd_gives_the_same_fit(component, X):
+    analytic, by_autograd = (
+        VariationalAutoencoder(
+            2, likelihood=kind(3, component), max_iter=5, precision="float64", **QUICK
+        ).fit(X)
+        for kind in (MixtureLikelihood, WithoutDerivative)
+    )
+    assert not by_autograd.module_.capabilities.has_analytic_gradient
+    assert by_autograd.score(X) == pytest.approx(analytic.score(X), rel=1e-8)
+    np.testing.assert_allclose(
+        by_autograd.reconstruct(X), analytic.reconstruct(X), rtol=1e-6, atol=1e-8
+    )
+
+
 @pytest.mark.parametrize("component", FAMILIES)
 def test_clone_and_pickle(component, X):
     likelihood = MixtureLikelihood(2, component)
