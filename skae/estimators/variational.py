@@ -228,8 +228,7 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
-        the b of a Laplace, the least scale of a mixture's component); None for
-        `variance_mode="predicted"`.
+        the b of a Laplace); None for `variance_mode="predicted"`.
 
     n_iter_ : int
         Number of epochs.
