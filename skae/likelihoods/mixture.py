@@ -59,6 +59,13 @@ class MixtureLikelihood(LocationScale):
     T. Salimans, A. Karpathy, X. Chen and D. P. Kingma (2017). "PixelCNN++: improving the
     PixelCNN with discretized logistic mixture likelihood and other modifications". ICLR.
     Section 2.1.
+
+    Examples
+    --------
+    >>> from skae.likelihoods import MixtureLikelihood
+    >>> likelihood = MixtureLikelihood(n_components=2, component="gaussian")
+    >>> len(likelihood.start_outputs(n_features=5))  # 2 weights, widths and offsets each
+    30
     """
 
     is_thread_safe = True
