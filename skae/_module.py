@@ -56,10 +56,11 @@ class AutoencoderModule(nn.Module):
     deviation over that unit, ``std_in_units``, converts one into the other.
 
     Encoder and decoder are each a linear path plus a network, times a gain. Started from
-    the closed form, the linear path is probabilistic PCA and the network learns the
-    residual of PCA. The gain is the size of that residual. So a step of the optimiser has
-    the same relative effect on a feature of variance 1e6 that PCA explains to the last
-    digit as on any other feature.
+    the closed form, the linear path is probabilistic PCA and the network learns what PCA
+    leaves. The gain is the residual of PCA or, if that is larger, three standard deviations
+    of PCA's noise, up to the spread of the feature. So a step of the optimiser has the same
+    relative effect on a feature of variance 1e6 that PCA explains to the last digit as on
+    any other feature.
 
     Parameters
     ----------

@@ -24,6 +24,10 @@ from skae._fitting.user_parts import check_parts
 from skae._module import AutoencoderModule, Spec
 from skae.objectives import Objective
 
+# Smallest gain of a feature, in standard deviations of the noise at the start. PCA's
+# residual alone, which is 0 with as many components as features, switches the network off.
+# On three splits of ten tables, 3 gave better training objectives than 0, 1 or 2.
+_NOISES_PER_GAIN = 3.0
 # Smallest gain, relative to the standard deviation of a feature or a component.
 _SMALLEST_GAIN = 1e-4
 # Smallest posterior standard deviation at the start.
@@ -176,7 +180,7 @@ def start_at_pca(
     noise: np.ndarray,
     beta: float,
 ) -> None:
-    """Set the linear path to probabilistic PCA, and the gains to the size of its residual.
+    """Set the linear path to probabilistic PCA, and the gains to the size of what it leaves.
 
     In units of the noise, with loadings W = V (L - beta)^(1/2) and M = W'W + beta, the
     posterior of the linear model has mean M^-1 W' x and variance beta M^-1 (Tipping and
@@ -202,10 +206,10 @@ def start_at_pca(
     is_rounding = norm > _LARGEST_LOADING * std_in_units
     W[is_rounding] *= (std_in_units[is_rounding] / norm[is_rounding])[:, None]
 
-    # Variance of a feature that the components do not explain, and width of a posterior.
-    explained = noise * (np.square(components) @ eigenvalues)
-    residual = np.square(std_in_units) - explained
-    loc_gain = np.sqrt(np.maximum(residual, 0.0))
+    # Size of what the network may explain of a feature, and width of a posterior.
+    residual = np.square(std_in_units) - noise * (np.square(components) @ eigenvalues)
+    loc_gain = np.minimum(_NOISES_PER_GAIN * deviation, std_in_units)
+    loc_gain = np.maximum(loc_gain, np.sqrt(np.maximum(residual, 0.0)))
     loc_gain = np.maximum(loc_gain, _SMALLEST_GAIN * std_in_units)
     code_gain = np.ones(k)
     width = beta if beta > 0 else 1.0

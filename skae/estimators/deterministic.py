@@ -95,12 +95,12 @@ class GaussianAutoencoder(BaseAutoencoder):
         Largest number of epochs (passes over the data). Over these epochs, the learning
         rate decreases to 0 along half a cosine.
 
-    learning_rate_init : float, default=5e-3
+    learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
         units to the next hidden layer, the rate is multiplied by 16/h: their steps add up
         over the units.
 
-    alpha : float, default=1.0
+    alpha : float, default=5.0
         Strength of the L2 penalty on the weights of the networks. Half the sum of their
         squares, over the sum of the sample weights, times `alpha` is added to the
         objective. The penalty shrinks the model towards its linear path; 1 corresponds to a
@@ -311,12 +311,12 @@ class LaplaceAutoencoder(BaseAutoencoder):
         Largest number of epochs (passes over the data). Over these epochs, the learning
         rate decreases to 0 along half a cosine.
 
-    learning_rate_init : float, default=5e-3
+    learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
         units to the next hidden layer, the rate is multiplied by 16/h: their steps add up
         over the units.
 
-    alpha : float, default=1.0
+    alpha : float, default=5.0
         Strength of the L2 penalty on the weights of the networks. Half the sum of their
         squares, over the sum of the sample weights, times `alpha` is added to the
         objective. The penalty shrinks the model towards its linear path; 1 corresponds to a

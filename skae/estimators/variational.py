@@ -155,12 +155,12 @@ class VariationalAutoencoder(BaseAutoencoder):
         Largest number of epochs (passes over the data). Over these epochs, the learning
         rate decreases to 0 along half a cosine.
 
-    learning_rate_init : float, default=5e-3
+    learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
         units to the next hidden layer, the rate is multiplied by 16/h: their steps add up
         over the units.
 
-    alpha : float, default=1.0
+    alpha : float, default=5.0
         Strength of the L2 penalty on the weights of the networks. Half the sum of their
         squares, over the sum of the sample weights, times `alpha` is added to the
         objective. The penalty shrinks the model towards its linear path; 1 corresponds to a
@@ -348,8 +348,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         n_init: int = 1,
         batch_size: int | str = "auto",
         max_iter: int = 100,
-        learning_rate_init: float = 5e-3,
-        alpha: float = 1.0,
+        learning_rate_init: float = 1e-2,
+        alpha: float = 5.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
