@@ -180,7 +180,7 @@ def start_at_pca(
     noise: np.ndarray,
     beta: float,
 ) -> None:
-    """Set the linear path to probabilistic PCA, and the gains to the size of what it leaves.
+    """Set the linear path to probabilistic PCA, and the gains to what it leaves.
 
     In units of the noise, with loadings W = V (L - beta)^(1/2) and M = W'W + beta, the
     posterior of the linear model has mean M^-1 W' x and variance beta M^-1 (Tipping and
