@@ -97,6 +97,9 @@ def flatten(
             for p, multiplier in learning_rate_multipliers(network).items()
             if p.requires_grad
         },
+        # The linear path of the decoder is part of every model, and a row that the
+        # likelihood finds very unlikely shows there.
+        watched=first.linear_decoder.weight,
     )
 
 

@@ -8,17 +8,27 @@ from torch import Tensor
 
 from skae._optim.flat_parameters import FlatParameters
 
+# Largest norm of a gradient, over the running mean of the norms. A rare row of a narrow
+# density has a gradient that is thousands of times larger. It would move all weights, and
+# then stop Adam for about a thousand steps, because it stays in the mean squares.
+_LARGEST_RATIO = 3.0
+# Weight of the newest norm in the running mean: a mean over about 50 steps.
+_NORM_MOMENTUM = 0.02
+
 # Parameters that are updated with one rate: their first model, the multiplier of its
 # learning rate, and views of values, gradients, means and mean squares.
 _UpdateGroup = tuple[int, float, list[list[Tensor]]]
 
 
 class Adam:
-    """Adam over one flat buffer (Kingma and Ba 2015).
+    """Adam over one flat buffer (Kingma and Ba 2015), with clipped gradients.
 
     A step is one fused call for each group of adjacent models of equal learning rate, and
     for each multiplier of the rate. The classes of ``torch.optim`` compute the same, but
     their first step imports compilers, which takes about two seconds.
+
+    The gradient of a model is scaled down if the norm of its watched part is above three
+    times the running mean of that norm.
 
     Parameters
     ----------
@@ -36,6 +46,8 @@ class Adam:
         self.mean = torch.zeros_like(values)
         self.mean_square = torch.zeros_like(values)
         self.n_steps = torch.zeros((), dtype=torch.float32, device=values.device)
+        # The running norm of each model's watched gradient; 0 before the first step.
+        self.norm = values.new_zeros(len(l2))
         # Positions of the models at which the rate changes, and the groups between them.
         self._changes: list[int] = []
         self._groups: list[_UpdateGroup] = []
@@ -51,11 +63,13 @@ class Adam:
             parts = zip(parameters.views(new), self.parameters.views(old), strict=True)
             for part, before in parts:
                 part.copy_(before[index])
-        adam.n_steps = self.n_steps
+        adam.n_steps, adam.norm = self.n_steps, self.norm[index]
         return adam
 
     def step(self, learning_rates: Sequence[float]) -> None:
         """Update the parameters of R models by their gradients and R learning rates."""
+        if self.parameters.watched_grads is not None:
+            self._clip(self.parameters.watched_grads)
         if self.l2 is not None:
             self.parameters.grads.addcmul_(self.l2, self.parameters.values)
         self.n_steps += 1
@@ -82,6 +96,19 @@ class Adam:
                 amsgrad=False,
                 maximize=False,
             )
+
+    def _clip(self, watched_grads: Tensor) -> None:
+        """Scale down gradients that are far above their running norm; see the class."""
+        norm = torch.linalg.vector_norm(watched_grads.flatten(1), dim=1)  # (R,)
+        running = torch.where(self.norm > 0, self.norm, norm)
+        clipped = torch.minimum(norm, _LARGEST_RATIO * running)
+        self.norm = torch.lerp(running, clipped, _NORM_MOMENTUM)
+        # On a GPU, a look at the norms would wait for the step.
+        if norm.device.type != "cpu" or bool((clipped < norm).any()):
+            # The gradients of a norm of 0 are not changed.
+            factor = torch.where(clipped < norm, clipped / norm, 1.0)
+            for part in self.parameters.blocks(self.parameters.grads):
+                part.mul_(factor[:, None])
 
     def _make_groups(self, changes: list[int]) -> list[_UpdateGroup]:
         """Split the models where the learning rate changes; see :data:`_UpdateGroup`."""

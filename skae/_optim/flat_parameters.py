@@ -36,11 +36,16 @@ class FlatParameters:
     learning_rate_multipliers : mapping of Parameter to float, default={}
         Factors of the learning rate for some parameters of the first model and their
         counterparts.
+    watched : Parameter, default=None
+        Parameter of the first model whose gradient, like those of its counterparts, shows
+        how large the gradient of the model is.
 
     Attributes
     ----------
     values, grads : Tensor of shape (R * padded_size,)
         The buffers: one block after another, each padded with zeros.
+    watched_grads : Tensor of shape (R, ...) or None
+        Views of the gradients of the watched parameters.
     learning_rate_multipliers : list of float
         All factors of the learning rate, 1 included if any parameter has it.
     """
@@ -52,6 +57,7 @@ class FlatParameters:
         fused: Sequence[Sequence[Tensor]] = (),
         may_transpose: bool = True,
         learning_rate_multipliers: Mapping[Tensor, float] = MappingProxyType({}),
+        watched: Tensor | None = None,
     ) -> None:
         self._may_transpose = may_transpose
         self._models = models
@@ -60,6 +66,7 @@ class FlatParameters:
             self._index[id(p)]: multiplier
             for p, multiplier in learning_rate_multipliers.items()
         }
+        self._watched = None if watched is None else self._index[id(watched)]
         # Each parameter once, even if encoder and decoder share it.
         self._penalized = sorted({self._index[id(p)] for p in penalized})
         # Indices of the parameters in each block; most blocks are one parameter.
@@ -75,6 +82,9 @@ class FlatParameters:
             self._block_views(flat) for flat in (self.values, self.grads)
         ]
         self._views_of_buffers = list(map(self._parameter_views, self._blocks_of_buffers))
+        self.watched_grads = None
+        if self._watched is not None:
+            self.watched_grads = self._views_of_buffers[1][self._watched]
         views = zip(
             zip(*models, strict=True),
             zip(*self._views_of_buffers, strict=True),
@@ -95,7 +105,7 @@ class FlatParameters:
         """Return how many numbers a model has in a block, with padding."""
         return -(-self._size(block) // _VECTOR_SIZE) * _VECTOR_SIZE
 
-    def _padded_views(self, flat: Tensor) -> list[Tensor]:
+    def blocks(self, flat: Tensor) -> list[Tensor]:
         """View a buffer by blocks, each ``(R, padded_size)``."""
         R, padded = len(self._models), list(map(self._padded_size, self._blocks))
         parts = flat.split([R * padded_size for padded_size in padded])
@@ -106,7 +116,7 @@ class FlatParameters:
 
     def _unpadded_views(self, flat: Tensor) -> list[Tensor]:
         """View a buffer by blocks without padding, each ``(R, size)``."""
-        padded = zip(self._padded_views(flat), self._blocks, strict=True)
+        padded = zip(self.blocks(flat), self._blocks, strict=True)
         return [part[:, : self._size(block)] for part, block in padded]
 
     def _block_views(self, flat: Tensor) -> list[Tensor]:
@@ -194,7 +204,7 @@ class FlatParameters:
             self.learning_rate_multipliers
         ) == 1:
             return [flat]
-        padded = zip(self._padded_views(flat), self._blocks, strict=True)
+        padded = zip(self.blocks(flat), self._blocks, strict=True)
         return [
             r[first:last] for r, block in padded if self._multiplier(block) == multiplier
         ]
@@ -211,7 +221,12 @@ class FlatParameters:
             models[0][i]: multiplier for i, multiplier in self._multipliers.items()
         }
         return FlatParameters(
-            models, penalized, fused, self._may_transpose, learning_rate_multipliers
+            models,
+            penalized,
+            fused,
+            self._may_transpose,
+            learning_rate_multipliers,
+            None if self._watched is None else models[0][self._watched],
         )
 
 
