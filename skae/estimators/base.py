@@ -15,7 +15,12 @@ from numpy.random import RandomState
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    RealNotInt,
+    StrOptions,
+)
 from sklearn.utils.validation import _check_sample_weight
 
 from skae._data import Rows, Standardization, measure
@@ -43,9 +48,14 @@ from skae._utils.choices import (
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
-from skae._utils.numbers import as_numbers
+from skae._utils.numbers import as_numbers, is_integer
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.threads import suitable_threads
+from skae.estimators.automatic import (
+    choose_max_iter,
+    choose_n_components,
+    choose_widths,
+)
 from skae.estimators.inference import InferenceMixin, fitted_attributes, validated
 from skae.estimators.training_data import (
     TrainingData,
@@ -57,7 +67,6 @@ from skae.estimators.training_data import (
 from skae.estimators.warm_start import concatenate_histories, continue_from
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
-from skae.networks.mlp import hidden_widths
 from skae.objectives import Objective
 from skae.scales import SCALES, check_scale
 from skae.scales.fixed import check_fixed_scale, warn_of_ignored_scale
@@ -124,18 +133,22 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_components": [positive_integer()],
+        "n_components": [
+            positive_integer(),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+            choices("auto"),
+        ],
         "variance_mode": [StrOptions(SCALES.keys())],
         "covariance_type": [choices("spherical", "diag")],
         "scale": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "min_scale": [Interval(Real, 0, None, closed="neither"), choices("auto")],
         "network": [StrOptions(NETWORKS.keys()), HasMethods(["encoder", "decoder"])],
-        "hidden_layer_sizes": ["array-like", positive_integer()],
+        "hidden_layer_sizes": ["array-like", positive_integer(), choices("auto")],
         "activation": [StrOptions(ACTIVATIONS.keys())],
         "init": [choices("pca", "random")],
         "n_init": [positive_integer()],
         "batch_size": [positive_integer(), choices("auto")],
-        "max_iter": [positive_integer()],
+        "max_iter": [positive_integer(), choices("auto")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean"],
@@ -158,19 +171,19 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | float | str = 2,
         *,
         variance_mode: str = "optimal",
         covariance_type: str = "spherical",
         scale: float | ArrayLike = 1.0,
         min_scale: float | str = "auto",
         network: str | Network = "mlp",
-        hidden_layer_sizes: int | ArrayLike = (64,),
+        hidden_layer_sizes: int | ArrayLike | str = (64,),
         activation: str = "relu",
         init: str = "pca",
         n_init: int = 1,
         batch_size: int | str = "auto",
-        max_iter: int = 100,
+        max_iter: int | str = 100,
         learning_rate_init: float = 1e-2,
         alpha: float = 5.0,
         early_stopping: bool = False,
@@ -311,20 +324,12 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         random_state = local_random_state(self.random_state)
         data = self._validate_fit(X, sample_weight, X_val, random_state)
         objective = self._make_objective()
-        spec = Spec(
-            n_features=data.X.shape[1],
-            n_components=int(self.n_components),
-            n_heads=objective.n_heads,
-            network=self._make_network(),
-            likelihood=copy.deepcopy(self._make_likelihood()),
-            variance_mode=self.variance_mode,
-            covariance_type=self.covariance_type,
-        )
-        context = self._init_callback_context(max_subtasks=self.max_iter)
+        spec, options = self._make_spec(objective, data), self._make_options(data)
+        context = self._init_callback_context(max_subtasks=options.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         kwargs = {"estimator": self, "X": data.X, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**kwargs)
-        problems = self._build_problems(spec, objective, data, random_state)
+        problems = self._build_problems(spec, objective, options, data, random_state)
         # Of several starts, callbacks follow the first.
         problems[0].callbacks = CallbackSource(
             context,
@@ -405,17 +410,52 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             data, rows, validation, standardization, fixed_scale, device, is_continued
         )
 
+    def _make_spec(self, objective: Objective, data: TrainingData) -> Spec:
+        """Describe the module; what is chosen by the data stays in a warm start."""
+        last = self.module_.spec if data.is_continued else None
+        n_components, network = self.n_components, self.network
+        if not is_integer(n_components):
+            n_components = (
+                last.n_components
+                if last
+                else choose_n_components(n_components, data.rows, data.standardization)
+            )
+        if not isinstance(network, str):
+            network = clone(network, safe=False)
+        elif last and isinstance(self.hidden_layer_sizes, str):
+            network = last.network
+        else:
+            # A copy of the widths, because the list may change after the fit.
+            widths = choose_widths(self.hidden_layer_sizes, data.rows.n_samples)
+            network = NETWORKS[network](
+                hidden_layer_sizes=widths, activation=self.activation
+            )
+        return Spec(
+            n_features=data.X.shape[1],
+            n_components=int(n_components),
+            n_heads=objective.n_heads,
+            network=network,
+            likelihood=copy.deepcopy(self._make_likelihood()),
+            variance_mode=self.variance_mode,
+            covariance_type=self.covariance_type,
+        )
+
+    def _make_options(self, data: TrainingData) -> TrainingOptions:
+        """Collect the parameters of the training, with numbers in place of "auto"."""
+        given = {field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
+        options, size = TrainingOptions(**given), data.rows.epoch_size
+        max_iter = choose_max_iter(self.max_iter, size, options.rows_per_batch(size))
+        return replace(options, max_iter=max_iter)
+
     def _build_problems(
         self,
         spec: Spec,
         objective: Objective,
+        options: TrainingOptions,
         data: TrainingData,
         random_state: RandomState,
     ) -> list[FitProblem]:
         """Build a model for each start, with its first weights."""
-        options = TrainingOptions(
-            **{field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
-        )
         size = data.rows.epoch_size, self.n_init
         check_memory(spec, objective, options, *size, data.device)
         build = partial(self._build_problem, spec, objective, data)
@@ -505,13 +545,3 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         self.loss_curve_ = history["objective"].tolist()
         self.n_iter_ = len(self.loss_curve_)
         self.best_iter_ = best_iter
-
-    def _make_network(self) -> Network:
-        """Make the recipe of encoder and decoder."""
-        if isinstance(self.network, str):
-            # A copy of the widths, because the list may change after the fit.
-            widths = hidden_widths(self.hidden_layer_sizes)
-            return NETWORKS[self.network](
-                hidden_layer_sizes=widths, activation=self.activation
-            )
-        return clone(self.network, safe=False)

@@ -35,8 +35,10 @@ class GaussianAutoencoder(BaseAutoencoder):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of components of the code.
+    n_components : int, float or "auto", default=2
+        Number of components of the code. A float between 0 and 1 takes as many components
+        as PCA needs to explain more than this share of the variance (of the standardised
+        features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
 
     variance_mode : str, default="optimal"
         How the scale of the likelihood is determined:
@@ -69,9 +71,10 @@ class GaussianAutoencoder(BaseAutoencoder):
         ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)``, which
         return torch modules.
 
-    hidden_layer_sizes : int or array-like of int, default=(64,)
+    hidden_layer_sizes : int, array-like of int or "auto", default=(64,)
         Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` makes the
-        model linear. For `network="mlp"`.
+        model linear. "auto" is one layer of a sixteenth of the samples, as a power of 2
+        between 32 and 256. For `network="mlp"`.
 
     activation : {"identity", "logistic", "relu", "tanh"}, default="relu"
         Activation of the hidden layers. For `network="mlp"`.
@@ -91,9 +94,10 @@ class GaussianAutoencoder(BaseAutoencoder):
         Size of the minibatches. "auto" is about a sixteenth of an epoch: a power of 2
         between 32 and 512.
 
-    max_iter : int, default=100
+    max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). Over these epochs, the learning
-        rate decreases to 0 along half a cosine.
+        rate decreases to 0 along half a cosine. "auto" takes as many epochs as 3,000 steps
+        need, between 10 and 1,000.
 
     learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
@@ -251,8 +255,10 @@ class LaplaceAutoencoder(BaseAutoencoder):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of components of the code.
+    n_components : int, float or "auto", default=2
+        Number of components of the code. A float between 0 and 1 takes as many components
+        as PCA needs to explain more than this share of the variance (of the standardised
+        features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
 
     variance_mode : str, default="optimal"
         How the scale of the likelihood is determined:
@@ -285,9 +291,10 @@ class LaplaceAutoencoder(BaseAutoencoder):
         ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)``, which
         return torch modules.
 
-    hidden_layer_sizes : int or array-like of int, default=(64,)
+    hidden_layer_sizes : int, array-like of int or "auto", default=(64,)
         Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` makes the
-        model linear. For `network="mlp"`.
+        model linear. "auto" is one layer of a sixteenth of the samples, as a power of 2
+        between 32 and 256. For `network="mlp"`.
 
     activation : {"identity", "logistic", "relu", "tanh"}, default="relu"
         Activation of the hidden layers. For `network="mlp"`.
@@ -307,9 +314,10 @@ class LaplaceAutoencoder(BaseAutoencoder):
         Size of the minibatches. "auto" is about a sixteenth of an epoch: a power of 2
         between 32 and 512.
 
-    max_iter : int, default=100
+    max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). Over these epochs, the learning
-        rate decreases to 0 along half a cosine.
+        rate decreases to 0 along half a cosine. "auto" takes as many epochs as 3,000 steps
+        need, between 10 and 1,000.
 
     learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 16

@@ -55,8 +55,10 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Number of components of the code.
+    n_components : int, float or "auto", default=2
+        Number of components of the code. A float between 0 and 1 takes as many components
+        as PCA needs to explain more than this share of the variance (of the standardised
+        features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
 
     likelihood : str or Likelihood, default="gaussian"
         Density of a feature given the decoder's output: "gaussian", "laplace", "logistic",
@@ -129,9 +131,10 @@ class VariationalAutoencoder(BaseAutoencoder):
         ``encoder(n_features, n_outputs)`` and ``decoder(n_components, n_outputs)``, which
         return torch modules.
 
-    hidden_layer_sizes : int or array-like of int, default=(64,)
+    hidden_layer_sizes : int, array-like of int or "auto", default=(64,)
         Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` makes the
-        model linear. For `network="mlp"`.
+        model linear. "auto" is one layer of a sixteenth of the samples, as a power of 2
+        between 32 and 256. For `network="mlp"`.
 
     activation : {"identity", "logistic", "relu", "tanh"}, default="relu"
         Activation of the hidden layers. For `network="mlp"`.
@@ -151,9 +154,10 @@ class VariationalAutoencoder(BaseAutoencoder):
         Size of the minibatches. "auto" is about a sixteenth of an epoch: a power of 2
         between 32 and 512.
 
-    max_iter : int, default=100
+    max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). Over these epochs, the learning
-        rate decreases to 0 along half a cosine.
+        rate decreases to 0 along half a cosine. "auto" takes as many epochs as 3,000 steps
+        need, between 10 and 1,000.
 
     learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
@@ -329,7 +333,7 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | float | str = 2,
         *,
         likelihood: str | Likelihood = "gaussian",
         beta: float = 1.0,
@@ -342,12 +346,12 @@ class VariationalAutoencoder(BaseAutoencoder):
         scale: float | ArrayLike = 1.0,
         min_scale: float | str = "auto",
         network: str | Network = "mlp",
-        hidden_layer_sizes: int | ArrayLike = (64,),
+        hidden_layer_sizes: int | ArrayLike | str = (64,),
         activation: str = "relu",
         init: str = "pca",
         n_init: int = 1,
         batch_size: int | str = "auto",
-        max_iter: int = 100,
+        max_iter: int | str = 100,
         learning_rate_init: float = 1e-2,
         alpha: float = 5.0,
         early_stopping: bool = False,

@@ -1,0 +1,59 @@
+"""The sizes of a model and of its training that follow from the data."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from skae._data import Rows, Standardization
+from skae._fitting.ppca import principal_components
+from skae.networks.mlp import hidden_widths
+
+# Components for each feature, and the most components: the recipe study in
+# docs/results/recipes.rst has the measurements of all constants here.
+_COMPONENTS_PER_FEATURE = 0.6
+_MOST_COMPONENTS = 64
+# Samples for each hidden unit, and the smallest and largest width.
+_SAMPLES_PER_UNIT = 16
+_FEWEST_UNITS, _MOST_UNITS = 32, 256
+# Steps of a training, and the smallest and largest number of epochs.
+_STEPS = 3000
+_FEWEST_EPOCHS, _MOST_EPOCHS = 10, 1000
+
+
+def choose_n_components(
+    n_components: Any, rows: Rows, standardization: Standardization
+) -> int:
+    """Return the number of components for a number, a share of the variance or "auto"."""
+    if isinstance(n_components, Integral):
+        return int(n_components)
+    d = rows.X.shape[1]
+    if isinstance(n_components, str):
+        return max(min(round(_COMPONENTS_PER_FEATURE * d), _MOST_COMPONENTS), 1)
+    most = min(len(rows), d)
+    _, eigenvalues, total = principal_components(rows, standardization, most)
+    if not total > 0:
+        return 1
+    # As many as PCA takes: the first number whose share is above n_components.
+    shares = np.cumsum(eigenvalues) / total
+    return min(int(np.searchsorted(shares, n_components, side="right")) + 1, most)
+
+
+def choose_widths(hidden_layer_sizes: str | ArrayLike, n_samples: float) -> tuple[int, ...]:
+    """Return the widths of the hidden layers for given ones or "auto".
+
+    "auto" is one layer of a sixteenth of the samples, as a power of 2.
+    """
+    if not isinstance(hidden_layer_sizes, str):
+        return hidden_widths(hidden_layer_sizes)
+    width = 2 ** round(np.log2(max(n_samples / _SAMPLES_PER_UNIT, 1)))
+    return (int(np.clip(width, _FEWEST_UNITS, _MOST_UNITS)),)
+
+
+def choose_max_iter(max_iter: int | str, epoch_size: int, rows_per_batch: int) -> int:
+    """Return the number of epochs for a given one or "auto", about 3,000 steps."""
+    if not isinstance(max_iter, str):
+        return int(max_iter)
+    n_batches = -(-epoch_size // rows_per_batch)
+    return int(np.clip(-(-_STEPS // n_batches), _FEWEST_EPOCHS, _MOST_EPOCHS))
