@@ -128,8 +128,8 @@ def test_same_results(name, X):
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_models_that_stop_at_different_epochs(early_stopping, X, counted):
     """Each stops when it would alone, and those that go on lose nothing by that."""
-    estimator = vae(max_iter=60, n_iter_no_change=5, learning_rate_init=0.01)
-    grid = {"tol": [10.0, 0.03, 0.01, 0.0], "early_stopping": [early_stopping]}
+    estimator = vae(max_iter=60, n_iter_no_change=5, learning_rate_init=0.01, alpha=1)
+    grid = {"tol": [10.0, 0.1, 0.03, 0.0], "early_stopping": [early_stopping]}
     compare(estimator, grid, X)
     assert counted[0] == 12
     epochs = [clone(estimator).set_params(tol=t).fit(X).n_iter_ for t in grid["tol"]]
@@ -821,6 +821,7 @@ class Mixed(MLP):
 def test_networks_of_the_same_parts_in_another_order_are_different(X):
     bent = np.hstack([X, np.sin(2 * X)])  # so that there is something to learn
     vae = VariationalAutoencoder(2, network=Mixed(), max_iter=30, random_state=0)
+    vae.set_params(alpha=1.0, learning_rate_init=5e-3)
     grid = {"network__order": ["rtr", "rtt"], "precision": ["float64"]}
     ordinary = GridSearchCV(vae, grid, cv=2).fit(bent).cv_results_
     assert np.ptp(ordinary["mean_test_score"]) > 1e-6

@@ -78,6 +78,7 @@ def flatten(
     The objective is that of the first model; ``autocast`` is that of :func:`make_step`.
     """
     first = modules[0]
+    watched = first.linear_decoder.weight
     is_analytic = _is_analytic(first, objective, autocast)
     paths = [first.linear_encoder, first.linear_decoder]
     networks = [first.encoder, first.decoder]
@@ -99,7 +100,7 @@ def flatten(
         },
         # The linear path of the decoder is part of every model, and a row that the
         # likelihood finds very unlikely shows there.
-        watched=first.linear_decoder.weight,
+        watched=watched if watched.requires_grad else None,
     )
 
 

@@ -208,11 +208,12 @@ def start_at_pca(
 
     # Size of what the network may explain of a feature, and width of a posterior.
     residual = np.square(std_in_units) - noise * (np.square(components) @ eigenvalues)
-    loc_gain = np.minimum(_NOISES_PER_GAIN * deviation, std_in_units)
+    width = beta if beta > 0 else 1.0
+    # Training with beta equals training with beta times the noise.
+    loc_gain = np.minimum(_NOISES_PER_GAIN * np.sqrt(width) * deviation, std_in_units)
     loc_gain = np.maximum(loc_gain, np.sqrt(np.maximum(residual, 0.0)))
     loc_gain = np.maximum(loc_gain, _SMALLEST_GAIN * std_in_units)
     code_gain = np.ones(k)
-    width = beta if beta > 0 else 1.0
     code_gain[:q] = np.maximum(np.sqrt(width / (squared + width)), _SMALLEST_GAIN)
 
     encoder, decoder = module.linear_encoder, module.linear_decoder

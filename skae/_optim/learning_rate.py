@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 # Inputs up to which the weights between hidden layers take the whole learning rate;
 # docs/results/step_sizes.rst has the measurements.
-_FEW_INPUTS = 16
+_FEW_INPUTS = 8
 
 
 class CosineSchedule:

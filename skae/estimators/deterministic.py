@@ -100,8 +100,8 @@ class GaussianAutoencoder(BaseAutoencoder):
         need, between 10 and 1,000.
 
     learning_rate_init : float, default=1e-2
-        Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
-        units to the next hidden layer, the rate is multiplied by 16/h: their steps add up
+        Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
+        units to the next hidden layer, the rate is multiplied by 8/h: their steps add up
         over the units.
 
     alpha : float, default=5.0
@@ -320,8 +320,8 @@ class LaplaceAutoencoder(BaseAutoencoder):
         need, between 10 and 1,000.
 
     learning_rate_init : float, default=1e-2
-        Learning rate of Adam at the start. For the weights from a hidden layer of h > 16
-        units to the next hidden layer, the rate is multiplied by 16/h: their steps add up
+        Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
+        units to the next hidden layer, the rate is multiplied by 8/h: their steps add up
         over the units.
 
     alpha : float, default=5.0
