@@ -9,6 +9,7 @@ import torch
 from numpy.random import RandomState
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from skae._data import Rows, Standardization
@@ -21,8 +22,20 @@ from skae.objectives import ELBO
 # Number of codes that the density is fitted to. More would make estimators slow whose time
 # grows with the square of the samples.
 _N_CODES = 2**13
+# Samples for each component of the prior "mixture", and its most components:
+# docs/results/recipes.rst has the measurements.
+_SAMPLES_PER_COMPONENT = 25
+_MOST_COMPONENTS = 40
 # Codes that a fitted density is tried with; more than one, so that a wrong axis is seen.
 _N_TRIED = 5
+
+
+def make_prior(prior: Any, n_samples: float) -> Any:
+    """Return the density estimator of a prior, for "mixture" one by the samples."""
+    if not isinstance(prior, str):
+        return prior
+    n_components = int(n_samples // _SAMPLES_PER_COMPONENT)
+    return GaussianMixture(int(np.clip(n_components, 1, _MOST_COMPONENTS)))
 
 
 def check_prior(prior: Any) -> None:
@@ -38,7 +51,7 @@ def check_prior(prior: Any) -> None:
         )
     if hasattr(prior, "_parameter_constraints"):
         prior._validate_params()
-    if prior is None:
+    if prior is None or isinstance(prior, str):
         return
     try:
         clone(prior)
