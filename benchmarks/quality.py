@@ -37,7 +37,7 @@ TRIAL = {
     "digits, one scale": (-44.17, -30.03),
 }
 GRID = {
-    "alpha": [0.3, 1.0, 3.0],
+    "alpha": [1.0, 3.0, 10.0],
     "hidden_layer_sizes": [(64,), (128,)],
     "max_iter": [100, 200],
 }
