@@ -64,9 +64,9 @@ AUTOENCODERS = [
 FLOOR = System("matrix products alone", "gemm")
 
 
-def set_up() -> None:
+def set_up(peer: str = "*") -> None:
     """Make an environment for each peer; print the peers that cannot be installed."""
-    for requirements in sorted((_HERE / "requirements").glob("*.txt")):
+    for requirements in sorted((_HERE / "requirements").glob(f"{peer}.txt")):
         folder = _ENVIRONMENTS / requirements.stem
         print(f"installing {requirements.stem}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
