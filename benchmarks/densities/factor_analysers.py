@@ -125,5 +125,5 @@ class MixtureOfFactorAnalysers(BaseEstimator):
             white = (X - mean) @ inverse.T  # (n, d)
             log_det = 2 * np.log(np.diagonal(factor)).sum()
             constant = np.log(weight) - (len(mean) * np.log(2 * np.pi) + log_det) / 2
-            columns.append(constant - np.einsum("nd,nd->n", white, white) / 2)
+            columns.append(constant - np.square(white).sum(axis=1) / 2)
         return np.stack(columns, axis=1)
