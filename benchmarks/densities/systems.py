@@ -167,14 +167,14 @@ _BANDWIDTHS = _grid("bandwidth", (0.08,), (0.12,), (0.18,), (0.27,), (0.4,), (0.
 _MIXTURES = _grid(
     "n_components covariance_type",
     (4, "full"),
-    (10, "full"),
-    (25, "full"),
-    (60, "full"),
+    (12, "full"),
+    (35, "full"),
+    (100, "full"),
     (60, "tied"),
     (100, "diag"),
 )
 _ANALYSERS = _grid(
-    "n_components share", (5, 0.3), (15, 0.3), (40, 0.3), (5, 0.6), (15, 0.6), (40, 0.6)
+    "n_components share", (5, 0.3), (15, 0.3), (40, 0.3), (15, 0.6), (40, 0.6), (80, 0.6)
 )
 _FLOWS = _grid(
     "transforms width weight_decay",
