@@ -180,6 +180,8 @@ def run(args: argparse.Namespace, records: Records) -> None:
 
 def write_outlier_page(records: list[Record], data: Path, out: Path) -> None:
     """Write outliers.rst into a folder."""
+    if not records:
+        raise SystemExit("There are no results yet.")
     areas = defaultdict(list)
     for record in records:
         areas[record["set"], record["system"]].append(record["auc"])

@@ -42,8 +42,8 @@ rounding and correlations were looked at.
 
 **Folds.** Red has the ten folds of Uria, Murray and Larochelle, as the NADE repository
 holds them. White and Parkinsons have ten shuffled folds (``KFold``, seed {FOLD_SEED}), as
-theirs are not published. All other tables are split into five, of which the first is the
-test fold unless a cell names a number of folds.
+theirs are not published, and so have the tables without duplicates. All others are split
+into five, of which the first is the test fold. A cell with another number of folds says so.
 
 **Features.** Of each pair of features with an absolute correlation above
 {LARGEST_CORRELATION}, the first is dropped, as in Uria, Murray and Larochelle, who also
@@ -68,6 +68,8 @@ Results = dict[tuple[str, str], list[Record]]
 
 def write_density_page(records: list[Record], folder: Path, versions: str) -> None:
     """Write density.rst into a folder."""
+    if not records:
+        raise SystemExit("There are no results yet.")
     results: Results = defaultdict(list)
     for record in records:
         results[record["system"], record["table"]].append(record)
@@ -100,10 +102,12 @@ def write_density_page(records: list[Record], folder: Path, versions: str) -> No
             ),
         ),
     ]
-    found = sorted({(r["date"], r["versions"]) for r in records})
-    dates = f"The results are from {found[0][0]} to {found[-1][0]}" if found else "None"
-    threads = sorted({r["threads"] for r in records})
-    text = f"{_TEXT}\n{dates}, with {versions} and {threads} thread(s).\n"
+    dates = [record["date"] for record in records]
+    threads = " or ".join(map(str, sorted({record["threads"] for record in records})))
+    text = (
+        f"{_TEXT}\nThe fits ran from {min(dates)} to {max(dates)} with {threads} thread(s), "
+        f"{versions}.\n"
+    )
     command = "python benchmarks/density.py --page"
     write_page(folder / "density.rst", "Densities of tables", command, text, tables)
 
