@@ -105,7 +105,7 @@ def write_density_page(records: list[Record], folder: Path, versions: str) -> No
     dates = [record["date"] for record in records]
     threads = " or ".join(map(str, sorted({record["threads"] for record in records})))
     text = (
-        f"{_TEXT}\nThe fits ran from {min(dates)} to {max(dates)} with {threads} thread(s), "
+        f"{_TEXT}\nFits from {min(dates)} to {max(dates)}, with {threads} thread(s), "
         f"{versions}.\n"
     )
     command = "python benchmarks/density.py --page"
