@@ -57,10 +57,14 @@ class AutoencoderModule(nn.Module):
 
     Encoder and decoder are each a linear path plus a network, times a gain. Started from
     the closed form, the linear path is probabilistic PCA and the network learns what PCA
-    leaves. The gain is the residual of PCA or, if that is larger, three standard deviations
-    of PCA's noise, up to the spread of the feature. So a step of the optimiser has the same
-    relative effect on a feature of variance 1e6 that PCA explains to the last digit as on
-    any other feature.
+    leaves. The gain of a location is three times what is left, the larger of PCA's residual
+    and PCA's noise, up to the spread of the feature. So a step of the optimiser has the
+    same relative effect on a feature of variance 1e6 that PCA explains to the last digit as
+    on any other feature.
+
+    The larger gain would let the weights escape their penalty. So the penalty of a weight
+    to a location has a factor, ``loc_penalty``: it counts the weight in units of what PCA
+    leaves of the feature.
 
     Parameters
     ----------
@@ -77,6 +81,7 @@ class AutoencoderModule(nn.Module):
     std_in_units: Tensor
     code_gain: Tensor
     loc_gain: Tensor
+    loc_penalty: Tensor
     # A key of precision and layers, and the module in that precision; no submodule.
     _copy: "tuple[Any, AutoencoderModule] | None" = None
 
@@ -91,6 +96,7 @@ class AutoencoderModule(nn.Module):
             spec.variance_mode, spec.covariance_type, spec.likelihood, d, floor
         )
         self.register_buffer("loc_gain", std_in_units.clone())
+        self.register_buffer("loc_penalty", torch.ones_like(std_in_units))
         self.register_buffer("code_gain", std_in_units.new_ones(spec.n_heads * k))
         n_further = self.scale.n_outputs + n_outputs(spec.likelihood, d)
         n_codes, n_decoded = spec.n_heads * k, d + n_further

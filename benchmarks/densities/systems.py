@@ -95,14 +95,14 @@ def _fit_estimator(
 
 
 def _fit_ours(
-    make: Callable[[int], VariationalAutoencoder],
+    make: Callable[[], VariationalAutoencoder],
     train: np.ndarray,
     validation: np.ndarray | None,
     *,
     quick: bool,
 ) -> LogDensity:
     """Fit an estimator of skae, which is scored by its importance-weighted bound."""
-    model = make(train.shape[1])
+    model = make()
     if quick:
         model.set_params(max_iter=5)
     model.fit(train)

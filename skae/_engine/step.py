@@ -98,6 +98,7 @@ def flatten(
             for p, multiplier in learning_rate_multipliers(network).items()
             if p.requires_grad
         },
+        penalty_weights=_penalty_weights(modules),
         # The linear path of the decoder is part of every model, and a row that the
         # likelihood finds very unlikely shows there.
         watched=watched if watched.requires_grad else None,
@@ -133,6 +134,22 @@ def _is_analytic(
     """Whether the step of a model is analytic."""
     capabilities = module.capabilities & objective.capabilities
     return autocast is None and capabilities.has_analytic_gradient
+
+
+def _penalty_weights(modules: Sequence[AutoencoderModule]) -> dict[Tensor, Tensor]:
+    """Return the factors of the penalty of the decoder's last layer, ``(R, n_outputs, 1)``.
+
+    A network other than a chain of layers has none.
+    """
+    first, decoder = modules[0], modules[0].decoder
+    last = list(decoder)[-1:] if type(decoder) is nn.Sequential else []
+    width = first.linear_decoder.out_features
+    if not last or type(last[0]) is not nn.Linear or last[0].out_features != width:
+        return {}
+    weights = first.loc_penalty.new_ones(len(modules), width, 1)
+    for r, module in enumerate(modules):
+        weights[r, : len(module.loc_penalty), 0] = module.loc_penalty
+    return {last[0].weight: weights} if last[0].weight.requires_grad else {}
 
 
 def _trainable_parameters(module: nn.Module) -> list[nn.Parameter]:

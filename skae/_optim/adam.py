@@ -12,8 +12,9 @@ from skae._optim.flat_parameters import FlatParameters
 # density has a gradient that is thousands of times larger. It would move all weights, and
 # then stop Adam for about a thousand steps, because it stays in the mean squares.
 _LARGEST_RATIO = 3.0
-# Weight of the newest norm in the running mean: a mean over about 50 steps.
-_NORM_MOMENTUM = 0.02
+# Steps over which the norms are averaged. Before that nothing is clipped: at a start in
+# closed form the first gradients may be rounding errors.
+_NORM_STEPS = 50
 
 # Parameters that are updated with one rate: their first model, the multiplier of its
 # learning rate, and views of values, gradients, means and mean squares.
@@ -46,8 +47,9 @@ class Adam:
         self.mean = torch.zeros_like(values)
         self.mean_square = torch.zeros_like(values)
         self.n_steps = torch.zeros((), dtype=torch.float32, device=values.device)
-        # The running norm of each model's watched gradient; 0 before the first step.
+        # The running norm of each model's watched gradient, and the number of its norms.
         self.norm = values.new_zeros(len(l2))
+        self._n_norms = 0
         # Positions of the models at which the rate changes, and the groups between them.
         self._changes: list[int] = []
         self._groups: list[_UpdateGroup] = []
@@ -64,14 +66,15 @@ class Adam:
             for part, before in parts:
                 part.copy_(before[index])
         adam.n_steps, adam.norm = self.n_steps, self.norm[index]
+        adam._n_norms = self._n_norms
         return adam
 
     def step(self, learning_rates: Sequence[float]) -> None:
         """Update the parameters of R models by their gradients and R learning rates."""
-        if self.parameters.watched_grads is not None:
-            self._clip(self.parameters.watched_grads)
         if self.l2 is not None:
             self.parameters.grads.addcmul_(self.l2, self.parameters.values)
+        if self.parameters.watched_grads is not None:
+            self._clip(self.parameters.watched_grads)
         self.n_steps += 1
         changes = [i for i, (a, b) in enumerate(pairwise(learning_rates), 1) if a != b]
         if not self._groups or changes != self._changes:
@@ -100,9 +103,13 @@ class Adam:
     def _clip(self, watched_grads: Tensor) -> None:
         """Scale down gradients that are far above their running norm; see the class."""
         norm = torch.linalg.vector_norm(watched_grads.flatten(1), dim=1)  # (R,)
+        self._n_norms = min(self._n_norms + 1, _NORM_STEPS)
+        if self._n_norms < _NORM_STEPS:
+            self.norm = torch.lerp(self.norm, norm, 1 / self._n_norms)
+            return
         running = torch.where(self.norm > 0, self.norm, norm)
         clipped = torch.minimum(norm, _LARGEST_RATIO * running)
-        self.norm = torch.lerp(running, clipped, _NORM_MOMENTUM)
+        self.norm = torch.lerp(running, clipped, 1 / _NORM_STEPS)
         # On a GPU, a look at the norms would wait for the step.
         if norm.device.type != "cpu" or bool((clipped < norm).any()):
             # The gradients of a norm of 0 are not changed.

@@ -36,6 +36,9 @@ class FlatParameters:
     learning_rate_multipliers : mapping of Parameter to float, default={}
         Factors of the learning rate for some parameters of the first model and their
         counterparts.
+    penalty_weights : mapping of Parameter to Tensor of shape (R, ...), default={}
+        Factors of the penalty for the elements of some parameters of the first model and
+        their counterparts; they broadcast to the parameters.
     watched : Parameter, default=None
         Parameter of the first model whose gradient, like those of its counterparts, shows
         how large the gradient of the model is.
@@ -57,6 +60,7 @@ class FlatParameters:
         fused: Sequence[Sequence[Tensor]] = (),
         may_transpose: bool = True,
         learning_rate_multipliers: Mapping[Tensor, float] = MappingProxyType({}),
+        penalty_weights: Mapping[Tensor, Tensor] = MappingProxyType({}),
         watched: Tensor | None = None,
     ) -> None:
         self._may_transpose = may_transpose
@@ -65,6 +69,9 @@ class FlatParameters:
         self._multipliers = {
             self._index[id(p)]: multiplier
             for p, multiplier in learning_rate_multipliers.items()
+        }
+        self._penalty_weights = {
+            self._index[id(p)]: weights for p, weights in penalty_weights.items()
         }
         self._watched = None if watched is None else self._index[id(watched)]
         # Each parameter once, even if encoder and decoder share it.
@@ -186,6 +193,8 @@ class FlatParameters:
         parts = self.views(result)
         for i in self._penalized:
             parts[i].add_(_per_model(factors, parts[i]))
+            if i in self._penalty_weights:
+                parts[i].mul_(self._penalty_weights[i])
         return result
 
     def _multiplier(self, block: list[int]) -> float:
@@ -226,6 +235,7 @@ class FlatParameters:
             fused,
             self._may_transpose,
             learning_rate_multipliers,
+            {models[0][i]: w[list(chosen)] for i, w in self._penalty_weights.items()},
             None if self._watched is None else models[0][self._watched],
         )
 

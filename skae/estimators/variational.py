@@ -171,11 +171,12 @@ class VariationalAutoencoder(BaseAutoencoder):
         units to the next hidden layer, the rate is multiplied by 8/h: their steps add up
         over the units.
 
-    alpha : float, default=5.0
+    alpha : float, default=10.0
         Strength of the L2 penalty on the weights of the networks. Half the sum of their
         squares, over the sum of the sample weights, times `alpha` is added to the
         objective. The penalty shrinks the model towards its linear path; 1 corresponds to a
-        standard normal prior of the weights.
+        standard normal prior of the weights. The weights to a location count in units of
+        what the linear start leaves of the feature.
 
     early_stopping : bool, default=False
         Whether to set a part of the data aside for validation, and to keep the weights
@@ -360,7 +361,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         batch_size: int | str = "auto",
         max_iter: int | str = 100,
         learning_rate_init: float = 1e-2,
-        alpha: float = 5.0,
+        alpha: float = 10.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,

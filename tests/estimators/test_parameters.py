@@ -134,8 +134,10 @@ def test_penalty_balances_the_likelihood(X):
     ]
     assert len(matrices) == 4
     for weight in matrices:
-        # The factor of the weight in its gradient, by least squares.
-        factor = (weight.grad * weight).sum() / weight.square().sum()
+        # The factor of the weight in its gradient, by least squares; for the last layer in
+        # units of what PCA leaves of each feature.
+        unit = module.loc_penalty[:, None] if weight is matrices[-1] else 1.0
+        factor = (weight.grad * weight).sum() / (unit * weight.square()).sum()
         assert factor.item() == pytest.approx(alpha / len(X), rel=0.05)
 
 

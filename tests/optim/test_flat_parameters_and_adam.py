@@ -142,6 +142,90 @@ def test_shared_parameter_is_penalized_once():
         ]
 
 
+def test_penalty_weights_are_factors_of_the_penalty():
+    models = [make_layers(r) for r in range(3)]
+    parameters = [list(model.parameters()) for model in models]
+    first = parameters[0][0]
+    factors = torch.rand(3, len(first), 1, dtype=torch.float64) + 1
+    flat = FlatParameters(
+        parameters, penalized=parameters[0][::2], penalty_weights={first: factors}
+    )
+    for chosen in ([0, 1, 2], [2, 0]):
+        flat = flat if len(chosen) == 3 else flat.select(chosen)
+        l2 = [0.5, 0.1, 2.0][: len(chosen)]
+        views = flat.views(flat.l2_factors(l2))
+        for r, model in enumerate(chosen):
+            expected = l2[r] * factors[model].expand_as(first)
+            assert torch.equal(views[0][r], expected)
+            assert (views[2][r] == l2[r]).all()
+            assert (views[1][r] == 0).all()
+
+
+def watched_layers(n_models):
+    """Return the flat parameters of models, whose last weight is watched, and Adam."""
+    models = [make_layers(r) for r in range(n_models)]
+    parameters = [list(model.parameters()) for model in models]
+    flat = FlatParameters(parameters, watched=parameters[0][2])
+    return flat, Adam(flat, n_models * [0.0])
+
+
+def test_far_larger_gradients_are_clipped():
+    """To three times the running norm of the watched gradient; others stay as they are."""
+    flat, adam = watched_layers(2)
+    generator = torch.Generator().manual_seed(0)
+    usual = torch.randn(flat.grads.shape, dtype=torch.float64, generator=generator)
+    # The first gradients have nothing to be compared to.
+    for factor in [1e-9, 1.999999999, *47 * [1.0]]:
+        flat.grads.copy_(factor * usual)
+        adam.step([0.0, 0.0])
+        assert torch.equal(flat.grads, factor * usual)
+    flat.grads.copy_(usual)
+    norm = adam.norm.clone()
+    torch.testing.assert_close(norm, flat.watched_grads.flatten(1).norm(dim=1))
+    flat.grads.copy_(2.9 * usual)
+    adam.step([0.0, 0.0])
+    assert torch.equal(flat.grads, 2.9 * usual)
+    running = adam.norm.clone()
+    torch.testing.assert_close(running, norm * (0.98 + 0.02 * 2.9))
+    flat.grads.copy_(usual)
+    for part in flat.blocks(flat.grads):
+        part[1] *= 1000.0
+    adam.step([0.0, 0.0])
+    for part, whole in zip(flat.blocks(flat.grads), flat.blocks(usual), strict=True):
+        assert torch.equal(part[0], whole[0])
+        torch.testing.assert_close(part[1], whole[1] * 3 * running[1] / norm[1])
+
+
+def test_gradients_of_zero_do_not_stop_later_ones():
+    flat, adam = watched_layers(1)
+    for _ in range(60):
+        flat.grads.zero_()
+        adam.step([0.0])
+    flat.grads.fill_(2.0)
+    adam.step([0.0])
+    assert (flat.watched_grads == 2.0).all()
+
+
+def test_clipping_of_a_model_does_not_depend_on_the_others():
+    def clipped(chosen):
+        flat, adam = watched_layers(3)
+        generator = torch.Generator().manual_seed(0)
+        steps = 10 ** torch.randn(80, 3, dtype=torch.float64, generator=generator)
+        if len(chosen) < 3:
+            flat = flat.select(chosen)
+            adam = adam.select(chosen, flat)
+        for sizes in steps:
+            for part in flat.blocks(flat.grads):
+                line = torch.linspace(0, 1, part.shape[1], dtype=torch.float64)
+                part.copy_(sizes[chosen][:, None] * line)
+            adam.step(len(chosen) * [0.01])
+        return [flat.get(r) for r in range(len(chosen))]
+
+    together = clipped([0, 1, 2])
+    for r in range(3):
+        assert torch.equal(clipped([r])[0], together[r])
+
+
 def test_empty_parameter():
     """A user's network may have a layer without outputs."""
     parameters = [nn.Parameter(torch.ones(2, 0)), nn.Parameter(torch.ones(3))]
