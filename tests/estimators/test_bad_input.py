@@ -184,7 +184,7 @@ VARIATIONAL_ONLY = {
     "beta": [-1e-9, -1, np.inf, np.nan, "1", None],
     "kl_schedule": ["cosine", "Linear", None, 1, [1.0]],
     "n_mc_samples": [0, -1, 1.5, "1", None],
-    "prior": ["mixture", 1, KFold()],
+    "prior": ["normal", 1, KFold()],
     "gradient_balance": ["yes", None, 2],
 }
 CASES = [

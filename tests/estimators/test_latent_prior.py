@@ -238,7 +238,7 @@ def test_failure_of_the_prior_keeps_the_trained_model(blobs):
 
 @pytest.mark.parametrize(
     "prior",
-    ["mixture", 3, GaussianMixture, GaussianMixture(0), KernelDensity(bandwidth=-1)],
+    ["normal", 3, GaussianMixture, GaussianMixture(0), KernelDensity(bandwidth=-1)],
 )
 def test_bad_prior_is_refused(blobs, prior):
     """`fit` refuses priors that are no density or have bad parameters."""

@@ -457,6 +457,7 @@ def test_linear_models_do_not_depend_on_units(Model, name, factor, offset):
 def test_short_fits_do_not_depend_on_units(Model, init, name, factor, offset):
     """Short fits are equal; rounding errors grow exponentially with the steps."""
     settings = {"max_iter": 4, "precision": "float64", "init": init}
+    settings["learning_rate_init"] = 5e-3
     assert abs(score_error(name, Model, factor, offset, **settings)) < 1e-3
 
 
@@ -566,6 +567,7 @@ def test_noise_has_the_likelihoods_distribution(likelihood):
         scale=50.0,
         hidden_layer_sizes=(),
         max_iter=2,
+        learning_rate_init=1e-4,
         random_state=0,
     ).fit(X)
     W, m = linear_map(model, 1)

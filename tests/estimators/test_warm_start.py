@@ -28,7 +28,7 @@ def test_warm_start_continues(estimator, X):
 @every_estimator
 def test_warm_start_improves_the_score(estimator, X):
     """A second round of training improves the score."""
-    model = estimator(max_iter=20, warm_start=True, random_state=0).fit(X)
+    model = estimator(max_iter=20, alpha=1.0, warm_start=True, random_state=0).fit(X)
     once = model.score(X)
     assert model.fit(X).score(X) > once + 0.01
 
