@@ -2,7 +2,7 @@
 
     python benchmarks/training/run.py --setup    # once: an environment for each peer
     python benchmarks/training/run.py --quick    # ten minutes: a test that all parts run
-    python benchmarks/training/run.py            # everything; two to three hours on 2 cores
+    python benchmarks/training/run.py            # everything; four to five hours on 2 cores
     python benchmarks/training/run.py --threads 1 --suffix _1_thread --parts epochs
 
 The script needs an environment with skae. Each peer has its own environment in the

@@ -8,22 +8,23 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 from vae import VAE, negative_elbo, vae_coder
-from worker import LEARNING_RATE, Coder, Plan, serve
+from worker import Coder, Plan, serve
 
 
 class Module(lightning.LightningModule):
     """A variational autoencoder with its loss and its optimizer."""
 
-    def __init__(self, model: VAE) -> None:
+    def __init__(self, model: VAE, learning_rate: float) -> None:
         super().__init__()
         self.model = model
+        self.learning_rate = learning_rate
 
     def training_step(self, batch, _):
         (x,) = batch
         return negative_elbo(x, *self.model(x))
 
     def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
+        return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
@@ -39,7 +40,8 @@ def fit(X: np.ndarray, plan: Plan) -> Coder:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Module(model), DataLoader(data, batch_size=plan.batch, shuffle=True))
+    loader = DataLoader(data, batch_size=plan.batch, shuffle=True)
+    trainer.fit(Module(model, plan.learning_rate), loader)
     return vae_coder(model)
 
 

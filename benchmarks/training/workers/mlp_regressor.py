@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
-from worker import LEARNING_RATE, Coder, Plan, serve
+from worker import Coder, Plan, serve
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
@@ -13,7 +13,7 @@ def fit(X: np.ndarray, plan: Plan) -> Coder:
     model = MLPRegressor(
         hidden_layer_sizes=(*plan.hidden, plan.k, *reversed(plan.hidden)),
         batch_size=plan.batch,
-        learning_rate_init=LEARNING_RATE,
+        learning_rate_init=plan.learning_rate,
         max_iter=plan.epochs,
         tol=0.0,
         n_iter_no_change=plan.epochs,

@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from worker import LEARNING_RATE, Coder, Plan, serve
+from worker import Coder, Plan, serve
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 
@@ -20,7 +20,7 @@ def make(plan: Plan, **parameters: Any) -> GaussianAutoencoder | VariationalAuto
         hidden_layer_sizes=plan.hidden,
         batch_size=plan.batch,
         max_iter=plan.epochs,
-        learning_rate_init=LEARNING_RATE,
+        learning_rate_init=plan.learning_rate,
         tol=0.0,
         n_iter_no_change=plan.epochs,
         random_state=plan.seed,

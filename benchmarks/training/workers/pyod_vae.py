@@ -8,14 +8,14 @@ weight 2 / d.
 import numpy as np
 from pyod.models import vae as pyod
 from vae import make_coder
-from worker import LEARNING_RATE, Coder, Plan, serve
+from worker import Coder, Plan, serve
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
     """Train the model of a plan."""
     detector = pyod.VAE(
         preprocessing=False,
-        lr=LEARNING_RATE,
+        lr=plan.learning_rate,
         epoch_num=plan.epochs,
         batch_size=plan.batch,
         random_state=plan.seed,

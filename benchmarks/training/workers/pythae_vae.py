@@ -10,8 +10,8 @@ from pythae.data.datasets import BaseDataset
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
-from vae import make_coder, mlp
-from worker import LEARNING_RATE, Coder, Plan, serve
+from vae import kl_divergence, make_coder, mlp, reconstruction_loss
+from worker import OPTIMAL_SCALE, Coder, Plan, serve
 
 
 class Encoder(BaseEncoder):
@@ -37,11 +37,23 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=self.layers(z))
 
 
+class OptimalScaleVAE(models.VAE):
+    """pythae's VAE with the loss of a Gaussian with the batch's optimal scale."""
+
+    def loss_function(self, recon_x, x, mu, log_var, z):
+        error, kl = (
+            reconstruction_loss(x, recon_x, OPTIMAL_SCALE),
+            kl_divergence(mu, log_var),
+        )
+        return error + kl, error, kl
+
+
 def fit(X: np.ndarray, plan: Plan) -> Coder:
     """Train the model of a plan."""
     torch.manual_seed(plan.seed)
     d = X.shape[1]
-    model = models.VAE(
+    kind = OptimalScaleVAE if plan.objective == OPTIMAL_SCALE else models.VAE
+    model = kind(
         models.VAEConfig(input_dim=(d,), latent_dim=plan.k),
         Encoder([d, *plan.hidden, 2 * plan.k]),
         Decoder([plan.k, *reversed(plan.hidden), d]),
@@ -53,7 +65,7 @@ def fit(X: np.ndarray, plan: Plan) -> Coder:
             training_config=BaseTrainerConfig(
                 output_dir=folder,
                 num_epochs=plan.epochs,
-                learning_rate=LEARNING_RATE,
+                learning_rate=plan.learning_rate,
                 per_device_train_batch_size=plan.batch,
                 no_cuda=True,
                 seed=plan.seed,

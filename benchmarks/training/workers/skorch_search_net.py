@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from skorch import NeuralNet
-from vae import negative_elbo, weighted_loss
+from vae import negative_elbo
 
 
 class Net(NeuralNet):
@@ -14,7 +14,7 @@ class Net(NeuralNet):
         self.beta = beta
 
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        return weighted_loss(X, *y_pred, self.beta)
+        return negative_elbo(X, *y_pred, beta=self.beta)
 
 
 def score(net: Net, X: np.ndarray, y: None = None) -> float:

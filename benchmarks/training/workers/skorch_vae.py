@@ -4,14 +4,18 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from vae import VAE, negative_elbo, vae_coder
-from worker import LEARNING_RATE, Coder, Plan, serve
+from worker import Coder, Plan, serve
 
 
 class Net(NeuralNet):
     """A net whose loss depends on the input instead of a target."""
 
+    def __init__(self, *args, objective, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.objective = objective
+
     def get_loss(self, y_pred, y_true, X=None, training=False):
-        return negative_elbo(X, *y_pred)
+        return negative_elbo(X, *y_pred, objective=self.objective)
 
 
 def fit(X: np.ndarray, plan: Plan) -> Coder:
@@ -20,11 +24,12 @@ def fit(X: np.ndarray, plan: Plan) -> Coder:
     net = Net(
         VAE,
         criterion=torch.nn.MSELoss,  # required by skorch, not used
+        objective=plan.objective,
         module__n_features=X.shape[1],
         module__hidden=plan.hidden,
         module__k=plan.k,
         optimizer=torch.optim.Adam,
-        lr=LEARNING_RATE,
+        lr=plan.learning_rate,
         batch_size=plan.batch,
         max_epochs=plan.epochs,
         iterator_train__shuffle=True,

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor, nn
-from worker import Coder
+from worker import OPTIMAL_SCALE, UNIT_SCALE, Coder
 
 
 def mlp(sizes: list[int]) -> nn.Sequential:
@@ -30,18 +30,34 @@ class VAE(nn.Module):
         return self.decoder(z), mean, log_var
 
 
-def negative_elbo(x: Tensor, loc: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """Return the mean negative ELBO (nats) of a Gaussian with scale 1, up to a constant."""
-    return weighted_loss(x, loc, mean, log_var, 1.0)
+def reconstruction_loss(x: Tensor, loc: Tensor, objective: str = UNIT_SCALE) -> Tensor:
+    """Return the mean negative Gaussian log-likelihood (nats), up to a constant.
+
+    With the optimal scale of the batch, the maximum over the scale is -d/2 log(mean squared
+    error) plus a constant, for d features.
+    """
+    squares = (x - loc).square()
+    if objective == OPTIMAL_SCALE:
+        return 0.5 * x.shape[1] * squares.mean().log()
+    return 0.5 * squares.sum() / len(x)
 
 
-def weighted_loss(
-    x: Tensor, loc: Tensor, mean: Tensor, log_var: Tensor, beta: float
+def kl_divergence(mean: Tensor, log_var: Tensor) -> Tensor:
+    """Return the mean KL (nats) of a normal posterior from N(0, I)."""
+    return 0.5 * (log_var.exp() + mean.square() - 1 - log_var).sum() / len(mean)
+
+
+def negative_elbo(
+    x: Tensor,
+    loc: Tensor,
+    mean: Tensor,
+    log_var: Tensor,
+    *,
+    objective: str = UNIT_SCALE,
+    beta: float = 1.0,
 ) -> Tensor:
-    """Return the loss of `negative_elbo` with the KL weighted by beta."""
-    error = 0.5 * (x - loc).square().sum()
-    kl = 0.5 * (log_var.exp() + mean.square() - 1 - log_var).sum()
-    return (error + beta * kl) / len(x)
+    """Return the mean negative ELBO (nats) up to a constant, the KL weighted by beta."""
+    return reconstruction_loss(x, loc, objective) + beta * kl_divergence(mean, log_var)
 
 
 def make_coder(model: nn.Module, encode, decode) -> Coder:

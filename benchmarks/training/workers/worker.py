@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 LEARNING_RATE = 1e-3
+UNIT_SCALE, OPTIMAL_SCALE = "1", "optimal"
 # Rows on which a loss is computed; a few thousand show that it falls.
 _LOSS_ROWS = 2000
 # Rows that are coded in one call, to bound the memory.
@@ -34,6 +35,10 @@ class Plan:
     seed: int = 0
     # Name of the model, for workers with more than one.
     variant: str = ""
+    learning_rate: float = LEARNING_RATE
+    # Scale of the Gaussian in training, for the workers textbook, skorch and pythae: 1, or
+    # the optimal scale of each batch. The other workers have their own.
+    objective: str = UNIT_SCALE
 
 
 class Coder(NamedTuple):
@@ -112,10 +117,16 @@ def _first(fit: Fit, X: np.ndarray, plan: Plan, _: Values) -> Values:
 
 
 def _quality(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
-    """Return the seconds of a fit, and the ELBO of held-out rows (nats)."""
+    """Return the seconds and the held-out ELBO (nats) of each trial.
+
+    A trial is a dictionary of the plan's fields that it changes.
+    """
     warm_up(fit, X, plan)
-    seconds, coder = timed(fit, X, plan)
-    return {"seconds": seconds, "elbo": elbo(coder, X, np.load(request["test"]))}
+    test, results = np.load(request["test"]), []
+    for trial in request["trials"]:
+        seconds, coder = timed(fit, X, replace(plan, **trial))
+        results.append((seconds, elbo(coder, X, test)))
+    return {"trials": results}
 
 
 _TASKS = {"epoch": _epoch, "first": _first, "quality": _quality}
