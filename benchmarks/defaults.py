@@ -46,7 +46,7 @@ for name, k in N_COMPONENTS.items():
     shown = [f"{mean:.2f} ({worst:.2f})" for mean, worst in cells]
     not_below_pca = all(worst >= pca for _, worst in cells[::2])
     best = max(mean for mean, _ in cells)
-    holds = "yes" if not_below_pca and best >= max(pca, factor) else "NO"
+    holds = "yes" if not_below_pca and best >= max(pca, factor) else "no"
     rows.append([name, k, f"{pca:.2f}", f"{factor:.2f}", *shown, holds, f"{seconds:.1f} s"])
     print(rows[-1], flush=True)
 
