@@ -10,8 +10,9 @@ from skae._data import Rows, Standardization
 from skae._fitting.ppca import principal_components
 from skae.networks.mlp import hidden_widths
 
-# Components for each feature, and the most components: the recipe study in
-# docs/results/recipes.rst has the measurements of all constants here.
+# Components for each feature, and the most components, which bound the time on wide data.
+# docs/results/recipes.rst has the measured effect of the components, the width and the
+# length.
 _COMPONENTS_PER_FEATURE = 0.6
 _MOST_COMPONENTS = 64
 # Samples for each hidden unit, and the smallest and largest width.
