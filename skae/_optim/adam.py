@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,10 @@ class Adam:
         self.mean_square = torch.zeros_like(values)
         self.n_steps = torch.zeros((), dtype=torch.float32, device=values.device)
         # The running norm of each model's watched gradient, and the number of its norms.
-        self.norm = values.new_zeros(len(l2))
+        # On a CPU they are floats.
+        self.norms: Any = values.new_zeros(len(l2))
+        if values.device.type == "cpu":
+            self.norms = self.norms.tolist()
         self._n_norms = 0
         # Positions of the models at which the rate changes, and the groups between them.
         self._changes: list[int] = []
@@ -65,7 +69,9 @@ class Adam:
             parts = zip(parameters.views(new), self.parameters.views(old), strict=True)
             for part, before in parts:
                 part.copy_(before[index])
-        adam.n_steps, adam.norm = self.n_steps, self.norm[index]
+        is_list = isinstance(self.norms, list)
+        adam.norms = [self.norms[r] for r in chosen] if is_list else self.norms[index]
+        adam.n_steps = self.n_steps
         adam._n_norms = self._n_norms
         return adam
 
@@ -102,20 +108,24 @@ class Adam:
 
     def _clip(self, watched_grads: Tensor) -> None:
         """Scale down gradients that are far above their running norm; see the class."""
-        norm = torch.linalg.vector_norm(watched_grads.flatten(1), dim=1)  # (R,)
+        norms = torch.linalg.vector_norm(watched_grads, dim=(1, 2))  # (R,)
         self._n_norms = min(self._n_norms + 1, _NORM_STEPS)
-        if self._n_norms < _NORM_STEPS:
-            self.norm = torch.lerp(self.norm, norm, 1 / self._n_norms)
-            return
-        running = torch.where(self.norm > 0, self.norm, norm)
-        clipped = torch.minimum(norm, _LARGEST_RATIO * running)
-        self.norm = torch.lerp(running, clipped, 1 / _NORM_STEPS)
-        # On a GPU, a look at the norms would wait for the step.
-        if norm.device.type != "cpu" or bool((clipped < norm).any()):
-            # The gradients of a norm of 0 are not changed.
-            factor = torch.where(clipped < norm, clipped / norm, 1.0)
+        if norms.device.type == "cpu":
+            # On few numbers, Python's operations take a fraction of the time of torch's.
+            updates = [
+                update_norm(running, norm, self._n_norms)
+                for running, norm in zip(self.norms, norms.tolist(), strict=True)
+            ]
+            self.norms = [running for running, _ in updates]
+            factors = norms.new_tensor([factor for _, factor in updates])
+            is_clipped = any(factor != 1 for _, factor in updates)
+        else:
+            # A look at the norms would wait for the step.
+            self.norms, factors = update_norms(self.norms, norms, self._n_norms)
+            is_clipped = True
+        if is_clipped:
             for part in self.parameters.blocks(self.parameters.grads):
-                part.mul_(factor[:, None])
+                part.mul_(factors[:, None])
 
     def _make_groups(self, changes: list[int]) -> list[_UpdateGroup]:
         """Split the models where the learning rate changes; see :data:`_UpdateGroup`."""
@@ -126,3 +136,24 @@ class Adam:
             for first, last in pairwise([0, *changes, len(self._l2_of_models)])
             for multiplier in p.learning_rate_multipliers
         ]
+
+
+def update_norm(running: float, norm: float, n_norms: int) -> tuple[float, float]:
+    """Return a running norm of n norms with a new one, and the gradient's factor."""
+    if n_norms < _NORM_STEPS:
+        return running + (norm - running) / n_norms, 1.0
+    # The gradients of a running norm of 0 are not changed.
+    running = running if running > 0 else norm
+    clipped = min(norm, _LARGEST_RATIO * running)
+    factor = clipped / norm if clipped < norm else 1.0
+    return running + (clipped - running) / _NORM_STEPS, factor
+
+
+def update_norms(running: Tensor, norms: Tensor, n_norms: int) -> tuple[Tensor, Tensor]:
+    """Do what `update_norm` does for R norms, without waiting for a GPU."""
+    if n_norms < _NORM_STEPS:
+        return running + (norms - running) / n_norms, torch.ones_like(norms)
+    running = torch.where(running > 0, running, norms)
+    clipped = torch.minimum(norms, _LARGEST_RATIO * running)
+    factors = torch.where(clipped < norms, clipped / norms, 1.0)
+    return running + (clipped - running) / _NORM_STEPS, factors

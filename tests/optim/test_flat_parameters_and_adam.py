@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skae._optim import Adam, FlatParameters
+from skae._optim.adam import update_norm, update_norms
 
 
 def make_layers(seed=0):
@@ -180,12 +181,12 @@ def test_far_larger_gradients_are_clipped():
         adam.step([0.0, 0.0])
         assert torch.equal(flat.grads, factor * usual)
     flat.grads.copy_(usual)
-    norm = adam.norm.clone()
+    norm = torch.tensor(adam.norms, dtype=torch.float64)
     torch.testing.assert_close(norm, flat.watched_grads.flatten(1).norm(dim=1))
     flat.grads.copy_(2.9 * usual)
     adam.step([0.0, 0.0])
     assert torch.equal(flat.grads, 2.9 * usual)
-    running = adam.norm.clone()
+    running = torch.tensor(adam.norms, dtype=torch.float64)
     torch.testing.assert_close(running, norm * (0.98 + 0.02 * 2.9))
     flat.grads.copy_(usual)
     for part in flat.blocks(flat.grads):
@@ -194,6 +195,18 @@ def test_far_larger_gradients_are_clipped():
     for part, whole in zip(flat.blocks(flat.grads), flat.blocks(usual), strict=True):
         assert torch.equal(part[0], whole[0])
         torch.testing.assert_close(part[1], whole[1] * 3 * running[1] / norm[1])
+
+
+def test_norms_of_several_models_are_updated_like_one():
+    running = torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    norms = torch.tensor([0.0, 0.0, 2.0, 5.0, 7.0], dtype=torch.float64)
+    for n_norms in (1, 7, 49, 50):
+        updated, factors = update_norms(running, norms, n_norms)
+        expected = [
+            update_norm(r, n, n_norms)
+            for r, n in zip(running.tolist(), norms.tolist(), strict=True)
+        ]
+        assert list(zip(updated.tolist(), factors.tolist(), strict=True)) == expected
 
 
 def test_gradients_of_zero_do_not_stop_later_ones():
