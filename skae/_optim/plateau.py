@@ -1,20 +1,23 @@
 """The stopping rule: no improvement for some epochs."""
 
 import math
+from collections import deque
+from statistics import median
 
 
 class Plateau:
     """A detector of the end of the descent of a noisy value.
 
-    Noise alone must not end a training that still improves. So the values are smoothed by
-    an exponential mean with a span of ``patience`` values.
+    Noise alone must not end a training that still improves, and neither must a single value
+    that is many times too large. So the values are smoothed by the median of the last
+    ``patience`` values.
 
     Parameters
     ----------
     tol : float
-        Smallest decrease of the best mean that counts as an improvement.
+        Smallest decrease of the best median that counts as an improvement.
     patience : int
-        Number of consecutive means without improvement that make a plateau.
+        Number of consecutive medians without improvement that make a plateau.
     """
 
     def __init__(self, tol: float, patience: int) -> None:
@@ -22,17 +25,15 @@ class Plateau:
         self.patience = patience
         self.best = math.inf
         self.n_stale = 0
-        self._mean: float | None = None
-        self._best_mean = math.inf
+        self._last: deque[float] = deque(maxlen=patience)
+        self._best_median = math.inf
 
     def update(self, value: float) -> bool:
         """Add a value, and return whether it is the smallest so far."""
-        weight = 2 / (self.patience + 1)
-        self._mean = (
-            value if self._mean is None else self._mean + weight * (value - self._mean)
-        )
-        self.n_stale = 0 if self._mean < self._best_mean - self.tol else self.n_stale + 1
-        self._best_mean = min(self._best_mean, self._mean)
+        self._last.append(value)
+        smooth = median(self._last)
+        self.n_stale = 0 if smooth < self._best_median - self.tol else self.n_stale + 1
+        self._best_median = min(self._best_median, smooth)
         if value < self.best:
             self.best = value
             return True
