@@ -4,7 +4,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from skae.likelihoods.base import LocationScale
 
@@ -22,9 +21,11 @@ class LogisticLikelihood(LocationScale):
     unit_stddev = math.pi / math.sqrt(3.0)
 
     def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
-        # The density is symmetric: for -|t| in place of t, no exponential overflows.
+        # The density is symmetric: for -|t| in place of t, no exponential overflows. As the
+        # exponential is at most 1, a logarithm of the sum is as accurate as log1p, to which
+        # softplus falls back, and many times as fast.
         t = -t.abs()
-        return torch.sub(t, softplus(t), alpha=2, out=out)
+        return torch.sub(t, (torch.exp(t) + 1).log(), alpha=2, out=out)
 
     def influence_(self, t: Tensor) -> Tensor:
         return t.mul_(0.5).tanh_()

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Callable
+from functools import reduce
 from numbers import Integral
 
 import torch
@@ -116,35 +118,34 @@ class MixtureLikelihood(LocationScale):
         """View outputs ``(..., 3 * K * d)`` as ``(3, K, ..., d)``."""
         return outputs.unflatten(-1, (3, self.n_components, -1)).movedim((-3, -2), (0, 1))
 
-    def _log_terms(self, t: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute log f(u) - log w + logit, t / w and w of each component, ``(K, ...)``."""
-        offset, h, logit = shape
-        width = _width(h)
-        ratio = t / width
-        log_f = _COMPONENTS[self.component].standard_log_prob(ratio - offset)
-        return log_f - width.log() + logit, ratio, width
-
     def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
-        shape = self._shape(t)
-        log_terms, *_ = self._log_terms(t, shape)
-        return torch.sub(log_terms.logsumexp(dim=0), shape[2].logsumexp(dim=0), out=out)
+        offset, h, logit = self._shape(t)
+        width = _width(h)
+        log_f = _COMPONENTS[self.component].standard_log_prob(t / width - offset)
+        log_terms = log_f - width.log() + logit
+        return torch.sub(log_terms.logsumexp(dim=0), logit.logsumexp(dim=0), out=out)
 
     def differentiate_(self, t: Tensor, *, out: Tensor, grad_outputs: Tensor) -> Tensor:
         # With responsibilities r and a component's influence psi, the derivatives of log f
         # are r psi by an offset, -sum r psi / w by t, (r psi t / w - r) / w by a width, and
         # r - pi by a logit.
-        shape = self._shape(t)
-        responsibility, ratio, width = self._log_terms(t, shape)
-        weight = shape[2].clone()
-        torch.sub(_normalize_(responsibility), _normalize_(weight), out=out)
+        component = _COMPONENTS[self.component]
+        offset, h, logit = self._shape(t)
         grad_offset, grad_h, grad_logit = self._by_component(grad_outputs)
+        # Also the derivative of the width by h.
+        slope = torch.exp(h.clamp(max=0))
+        width = torch.relu(h).add_(slope).add_(1)
+        ratio = t / width
+        u = ratio - offset
+        responsibility = torch.sub(component.standard_log_prob(u), width.log())
+        responsibility.add_(logit)
+        weight = logit.clone()
+        torch.sub(_normalize_(responsibility), _normalize_(weight), out=out)
         torch.sub(responsibility, weight, out=grad_logit)
-        influence = _COMPONENTS[self.component].influence_(ratio - shape[0])
-        torch.mul(influence, responsibility, out=grad_offset)
-        torch.mul(grad_offset, ratio, out=grad_h).sub_(responsibility).div_(width)
-        # dw/dh = exp(min(h, 0)) is w - 1 below h = 0, and 1 above.
-        grad_h.mul_((width - 1).clamp_(max=1))
-        return torch.sum(grad_offset / width, dim=0, out=t)
+        torch.mul(component.influence_(u), responsibility, out=grad_offset)
+        torch.mul(grad_offset, ratio, out=grad_h).sub_(responsibility)
+        grad_h.mul_(slope.div_(width))
+        return t.copy_(_combine(torch.add, grad_offset / width))
 
     def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
         offset, h, logit = self._shape(loc)
@@ -173,7 +174,12 @@ def _width(h: Tensor) -> Tensor:
 
 def _normalize_(log_weights: Tensor) -> Tensor:
     """Replace log-weights ``(K, ...)`` by weights of sum 1; return the log of the sum."""
-    largest = log_weights.amax(dim=0)
-    total = log_weights.sub_(largest).exp_().sum(dim=0)
+    largest = _combine(torch.maximum, log_weights)
+    total = _combine(torch.add, log_weights.sub_(largest).exp_())
     log_weights.div_(total)
     return total.log_().add_(largest)
+
+
+def _combine(operation: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
+    """Combine values ``(K, ...)`` of the components, for few K faster than a reduction."""
+    return reduce(operation, values.unbind())
