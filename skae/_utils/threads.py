@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 # Multiply-adds of a step below which a second thread costs more time than it saves. On a
 # machine with other busy processes, waiting for that thread costs fifty times as much.
-_WORTH_A_THREAD = 2**25
+_WORTH_A_THREAD = 2**26
 # Seconds between two checks for an interrupt: short enough to seem immediate to a user.
 POLL_INTERVAL = 0.1
 
