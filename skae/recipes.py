@@ -18,7 +18,9 @@ _DENSITY = {
     "variance_mode": "predicted",
     "covariance_type": "diag",
     "hidden_layer_sizes": "auto",
+    "alpha": "auto",
     "max_iter": "auto",
+    "n_iter_no_change": 50,
     "prior": "mixture",
 }
 

@@ -17,10 +17,15 @@ _COMPONENTS_PER_FEATURE = 0.6
 _MOST_COMPONENTS = 64
 # Samples for each hidden unit, and the smallest and largest width.
 _SAMPLES_PER_UNIT = 16
-_FEWEST_UNITS, _MOST_UNITS = 32, 256
+_FEWEST_UNITS, _MOST_UNITS = 32, 512
 # Steps of a training, and the smallest and largest number of epochs.
-_STEPS = 3000
-_FEWEST_EPOCHS, _MOST_EPOCHS = 10, 1000
+_STEPS = 2800
+_FEWEST_EPOCHS, _MOST_EPOCHS = 140, 1000
+# Strength of the penalty for each pair of features and sample, and its bounds. What a
+# network can learn of dependences grows with the pairs, and what is known of them with the
+# samples.
+_ALPHA_PER_PAIR = 10.0
+_SMALLEST_ALPHA, _LARGEST_ALPHA = 1.0, 30.0
 
 
 def choose_n_components(
@@ -52,8 +57,16 @@ def choose_widths(hidden_layer_sizes: str | ArrayLike, n_samples: float) -> tupl
     return (int(np.clip(width, _FEWEST_UNITS, _MOST_UNITS)),)
 
 
+def choose_alpha(alpha: float | str, rows: Rows) -> float:
+    """Return the strength of the penalty for a given one or "auto"."""
+    if not isinstance(alpha, str):
+        return float(alpha)
+    chosen = _ALPHA_PER_PAIR * rows.X.shape[1] ** 2 / rows.n_samples
+    return float(np.clip(chosen, _SMALLEST_ALPHA, _LARGEST_ALPHA))
+
+
 def choose_max_iter(max_iter: int | str, epoch_size: int, rows_per_batch: int) -> int:
-    """Return the number of epochs for a given one or "auto", about 3,000 steps."""
+    """Return the number of epochs for a given one or "auto", about 2,800 steps."""
     if not isinstance(max_iter, str):
         return int(max_iter)
     n_batches = -(-epoch_size // rows_per_batch)

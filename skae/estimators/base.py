@@ -52,6 +52,7 @@ from skae._utils.numbers import as_numbers, is_integer
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import (
+    choose_alpha,
     choose_max_iter,
     choose_n_components,
     choose_widths,
@@ -150,7 +151,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         "batch_size": [positive_integer(), choices("auto")],
         "max_iter": [positive_integer(), choices("auto")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left"), choices("auto")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [positive_integer()],
@@ -185,7 +186,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         batch_size: int | str = "auto",
         max_iter: int | str = 100,
         learning_rate_init: float = 1e-2,
-        alpha: float = 10.0,
+        alpha: float | str = 10.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -444,8 +445,11 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         """Collect the parameters of the training, with numbers in place of "auto"."""
         given = {field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
         options, size = TrainingOptions(**given), data.rows.epoch_size
-        max_iter = choose_max_iter(self.max_iter, size, options.rows_per_batch(size))
-        return replace(options, max_iter=max_iter)
+        return replace(
+            options,
+            alpha=choose_alpha(self.alpha, data.rows),
+            max_iter=choose_max_iter(self.max_iter, size, options.rows_per_batch(size)),
+        )
 
     def _build_problems(
         self,

@@ -19,13 +19,17 @@ from skae._utils.messages import warn_user
 from skae._utils.random import draw_seed
 from skae.objectives import ELBO
 
-# Number of codes that the density is fitted to. More would make estimators slow whose time
-# grows with the square of the samples.
-_N_CODES = 2**13
-# Samples for each component of the prior "mixture", and its most components:
-# docs/results/recipes.rst has the measurements.
-_SAMPLES_PER_COMPONENT = 25
-_MOST_COMPONENTS = 40
+# Smallest and largest number of codes that the density is fitted to; between them, there is
+# a code for each sample. More would make estimators slow whose time grows with the square
+# of the samples.
+_FEWEST_CODES, _MOST_CODES = 2**13, 2**14
+# Samples for each component of the prior "mixture", and its most components: for few
+# samples, and for many. docs/results/recipes.rst has the measurements.
+_FEW = 25, 40
+_MANY = 150, 128
+# Gain of the mixture's log-likelihood (nats for each code) below which its fit ends. The
+# default, 1e-3, takes several times as long and gives no better density of new codes.
+_TOL = 1e-2
 # Codes that a fitted density is tried with; more than one, so that a wrong axis is seen.
 _N_TRIED = 5
 
@@ -34,8 +38,8 @@ def make_prior(prior: Any, n_samples: float) -> Any:
     """Return the density estimator of a prior, for "mixture" one by the samples."""
     if not isinstance(prior, str):
         return prior
-    n_components = int(n_samples // _SAMPLES_PER_COMPONENT)
-    return GaussianMixture(int(np.clip(n_components, 1, _MOST_COMPONENTS)))
+    n_components = max(min(n_samples // each, most) for each, most in (_FEW, _MANY))
+    return GaussianMixture(max(int(n_components), 1), tol=_TOL)
 
 
 def check_prior(prior: Any) -> None:
@@ -77,7 +81,8 @@ def fit_prior(
     # A row is chosen in proportion to its weight, since the estimator may not support
     # weights. Evenly spaced positions add no sampling error.
     cumulative = np.cumsum(rows.weight)
-    positions = (np.arange(_N_CODES) + 0.5) / _N_CODES * cumulative[-1]
+    n_codes = int(np.clip(cumulative[-1], _FEWEST_CODES, _MOST_CODES))
+    positions = (np.arange(n_codes) + 0.5) / n_codes * cumulative[-1]
     chosen, counts = np.unique(np.searchsorted(cumulative, positions), return_counts=True)
     posterior = over_rows(
         lambda y: torch.stack(objective.posterior(module, y), dim=1),

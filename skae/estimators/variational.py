@@ -98,7 +98,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         ``sample``. After the training, a clone of it is fitted to draws from the posteriors
         of the training data (Ghosh et al. 2020). "mixture" is a
         :class:`sklearn.mixture.GaussianMixture` with one component for each 25 samples, at
-        most 40. For clustered data, the score is much better than with N(0, I).
+        most 40, or one for each 150 samples, at most 128, if that is more. For clustered
+        data, the score is much better than with N(0, I).
 
     gradient_balance : bool, default=False
         Whether to record the gradients of the two terms of the objective in `history_`, at
@@ -141,7 +142,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     hidden_layer_sizes : int, array-like of int or "auto", default=(64,)
         Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` makes the
         model linear. "auto" is one layer of a sixteenth of the samples, as a power of 2
-        between 32 and 256. For `network="mlp"`.
+        between 32 and 512. For `network="mlp"`.
 
     activation : {"identity", "logistic", "relu", "tanh"}, default="relu"
         Activation of the hidden layers. For `network="mlp"`.
@@ -163,20 +164,21 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). Over these epochs, the learning
-        rate decreases to 0 along half a cosine. "auto" takes as many epochs as 3,000 steps
-        need, between 10 and 1,000.
+        rate decreases to 0 along half a cosine. "auto" takes as many epochs as 2,800 steps
+        need, between 140 and 1,000.
 
     learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
         units to the next hidden layer, the rate is multiplied by 8/h: their steps add up
         over the units.
 
-    alpha : float, default=10.0
+    alpha : float or "auto", default=10.0
         Strength of the L2 penalty on the weights of the networks. Half the sum of their
         squares, over the sum of the sample weights, times `alpha` is added to the
         objective. The penalty shrinks the model towards its linear path; 1 corresponds to a
         standard normal prior of the weights. The weights to a location count in units of
-        what the linear start leaves of the feature.
+        what the linear start leaves of the feature. "auto" is 10 d^2 / n for d features and
+        a sample size of n, between 1 and 30.
 
     early_stopping : bool, default=False
         Whether to set a part of the data aside for validation, and to keep the weights
@@ -361,7 +363,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         batch_size: int | str = "auto",
         max_iter: int | str = 100,
         learning_rate_init: float = 1e-2,
-        alpha: float = 10.0,
+        alpha: float | str = 10.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,

@@ -66,7 +66,7 @@ def test_automatic_components(estimator, d, expected):
 
 
 @pytest.mark.parametrize(
-    ("n", "width"), [(20, 32), (700, 32), (800, 64), (1437, 64), (4000, 256), (9000, 256)]
+    ("n", "width"), [(20, 32), (700, 32), (800, 64), (1437, 64), (4000, 256), (9000, 512)]
 )
 def test_automatic_width(n, width):
     X = np.random.default_rng(0).standard_normal((n, 3))
@@ -82,15 +82,40 @@ def test_automatic_width_counts_samples_by_their_weight():
     assert model.module_.spec.network.hidden_layer_sizes == (64,)
 
 
-def test_automatic_length_is_about_3000_steps():
+def test_automatic_length_is_about_2800_steps():
     X = np.random.default_rng(0).standard_normal((640, 3))
     never = {"n_iter_no_change": 1000, "tol": 0.0, "random_state": 0}
     model = VariationalAutoencoder(max_iter="auto", batch_size=64, **never)
-    assert model.fit(X).n_iter_ == 300
+    assert model.fit(X).n_iter_ == 280
     assert model.set_params(batch_size=640).fit(X).n_iter_ == 1000
-    assert model.set_params(batch_size=1).fit(X).n_iter_ == 10
+    few = X[:40]
+    assert model.set_params(batch_size=1).fit(few).n_iter_ == 140
     # A given number of epochs is the same fit.
-    same = clone(model).set_params(max_iter=10).fit(X)
+    same = clone(model).set_params(max_iter=140).fit(few)
+    np.testing.assert_array_equal(model.transform(X), same.transform(X))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("n", "d", "alpha"), [(500, 5, 1.0), (200, 10, 5.0), (200, 16, 12.8), (20, 20, 30.0)]
+)
+def test_automatic_penalty(estimator, n, d, alpha):
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((n, 2))
+    X = np.sin(z @ rng.standard_normal((2, d))) + 0.1 * rng.standard_normal((n, d))
+    model = estimator(alpha="auto", max_iter=20, random_state=0).fit(X)
+    same = clone(model).set_params(alpha=alpha).fit(X)
+    np.testing.assert_array_equal(model.transform(X), same.transform(X))
+    other = clone(model).set_params(alpha=2 * alpha).fit(X)
+    assert (model.transform(X) != other.transform(X)).any()
+
+
+def test_automatic_penalty_counts_samples_by_their_weight():
+    X = np.random.default_rng(0).standard_normal((50, 10))
+    weight = np.full(50, 4.0)
+    fast = {"max_iter": 3, "random_state": 0}
+    model = VariationalAutoencoder(alpha="auto", **fast).fit(X, sample_weight=weight)
+    same = VariationalAutoencoder(alpha=5.0, **fast).fit(X, sample_weight=weight)
     np.testing.assert_array_equal(model.transform(X), same.transform(X))
 
 
@@ -121,6 +146,8 @@ def test_warm_start_keeps_the_chosen_sizes(estimator):
         ("n_components", "aut", "Did you mean 'auto'"),
         ("max_iter", "Auto", "Did you mean 'auto'"),
         ("max_iter", 2.5, "max_iter"),
+        ("alpha", "Auto", "Did you mean 'auto'"),
+        ("alpha", -1.0, "alpha"),
         ("hidden_layer_sizes", "auo", "Did you mean 'auto'"),
     ],
 )
@@ -133,7 +160,7 @@ def test_bad_values(name, value, message):
 def test_searches_over_shares_and_auto():
     X = StandardScaler().fit_transform(WINE)
     model = VariationalAutoencoder(hidden_layer_sizes="auto", max_iter=3, random_state=0)
-    grid = {"n_components": [2, 0.5, 0.8, "auto"]}
+    grid = {"n_components": [2, 0.5, 0.8, "auto"], "alpha": [10.0, "auto"]}
     plain = GridSearchCV(model, grid, cv=3).fit(X)
     batched = BatchedGridSearchCV(model, grid, cv=3).fit(X)
     np.testing.assert_array_equal(
