@@ -38,7 +38,7 @@ from threadpoolctl import threadpool_limits
 import skae
 
 KEY = ("table", "fold", "system")
-_DEFAULT_RESULTS = Path(__file__).parents[1] / ".peers" / "density.jsonl"
+_DEFAULT_RESULTS = Path(__file__).parent / "results" / "density.jsonl"
 
 
 def parse_arguments() -> argparse.Namespace:

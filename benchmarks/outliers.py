@@ -47,7 +47,7 @@ sys.path.append(str(Path(__file__).parent / "training"))
 import systems as peers
 
 KEY = ("set", "repeat", "system")
-_DEFAULT_RESULTS = Path(__file__).parents[1] / ".peers" / "outliers.jsonl"
+_DEFAULT_RESULTS = Path(__file__).parent / "results" / "outliers.jsonl"
 _QUICK_SETS = ["glass", "vertebral"]
 # PyOD's default, as for its published column KNN.
 _N_NEIGHBORS = 5

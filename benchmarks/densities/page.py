@@ -36,9 +36,11 @@ not: it stops early by the validation part, so the best candidate is kept as it 
 not tuned, it has one recipe for all tables. Its defaults are shown beside it.
 
 **What had been seen.** An earlier setting of skae was chosen after folds 0 and 1 of six
-tables had been seen, with other splits. Texture and abalone are not among them: nobody had
-fitted a model of skae to them before. They were chosen by name and size, then their
-rounding and correlations were looked at.
+tables had been seen, with other splits. The likelihood, the length and the width of the
+recipe were then chosen on parts of training folds of these tables. All else was chosen on
+the tables of :doc:`recipes`. Texture and abalone took no part: nobody had fitted a model of
+skae to them before. They were chosen by name and size, then their rounding and correlations
+were looked at.
 
 **Folds.** Red has the ten folds of Uria, Murray and Larochelle, as the NADE repository
 holds them. White and Parkinsons have ten shuffled folds (``KFold``, seed {FOLD_SEED}), as

@@ -18,9 +18,11 @@ _MOST_COMPONENTS = 64
 # Samples for each hidden unit, and the smallest and largest width.
 _SAMPLES_PER_UNIT = 16
 _FEWEST_UNITS, _MOST_UNITS = 32, 512
-# Steps of a training, and the smallest and largest number of epochs.
+# Steps of a training, and the smallest and largest number of epochs. Larger tables have
+# more to learn from, so theirs is another smallest number.
 _STEPS = 2800
 _FEWEST_EPOCHS, _MOST_EPOCHS = 140, 1000
+_LARGE_TABLE, _FEWEST_EPOCHS_OF_LARGE = 10_000, 200
 # Strength of the penalty for each pair of features and sample, and its bounds. What a
 # network can learn of dependences grows with the pairs, and what is known of them with the
 # samples.
@@ -70,4 +72,5 @@ def choose_max_iter(max_iter: int | str, epoch_size: int, rows_per_batch: int) -
     if not isinstance(max_iter, str):
         return int(max_iter)
     n_batches = -(-epoch_size // rows_per_batch)
-    return int(np.clip(-(-_STEPS // n_batches), _FEWEST_EPOCHS, _MOST_EPOCHS))
+    fewest = _FEWEST_EPOCHS_OF_LARGE if epoch_size > _LARGE_TABLE else _FEWEST_EPOCHS
+    return int(np.clip(-(-_STEPS // n_batches), fewest, _MOST_EPOCHS))

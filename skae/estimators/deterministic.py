@@ -97,7 +97,7 @@ class GaussianAutoencoder(BaseAutoencoder):
     max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). Over these epochs, the learning
         rate decreases to 0 along half a cosine. "auto" takes as many epochs as 2,800 steps
-        need, between 140 and 1,000.
+        need, between 140 and 1,000, and at least 200 for more than 10,000 samples.
 
     learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
@@ -319,7 +319,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
     max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). Over these epochs, the learning
         rate decreases to 0 along half a cosine. "auto" takes as many epochs as 2,800 steps
-        need, between 140 and 1,000.
+        need, between 140 and 1,000, and at least 200 for more than 10,000 samples.
 
     learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 8

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
+from skae.estimators.automatic import choose_max_iter
 from tests.helpers import ignore_floor, ignore_spread
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
@@ -90,6 +91,8 @@ def test_automatic_length_is_about_2800_steps():
     assert model.set_params(batch_size=640).fit(X).n_iter_ == 1000
     few = X[:40]
     assert model.set_params(batch_size=1).fit(few).n_iter_ == 140
+    assert choose_max_iter("auto", 10_000, 256) == 140
+    assert choose_max_iter("auto", 10_001, 256) == 200
     # A given number of epochs is the same fit.
     same = clone(model).set_params(max_iter=140).fit(few)
     np.testing.assert_array_equal(model.transform(X), same.transform(X))
