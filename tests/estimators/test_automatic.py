@@ -9,8 +9,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae.model_selection import BatchedGridSearchCV
 from skae.estimators.automatic import choose_max_iter
+from skae.model_selection import BatchedGridSearchCV
 from tests.helpers import ignore_floor, ignore_spread
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
