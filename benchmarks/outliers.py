@@ -41,6 +41,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from skae import VariationalAutoencoder
+from skae.recipes import make_outlier_estimator
 
 sys.path.append(str(Path(__file__).parent / "training"))
 
@@ -67,7 +68,8 @@ tuned:
 - PCA is scored by its log-likelihood with {k} components, kNN by the distance to the
   neighbour number {neighbors};
 - skae is ``VariationalAutoencoder(n_components={k})``, whose scale is shared by all
-  features, with a Gaussian or a Laplace likelihood, scored by ``score_samples``;
+  features, with a Gaussian or a Laplace likelihood, and the recipe
+  :func:`skae.recipes.make_outlier_estimator`, each scored by ``score_samples``;
 - PyOD's AutoEncoder and VAE have their defaults{pyod}.
 
 The published figures are those of PyOD's documentation, from its own splits, with more
@@ -110,6 +112,10 @@ def _skae(likelihood: str, train: np.ndarray, seed: int) -> Score:
     return _negative(model, train, seed)
 
 
+def _recipe(train: np.ndarray, seed: int) -> Score:
+    return _negative(make_outlier_estimator(random_state=seed), train, seed)
+
+
 DETECTORS: dict[str, Callable[[np.ndarray, int], Score]] = {
     "IsolationForest": _isolation_forest,
     "LocalOutlierFactor": _local_outlier_factor,
@@ -118,6 +124,7 @@ DETECTORS: dict[str, Callable[[np.ndarray, int], Score]] = {
     "kNN": _nearest_neighbours,
     "skae, Laplace": partial(_skae, "laplace"),
     "skae, Gaussian": partial(_skae, "gaussian"),
+    "skae, recipe": _recipe,
 }
 PEERS = {
     "PyOD AutoEncoder": peers.System("PyOD", "outliers_pyod", "pyod", "AutoEncoder"),
