@@ -153,7 +153,7 @@ def _make_mfa(n_features: int, n_components: int, share: float) -> MixtureOfFact
     )
 
 
-def _make_defaults(n_features: int) -> VariationalAutoencoder:
+def _make_defaults() -> VariationalAutoencoder:
     return VariationalAutoencoder(random_state=0)
 
 

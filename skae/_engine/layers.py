@@ -83,14 +83,15 @@ class Dense(Layer):
         self.grad_input = empty(n, n_in) if grad_input is None else grad_input
         # The products are those of the transposed tensors, as they lie in memory. A view
         # takes as long as half a small product, so all views but those of x are made once.
-        self._weight, self._out = self.weight.mT, self.out.mT
+        self._weight, self._out = _transposed(self.weight), self.out.mT
         self._grad_input = self.grad_input.mT
-        self._weight_grad_row = self.weight_grad.flatten(1)[:, None] if n_in == 1 else None
+        self._weight_grad_row = _transposed(self.weight_grad) if n_in == 1 else None
         self.x = self.grad = self._x = self._grad = self.out
         multiply_adds = n * self.weight[0].numel()
         self._multiply = (
             _looped_product if is_large(multiply_adds, self.weight) else _batched_product
         )
+        self._map = _outer_product if n_in == 1 else self._multiply
         # Added to the product: the bias, or the present content of the memory.
         self.addend: Tensor | None = None if add_to is None else self._out
         self.bias_grad: Tensor | None = None
@@ -101,9 +102,8 @@ class Dense(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if x is not self.x:
-            # A single input has strides that mT would leave unlike those of a row.
-            self.x, self._x = x, x.mT if x.shape[2] > 1 else x.flatten(1)[:, None]
-        self._multiply(self.weight, x, self._x, self._out, self.addend)
+            self.x, self._x = x, _transposed(x)
+        self._map(self.weight, x, self._x, self._out, self.addend)
         return self.out
 
     def backward(self, grad: Tensor, *, needs_input_grad: bool) -> Tensor | None:
@@ -122,6 +122,14 @@ class Dense(Layer):
         return self.grad_input
 
 
+def _transposed(matrix: Tensor) -> Tensor:
+    """Transpose ``(R, m, n)``, so that a single column has the strides of a row.
+
+    With those that mT leaves, MKL rounds otherwise for one model than for several.
+    """
+    return matrix.mT if matrix.shape[2] > 1 else matrix.flatten(1)[:, None]
+
+
 def _batched_product(
     a: Tensor, bt: Tensor, b: Tensor, out: Tensor, addend: Tensor | None = None
 ) -> None:
@@ -130,6 +138,19 @@ def _batched_product(
         torch.bmm(a, b, out=out)
     else:
         torch.baddbmm(addend, a, b, out=out)
+
+
+def _outer_product(
+    a: Tensor, bt: Tensor, b: Tensor, out: Tensor, addend: Tensor | None = None
+) -> None:
+    """Compute the same for a single column A and a single row B.
+
+    MKL rounds the product before the sum for several models, and not for one.
+    """
+    if addend is None:
+        torch.mul(a, b, out=out)
+    else:
+        torch.addcmul(addend, a, b, out=out)
 
 
 def _looped_product(
