@@ -161,10 +161,10 @@ class _Initializer:
         whitened = replace(
             standardization, likelihood_unit=standardization.likelihood_unit * deviation
         )
-        components, eigenvalues, total = principal_components(rows, whitened, k)
+        components, eigenvalues, rest = principal_components(rows, whitened, k)
         if given is None:
             # They are those in any unit, if it is the same for all features.
-            variance = max(noise_variance(eigenvalues, total, d, beta), smallest.min())
+            variance = max(noise_variance(eigenvalues, rest, d, beta), smallest.min())
             given, eigenvalues = np.full(d, variance), eigenvalues / variance
         eigenvalues = np.where(
             eigenvalues * given.max() < _SMALLEST_VARIANCE, 0.0, eigenvalues

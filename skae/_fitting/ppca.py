@@ -13,6 +13,12 @@ from skae._data import BLOCK_NUMBERS, Rows, Standardization
 _START_ROWS = 10_000
 # Size of the smaller side of the data beyond which the decomposition is randomised.
 _EXACT_SIZE = 2000
+# Ratio of the variances of two features from which on the covariance has lost the smaller
+# one's digits, because the product of the data has squared the ratio of the spreads.
+_LARGEST_RATIO = 1e10
+# Size of the smaller side of the data beyond which an exact decomposition of the data, in
+# place of their covariance, takes too long.
+_PRECISE_SIZE = 500
 # Features up to which factor analysis is worth its steps: each is an eigendecomposition.
 _FACTOR_FEATURES = 1000
 # Fixed-point steps of factor analysis; the training goes on from their result.
@@ -25,7 +31,7 @@ def principal_components(
     """Decompose the covariance in the likelihood's units, of a subsample of many rows.
 
     Returns eigenvectors ``(n_features, q)``, falling eigenvalues ``(q,)``, and the sum of
-    all eigenvalues; q is at most ``min(n_components, n_features, n)``.
+    the other eigenvalues; q is at most ``min(n_components, n_features, n)``.
     """
     rows = rows.subsample(_START_ROWS)
     n, d = len(rows), rows.X.shape[1]
@@ -33,13 +39,20 @@ def principal_components(
     if min(n, d) > _EXACT_SIZE:
         A = _scaled(rows, standardization)
         _, singular, Vt = randomized_svd(A, q, random_state=0)
-        return Vt.T, np.square(singular), float(np.square(A).sum())
+        eigenvalues = np.square(singular)
+        return Vt.T, eigenvalues, max(float(np.square(A).sum() - eigenvalues.sum()), 0.0)
     if d <= n:
         # Block by block, to avoid a scaled copy of all rows at once.
         size = max(d, BLOCK_NUMBERS // d)
         parts = [slice(first, first + size) for first in range(0, n, size)]
         blocks = (_scaled(rows, standardization, part) for part in parts)
         gram = sum((_product(A.T, A) for A in blocks), np.zeros((d, d)))
+        variances = np.diagonal(gram)
+        if d <= _PRECISE_SIZE and _is_lost(variances):
+            A = _scaled(rows, standardization)
+            _, singular, Vt = scipy.linalg.svd(A, full_matrices=False)
+            eigenvalues = np.square(singular)
+            return Vt[:q].T, eigenvalues[:q], float(eigenvalues[q:].sum())
     else:
         A = _scaled(rows, standardization)
         gram = _product(A, A.T)
@@ -50,26 +63,32 @@ def principal_components(
     if d > n:
         norms = np.sqrt(np.maximum(eigenvalues, np.finfo(float).tiny))
         vectors = (A.T @ vectors) / norms
-    return vectors, eigenvalues, float(np.trace(gram))
+    return vectors, eigenvalues, max(float(np.trace(gram) - eigenvalues.sum()), 0.0)
+
+
+def _is_lost(variances: np.ndarray) -> bool:
+    """Whether variances ``(d,)`` are too unlike for a decomposition of the covariance."""
+    smallest = variances[variances > 0].min(initial=np.inf)
+    return bool(variances.max() > _LARGEST_RATIO * smallest)
 
 
 def noise_variance(
-    eigenvalues: np.ndarray, total: float, n_features: int, beta: float
+    eigenvalues: np.ndarray, rest: float, n_features: int, beta: float
 ) -> float:
     """Return the noise variance of linear beta-VAE with a free scale, in closed form.
 
     The q components with ``eigenvalue > beta * noise`` are kept, and
     ``noise = (sum of the others) / (n_features - q * beta)``. For beta = 1 it is
     probabilistic PCA (Tipping and Bishop 1999, eq. 8). The leading eigenvalues ``(q_max,)``
-    fall; ``total`` is the sum of all ``n_features`` eigenvalues.
+    fall; ``rest`` is the sum of the others of all ``n_features``.
     """
     for q in range(len(eigenvalues), 0, -1):
-        rest = max(total - eigenvalues[:q].sum(), 0.0)
         if n_features > q * beta:
             noise = rest / (n_features - q * beta)
             if eigenvalues[q - 1] > beta * noise:
                 return noise
-    return total / n_features
+        rest += eigenvalues[q - 1]
+    return rest / n_features
 
 
 def factor_noise(

@@ -40,7 +40,8 @@ def choose_n_components(
     if isinstance(n_components, str):
         return max(min(round(_COMPONENTS_PER_FEATURE * d), _MOST_COMPONENTS), 1)
     most = min(len(rows), d)
-    _, eigenvalues, total = principal_components(rows, standardization, most)
+    _, eigenvalues, _ = principal_components(rows, standardization, most)
+    total = eigenvalues.sum()
     if not total > 0:
         return 1
     # As many as PCA takes: the first number whose share is above n_components.

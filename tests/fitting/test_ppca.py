@@ -68,14 +68,14 @@ def test_components_equal_scikit_learn(shape, k, kind):
     X = rng.normal(size=shape) @ rng.normal(size=(d, d)) * np.linspace(1, 30, d) + 100
     rows = all_rows(X)
     standardization = measure(rows, kind)
-    components, values, total = principal_components(rows, standardization, k)
+    components, values, rest = principal_components(rows, standardization, k)
     q = min(k, n, d)
     pca = PCA(q, svd_solver="full").fit(X / standardization.likelihood_unit)
     expected = pca.explained_variance_ * (n - 1) / n
     size = expected[0]
     assert components.shape == (d, q)
     np.testing.assert_allclose(values, expected, rtol=1e-8, atol=1e-12 * size)
-    assert total == pytest.approx(
+    assert values.sum() + rest == pytest.approx(
         (X / standardization.likelihood_unit).var(axis=0).sum(), rel=1e-10
     )
     # Centred data of n rows have rank n - 1, so the last direction is arbitrary.
@@ -86,6 +86,22 @@ def test_components_equal_scikit_learn(shape, k, kind):
     np.testing.assert_allclose(lengths, 1, rtol=1e-8)
 
 
+@pytest.mark.parametrize("ratio", [1e2, 1e5, 1e8, 1e12])
+def test_small_eigenvalues_are_exact_beside_large_ones(ratio):
+    """Those of features of spread 1 beside a feature that is independent of them."""
+    rng = np.random.default_rng(0)
+    X = np.linalg.qr(rng.normal(size=(500, 7)) - 0.5)[0]
+    X -= X.mean(axis=0)
+    X = np.linalg.qr(X)[0][:, :6] * np.sqrt(500)  # orthogonal columns of variance 1
+    expected = np.array([ratio, 2.0, 1.5, 1.0, 0.5, 0.25]) ** 2
+    rows = all_rows(X * np.sqrt(expected))
+    _, values, rest = principal_components(rows, measure(rows, "spherical"), 3)
+    unit = measure(rows, "spherical").likelihood_unit
+    precision = {"rtol": max(1e-9, 1e-14 * ratio)}
+    np.testing.assert_allclose(values, expected[:3] / unit[0] ** 2, **precision)
+    np.testing.assert_allclose(rest, expected[3:].sum() / unit[0] ** 2, **precision)
+
+
 @pytest.mark.parametrize("shape", [(60, 6), (8, 30)])
 @pytest.mark.parametrize("kind", ["spherical", "diag"])
 def test_weights_equal_repeated_rows(shape, kind):
@@ -94,14 +110,14 @@ def test_weights_equal_repeated_rows(shape, kind):
     times = rng.integers(1, 6, size=len(X))
     rows = all_rows(X, times)
     standardization = measure(rows, kind)
-    components, values, total = principal_components(rows, standardization, 3)
+    components, values, rest = principal_components(rows, standardization, 3)
     repeated = np.repeat(X, times, axis=0) / standardization.likelihood_unit
     pca = PCA(3, svd_solver="full").fit(repeated)
     n = len(repeated)
     np.testing.assert_allclose(values, pca.explained_variance_ * (n - 1) / n, rtol=1e-8)
     cosine = np.abs((components * pca.components_.T).sum(axis=0))
     np.testing.assert_allclose(cosine, 1, rtol=1e-8)
-    assert total == pytest.approx(repeated.var(axis=0).sum(), rel=1e-10)
+    assert values.sum() + rest == pytest.approx(repeated.var(axis=0).sum(), rel=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(400, 80), (80, 400)])
@@ -113,13 +129,13 @@ def test_randomised_decomposition_is_near_the_exact_one(shape, monkeypatch):
     rows = all_rows(X)
     standardization = measure(rows, "spherical")
     monkeypatch.setattr(skae._fitting.ppca, "_EXACT_SIZE", 10)
-    components, values, total = principal_components(rows, standardization, 5)
+    components, values, rest = principal_components(rows, standardization, 5)
     pca = PCA(5, svd_solver="full").fit(X / standardization.likelihood_unit)
     n = len(X)
     np.testing.assert_allclose(values, pca.explained_variance_ * (n - 1) / n, rtol=1e-4)
     cosine = np.abs((components * pca.components_.T).sum(axis=0))
     np.testing.assert_allclose(cosine, 1, rtol=1e-4)
-    assert total == pytest.approx(
+    assert values.sum() + rest == pytest.approx(
         (X / standardization.likelihood_unit).var(axis=0).sum(), rel=1e-10
     )
 
@@ -147,7 +163,7 @@ def test_noise_variance_equals_scikit_learn(name):
     values = eigenvalues(X)
     for k in {1, 2, d // 2, d - 1}:
         expected = PCA(k, svd_solver="full").fit(X).noise_variance_ * (n - 1) / n
-        actual = noise_variance(values[:k], values.sum(), d, beta=1.0)
+        actual = noise_variance(values[:k], values[k:].sum(), d, beta=1.0)
         assert actual == pytest.approx(expected, rel=1e-5)
 
 
@@ -191,7 +207,7 @@ BETAS = [0.5, 1.0, 2.0, 4.0]
 )
 def test_noise_variance_maximises_the_beta_elbo(values, beta):
     k = 3
-    actual = noise_variance(values[:k], values.sum(), len(values), beta)
+    actual = noise_variance(values[:k], values[k:].sum(), len(values), beta)
     found = scipy.optimize.minimize_scalar(
         linear_objective, bounds=(-2.5, 2.5), args=(values, k, beta), method="bounded"
     )
@@ -221,19 +237,19 @@ def closed_form(values, k, beta):
 def test_noise_variance_equals_closed_form(name, beta):
     X, k = DATA[name]
     values = eigenvalues(X)
-    actual = noise_variance(values[:k], values.sum(), len(values), beta)
+    actual = noise_variance(values[:k], values[k:].sum(), len(values), beta)
     assert actual == pytest.approx(closed_form(values, k, beta)[0], rel=1e-8)
 
 
 def test_degenerate_spectra():
     # No variance outside the components, equal eigenvalues, no variance.
-    assert noise_variance(np.array([2.0, 1.0]), 3.0, 5, 1.0) == 0
-    assert noise_variance(np.ones(2), 5.0, 5, 1.0) == pytest.approx(1)
+    assert noise_variance(np.array([2.0, 1.0]), 0.0, 5, 1.0) == 0
+    assert noise_variance(np.ones(2), 3.0, 5, 1.0) == pytest.approx(1)
     assert noise_variance(np.zeros(2), 0.0, 5, 1.0) == 0
     # With as many components as features, the last is the noise (Tipping and Bishop).
-    assert noise_variance(np.array([3.0, 2.0, 1.0]), 6.0, 3, 1.0) == pytest.approx(1)
+    assert noise_variance(np.array([3.0, 2.0, 1.0]), 0.0, 3, 1.0) == pytest.approx(1)
     # Without a KL, the noise is the remaining variance over the number of features.
-    assert noise_variance(np.array([3.0, 2.0]), 6.0, 3, 0.0) == pytest.approx(1 / 3)
+    assert noise_variance(np.array([3.0, 2.0]), 1.0, 3, 0.0) == pytest.approx(1 / 3)
 
 
 # ---------------------------------------------------------- factor analysis, outliers

@@ -50,7 +50,7 @@ def test_settings_are_restored(name, error):
 
 
 def test_small_steps_use_one_thread():
-    for size, n_threads in ((0, 1), (2**25 - 1, 1), (2**25, 2), (1e12, 2)):
+    for size, n_threads in ((0, 1), (2**26 - 1, 1), (2**26, 2), (1e12, 2)):
         with suitable_threads(size):
             assert torch.get_num_threads() == n_threads
         assert torch.get_num_threads() == 2
