@@ -190,8 +190,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         parts. If that is not what the weights mean, pass `X_val`.
 
     n_iter_no_change : int, default=10
-        Patience, in epochs. The criterion is an exponential mean, over this many epochs, of
-        the objective (with `early_stopping=True`, of the validation score). If it does not
+        Patience, in epochs. The criterion is the median, over this many epochs, of the
+        objective (with `early_stopping=True`, of the validation score). If it does not
         improve by `tol` in this many epochs in a row, the learning rate decreases to 0
         within as many epochs. Then the training ends.
 
