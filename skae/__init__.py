@@ -36,6 +36,7 @@ _PACKAGES = (
     "model_selection",
     "networks",
     "objectives",
+    "outlier",
     "recipes",
     "scales",
 )

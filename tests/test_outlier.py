@@ -1,0 +1,134 @@
+"""The outlier detector against its definition, and scikit-learn's contract."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.covariance import MinCovDet
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.neighbors import KernelDensity
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skae import VariationalAutoencoder
+from skae.outlier import LikelihoodOutlierDetector
+from tests.helpers import ignore_floor, ignore_spread
+
+NORMAL = LikelihoodOutlierDetector(
+    GaussianMixture(reg_covar=1e-3, init_params="random_from_data", random_state=0)
+)
+
+
+@ignore_floor
+@ignore_spread
+@parametrize_with_checks(
+    [
+        NORMAL,
+        LikelihoodOutlierDetector(random_state=0).set_params(
+            estimator=VariationalAutoencoder(1, max_iter=2, random_state=0)
+        ),
+    ]
+)
+def test_estimator_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(name="contaminated")
+def draw_contaminated():
+    """Draw 180 rows near a line in three features, and 20 in a distant cluster."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(180, 1))
+    X = z * [3.0, 2.0, 1.0] + 0.3 * rng.normal(size=(180, 3))
+    far = [4.0, -4.0, 4.0] + 0.3 * rng.normal(size=(20, 3))
+    return np.vstack([X, far]), np.repeat([1, -1], [180, 20])
+
+
+def test_refits_leave_the_outliers_out(contaminated):
+    """The normal density is that of the rows without the cluster, like MinCovDet's."""
+    X, y = contaminated
+    detector = clone(NORMAL).fit(X)
+    assert detector.support_.sum() == 140
+    assert not detector.support_[y == -1].any()
+    robust = MinCovDet(support_fraction=0.7, random_state=0).fit(X)
+    np.testing.assert_allclose(
+        detector.estimator_.means_[0], robust.raw_location_, atol=0.3
+    )
+    assert roc_auc_score(y, detector.score_samples(X)) > 0.999
+    assert (detector.predict(X)[y == -1] == -1).all()
+    once = clone(NORMAL).set_params(support_fraction=1.0).fit(X)
+    assert once.support_.all()
+    plain = clone(NORMAL.estimator).fit(X)
+    np.testing.assert_array_equal(once.score_samples(X), plain.score_samples(X))
+
+
+@ignore_floor
+def test_default_estimator(contaminated):
+    X, y = contaminated
+    detector = LikelihoodOutlierDetector(random_state=0).fit(X)
+    assert isinstance(detector.estimator_, VariationalAutoencoder)
+    assert roc_auc_score(y, detector.score_samples(X)) > 0.95
+    same = clone(detector).fit(X)
+    np.testing.assert_array_equal(detector.score_samples(X), same.score_samples(X))
+
+
+@pytest.mark.parametrize("contamination", [0.05, 0.1, 0.5])
+@pytest.mark.parametrize("estimator", [GaussianMixture(), KernelDensity()])
+def test_contamination_is_the_share_of_training_outliers(
+    contamination, estimator, contaminated
+):
+    X, _ = contaminated
+    detector = LikelihoodOutlierDetector(estimator, contamination=contamination)
+    predicted = detector.fit_predict(X)
+    assert (predicted == -1).sum() == math.floor(contamination * len(X))
+    np.testing.assert_array_equal(predicted, detector.predict(X))
+    scores = detector.score_samples(X)
+    assert detector.offset_ == pytest.approx(np.quantile(scores, contamination))
+    np.testing.assert_array_equal(detector.decision_function(X), scores - detector.offset_)
+
+
+def test_automatic_offset_is_tukeys_fence(contaminated):
+    X, _ = contaminated
+    detector = clone(NORMAL).fit(X)
+    low, high = np.percentile(detector.score_samples(X), [25, 75])
+    assert detector.offset_ == pytest.approx(low - 1.5 * (high - low))
+
+
+def test_frames_and_searches(contaminated):
+    X, y = contaminated
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    detector = LikelihoodOutlierDetector(
+        VariationalAutoencoder(1, max_iter=2, random_state=0)
+    ).fit(frame)
+    assert list(detector.estimator_.feature_names_in_) == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="feature names"):
+        detector.predict(frame[["b", "a", "c"]])
+    search = GridSearchCV(
+        NORMAL,
+        {"estimator__n_components": [1, 2]},
+        scoring="roc_auc",
+        cv=StratifiedKFold(2),
+    )
+    assert search.fit(X, y).best_score_ > 0.9
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"contamination": 0.6}, "contamination"),
+        ({"contamination": "Auto"}, "contamination"),
+        ({"support_fraction": 0.0}, "support_fraction"),
+        ({"estimator": "gmm"}, "estimator"),
+    ],
+)
+def test_bad_values(parameters, message, contaminated):
+    with pytest.raises(ValueError, match=message):
+        LikelihoodOutlierDetector(**parameters).fit(contaminated[0])
+
+
+def test_not_fitted(contaminated):
+    with pytest.raises(NotFittedError):
+        NORMAL.predict(contaminated[0])
