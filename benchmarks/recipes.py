@@ -15,6 +15,7 @@ from densities.environment import activate, data_folder
 from report import write
 from sklearn.mixture import GaussianMixture
 
+from skae.estimators.automatic import choose_alpha
 from skae.likelihoods import MixtureLikelihood
 from skae.recipes import make_density_estimator
 
@@ -103,7 +104,7 @@ def main():
             recipe, model, seconds = bounds(train, test)
             spec = model.module_.spec
             width = spec.network.hidden_layer_sizes[0]
-            alpha = min(max(10 * train.shape[1] ** 2 / len(train), 1), 30)
+            alpha = choose_alpha("auto", train.shape[1], len(train))
             mixture = [
                 GaussianMixture(k, random_state=0, reg_covar=1e-3).fit(train).score(test)
                 for k in (5, 20)

@@ -38,7 +38,7 @@ def make_density_estimator(**parameters: Any) -> VariationalAutoencoder:
 
     The likelihood of a feature is a mixture of three logistic densities, whose shape, scale
     and location are functions of the code. A mixture of normal densities is the prior of
-    the codes. The sizes of the model and the length of the training follow from the data.
+    the codes. Sizes, penalty and length of the training follow from the data.
     Features are expected to be continuous.
 
     Parameters
@@ -80,8 +80,8 @@ def make_density_estimator(**parameters: Any) -> VariationalAutoencoder:
 def make_outlier_estimator(**parameters: Any) -> VariationalAutoencoder:
     """Make a variational autoencoder whose score is low for outliers.
 
-    A small model cannot fit the outliers among its training data: it has two components.
-    A logistic likelihood, with one scale for each feature, limits the influence of a large
+    A model with two components fits few of the outliers among its training data. A
+    logistic likelihood, with one scale for each feature, limits the influence of a large
     residual. The result of `score_samples` has the order of
     :class:`sklearn.ensemble.IsolationForest`: the lower, the more abnormal.
 
@@ -102,6 +102,7 @@ def make_outlier_estimator(**parameters: Any) -> VariationalAutoencoder:
 
     See Also
     --------
+    skae.outlier.LikelihoodOutlierDetector : Predictions, by this recipe or any estimator.
     sklearn.ensemble.IsolationForest : A detector that isolates rows by random splits.
 
     Examples

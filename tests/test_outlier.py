@@ -28,8 +28,8 @@ NORMAL = LikelihoodOutlierDetector(
 @parametrize_with_checks(
     [
         NORMAL,
-        LikelihoodOutlierDetector(random_state=0).set_params(
-            estimator=VariationalAutoencoder(1, max_iter=2, random_state=0)
+        LikelihoodOutlierDetector(
+            VariationalAutoencoder(1, max_iter=2, random_state=0), random_state=0
         ),
     ]
 )
@@ -95,6 +95,33 @@ def test_automatic_offset_is_tukeys_fence(contaminated):
     detector = clone(NORMAL).fit(X)
     low, high = np.percentile(detector.score_samples(X), [25, 75])
     assert detector.offset_ == pytest.approx(low - 1.5 * (high - low))
+
+
+@pytest.mark.parametrize("contamination", ["auto", 0.1])
+def test_densities_of_zero(contamination):
+    rng = np.random.default_rng(0)
+    X = np.vstack([rng.normal(size=(195, 2)), 50 + 9 * rng.normal(size=(5, 2))])
+    kernel = KernelDensity(kernel="tophat", bandwidth=0.5)
+    detector = LikelihoodOutlierDetector(kernel, contamination=contamination).fit(X)
+    assert (detector.score_samples(X)[-5:] == -np.inf).all()
+    assert np.isfinite(detector.offset_)
+    assert (detector.predict(X)[-5:] == -1).all()
+
+
+def test_scores_that_are_nan_are_refused(contaminated):
+    class Broken(GaussianMixture):
+        def score_samples(self, X):
+            return np.full(len(X), np.nan)
+
+    with pytest.raises(ValueError, match="Broken.score_samples returned NaN for 200 of"):
+        LikelihoodOutlierDetector(Broken()).fit(contaminated[0])
+
+
+def test_least_and_most_support(contaminated):
+    X, _ = contaminated
+    for fraction, n in ((0.55, 110), (1e-6, 2), (0.999, 200)):
+        detector = clone(NORMAL).set_params(support_fraction=fraction)
+        assert detector.fit(X).support_.sum() == n
 
 
 def test_frames_and_searches(contaminated):

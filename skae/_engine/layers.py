@@ -83,9 +83,9 @@ class Dense(Layer):
         self.grad_input = empty(n, n_in) if grad_input is None else grad_input
         # The products are those of the transposed tensors, as they lie in memory. A view
         # takes as long as half a small product, so all views but those of x are made once.
-        self._weight, self._out = _transposed(self.weight), self.out.mT
+        self._weight, self._out = _transpose(self.weight), self.out.mT
         self._grad_input = self.grad_input.mT
-        self._weight_grad_row = _transposed(self.weight_grad) if n_in == 1 else None
+        self._weight_grad_row = _transpose(self.weight_grad) if n_in == 1 else None
         self.x = self.grad = self._x = self._grad = self.out
         multiply_adds = n * self.weight[0].numel()
         self._multiply = (
@@ -102,7 +102,7 @@ class Dense(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if x is not self.x:
-            self.x, self._x = x, _transposed(x)
+            self.x, self._x = x, _transpose(x)
         self._map(self.weight, x, self._x, self._out, self.addend)
         return self.out
 
@@ -122,7 +122,7 @@ class Dense(Layer):
         return self.grad_input
 
 
-def _transposed(matrix: Tensor) -> Tensor:
+def _transpose(matrix: Tensor) -> Tensor:
     """Transpose ``(R, m, n)``, so that a single column has the strides of a row.
 
     With those that mT leaves, MKL rounds otherwise for one model than for several.

@@ -48,7 +48,7 @@ def principal_components(
         blocks = (_scaled(rows, standardization, part) for part in parts)
         gram = sum((_product(A.T, A) for A in blocks), np.zeros((d, d)))
         variances = np.diagonal(gram)
-        if d <= _PRECISE_SIZE and _is_lost(variances):
+        if d <= _PRECISE_SIZE and _differ_too_much(variances):
             A = _scaled(rows, standardization)
             _, singular, Vt = scipy.linalg.svd(A, full_matrices=False)
             eigenvalues = np.square(singular)
@@ -66,8 +66,8 @@ def principal_components(
     return vectors, eigenvalues, max(float(np.trace(gram) - eigenvalues.sum()), 0.0)
 
 
-def _is_lost(variances: np.ndarray) -> bool:
-    """Whether variances ``(d,)`` are too unlike for a decomposition of the covariance."""
+def _differ_too_much(variances: np.ndarray) -> bool:
+    """Whether variances ``(d,)`` make a decomposition of the covariance inaccurate."""
     smallest = variances[variances > 0].min(initial=np.inf)
     return bool(variances.max() > _LARGEST_RATIO * smallest)
 

@@ -1,6 +1,7 @@
 """The stopping rule: no improvement for some epochs."""
 
 import math
+import sys
 from collections import deque
 from statistics import median
 
@@ -25,7 +26,7 @@ class Plateau:
         self.patience = patience
         self.best = math.inf
         self.n_stale = 0
-        self._last: deque[float] = deque(maxlen=patience)
+        self._last: deque[float] = deque(maxlen=min(int(patience), sys.maxsize))
         self._best_median = math.inf
 
     def update(self, value: float) -> bool:

@@ -23,9 +23,8 @@ _FEWEST_UNITS, _MOST_UNITS = 32, 512
 _STEPS = 2800
 _FEWEST_EPOCHS, _MOST_EPOCHS = 140, 1000
 _LARGE_TABLE, _FEWEST_EPOCHS_OF_LARGE = 10_000, 200
-# Strength of the penalty for each pair of features and sample, and its bounds. What a
-# network can learn of dependences grows with the pairs, and what is known of them with the
-# samples.
+# Strength of the penalty for each pair of features and sample, and its bounds. Possible
+# dependences grow with the pairs, and what the data say of them with the samples.
 _ALPHA_PER_PAIR = 10.0
 _SMALLEST_ALPHA, _LARGEST_ALPHA = 1.0, 30.0
 
@@ -60,11 +59,11 @@ def choose_widths(hidden_layer_sizes: str | ArrayLike, n_samples: float) -> tupl
     return (int(np.clip(width, _FEWEST_UNITS, _MOST_UNITS)),)
 
 
-def choose_alpha(alpha: float | str, rows: Rows) -> float:
+def choose_alpha(alpha: float | str, n_features: int, n_samples: float) -> float:
     """Return the strength of the penalty for a given one or "auto"."""
     if not isinstance(alpha, str):
         return float(alpha)
-    chosen = _ALPHA_PER_PAIR * rows.X.shape[1] ** 2 / rows.n_samples
+    chosen = _ALPHA_PER_PAIR * n_features**2 / n_samples
     return float(np.clip(chosen, _SMALLEST_ALPHA, _LARGEST_ALPHA))
 
 

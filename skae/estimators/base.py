@@ -447,7 +447,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         options, size = TrainingOptions(**given), data.rows.epoch_size
         return replace(
             options,
-            alpha=choose_alpha(self.alpha, data.rows),
+            alpha=choose_alpha(self.alpha, data.X.shape[1], data.rows.n_samples),
             max_iter=choose_max_iter(self.max_iter, size, options.rows_per_batch(size)),
         )
 

@@ -97,9 +97,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         always uses. An estimator needs the methods ``fit``, ``score_samples`` and
         ``sample``. After the training, a clone of it is fitted to draws from the posteriors
         of the training data (Ghosh et al. 2020). "mixture" is a
-        :class:`sklearn.mixture.GaussianMixture` with one component for each 25 samples, at
-        most 40, or one for each 150 samples, at most 128, if that is more. For clustered
-        data, the score is much better than with N(0, I).
+        :class:`sklearn.mixture.GaussianMixture` with ``tol=0.01``. It has one component for
+        each 25 samples, at most 40, or for each 150 samples, at most 128, if that is more.
+        For clustered data, the score is much better than with N(0, I).
 
     gradient_balance : bool, default=False
         Whether to record the gradients of the two terms of the objective in `history_`, at

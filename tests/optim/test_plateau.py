@@ -5,6 +5,7 @@ import math
 import hypothesis
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import strategies as st
 
 from skae._optim import Plateau
@@ -46,6 +47,14 @@ def test_single_large_values_are_no_plateau():
     for t in range(300):
         falling.update(1e6 if t % 8 == 5 else 100.0 - 0.1 * t)
         assert not falling.reached
+
+
+@pytest.mark.parametrize("patience", [np.int64(3), 10**30])
+def test_any_integer_is_a_patience(patience):
+    plateau = Plateau(tol=0.0, patience=patience)
+    for _ in range(4):
+        plateau.update(1.0)
+    assert plateau.reached == (patience == 3)
 
 
 def test_plateau_needs_consecutive_values():
