@@ -113,7 +113,7 @@ def test_scores_that_are_nan_are_refused(contaminated):
         def score_samples(self, X):
             return np.full(len(X), np.nan)
 
-    with pytest.raises(ValueError, match="Broken.score_samples returned NaN for 200 of"):
+    with pytest.raises(ValueError, match=r"Broken\.score_samples returned NaN for 200 of"):
         LikelihoodOutlierDetector(Broken()).fit(contaminated[0])
 
 

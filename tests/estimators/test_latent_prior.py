@@ -302,6 +302,19 @@ def test_components_of_the_mixture_follow_the_samples(n, weight, n_components):
     np.testing.assert_array_equal(vae.score_samples(X), same.score_samples(X))
 
 
+@pytest.mark.parametrize(("total", "n_codes"), [(40, 8192), (9000, 9000), (1e5, 16384)])
+def test_number_of_codes_follows_the_samples(total, n_codes):
+    class Counting(GaussianMixture):
+        def fit(self, X, y=None):
+            self.n_codes_ = len(X)
+            return super().fit(X)
+
+    X = np.random.default_rng(0).standard_normal((40, 3))
+    vae = VariationalAutoencoder(1, prior=Counting(), max_iter=1, random_state=0)
+    vae.fit(X, sample_weight=np.full(40, total / 40))
+    assert vae.prior_.n_codes_ == n_codes
+
+
 def test_other_names_of_a_prior_are_refused():
     with pytest.raises(ValueError, match=r"'prior'.*Did you mean 'mixture'"):
         VariationalAutoencoder(prior="mixtures").fit(np.eye(4))
