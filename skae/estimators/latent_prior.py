@@ -81,7 +81,7 @@ def fit_prior(
     # A row is chosen in proportion to its weight, since the estimator may not support
     # weights. Evenly spaced positions add no sampling error.
     cumulative = np.cumsum(rows.weight)
-    n_codes = int(np.clip(cumulative[-1], _FEWEST_CODES, _MOST_CODES))
+    n_codes = int(np.clip(rows.n_samples, _FEWEST_CODES, _MOST_CODES))
     positions = (np.arange(n_codes) + 0.5) / n_codes * cumulative[-1]
     chosen, counts = np.unique(np.searchsorted(cumulative, positions), return_counts=True)
     posterior = over_rows(
