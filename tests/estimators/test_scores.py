@@ -418,7 +418,7 @@ OFFSETS = [0.0, 1e6]  # in units of the data
 def score_of(name, Model, factor, offset, **settings):
     """Return the score of a fit to data in other units; scores are cached."""
     X = factor * BUNDLED[name] + factor * offset
-    return Model(2, random_state=0, **settings).fit(X).score(X)
+    return Model(2, **{"random_state": 0, **settings}).fit(X).score(X)
 
 
 def score_error(name, Model, factor, offset, **settings):
@@ -464,10 +464,15 @@ def test_short_fits_do_not_depend_on_units(Model, init, name, factor, offset):
 @every_unit
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
 def test_default_fits_hardly_depend_on_units(Model, name, factor, offset):
-    """Default fits depend on units as little as on rounding errors of the data."""
+    """Default fits do not depend on units, up to rounding errors of the data."""
+    error = abs(score_error(name, Model, factor, offset))
+    if not offset:
+        assert error < 1e-6
+        return
     # An offset rounds the data. After a hundred epochs this rounding has the effect of
     # another random_state.
-    assert abs(score_error(name, Model, factor, offset)) < (0.5 if offset else 1e-6)
+    scores = [score_of(name, Model, 1.0, 0.0, random_state=seed) for seed in range(5)]
+    assert error < max(np.ptp(scores), 0.01)
 
 
 @pytest.mark.parametrize("factor", FACTORS)
