@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skae._utils.messages import no_warnings_of_fits
 from skae.recipes import make_outlier_estimator
 
 __all__ = ["LikelihoodOutlierDetector"]
@@ -135,13 +137,16 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
         # A product that is a whole number may be rounded up.
         n_support = max(int(np.ceil(self.support_fraction * n - 1e-9)), 2)
         support = np.ones(n, dtype=bool)
-        fitted = clone(given).fit(rows)
-        scores = _score(fitted, rows)
-        for _ in range(_N_REFITS if n_support < n else 0):
-            support = np.zeros(n, dtype=bool)
-            support[np.argsort(scores, kind="stable")[n - n_support :]] = True
-            fitted = clone(given).fit(_safe_indexing(rows, np.flatnonzero(support)))
+        n_refits = _N_REFITS if n_support < n else 0
+        for i in range(n_refits + 1):
+            used = rows if support.all() else _safe_indexing(rows, np.flatnonzero(support))
+            # Of the fits, only the last one is kept.
+            with no_warnings_of_fits() if i < n_refits else nullcontext():
+                fitted = clone(given).fit(used)
             scores = _score(fitted, rows)
+            if i < n_refits:
+                support = np.zeros(n, dtype=bool)
+                support[np.argsort(scores, kind="stable")[n - n_support :]] = True
         self.estimator_, self.support_ = fitted, support
         self.offset_ = self._smallest_inlier(scores)
         return self

@@ -1,6 +1,7 @@
 """The outlier detector against its definition, and scikit-learn's contract."""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -122,6 +123,22 @@ def test_least_and_most_support(contaminated):
     for fraction, n in ((0.55, 110), (1e-6, 2), (0.999, 200)):
         detector = clone(NORMAL).set_params(support_fraction=fraction)
         assert detector.fit(X).support_.sum() == n
+
+
+def test_warnings_are_those_of_the_last_fit(contaminated):
+    X = contaminated[0] * [1, 1, 1e5]
+    detector = LikelihoodOutlierDetector(
+        VariationalAutoencoder(1, max_iter=2, random_state=0)
+    )
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        detector.fit(X)
+    messages = [str(warning.message) for warning in record]
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        clone(detector.estimator).fit(X[detector.support_])
+    assert messages == [str(warning.message) for warning in record]
+    assert len([message for message in messages if "spherical" in message]) == 1
 
 
 def test_frames_and_searches(contaminated):

@@ -4,6 +4,9 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 
@@ -19,12 +22,29 @@ _LIBRARIES = (
     threading.__file__,
 )
 
+_is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
+
+
+@contextmanager
+def no_warnings_of_fits() -> Iterator[None]:
+    """Omit the warnings of fits whose models the user does not get.
+
+    The warning filters, which belong to the process, stay as they are.
+    """
+    token = _is_silent.set(True)
+    try:
+        yield
+    finally:
+        _is_silent.reset(token)
+
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the innermost frame that is outside of skae, scikit-learn and joblib.
 
     In a thread of a search there is no such frame; then at the innermost one outside skae.
     """
+    if _is_silent.get():
+        return
     frame: FrameType | None = sys._getframe(1)
     level, outside_skae = 2, 0
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
