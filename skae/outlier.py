@@ -59,7 +59,7 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
         The rows of the last fit.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X has names that are strings.
 
     See Also
