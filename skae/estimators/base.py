@@ -415,11 +415,11 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         """Describe the module; what is chosen by the data stays in a warm start."""
         last = self.module_.spec if data.is_continued else None
         n_components, network = self.n_components, self.network
-        if not is_integer(n_components):
-            n_components = (
-                last.n_components
-                if last
-                else choose_n_components(n_components, data.rows, data.standardization)
+        if last and not is_integer(n_components):
+            n_components = last.n_components
+        else:
+            n_components = choose_n_components(
+                n_components, data.rows, data.standardization
             )
         if not isinstance(network, str):
             network = clone(network, safe=False)
@@ -433,7 +433,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             )
         return Spec(
             n_features=data.X.shape[1],
-            n_components=int(n_components),
+            n_components=n_components,
             n_heads=objective.n_heads,
             network=network,
             likelihood=copy.deepcopy(self._make_likelihood()),
