@@ -1,18 +1,20 @@
-"""Measure training on one GPU: steps per second, lower precision, models side by side.
+"""Measure training on one GPU: steps, lower precision, models side by side, a profile.
 
 ``python benchmarks/gpu.py`` needs a GPU that torch can use, and takes a few minutes. The
 script writes docs/results/gpu.rst with the name of the card.
 """
 
+import argparse
 import sys
 import time
 from itertools import pairwise
 
 import numpy as np
 import torch
-from report import write
+from report import RESULTS, write_page
 from sklearn.model_selection import GridSearchCV
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from skae import VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
@@ -23,6 +25,7 @@ if not torch.cuda.is_available():
 # Rows, features, hidden layers, components; all in batches of 256.
 WORKLOADS = {
     "S": (1792, 64, (64,), 8),
+    "W": (200_000, 32, (64,), 8),
     "M": (60_000, 784, (512, 256), 32),
 }
 BATCH = 256
@@ -87,58 +90,157 @@ def textbook(X, hidden, k, epochs):
 def per_second(train, n, few, many):
     """Return the steps per second, from the difference of a long and a short training."""
     train(few)
-    times = [min(seconds(lambda e=e: train(e)) for _ in range(3)) for e in (few, many)]
+    times = [min(seconds(lambda e=e: train(e)) for _ in range(2)) for e in (few, many)]
     return (many - few) * -(-n // BATCH) / (times[1] - times[0])
 
 
-rows = []
-for name, (n, d, hidden, k) in WORKLOADS.items():
-    X = draw(n, d)
-    few, many = (20, 220) if name == "S" else (2, 12)
-    systems = {
-        "textbook loop, data on the GPU": lambda e, X=X, h=hidden, k=k: textbook(
-            X, h, k, e
-        ),
-        **{
-            f"skae, precision={p!r}": (
-                lambda e, X=X, h=hidden, k=k, p=p: fit(X, h, k, e, precision=p)
-            )
-            for p in ("float32", "tf32", "bf16")
-        },
-    }
-    for system, train in systems.items():
-        rate = per_second(train, n, few, many)
-        score = "-"
-        if system.startswith("skae"):
-            precision = system.split("'")[1]
-            model = fit(X, hidden, k, few, precision=precision)
-            score = f"{model.score(X[:2000]):.3f}"
-        rows.append([name, system, f"{rate:.0f} steps/s", score])
-        print(rows[-1], flush=True)
+def speeds():
+    """Return the table of steps per second, and of the score with lower precision."""
+    rows = []
+    for name, (n, d, hidden, k) in WORKLOADS.items():
+        X = draw(n, d)
+        few, many = {"S": (20, 220), "W": (1, 4), "M": (2, 12)}[name]
+        # A step of "bf16" goes by autograd, launch by launch: W would show S's rate.
+        precisions = ("float32", "tf32") if name == "W" else ("float32", "tf32", "bf16")
+        systems = {
+            "textbook loop, data on the GPU": lambda e, X=X, h=hidden, k=k: textbook(
+                X, h, k, e
+            ),
+            **{
+                f"skae, precision={p!r}": (
+                    lambda e, X=X, h=hidden, k=k, p=p: fit(X, h, k, e, precision=p)
+                )
+                for p in precisions
+            },
+        }
+        for system, train in systems.items():
+            rate = per_second(train, n, few, many)
+            score = "-"
+            if system.startswith("skae"):
+                precision = system.split("'")[1]
+                model = fit(X, hidden, k, few, precision=precision)
+                score = f"{model.score(X[:2000]):.3f}"
+            rows.append([name, system, f"{rate:.0f}", score])
+            print(rows[-1], flush=True)
+    return ["workload", "system", "steps/s", "score"], rows
 
-X = draw(*WORKLOADS["S"][:2])
-model = VariationalAutoencoder(8, max_iter=30, device="cuda", random_state=0)
-grid = {
+
+def searches():
+    """Return the table of two searches of 20 candidates and 5 folds."""
+    X = draw(*WORKLOADS["S"][:2])
+    rows = []
+    for Search in (GridSearchCV, BatchedGridSearchCV):
+        for device in ("cpu", "cuda"):
+            taken = seconds(lambda S=Search, d=device: S(model(30, d), GRID, cv=5).fit(X))
+            rows.append([Search.__name__, device, f"{taken:.1f}"])
+            print(rows[-1], flush=True)
+    return ["search of 20 x 5 fits", "device", "s"], rows
+
+
+GRID = {
     "beta": [0.25, 0.5, 1.0, 2.0, 4.0],
     "learning_rate_init": [2e-3, 5e-3],
     "alpha": [0.3, 1.0],
 }
-for Search in (GridSearchCV, BatchedGridSearchCV):
-    Search(model, grid, cv=2).fit(X[:400])
-    taken = seconds(lambda S=Search: S(model, grid, cv=5).fit(X))
-    rows.append(["S", f"{Search.__name__}, 20 x 5 fits", f"{taken:.1f} s", "-"])
-    print(rows[-1], flush=True)
 
-write(
-    "gpu",
-    "On a GPU",
-    "python benchmarks/gpu.py",
-    f"""
-One {torch.cuda.get_device_name()}; batches of 256. S: 1,792 x 64, hidden (64,),
+
+def model(epochs, device="cuda", **parameters):
+    """Return the model of the searches and of the profile."""
+    return VariationalAutoencoder(
+        8, max_iter=epochs, n_iter_no_change=epochs, device=device, random_state=0,
+        **parameters,
+    )  # fmt: skip
+
+
+COUNTED = {
+    "kernel launches": ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel"),
+    "graph launches": ("cudaGraphLaunch",),
+    "copies": ("cudaMemcpyAsync",),
+    "synchronisations": ("cudaStreamSynchronize", "cudaDeviceSynchronize"),
+}
+
+
+def counts(function):
+    """Return how often a call asks the GPU for something, and its busy milliseconds."""
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        function()
+        torch.cuda.synchronize()
+    events = profiled.key_averages()
+    found = [sum(e.count for e in events if e.key in names) for names in COUNTED.values()]
+    return np.array([*found, sum(e.self_device_time_total for e in events) / 1e3])
+
+
+def profiles():
+    """Return the table of what an epoch and a score ask of the GPU."""
+    X = draw(*WORKLOADS["S"][:2])
+    wide = draw(20_000, 50)
+
+    def search(epochs, **parameters):
+        return BatchedGridSearchCV(model(epochs, **parameters), GRID, cv=5, refit=False)
+
+    trainings = {
+        "an epoch of a search of 100 models": search,
+        "the same with early stopping": lambda e: search(e, early_stopping=True),
+        "an epoch of one model": model,
+        "the same with early stopping ": lambda e: model(e, early_stopping=True),
+    }
+    rows = []
+
+    def add(name, found, wall):
+        rows.append([name, *(f"{x:.0f}" for x in found[:-1]), f"{found[-1]:.2f}"])
+        rows[-1].append(f"{1e3 * wall:.2f}")
+        print(rows[-1], flush=True)
+
+    few, many = 2, 6
+    for name, make in trainings.items():
+        make(few).fit(X)
+        found = counts(lambda m=make: m(many).fit(X)) - counts(lambda m=make: m(few).fit(X))
+        walls = [seconds(lambda m=make, e=e: m(e).fit(X)) for e in (few, many)]
+        epochs = many - few
+        add(name.strip(), found / epochs, (walls[1] - walls[0]) / epochs)
+    for likelihood in ("gaussian", "laplace"):
+        fitted = model(3, likelihood=likelihood).fit(wide)
+        fitted.score_samples(wide[:100])
+        wall = seconds(lambda f=fitted: f.score_samples(wide))
+        name = f"score_samples of 20,000 x 50 rows, {likelihood}"
+        add(name, counts(lambda f=fitted: f.score_samples(wide)), wall)
+    return ["", *COUNTED, "GPU busy, ms", "wall, ms"], rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument(
+        "--only", type=int, help="print the table of this number; write no page"
+    )
+    only = parser.parse_args().only
+    TABLES = {
+        "Steps": (
+            """
+Batches of 256. S: 1,792 x 64, hidden (64,), 8 components. W: 200,000 x 32, hidden (64,),
 8 components. M: 60,000 x 784, hidden (512, 256), 32 components. The score is that of a
 short training with the same random_state, on 2,000 training rows, in nats. It shows the
 loss of accuracy with a lower precision.
 """,
-    ["workload", "system", "speed", "score"],
-    rows,
-)
+            speeds,
+        ),
+        "Searches": ("On S, for 30 epochs.", searches),
+        "What the GPU is asked": (
+            """
+Counts and busy time by torch's profiler, wall time without it. The counts of an epoch are
+the difference of a longer and a shorter training. A busy GPU time far below the wall time
+means that the GPU waits for the host.
+""",
+            profiles,
+        ),
+    }
+    if only is not None:
+        list(TABLES.values())[only][1]()
+        sys.exit()
+    write_page(
+        RESULTS / "gpu.rst",
+        "On a GPU",
+        "python benchmarks/gpu.py",
+        f"One {torch.cuda.get_device_name()}.",
+        [(heading, note, *table()) for heading, (note, table) in TABLES.items()],
+    )

@@ -23,6 +23,8 @@ SCALE_ROWS = 1024
 # Numbers in the widest intermediate result of a chunk: 1 MB of float32, so that an
 # operation finds the result of the one before in the cache.
 _CHUNK_NUMBERS = 2**18
+# The same on an accelerator, which small chunks leave idle: 256 MB of float32.
+_CHUNK_NUMBERS_OFF_CPU = 2**26
 # Rows times draws that are enough for the mean of a statistic over the training set; each
 # row takes at least one pair of draws. On the data of the benchmarks a closed-form
 # spherical scale is within a thousandth of the value from all draws.
@@ -58,10 +60,15 @@ def over_rows(
     return result
 
 
+def _chunk_numbers(module: AutoencoderModule) -> int:
+    """Return how many numbers an intermediate result of a chunk may have."""
+    return _CHUNK_NUMBERS if module.device.type == "cpu" else _CHUNK_NUMBERS_OFF_CPU
+
+
 @contextmanager
 def _evaluation_mode(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
     """Switch off gradients and training mode, and use the fastest matrix products."""
-    n_rows = min(n_rows, _CHUNK_NUMBERS // module.width)
+    n_rows = min(n_rows, _chunk_numbers(module) // module.width)
     uses_large_products = (
         is_large(n_rows * module.largest, module.std_in_units)
         # The products of a user's module stay as they are.
@@ -88,7 +95,7 @@ def _blocks(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the position of the first row and the standardised rows of each block."""
     n = len(X) if index is None else len(index)
-    size = max(1, _CHUNK_NUMBERS // (n_draws * module.width))
+    size = max(1, _chunk_numbers(module) // (n_draws * module.width))
     for first in range(0, n, size):
         part = slice(first, first + size)
         block = X[part] if index is None else X[index[part]]

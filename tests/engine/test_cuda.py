@@ -237,7 +237,7 @@ def test_tf32_changes_large_products():
     """The layers are so large that a GPU uses TF32 for them."""
     X = data(2048, 256)
     model = GaussianAutoencoder(
-        32, device="cuda", hidden_layer_sizes=256, batch_size=1024, max_iter=1, alpha=0,
+        32, device="cuda", hidden_layer_sizes=256, batch_size=1024, max_iter=10, alpha=0,
         learning_rate_init=1e-3, random_state=0,
     )  # fmt: skip
     exact, low = (clone(model).set_params(precision=p).fit(X) for p in ("float32", "tf32"))
