@@ -1,14 +1,23 @@
-"""The sizes of a model and of its training that follow from the data."""
+"""The model and the training that parameters and data describe, sizes included."""
 
+import copy
+from dataclasses import fields, replace
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import clone
 
 from skae._data import Rows, Standardization
 from skae._fitting.ppca import principal_components
+from skae._fitting.problem import TrainingOptions
+from skae._module import Spec
+from skae._utils.numbers import is_integer
+from skae.estimators.training_data import TrainingData
+from skae.networks import NETWORKS
 from skae.networks.mlp import hidden_widths
+from skae.objectives import Objective
 
 # Components for each feature, and the most components, which bound the time on wide data.
 # docs/results/recipes.rst has the measured effect of the components, the width and the
@@ -27,6 +36,46 @@ _LARGE_TABLE, _FEWEST_EPOCHS_OF_LARGE = 10_000, 200
 # dependences grow with the pairs, and what the data say of them with the samples.
 _ALPHA_PER_PAIR = 10.0
 _SMALLEST_ALPHA, _LARGEST_ALPHA = 1.0, 30.0
+
+
+def make_spec(estimator: Any, objective: Objective, data: TrainingData) -> Spec:
+    """Describe the module; what is chosen by the data stays in a warm start."""
+    last = estimator.module_.spec if data.is_continued else None
+    n_components, network = estimator.n_components, estimator.network
+    if last and not is_integer(n_components):
+        n_components = last.n_components
+    else:
+        n_components = choose_n_components(n_components, data.rows, data.standardization)
+    if not isinstance(network, str):
+        network = clone(network, safe=False)
+    elif last and isinstance(estimator.hidden_layer_sizes, str):
+        network = last.network
+    else:
+        # A copy of the widths, because the list may change after the fit.
+        widths = choose_widths(estimator.hidden_layer_sizes, data.rows.n_samples)
+        network = NETWORKS[network](
+            hidden_layer_sizes=widths, activation=estimator.activation
+        )
+    return Spec(
+        n_features=data.X.shape[1],
+        n_components=n_components,
+        n_heads=objective.n_heads,
+        network=network,
+        likelihood=copy.deepcopy(estimator._make_likelihood()),
+        variance_mode=estimator.variance_mode,
+        covariance_type=estimator.covariance_type,
+    )
+
+
+def make_options(estimator: Any, data: TrainingData) -> TrainingOptions:
+    """Collect the parameters of the training, with numbers in place of "auto"."""
+    given = {f.name: getattr(estimator, f.name) for f in fields(TrainingOptions)}
+    options, size = TrainingOptions(**given), data.rows.epoch_size
+    return replace(
+        options,
+        alpha=choose_alpha(options.alpha, data.X.shape[1], data.rows.n_samples),
+        max_iter=choose_max_iter(options.max_iter, size, options.rows_per_batch(size)),
+    )
 
 
 def choose_n_components(

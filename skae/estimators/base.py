@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABCMeta, abstractmethod
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.typing import ArrayLike
-from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -48,15 +47,10 @@ from skae._utils.choices import (
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
-from skae._utils.numbers import as_numbers, is_integer
+from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.threads import suitable_threads
-from skae.estimators.automatic import (
-    choose_alpha,
-    choose_max_iter,
-    choose_n_components,
-    choose_widths,
-)
+from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.inference import InferenceMixin, fitted_attributes, validated
 from skae.estimators.training_data import (
     TrainingData,
@@ -325,7 +319,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         random_state = local_random_state(self.random_state)
         data = self._validate_fit(X, sample_weight, X_val, random_state)
         objective = self._make_objective()
-        spec, options = self._make_spec(objective, data), self._make_options(data)
+        spec, options = make_spec(self, objective, data), make_options(self, data)
         context = self._init_callback_context(max_subtasks=options.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         kwargs = {"estimator": self, "X": data.X, "y": y, "metadata": metadata}
@@ -409,46 +403,6 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
         rows = replace(rows, X=data)
         return TrainingData(
             data, rows, validation, standardization, fixed_scale, device, is_continued
-        )
-
-    def _make_spec(self, objective: Objective, data: TrainingData) -> Spec:
-        """Describe the module; what is chosen by the data stays in a warm start."""
-        last = self.module_.spec if data.is_continued else None
-        n_components, network = self.n_components, self.network
-        if last and not is_integer(n_components):
-            n_components = last.n_components
-        else:
-            n_components = choose_n_components(
-                n_components, data.rows, data.standardization
-            )
-        if not isinstance(network, str):
-            network = clone(network, safe=False)
-        elif last and isinstance(self.hidden_layer_sizes, str):
-            network = last.network
-        else:
-            # A copy of the widths, because the list may change after the fit.
-            widths = choose_widths(self.hidden_layer_sizes, data.rows.n_samples)
-            network = NETWORKS[network](
-                hidden_layer_sizes=widths, activation=self.activation
-            )
-        return Spec(
-            n_features=data.X.shape[1],
-            n_components=n_components,
-            n_heads=objective.n_heads,
-            network=network,
-            likelihood=copy.deepcopy(self._make_likelihood()),
-            variance_mode=self.variance_mode,
-            covariance_type=self.covariance_type,
-        )
-
-    def _make_options(self, data: TrainingData) -> TrainingOptions:
-        """Collect the parameters of the training, with numbers in place of "auto"."""
-        given = {field.name: getattr(self, field.name) for field in fields(TrainingOptions)}
-        options, size = TrainingOptions(**given), data.rows.epoch_size
-        return replace(
-            options,
-            alpha=choose_alpha(self.alpha, data.X.shape[1], data.rows.n_samples),
-            max_iter=choose_max_iter(self.max_iter, size, options.rows_per_batch(size)),
         )
 
     def _build_problems(
