@@ -41,17 +41,19 @@ def over_rows(
     *,
     n_draws: int = 1,
     index: np.ndarray | None = None,
+    are_codes: bool = False,
 ) -> np.ndarray:
-    """Apply a function of standardised rows to an array, chunk by chunk.
+    """Apply a function of standardised and prepared rows to an array, chunk by chunk.
 
-    The function takes ``(n, n_features)`` and returns ``(n, ...)``; it may repeat each row
-    ``n_draws`` times inside. Precision and device are those of the module, which is in
-    evaluation mode meanwhile. ``index`` selects rows of X, all by default.
+    The function takes what `AutoencoderModule.prepare` returns, or codes
+    ``(n, n_components)``, and returns ``(n, ...)``; it may repeat each row ``n_draws``
+    times inside. Precision and device are those of the module, which is in evaluation mode
+    meanwhile. ``index`` selects rows of X, all by default.
     """
     n = len(X) if index is None else len(index)
     result = np.empty(0)
     with _evaluation_mode(module, n_draws * n):
-        for first, y in _blocks(X, standardization, module, n_draws, index):
+        for first, y in _blocks(X, standardization, module, n_draws, index, are_codes):
             values = function(y).cpu().numpy()
             if first == 0:
                 # One array for all chunks: many small ones would fragment the heap.
@@ -92,15 +94,19 @@ def _blocks(
     module: AutoencoderModule,
     n_draws: int,
     index: np.ndarray | None,
+    are_codes: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield the position of the first row and the standardised rows of each block."""
+    """Yield the position of the first row and the prepared rows of each block."""
     n = len(X) if index is None else len(index)
     size = max(1, _chunk_numbers(module) // (n_draws * module.width))
     for first in range(0, n, size):
         part = slice(first, first + size)
         block = X[part] if index is None else X[index[part]]
         y = torch.from_numpy(standardization.standardize(block))
-        yield first, y.to(module.std_in_units)
+        if are_codes:
+            yield first, y.to(module.std_in_units)
+        else:
+            yield first, module.prepare(y.to(module.device))
 
 
 def mean_over_rows(
@@ -176,16 +182,14 @@ def finalize_scale(
     if not scale.needs_optimal_scale:
         return training_objective(module, objective, rows, standardization)
 
-    def deviation_of(x: Tensor, loc: Tensor, _: Tensor) -> Tensor:
-        # The memory of the location is free: nothing reads it after this.
-        return scale.pool(likelihood.deviation(x - loc, out=loc))
-
-    def statistic(y: Tensor, draws: Tensor) -> Tensor:
-        deviation, kl = objective.expectation(module, y, draws, deviation_of)
-        return torch.cat([deviation, kl.sum(dim=1, keepdim=True)], dim=1)
-
-    mean = mean_over_rows(module, objective, rows, standardization, statistic)
-    deviation, kl = mean[:, :-1], float(mean[0, -1])
+    # The memory of the residual is free: nothing reads it after this.
+    deviation, share, kl = mean_of_residuals(
+        lambda residual: likelihood.deviation(residual, out=residual),
+        module,
+        objective,
+        rows,
+        standardization,
+    )
     scale.finalize(deviation)
     # The log-density is linear in the deviation, so its mean is that of a residual whose
     # deviation is the mean deviation. For most likelihoods that is the optimal scale.
@@ -195,8 +199,55 @@ def finalize_scale(
         return training_objective(module, objective, rows, standardization)
     log_scale = scale.log_scale(module.std_in_units.new_empty(1, 0))
     log_prob = likelihood.log_prob(residual, torch.zeros_like(residual), log_scale)
-    expected = float(log_prob.double().mean()) * module.spec.n_features
+    log_prob = log_prob.double()
+    if share is not None:
+        log_prob = log_prob * share
+    expected = float(log_prob.mean()) * module.spec.n_features
     return objective.kl_weight(1.0) * kl - expected
+
+
+def mean_of_residuals(
+    statistic: Callable[[Tensor], Tensor],
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    standardization: Standardization,
+) -> tuple[Tensor, Tensor | None, float]:
+    """Average a statistic of the residuals over rows, posteriors and observed entries.
+
+    The statistic maps residuals ``(n_draws, n, n_features)``, which it may overwrite, to
+    numbers of that shape. Returns the mean over the entries that share a scale, ``(1, 1)``
+    or ``(1, n_features)``; the share of them that is observed, or None if all are; and the
+    mean KL.
+    """
+    pool = module.scale.pool
+
+    def pooled(y: Tensor, draws: Tensor) -> Tensor:
+        observed = module.observed(y)
+
+        def of_entries(x: Tensor, loc: Tensor, _: Tensor) -> Tensor:
+            # The memory of the location is free.
+            values = statistic(torch.sub(x, loc, out=loc))
+            if observed is not None:
+                values = values.masked_fill(~observed, 0.0)
+            return pool(values)
+
+        values, kl = objective.expectation(module, y, draws, of_entries)
+        parts = [values, kl.sum(dim=1, keepdim=True)]
+        if observed is not None:
+            parts.insert(1, pool(observed.to(values)))
+        elif rows.has_missing:
+            parts.insert(1, torch.ones_like(values))
+        return torch.cat(parts, dim=1)
+
+    mean = mean_over_rows(module, objective, rows, standardization, pooled)
+    m = module.scale.n_scales
+    values, kl = mean[:, :m], float(mean[0, -1])
+    if not rows.has_missing:
+        return values, None, kl
+    # Some rows may lack all values of a feature.
+    share = mean[:, m : 2 * m].clamp_min(torch.finfo(mean.dtype).tiny)
+    return values / share, share, kl
 
 
 def validation_score(
@@ -217,7 +268,7 @@ def validation_score(
         index=rows.index,
     )
     mean = float(np.mean(scores.astype(np.float64) * rows.weight))
-    return mean - standardization.log_det_units
+    return mean - standardization.mean_log_det(rows)
 
 
 def shared_scale(

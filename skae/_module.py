@@ -15,6 +15,7 @@ from skae._utils.capabilities import Capabilities
 from skae._utils.random import random_linear, replaced_global_generators
 from skae.likelihoods import Likelihood, n_outputs
 from skae.networks import Network, is_built_in
+from skae.networks.fill import LinearFill
 from skae.networks.layers import has_hooks, network_capabilities
 from skae.scales import make_scale
 
@@ -36,6 +37,9 @@ class Spec:
         Density of a feature given the decoder's output.
     variance_mode, covariance_type : str
         Where the scale comes from, and whether features share it.
+    has_missing : bool, default=False
+        Whether the model is trained on rows with missing entries. The network of the
+        encoder, if it is a built-in one, then sees which entries are missing.
     """
 
     n_features: int
@@ -45,6 +49,19 @@ class Spec:
     likelihood: Likelihood
     variance_mode: str
     covariance_type: str
+    has_missing: bool = False
+
+    @property
+    def n_row(self) -> int:
+        """Numbers of a row with missing entries, see `AutoencoderModule.prepare`."""
+        further = self.n_components if self.n_heads == 2 else 0
+        return 2 * self.n_features + further
+
+    @property
+    def n_network_inputs(self) -> int:
+        """Inputs of the encoder's network."""
+        sees_holes = self.has_missing and is_built_in(self.network)
+        return 2 * self.n_features if sees_holes else self.n_features
 
 
 class AutoencoderModule(nn.Module):
@@ -66,6 +83,9 @@ class AutoencoderModule(nn.Module):
     to a location has a factor, ``loc_penalty``: it counts the weight in units of what PCA
     leaves of the feature.
 
+    Rows with missing entries are filled by the linear model of the start, see
+    `skae.networks.fill`, and :meth:`prepare` adds what is missing to them.
+
     Parameters
     ----------
     spec : Spec
@@ -82,6 +102,7 @@ class AutoencoderModule(nn.Module):
     code_gain: Tensor
     loc_gain: Tensor
     loc_penalty: Tensor
+    fill: LinearFill
     # A key of precision and layers, and the module in that precision; no submodule.
     _copy: "tuple[Any, AutoencoderModule] | None" = None
 
@@ -98,12 +119,13 @@ class AutoencoderModule(nn.Module):
         self.register_buffer("loc_gain", std_in_units.clone())
         self.register_buffer("loc_penalty", torch.ones_like(std_in_units))
         self.register_buffer("code_gain", std_in_units.new_ones(spec.n_heads * k))
+        self.fill = LinearFill(d, k).to(std_in_units)
         n_further = self.scale.n_outputs + n_outputs(spec.likelihood, d)
         n_codes, n_decoded = spec.n_heads * k, d + n_further
         self.linear_encoder = random_linear(d, n_codes, generator)
         self.linear_decoder = random_linear(k, n_decoded, generator)
         self.encoder, self.decoder = _make_networks(
-            spec.network, (d, n_codes), (k, n_decoded), generator
+            spec.network, (spec.n_network_inputs, n_codes), (k, n_decoded), generator
         )
 
     @property
@@ -132,7 +154,12 @@ class AutoencoderModule(nn.Module):
             has_analytic_gradient=len({id(p) for p in weights}) == len(weights)
             and all(p.requires_grad for p in weights),
             is_thread_safe=True,
-            batch_key=(spec.n_features, spec.n_components, spec.n_heads),
+            batch_key=(
+                spec.n_features,
+                spec.n_components,
+                spec.n_heads,
+                spec.has_missing,
+            ),
         )
         likelihood, scale = spec.likelihood.capabilities, self.scale.capabilities
         return own & self.network_capabilities & likelihood & scale
@@ -188,16 +215,56 @@ class AutoencoderModule(nn.Module):
         """State for copies and pickles, without the copy in another precision."""
         return {name: value for name, value in vars(self).items() if name != "_copy"}
 
+    def prepare(self, y: Tensor) -> Tensor:
+        """Prepare standardised rows ``(n, n_features)``, in which NaN is missing.
+
+        Complete rows stay as they are, if the model was trained on such rows. Else the
+        result is ``(n, n_row)``: the filled rows, 1 for each entry that is missing and 0
+        for each that is observed, and, of a model with posteriors, what the missing entries
+        add to the log of the posterior's standard deviation. It has the precision of the
+        module, on its device.
+        """
+        n_further = self.spec.n_row - 2 * self.spec.n_features
+        # The sum is NaN if a number is, and faster than a look at each number.
+        if not y.sum().isfinite() and y.isnan().any():
+            missing = y.isnan()
+            filled, widening = self.fill(y, missing)
+            parts: tuple[Tensor, ...] = filled, missing, widening[:, :n_further]
+        elif self.spec.has_missing:
+            parts = y, y.new_zeros(len(y), self.spec.n_row - y.shape[1])
+        else:
+            return y.to(self.std_in_units)
+        return torch.cat([part.to(self.std_in_units) for part in parts], dim=1)
+
+    def observed(self, y: Tensor) -> Tensor | None:
+        """Return which entries of prepared rows are observed, ``(n, n_features)``.
+
+        It is None if all are.
+        """
+        d = self.spec.n_features
+        return y[..., d : 2 * d] == 0 if y.shape[-1] > d else None
+
     def target(self, y: Tensor) -> Tensor:
-        """Convert standardised data ``(n, n_features)`` to the likelihood's units."""
-        return y * self.std_in_units
+        """Convert prepared rows to the likelihood's units, ``(n, n_features)``."""
+        return y[..., : self.spec.n_features] * self.std_in_units
 
     def encode(self, y: Tensor) -> Tensor:
-        """Encode standardised data ``(n, n_features)``.
+        """Encode prepared rows, see :meth:`prepare`.
 
-        Returns the heads side by side, ``(n, n_heads * n_components)``.
+        Returns the heads side by side, ``(n, n_heads * n_components)``. They are 0, the
+        prior, for a row without observed entries.
         """
-        return (self.linear_encoder(y) + self.encoder(y)) * self.code_gain
+        d = self.spec.n_features
+        if y.shape[1] == d:
+            return (self.linear_encoder(y) + self.encoder(y)) * self.code_gain
+        network_inputs = y[:, : self.spec.n_network_inputs]
+        heads = self.linear_encoder(y[:, :d]) + self.encoder(network_inputs)
+        heads = heads * self.code_gain
+        if self.spec.n_heads == 2:
+            widening = y[:, 2 * d :]
+            heads = heads + torch.cat([torch.zeros_like(widening), widening], dim=1)
+        is_empty = y[:, d : 2 * d].all(dim=1, keepdim=True)
+        return heads.masked_fill(is_empty, 0.0)
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Decode codes ``(n, n_components)``.
@@ -242,6 +309,8 @@ class AutoencoderModule(nn.Module):
         }
         generator = torch.Generator("cpu").manual_seed(0)
         module = cls(spec, tensors["std_in_units"], tensors["scale.floor"], generator)
+        # Models of former versions fill with the mean.
+        tensors = {f"fill.{k}": v for k, v in module.fill.state_dict().items()} | tensors
         module.to(tensors["std_in_units"].dtype).load_state_dict(tensors)
         return module.requires_grad_(False).eval()
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
-from sklearn.utils import _safe_indexing
+from sklearn.utils import Tags, _safe_indexing, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -127,13 +127,15 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
             If a parameter is out of range, if X is not valid for the estimator, or if a
             score is NaN.
         """
-        checked = validate_data(self, X, ensure_min_samples=2)
-        n = len(checked)
-        # The estimator takes a frame, because it may name columns in messages.
-        rows = X if getattr(self, "feature_names_in_", None) is not None else checked
         given = self.estimator
         if given is None:
             given = make_outlier_estimator(random_state=self.random_state)
+        checked = validate_data(
+            self, X, ensure_min_samples=2, ensure_all_finite=_finite(given)
+        )
+        n = len(checked)
+        # The estimator takes a frame, because it may name columns in messages.
+        rows = X if getattr(self, "feature_names_in_", None) is not None else checked
         # A product that is a whole number may be rounded up.
         n_support = max(int(np.ceil(self.support_fraction * n - 1e-9)), 2)
         support = np.ones(n, dtype=bool)
@@ -170,7 +172,7 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
             If the detector is not fitted.
         """
         check_is_fitted(self)
-        validate_data(self, X, reset=False)
+        validate_data(self, X, reset=False, ensure_all_finite=_finite(self.estimator_))
         scores: NDArray[np.floating] = self.estimator_.score_samples(X)
         return scores
 
@@ -204,6 +206,12 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        given = make_outlier_estimator() if self.estimator is None else self.estimator
+        tags.input_tags.allow_nan = _finite(given) == "allow-nan"
+        return tags
+
     def _smallest_inlier(self, scores: NDArray[np.float64]) -> float:
         """Return the offset for the scores of the training rows, ``(n,)``."""
         # A density of 0 has a score of minus infinity, with which no quantile is computed.
@@ -213,6 +221,12 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
             low, high = np.quantile(scores, [0.25, 0.75])
             return float(low - _FENCE * (high - low))
         return float(np.quantile(scores, self.contamination))
+
+
+def _finite(estimator: Any) -> bool | str:
+    """Return what scikit-learn's validation is to do with NaN, as the estimator does."""
+    has_tags = hasattr(estimator, "__sklearn_tags__")
+    return "allow-nan" if has_tags and get_tags(estimator).input_tags.allow_nan else True
 
 
 def _score(estimator: Any, rows: Any) -> NDArray[np.float64]:

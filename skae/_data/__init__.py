@@ -1,7 +1,7 @@
 """The rows of the user's array: which ones, their units, and their minibatches."""
 
 from skae._data.batches import Batches, batch_shape
-from skae._data.rows import BLOCK_NUMBERS, Rows, select_rows, split_validation
+from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan, select_rows, split_validation
 from skae._data.standardization import Standardization, measure
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Rows",
     "Standardization",
     "batch_shape",
+    "has_nan",
     "measure",
     "select_rows",
     "split_validation",

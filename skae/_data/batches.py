@@ -1,6 +1,6 @@
 """Standardised minibatches of the models that are trained side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -77,8 +77,11 @@ class Batches:
         Sources of the normal numbers, on the device.
     fill_up : bool, default=True
         Whether to round the sizes up.
-    resident : Tensor of shape (n_1 + ... + n_R, n_features), default=None
+    resident : Tensor of shape (n_1 + ... + n_R, n_inputs), default=None
         The standardised rows of all models, if they are in memory already.
+    prepare : sequence of R callables, default=None
+        For rows with missing entries: maps standardised rows ``(m, n_features)`` of a model
+        on its device to ``(m, n_inputs)``. Such rows are always kept in memory.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Batches:
         noise: Sequence[torch.Generator],
         fill_up: bool = True,
         resident: Tensor | None = None,
+        prepare: Sequence[Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         shapes = {batch_shape(own.epoch_size, batch_size) for own in rows}
         if len(shapes) > 1:
@@ -110,6 +114,7 @@ class Batches:
         self.noise_shape = noise_shape
         self._order, self._noise = order, noise
         self.fill_up = fill_up
+        self._prepare = prepare
         self._drawn = [_drawn_rows(size) if fill_up else size for size in largest]
         slots, row_weights = zip(*map(self._fill_up, rows), strict=True)
         self._slots = [torch.from_numpy(s.reshape(-1)) for s in slots]
@@ -124,7 +129,10 @@ class Batches:
         self._repeated = [_repeated(own) for own in rows]
         self._bounds = np.cumsum([0, *map(len, rows)]).tolist()
         self._starts = torch.tensor(self._bounds[:-1], device="cpu")[:, None]
-        R, d = len(rows), rows[0].X.shape[1]
+        if resident is None:
+            resident = self._load(dtype, device)
+        self._resident = resident
+        R, d = len(rows), rows[0].X.shape[1] if resident is None else resident.shape[1]
         n_draws, width = noise_shape
         # Independent of the number of models, because the draws of a model depend on it.
         n_together = _NOISE_NUMBERS // max(n_draws * batch_size * width, 1)
@@ -139,7 +147,6 @@ class Batches:
             if device.type == "cpu"
             else torch.empty_like(self._y, device="cpu", pin_memory=device.type == "cuda")
         )
-        self._resident = self._load(dtype, device) if resident is None else resident
 
     def _fill_up(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Place rows in batches: positions and row weights, ``(n_batches, size[, 1])``."""
@@ -153,6 +160,8 @@ class Batches:
 
     def _load(self, dtype: torch.dtype, device: torch.device) -> Tensor | None:
         """Standardise all rows of all models on the device, if they fit there."""
+        if self._prepare is not None:
+            return self._load_prepared(self._prepare, dtype, device)
         d = self.rows[0].X.shape[1]
         n_bytes = sum(map(len, self.rows)) * d * dtype.itemsize
         budget: float = _RESIDENT_BYTES * len(self.rows)
@@ -169,6 +178,27 @@ class Batches:
                 block = torch.empty(stop - start, d, dtype=dtype, device="cpu")
                 self._standardize(r, slice(start, stop), out=block)
                 resident[first + start : first + stop] = block
+        return resident
+
+    def _load_prepared(
+        self,
+        prepare: Sequence[Callable[[Tensor], Tensor]],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Tensor:
+        """Standardise and prepare all rows of all models on the device."""
+        size = max(1, BLOCK_NUMBERS // self.rows[0].X.shape[1])
+        resident, first = torch.empty(0, device=device), 0
+        for r, rows in enumerate(self.rows):
+            for start in range(0, len(rows), size):
+                block = rows.block(slice(start, start + size))
+                y = torch.from_numpy(self.standardizations[r].standardize(block))
+                prepared = prepare[r](y.to(device)).to(dtype)
+                if first == 0:
+                    n_inputs = prepared.shape[1]
+                    resident = prepared.new_empty(self._bounds[-1], n_inputs)
+                resident[first : first + len(prepared)] = prepared
+                first += len(prepared)
         return resident
 
     def _standardize(self, model: int, part: slice | np.ndarray, out: Tensor) -> None:
@@ -194,6 +224,7 @@ class Batches:
             noise=[self._noise[r] for r in chosen],
             fill_up=self.fill_up,
             resident=resident,
+            prepare=None if self._prepare is None else [self._prepare[r] for r in chosen],
         )
 
     def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -201,8 +232,9 @@ class Batches:
 
         Yields
         ------
-        y : Tensor of shape (R, size, n_features)
-            Standardised rows; overwritten by the next batches.
+        y : Tensor of shape (R, size, n_inputs)
+            Standardised rows, prepared if they have missing entries; overwritten by the
+            next batches.
         row_weight : Tensor of shape (R, size, 1)
             Weight of each row over the number of rows in its batch, so that a weighted
             sum over the rows is a mean over the batch.

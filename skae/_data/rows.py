@@ -25,7 +25,8 @@ class Rows:
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_features)
-        The array, float32 or float64; never written to, never copied whole.
+        The array, float32 or float64; never written to, never copied whole. NaN stands
+        for what is missing.
     index : ndarray of shape (n,)
         Which rows of X.
     weight : ndarray of shape (n,)
@@ -48,6 +49,11 @@ class Rows:
         return len(self) * self.mean_weight
 
     @cached
+    def has_missing(self) -> bool:
+        """Whether an entry of these rows is missing."""
+        return has_nan(self.X) and bool(np.isnan(self.block()).any())
+
+    @cached
     def repeats(self) -> np.ndarray:
         """How many times an epoch takes each row, ``(n,)``: its weight, rounded up.
 
@@ -66,6 +72,11 @@ class Rows:
     def block(self, part: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return a copy of some rows, ``(m, n_features)``, in the dtype of X."""
         return self.X[self.index[part]]
+
+    def observed_share(self) -> np.ndarray:
+        """Return the weighted share of the rows that have a feature, ``(n_features,)``."""
+        share = self.weight @ ~np.isnan(self.block())
+        return np.asarray(share / len(self))
 
     def take(self, chosen: np.ndarray) -> "Rows":
         """Return the rows at some positions, ``(m,)``, their weights scaled to mean 1."""
@@ -91,12 +102,17 @@ class Rows:
 def select_rows(X: np.ndarray, weight: np.ndarray, shuffle: bool) -> Rows:
     """Select the rows of positive weight; merge equal ones if they will be shuffled.
 
-    X is ``(n_samples, n_features)``, weight ``(n_samples,)`` and not all zero.
+    Rows without any observed entry are left out, because they say nothing of the model. X
+    is ``(n_samples, n_features)``, weight ``(n_samples,)`` and not all zero.
     """
     # A power of 2, so that no digit is lost; a sum of larger weights could overflow.
     _, exponent = math.frexp(weight.max())
     weight = np.ldexp(weight, -exponent)
     index = np.flatnonzero(weight > 0)
+    if has_nan(X):
+        is_empty = np.isnan(X[index]).all(axis=1)
+        # Without any observed entry, an error says so later.
+        index = index[~is_empty | is_empty.all()]
     if shuffle:
         index, weight = distinct_rows(X, weight, index)
     else:
@@ -131,6 +147,13 @@ def split_validation(
     )
 
 
+def has_nan(X: np.ndarray) -> bool:
+    """Whether an array has NaN."""
+    # A finite sum is enough, and needs no memory; a sum may overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return not np.isfinite(X.sum()) and bool(np.isnan(X).any())
+
+
 def distinct_rows(
     X: np.ndarray, weight: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -140,16 +163,17 @@ def distinct_rows(
     sample equals giving it a weight, to the bit. The order does not change if the data
     are shifted or multiplied by a positive number.
 
-    X is ``(n_samples, n_features)`` without NaN, weight ``(n_samples,)``, rows the index
-    ``(m,)`` of the rows to look at. Returns the index and the weight of each distinct row,
-    ``(n_distinct,)``.
+    X is ``(n_samples, n_features)``, in which NaN equals NaN, weight ``(n_samples,)``, rows
+    the index ``(m,)`` of the rows to look at. Returns the index and the weight of each
+    distinct row, ``(n_distinct,)``.
     """
     # Equal rows are added up in the order of their weights, whatever the order of X.
     rows = rows[np.argsort(weight[rows], kind="stable")]
     order = rows[np.argsort(X[rows, 0], kind="stable")]
+    differ = _differ_with_nan if has_nan(X) else np.not_equal
     first = X[order, 0]
     is_new = np.ones(len(order), dtype=bool)  # differs from the row before
-    is_new[1:] = first[1:] != first[:-1]
+    is_new[1:] = differ(first[1:], first[:-1])
     for column in range(1, X.shape[1]):
         # Only rows that are still tied have to be compared further.
         tied = np.flatnonzero(~is_new | ~np.append(is_new[1:], True))
@@ -163,6 +187,11 @@ def distinct_rows(
         order[tied] = order[tied][permutation]
         values = values[permutation]
         # The first of the tied rows is always new, so its predecessor does not matter.
-        is_new[tied[1:]] |= values[1:] != values[:-1]
+        is_new[tied[1:]] |= differ(values[1:], values[:-1])
     start = np.flatnonzero(is_new)
     return order[start], np.add.reduceat(weight[order], start)
+
+
+def _differ_with_nan(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether numbers ``(n,)`` differ, where NaN equals NaN."""
+    return (a != b) & ~(np.isnan(a) & np.isnan(b))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skae._data.rows import BLOCK_NUMBERS, Rows
+from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan
 
 # Rows that are enough to see how finely a feature was measured.
 _RESOLUTION_ROWS = 1000
@@ -81,6 +81,21 @@ class Standardization:
         """
         return float(np.log(self.likelihood_unit).sum())
 
+    def log_det_of(self, X: np.ndarray) -> float | np.ndarray:
+        """Return the same number for the observed features of each row, ``(n,)``.
+
+        It is one number if X ``(n, n_features)`` has no missing entry.
+        """
+        if not has_nan(X):
+            return self.log_det_units
+        return np.asarray(~np.isnan(X) @ np.log(self.likelihood_unit))
+
+    def mean_log_det(self, rows: Rows) -> float:
+        """Return the same number, averaged over rows."""
+        if not rows.has_missing:
+            return self.log_det_units
+        return float(rows.observed_share() @ np.log(self.likelihood_unit))
+
     def per_scale(self, values: np.ndarray, covariance_type: str) -> np.ndarray:
         """Convert a number per feature in the units of X to one per scale.
 
@@ -112,8 +127,10 @@ class Standardization:
     def check_range(self, X: np.ndarray) -> None:
         """Raise ValueError if float32 cannot compute with X in units of this fit."""
         with np.errstate(over="ignore"):
-            distance = np.abs([X.min(axis=0) - self.mean, X.max(axis=0) - self.mean])
-            distance = np.max(distance / self.std)
+            # Of what is observed: fmin and fmax pass over NaN.
+            ends = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
+            distance = np.abs([end - self.mean for end in ends])
+            distance = np.fmax.reduce(distance / self.std, axis=None, initial=0.0)
         if not distance <= _LARGEST:
             raise ValueError(
                 "warm_start=True keeps the standardisation of the last fit, and X has "
@@ -127,7 +144,11 @@ class Standardization:
             return None
         # Standardised first, because squares in the units of X may overflow.
         y = self.standardize(X[:: -(-len(X) // _UNLIKE_ROWS)])
-        shift, ratio = np.abs(y.mean(axis=0)), y.std(axis=0)
+        observed = ~np.isnan(y)
+        if observed.sum(axis=0).min() < 2:
+            return None
+        shift = np.abs(y.mean(axis=0, where=observed))
+        ratio = y.std(axis=0, where=observed)
         farthest = np.maximum(shift, ratio)
         if farthest.max() > _UNLIKE:
             return int(farthest.argmax())
@@ -164,31 +185,35 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     underflow, or if values are too far from the mean, which only rows of a tiny weight can
     be.
     """
-    X, index = rows.X, rows.index
+    X = rows.X
     row_weight = rows.weight[:, None] / len(rows)
     size = max(1, BLOCK_NUMBERS // X.shape[1])
     chunks = [slice(i, i + size) for i in range(0, len(rows), size)]
     # In two passes: the second one centres, so that an offset costs no digits. The error
     # of the first pass is added to the mean.
-    pivot = X[index[0]].astype(np.float64)
+    pivot = _first_observed(rows)
+    # The weight of what is observed of a feature: 1 without missing entries.
+    share = 1.0 if not rows.has_missing else rows.observed_share()
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = pivot + sum(
-            (row_weight[c] * (rows.block(c) - pivot)).sum(axis=0) for c in chunks
+        mean = pivot + (
+            sum((row_weight[c] * _distance(rows, c, pivot)).sum(axis=0) for c in chunks)
+            / share
         )
         magnitude = np.zeros_like(mean)
         spread = np.zeros_like(mean)
         for c in chunks:
-            block = rows.block(c)
-            np.maximum(magnitude, np.abs(block).max(axis=0), out=magnitude)
-            np.maximum(spread, np.abs(block - mean).max(axis=0), out=spread)
+            largest = np.abs(_distance(rows, c, 0.0)).max(axis=0)
+            np.maximum(magnitude, largest, out=magnitude)
+            np.maximum(spread, np.abs(_distance(rows, c, mean)).max(axis=0), out=spread)
         if not np.isfinite(np.square(spread)).all():
             raise ValueError("X has values whose squares overflow float64; rescale it.")
     # A power of 2 for each feature, so that no square underflows and no digit is lost.
     _, exponent = np.frexp(spread)
     variance = np.zeros_like(mean)
     for c in chunks:
-        residual = np.ldexp(rows.block(c) - mean, -exponent)
+        residual = np.ldexp(_distance(rows, c, mean), -exponent)
         variance += (row_weight[c] * np.square(residual)).sum(axis=0)
+    variance /= share
     std = np.ldexp(np.sqrt(variance), exponent)
 
     # Of float64, because float32 numbers are the same numbers: a column of float32 whose
@@ -214,6 +239,23 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     )
 
 
+def _first_observed(rows: Rows) -> np.ndarray:
+    """Return the first observed value of each feature, ``(d,)``, float64."""
+    first = rows.X[rows.index[0]].astype(np.float64)
+    for column in np.flatnonzero(np.isnan(first)):
+        values = rows.X[rows.index, column]
+        first[column] = values[np.argmin(np.isnan(values))]
+    return first
+
+
+def _distance(rows: Rows, part: slice, centre: np.ndarray | float) -> np.ndarray:
+    """Subtract a centre from some rows, ``(m, d)``; 0 for what is missing."""
+    distance = rows.block(part) - centre
+    if rows.has_missing:
+        distance[np.isnan(distance)] = 0.0
+    return distance
+
+
 def _check_distance(distance: np.ndarray) -> None:
     """Raise ValueError if float32 cannot compute with these deviations, ``(d,)``."""
     column = int(distance.argmax())
@@ -236,7 +278,7 @@ def _resolution(
     if len(index) > _RESOLUTION_ROWS:
         index = np.random.RandomState(0).choice(index, _RESOLUTION_ROWS, replace=False)
     gaps = np.diff(np.sort(rows.X[index].astype(np.float64), axis=0), axis=0)
-    gaps[gaps <= rounding] = np.inf
+    gaps[~(gaps > rounding)] = np.inf  # NaN is sorted to the end
     resolution = gaps.min(axis=0, initial=np.inf)
     # A feature without a gap is assumed to be as fine as the finest other feature.
     known = np.isfinite(resolution) & ~constant

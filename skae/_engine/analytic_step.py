@@ -31,6 +31,9 @@ class AnalyticStep:
     :math:`\bar a = -w\, \partial_a \log f(t)`. A scale in closed form has no gradient: at
     its optimum its own derivative vanishes, by the envelope theorem.
 
+    With missing entries, in rows that `AutoencoderModule.prepare` returns, the sum over i
+    and the weights in the gradients are over the observed entries.
+
     Parameters
     ----------
     modules : sequence of R AutoencoderModule
@@ -56,6 +59,10 @@ class AnalyticStep:
         self.objectives = objectives
         stacked = parameters.stacked
 
+        has_missing = first.spec.has_missing
+        n_inputs = first.spec.n_network_inputs
+        self._parts = slice(d), slice(n_inputs), slice(d, 2 * d), slice(2 * d, None)
+
         def empty(n: int, width: int) -> Tensor:
             # The features are the rows in memory: see skae._engine.layers.
             return parameters.values.new_empty(R, width, n).mT
@@ -78,6 +85,9 @@ class AnalyticStep:
 
         self.n_draws = n_draws
         self.x = empty(n, d)
+        # 1 for what is observed, and that times the weight of its row and draw.
+        self.observed = empty(n_draws * n, d) if has_missing else None
+        self.entry_weight = empty(n_draws * n, d) if has_missing else None
         # The decoder's outputs are those of the location, the scale and the likelihood.
         parts = [d, d + first.scale.n_outputs]
         v, self.outputs, further = self.decoder.out.tensor_split(parts, dim=2)
@@ -127,7 +137,7 @@ class AnalyticStep:
         metrics ``(R, n_metrics)`` of the batch, which the next call overwrites.
         """
         with torch.inference_mode():
-            self.encoder.forward(y).mul_(self.code_gain)
+            self._encode(y)
             self.latents.forward(noise)
             self.decoder.forward(self.latents.z)
             self._reconstruct(y, row_weight)
@@ -151,12 +161,27 @@ class AnalyticStep:
             self.kl_weights.copy_(self.kl_weights.new_tensor(weights).view(-1, 1, 1))
             self._kl_weights = weights
 
+    def _encode(self, y: Tensor) -> None:
+        """Compute the encoder's outputs from prepared rows ``(R, n, d or n_row)``."""
+        if self.observed is None:
+            self.encoder.forward(y).mul_(self.code_gain)
+            return
+        features, network_inputs, missing, widening = (y[..., p] for p in self._parts)
+        self.encoder.forward(features, network_inputs).mul_(self.code_gain)
+        heads = self.encoder.out
+        if widening.shape[2] > 0:
+            heads[..., -widening.shape[2] :].add_(widening)
+        by_draw = self.observed.unflatten(1, (self.n_draws, -1))
+        torch.sub(1.0, missing[:, None].expand_as(by_draw), out=by_draw)
+
     def _reconstruct(self, y: Tensor, row_weight: Tensor) -> None:
         """Compute the log-likelihood and the gradient of the decoder's outputs."""
         t, scratch, likelihood = self.t, self.scratch, self.likelihood
-        torch.mul(y, self.std_in_units, out=self.x)
+        torch.mul(y[..., self._parts[0]], self.std_in_units, out=self.x)
         torch.addcmul(self._x, self._v, self._gain, value=-1.0, out=self._t)
-        log_scale = self.scale.training_log_scale(t, self.outputs, row_weight, scratch)
+        log_scale = self.scale.training_log_scale(
+            t, self.outputs, row_weight, scratch, self.observed
+        )
         precision = torch.exp(-log_scale)
         t.mul_(precision)
 
@@ -169,10 +194,16 @@ class AnalyticStep:
         influence = likelihood.differentiate_(
             t, out=scratch, grad_outputs=self.grad_further
         )
-        torch.sum(scratch, dim=2, keepdim=True, out=self._draw_log_likelihood)
-        # One log-scale may be shared by all features.
-        log_scales = log_scale.sum(dim=2, keepdim=True)
-        self._draw_log_likelihood.sub_(log_scales, alpha=self.d / log_scale.shape[2])
+        if self.observed is None:
+            torch.sum(scratch, dim=2, keepdim=True, out=self._draw_log_likelihood)
+            # One log-scale may be shared by all features.
+            log_scales = log_scale.sum(dim=2, keepdim=True)
+            self._draw_log_likelihood.sub_(log_scales, alpha=self.d / log_scale.shape[2])
+        else:
+            assert self.entry_weight is not None
+            scratch.sub_(log_scale).mul_(self.observed)
+            torch.sum(scratch, dim=2, keepdim=True, out=self._draw_log_likelihood)
+            weight = torch.mul(self.observed, weight, out=self.entry_weight)
         if self.n_draws > 1:
             torch.mean(self._log_likelihoods, dim=1, out=self._row_log_likelihood)
 
@@ -181,10 +212,12 @@ class AnalyticStep:
             grad = self.kept_t.mul_(influence).neg_().add_(1.0).mul_(weight)
             self.scale.backward(grad, self.outputs, self.grad_outputs)
         if self.grad_further.shape[2] > 0:
-            self.grad_further.mul_(weight).neg_()
+            # The features are the last axis of each group of outputs.
+            by_group = self.grad_further.unflatten(2, (-1, self.d))
+            by_group.mul_(weight[:, :, None]).neg_()
         # -w gain psi(t) / s
         grad = influence
-        if log_scale.shape[1] == 1:
+        if log_scale.shape[1] == 1 or self.observed is not None:
             grad.mul_(weight).mul_(precision.mul(self.minus_gain))
         else:
             grad.mul_(precision.mul_(weight)).mul_(self.minus_gain)

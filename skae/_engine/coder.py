@@ -10,7 +10,8 @@ class Coder:
 
     The linear path and the network's first layer have the same input, so one product
     computes both: first the outputs of the layer, then those of the path. Their gradients
-    have the same layout.
+    have the same layout. Only the network of an encoder may have further inputs; the path
+    then has a product of its own.
 
     Parameters
     ----------
@@ -37,15 +38,22 @@ class Coder:
         self, linear: nn.Linear, network: nn.Module, n: int, stacked: Stacked, empty: Empty
     ) -> None:
         input_linears, later_modules = [linear], []
+        self.path: Dense | None = None
         if isinstance(network, nn.Sequential):
             first, *later_modules = network
             assert isinstance(first, nn.Linear)
             input_linears = [first, linear]
+            if first.in_features > linear.in_features:
+                input_linears = [first]
+                self.path = Dense([linear], n, stacked, empty)
         self.input_layer = Dense(input_linears, n, stacked, empty)
         self.input_layer_grad_out = empty(n, self.input_layer.out.shape[2])
         sizes = [layer.out_features for layer in input_linears]
         *hidden, self.out = self.input_layer.out.split(sizes, dim=2)
         *grad_hidden, self.grad_out = self.input_layer_grad_out.split(sizes, dim=2)
+        if self.path is not None:
+            hidden, grad_hidden = [self.out], [self.grad_out]
+            self.out, self.grad_out = self.path.out, empty(n, linear.out_features)
         self.grad_input = self.input_layer.grad_input
         if later_modules:
             (self.hidden,), (grad,) = hidden, grad_hidden
@@ -64,12 +72,18 @@ class Coder:
             later_layers.append(Dense([module], n, stacked, empty, add_to, grad_memory))
         self.later_layers = Chain(later_layers)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, network_inputs: Tensor | None = None) -> Tensor:
         """Compute the output ``(R, n, n_out)`` from an input ``(R, n, n_in)``.
 
-        The next call overwrites it.
+        The network has inputs of its own, if they are given. The next call overwrites the
+        output.
         """
-        self.input_layer.forward(x)
+        if self.path is None:
+            self.input_layer.forward(x)
+        else:
+            assert network_inputs is not None
+            self.path.forward(x)
+            self.input_layer.forward(network_inputs)
         if self.later_layers.layers:
             correction = self.later_layers.forward(self.hidden)
             if correction is not self.out:
@@ -83,15 +97,20 @@ class Coder:
         self.input_layer.backward(
             self.input_layer_grad_out, needs_input_grad=needs_input_grad
         )
+        if self.path is not None:
+            self.path.backward(self.grad_out, needs_input_grad=False)
 
 
 def fused_parameters(linear: nn.Linear, network: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Return the pairs of parameters that a :class:`Coder` stores side by side.
 
-    They are weights and biases of the network's first layer and of the linear path.
+    They are weights and biases of the network's first layer and of the linear path, if
+    both have the same inputs.
     """
     if not isinstance(network, nn.Sequential):
         return []
     first = network[0]
     assert isinstance(first, nn.Linear)
+    if first.in_features > linear.in_features:
+        return []
     return [(first.weight, linear.weight), (first.bias, linear.bias)]

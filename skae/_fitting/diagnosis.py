@@ -88,7 +88,7 @@ def end_message(
     if _starts_at_optimum(problem):
         return None
     first = problem.first_objective
-    log_det_units = problem.standardization.log_det_units
+    log_det_units = problem.log_det_units
     if last - first > _MUCH_WORSE:
         advice = "Lower learning_rate_init."
     elif last - first <= problem.options.tol:

@@ -11,10 +11,12 @@ from skae._data import Rows, Standardization
 from skae._evaluation import (
     SCALE_ROWS,
     finalize_scale,
-    mean_over_rows,
+    mean_of_residuals,
     training_objective,
 )
+from skae._fitting.moments import MOST_FEATURES, expected_moments
 from skae._fitting.ppca import (
+    components_of,
     factor_noise,
     noise_variance,
     principal_components,
@@ -128,15 +130,9 @@ class _Initializer:
 
     def _mean_of(self, statistic: Callable[[Tensor], Tensor]) -> Tensor:
         """Average a statistic of the residuals, ``(1, 1)`` or ``(1, n_features)``."""
-        module, pool = self.module, self.module.scale.pool
-
-        def pooled(y: Tensor, draws: Tensor) -> Tensor:
-            return self.objective.expectation(
-                module, y, draws, lambda x, loc, _: pool(statistic(x - loc))
-            )[0]
-
         some = self.rows.subsample(SCALE_ROWS)
-        return mean_over_rows(module, self.objective, some, self.standardization, pooled)
+        model = self.module, self.objective
+        return mean_of_residuals(statistic, *model, some, self.standardization)[0]
 
     def set_linear_path(self, rows: Rows) -> None:
         """Set the linear path to the closed form for these rows."""
@@ -150,18 +146,34 @@ class _Initializer:
         smallest = np.square(module.scale.floor.double().cpu().numpy())
         # Without a KL, factor analysis would copy single features, at no noise, into the
         # code.
+        is_diagonal = spec.covariance_type == "diag" and beta > 0
+        given, moments = None, None
         if fixed_scale is not None:
             given = np.square(fixed_scale * spec.likelihood.unit_stddev).reshape(-1)
-        elif spec.covariance_type == "diag" and beta > 0:
-            given = factor_noise(rows, standardization, k, beta, smallest)
-        else:
-            given = None
+        if rows.has_missing and d <= MOST_FEATURES:
+            moments = expected_moments(
+                rows,
+                standardization,
+                k,
+                is_diagonal=is_diagonal,
+                smallest=smallest.reshape(-1),
+                fixed_noise=given,
+            )
+        if given is None and is_diagonal:
+            if moments is None:
+                given = factor_noise(rows, standardization, k, beta, smallest)
+            else:
+                given = moments.noise
         # Principal components of the data in units of their noise.
         deviation = np.sqrt(given) if given is not None else 1.0
-        whitened = replace(
-            standardization, likelihood_unit=standardization.likelihood_unit * deviation
-        )
-        components, eigenvalues, rest = principal_components(rows, whitened, k)
+        if moments is None:
+            whitened = replace(
+                standardization, likelihood_unit=standardization.likelihood_unit * deviation
+            )
+            components, eigenvalues, rest = principal_components(rows, whitened, k)
+        else:
+            covariance = moments.covariance / np.outer(deviation, np.ones(d))
+            components, eigenvalues, rest = components_of(covariance / deviation, min(k, d))
         if given is None:
             # They are those in any unit, if it is the same for all features.
             variance = max(noise_variance(eigenvalues, rest, d, beta), smallest.min())
@@ -170,7 +182,8 @@ class _Initializer:
             eigenvalues * given.max() < _SMALLEST_VARIANCE, 0.0, eigenvalues
         )
         noise = np.broadcast_to(given, d)
-        start_at_pca(module, components, eigenvalues, noise, beta)
+        mean = np.zeros(d) if moments is None else moments.mean
+        start_at_pca(module, components, eigenvalues, noise, beta, mean)
 
 
 def start_at_pca(
@@ -179,6 +192,7 @@ def start_at_pca(
     eigenvalues: np.ndarray,
     noise: np.ndarray,
     beta: float,
+    mean: np.ndarray,
 ) -> None:
     """Set the linear path to probabilistic PCA, and the gains to what it leaves.
 
@@ -188,8 +202,8 @@ def start_at_pca(
     beta = 0: whitened principal components.
 
     ``components`` are eigenvectors ``(n_features, q)`` of the covariance in units of the
-    noise, ``eigenvalues`` is ``(q,)``, ``noise`` the variance ``(n_features,)`` in the
-    likelihood's units.
+    noise, ``eigenvalues`` is ``(q,)``, ``noise`` the variance and ``mean`` the mean,
+    ``(n_features,)`` in the likelihood's units.
     """
     k, (d, q) = module.spec.n_components, components.shape
     deviation = np.sqrt(noise)
@@ -234,3 +248,17 @@ def start_at_pca(
         if module.spec.n_heads == 2:
             std = np.sqrt(np.maximum(beta / M, _SMALLEST_STD**2))
             encoder.bias[k : k + q] = torch.from_numpy(np.log(std)).to(encoder.bias)
+        # A feature of no spread in the likelihood's units is filled with its mean.
+        spread = np.where(std_in_units > 0, std_in_units, 1.0)
+        center = mean / spread
+        if center.any():
+            encoder.bias[:q] = torch.from_numpy(-E @ center / code_gain[:q]).to(
+                encoder.bias
+            )
+            decoder.bias[:d] = torch.from_numpy(mean / gain[:, 0]).to(decoder.bias)
+        module.fill.set(
+            torch.from_numpy(center),
+            torch.from_numpy(deviation / spread),
+            torch.from_numpy(loadings),
+            width,
+        )

@@ -127,7 +127,7 @@ class TrainingMonitor:
         """Return the history of an epoch, in the units of X."""
         problem = self.problem
         epoch = problem.objective.history(metrics, progress)
-        log_det_units = problem.standardization.log_det_units
+        log_det_units = problem.log_det_units
         epoch["objective"] += log_det_units
         epoch["log_likelihood"] -= log_det_units
         scale = shared_scale(problem.module.scale, problem.standardization)

@@ -56,14 +56,24 @@ def principal_components(
     else:
         A = _scaled(rows, standardization)
         gram = _product(A, A.T)
-    size = len(gram)
-    eigenvalues, vectors = scipy.linalg.eigh(gram, subset_by_index=[size - q, size - 1])
-    eigenvalues = np.maximum(eigenvalues[::-1], 0.0)
-    vectors = vectors[:, ::-1]
+    vectors, eigenvalues, rest = components_of(gram, q)
     if d > n:
         norms = np.sqrt(np.maximum(eigenvalues, np.finfo(float).tiny))
         vectors = (A.T @ vectors) / norms
-    return vectors, eigenvalues, max(float(np.trace(gram) - eigenvalues.sum()), 0.0)
+    return vectors, eigenvalues, rest
+
+
+def components_of(
+    gram: np.ndarray, n_components: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Decompose a covariance ``(m, m)``; see `principal_components`."""
+    size = len(gram)
+    eigenvalues, vectors = scipy.linalg.eigh(
+        gram, subset_by_index=[size - n_components, size - 1]
+    )
+    eigenvalues = np.maximum(eigenvalues[::-1], 0.0)
+    rest = max(float(np.trace(gram) - eigenvalues.sum()), 0.0)
+    return vectors[:, ::-1], eigenvalues, rest
 
 
 def _differ_too_much(variances: np.ndarray) -> bool:
@@ -114,10 +124,29 @@ def factor_noise(
     if d > _FACTOR_FEATURES:
         return noise
     covariance = _product(A.T, A)
-    for _ in range(_FACTOR_STEPS):
+    return factor_noise_of(covariance, variance, noise, q, beta, smallest, _FACTOR_STEPS)
+
+
+def factor_noise_of(
+    covariance: np.ndarray,
+    variance: np.ndarray,
+    noise: np.ndarray,
+    n_components: int,
+    beta: float,
+    smallest: np.ndarray,
+    n_steps: int,
+) -> np.ndarray:
+    """Take fixed-point steps of factor analysis from a noise ``(n_features,)``.
+
+    ``variance`` is the diagonal of the covariance ``(n_features, n_features)``.
+    """
+    d = len(covariance)
+    for _ in range(n_steps):
         deviation = np.sqrt(noise)
         whitened = covariance / deviation / deviation[:, None]
-        eigenvalues, vectors = scipy.linalg.eigh(whitened, subset_by_index=[d - q, d - 1])
+        eigenvalues, vectors = scipy.linalg.eigh(
+            whitened, subset_by_index=[d - n_components, d - 1]
+        )
         kept = np.square(vectors) @ np.maximum(eigenvalues - beta, 0.0)
         noise = np.maximum(variance - noise * kept, smallest)
     return noise
@@ -131,7 +160,13 @@ def winsorized(rows: Rows, standardization: Standardization) -> Rows:
     except for the inner half. Many rows are subsampled.
     """
     rows = rows.subsample(_START_ROWS)
-    squared = np.square(standardization.to_likelihood_units(rows.block())).sum(axis=1)
+    squared = np.square(standardization.to_likelihood_units(rows.block()))
+    if rows.has_missing:
+        # A missing entry counts like the mean of the others.
+        squared = np.where(
+            np.isnan(squared), np.nanmean(squared, axis=1, keepdims=True), squared
+        )
+    squared = squared.sum(axis=1)
     median, factor = np.median(squared), np.ones(len(squared))
     np.divide(median, squared, out=factor, where=squared > median)
     return replace(rows, weight=rows.weight * factor)
@@ -149,7 +184,12 @@ def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
 def _scaled(
     rows: Rows, standardization: Standardization, part: slice = slice(None)
 ) -> np.ndarray:
-    """Centre and scale rows: A ``(m, n_features)``, such that A'A is the covariance."""
+    """Centre and scale rows: A ``(m, n_features)``, such that A'A is the covariance.
+
+    A missing entry counts as the mean.
+    """
     A = standardization.to_likelihood_units(rows.block(part))
+    if rows.has_missing:
+        A[np.isnan(A)] = 0.0
     A *= np.sqrt(rows.weight[part] / len(rows))[:, None]
     return A

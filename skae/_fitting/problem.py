@@ -15,6 +15,7 @@ from skae._data import Rows, Standardization, batch_shape
 from skae._evaluation import SCALE_ROWS, finalize_scale, validation_score
 from skae._fitting.report import ProgressReport
 from skae._module import AutoencoderModule
+from skae._utils.cached import cached
 from skae.objectives import Objective
 
 # Largest factor of the penalty. A larger one has the same result, weights of 0, but the
@@ -151,6 +152,11 @@ class FitProblem:
     def l2(self) -> float:
         """Factor of half the squared weights in the objective: alpha over sample size."""
         return min(self.options.alpha / self.rows.n_samples, _LARGEST_L2)
+
+    @cached
+    def log_det_units(self) -> float:
+        """Mean log-determinant of the map from the likelihood's units to those of X."""
+        return self.standardization.mean_log_det(self.rows)
 
     def batch_key(self) -> Hashable:
         """Return what problems must have in common to be trained side by side.

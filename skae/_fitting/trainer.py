@@ -162,6 +162,11 @@ def _make_batches(problems: Sequence[FitProblem]) -> Batches:
         noise=[torch_generator(problem.random_state, device) for problem in problems],
         # A network that normalises over a batch would count the rows that fill it up.
         fill_up=module.network_capabilities.has_analytic_gradient,
+        prepare=(
+            [problem.module.prepare for problem in problems]
+            if module.spec.has_missing
+            else None
+        ),
     )
 
 

@@ -24,10 +24,11 @@ def check_parts(module: AutoencoderModule) -> None:
     """Raise if a user's network or likelihood does not return what a training needs."""
     spec = module.spec
     if not is_built_in(spec.network):
-        d, k = spec.n_features, spec.n_components
+        k = spec.n_components
         name = type(spec.network).__name__
         outputs = module.linear_decoder.out_features
-        _check_network(f"{name}.encoder", module.encoder, d, spec.n_heads * k, module)
+        n_in = spec.n_network_inputs
+        _check_network(f"{name}.encoder", module.encoder, n_in, spec.n_heads * k, module)
         _check_network(f"{name}.decoder", module.decoder, k, outputs, module)
     if type(spec.likelihood) not in LIKELIHOODS.values():
         _check_likelihood(spec.likelihood, module)

@@ -53,31 +53,31 @@ def check_count(value: Any, name: str) -> None:
 def as_numbers(X: Any, name: str = "X") -> Any:
     """Return data of a user as they are, or raise ValueError if they are no numbers.
 
-    Refused are strings, also those of numbers, dates and masked entries. All other checks
-    are scikit-learn's. A list becomes an array, and a masked array without masked entries
-    a plain one.
+    Refused are strings, also those of numbers, and dates. All other checks are
+    scikit-learn's. A list becomes an array, and a masked array a plain one. Masked entries,
+    and pandas' NA among objects, become NaN, which the caller has to allow; other arguments
+    than tables must have none.
     """
     if isinstance(X, (list, tuple)):
         rows = X
         n_masked = sum(_n_masked(row) for row in X)
-        X = X if n_masked else np.asarray(X)
+        X = np.ma.stack(X) if n_masked else np.asarray(X)
         if isinstance(X, np.ndarray) and X.dtype.kind in "US":
             # One string makes strings of all numbers beside it.
             X = np.asarray(rows, dtype=object)
     else:
         n_masked = _n_masked(X)
-    if n_masked:
-        advice = (
-            "Drop these rows, or fill the entries, for example with "
-            f"{name}.astype(float).filled(np.nan) and SimpleImputer."
-            if name in _TABLES
-            else "Fill the entries."
-        )
+    if n_masked and name not in _TABLES:
         raise ValueError(
-            f"{name} is a masked array with {n_masked} masked entries, and masks are not "
-            f"supported: the values under the mask would be used. {advice}"
+            f"{name} is a masked array with {n_masked} masked entries: the values under "
+            "the mask would be used. Fill the entries."
         )
-    if isinstance(X, np.ma.MaskedArray):
+    if n_masked and X.dtype.kind in "biuf":
+        dtype = np.float32 if X.dtype == np.float32 else np.float64
+        X = X.astype(dtype).filled(np.nan)
+    elif n_masked:
+        X = X.astype(object).filled(np.nan)
+    elif isinstance(X, np.ma.MaskedArray):
         X = X.data
     if isinstance(X, str):
         raise ValueError(f"{name} must hold numbers, but is the string {X!r}.")
@@ -88,6 +88,13 @@ def as_numbers(X: Any, name: str = "X") -> Any:
             found.setdefault(kind, []).append((column, example))
     if found:
         raise ValueError(" ".join(_message(name, *item) for item in found.items()))
+    if (
+        hasattr(X, "iloc")
+        and hasattr(X, "columns")
+        and any(getattr(dtype, "kind", "") == "O" for dtype in X.dtypes)
+    ):
+        # NumPy converts neither pandas' NA nor None among numbers of Python.
+        X = X.mask(X.isna(), np.nan)
     return X
 
 

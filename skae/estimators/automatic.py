@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from skae._data import Rows, Standardization
-from skae._fitting.ppca import principal_components
+from skae._fitting.moments import MOST_FEATURES, expected_moments
+from skae._fitting.ppca import components_of, principal_components
 from skae._fitting.problem import TrainingOptions
 from skae._module import Spec
 from skae._utils.numbers import is_integer
@@ -64,6 +65,7 @@ def make_spec(estimator: Any, objective: Objective, data: TrainingData) -> Spec:
         likelihood=copy.deepcopy(estimator._make_likelihood()),
         variance_mode=estimator.variance_mode,
         covariance_type=estimator.covariance_type,
+        has_missing=data.rows.has_missing or bool(last and last.has_missing),
     )
 
 
@@ -88,7 +90,11 @@ def choose_n_components(
     if isinstance(n_components, str):
         return max(min(round(_COMPONENTS_PER_FEATURE * d), _MOST_COMPONENTS), 1)
     most = min(len(rows), d)
-    _, eigenvalues, _ = principal_components(rows, standardization, most)
+    if rows.has_missing and d <= MOST_FEATURES:
+        covariance = expected_moments(rows, standardization, most).covariance
+        _, eigenvalues, _ = components_of(covariance, most)
+    else:
+        _, eigenvalues, _ = principal_components(rows, standardization, most)
     total = eigenvalues.sum()
     if not total > 0:
         return 1

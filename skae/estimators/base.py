@@ -51,10 +51,12 @@ from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
-from skae.estimators.inference import InferenceMixin, fitted_attributes, validated
+from skae.estimators.imputation import ImputationMixin
+from skae.estimators.inference import fitted_attributes, validated
 from skae.estimators.training_data import (
     TrainingData,
     check_min_scale,
+    check_observed,
     divide,
     warn_of_other_units,
     warn_of_spread,
@@ -107,8 +109,7 @@ def _set_start(
         problem.first_objective = initialize(
             *model, init=problem.options.init, fixed_scale=fixed_scale
         )
-    log_det_units = problem.standardization.log_det_units
-    problem.report.start(problem.first_objective + log_det_units)
+    problem.report.start(problem.first_objective + problem.log_det_units)
     if problem.validation is not None:
         problem.first_score = problem.validation_score()
 
@@ -121,7 +122,7 @@ def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
     return [random_state, *(RandomState([seed, i]) for i in range(1, n))]
 
 
-class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
+class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
     """Parameters, their validation, and the fit.
 
     A subclass defines the likelihood and the objective. See `GaussianAutoencoder`.
@@ -385,6 +386,7 @@ class BaseAutoencoder(CallbackSupportMixin, InferenceMixin, metaclass=ABCMeta):
             data, weight, held_out, fraction, random_state, shuffle=bool(self.shuffle)
         )
         names = getattr(self, "feature_names_in_", None)
+        check_observed(rows, names)
         if is_continued:
             standardization = self._standardization
             standardization.check_range(data)

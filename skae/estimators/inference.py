@@ -215,18 +215,19 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         function: Callable[[AutoencoderModule, Tensor], Tensor],
         X: np.ndarray,
         standardization: Standardization | None = None,
+        n_draws: int = 1,
     ) -> np.ndarray:
         """Apply a function as `_over_rows` does; the result is finite, in the dtype of X.
 
         Rows whose result overflows float64 are moved towards the mean. A number beyond the
         range of the dtype becomes the largest or smallest of this range.
         """
-        values = self._over_rows(function, X, standardization)
+        values = self._over_rows(function, X, standardization, n_draws)
         if (overflows := _not_finite(values)).any():
             own = self._standardization if standardization is None else standardization
             values = values.astype(np.float64)
             near = own.near(X[overflows], _MOST_DEVIATIONS)
-            values[overflows] = self._over_rows(function, near, standardization)
+            values[overflows] = self._over_rows(function, near, standardization, n_draws)
         largest = np.finfo(X.dtype).max
         return np.clip(values, -largest, largest).astype(X.dtype, copy=False)
 
@@ -251,6 +252,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                     own if standardization is None else standardization,
                     module,
                     n_draws=n_draws,
+                    are_codes=standardization is not None,
                 )
 
         if in_lockstep():
@@ -261,7 +263,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:
         """Convert log-densities ``(n,)`` to the units of X, and to its dtype."""
-        in_units = log_density.astype(np.float64) - self._standardization.log_det_units
+        in_units = log_density.astype(np.float64) - self._standardization.log_det_of(X)
         # A score beyond the range of the dtype is the smallest number of this range.
         smallest = np.finfo(X.dtype).min
         in_units = np.nan_to_num(in_units, nan=smallest, neginf=smallest)
@@ -280,6 +282,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
@@ -304,7 +307,13 @@ def validated(estimator: InferenceMixin, X: ArrayLike, *, reset: bool) -> np.nda
     """Validate data of a user. See `sklearn.utils.validation.validate_data`."""
     # It looks for infinities by a sum, which may overflow; then it looks at each number.
     with np.errstate(over="ignore", invalid="ignore"):
-        return validate_data(estimator, as_numbers(X), dtype=FLOATS, reset=reset)
+        return validate_data(
+            estimator,
+            as_numbers(X),
+            dtype=FLOATS,
+            ensure_all_finite="allow-nan",
+            reset=reset,
+        )
 
 
 def _not_finite(values: np.ndarray) -> np.ndarray:

@@ -55,6 +55,18 @@ def divide(
     return rows, None, True
 
 
+def check_observed(rows: Rows, names: Sequence[str] | None) -> None:
+    """Raise ValueError if a column has no observed value among the rows to train on."""
+    if not rows.has_missing:
+        return
+    empty = np.flatnonzero(np.isnan(rows.block()).all(axis=0))
+    if len(empty):
+        raise ValueError(
+            f"There is no observed value of {list_columns(empty.tolist(), names)} to train "
+            "on: drop such columns."
+        )
+
+
 def warn_of_other_units(
     standardization: Standardization, X: np.ndarray, names: Sequence[str] | None
 ) -> None:

@@ -21,7 +21,7 @@ from skae._utils.errors import NoStopIteration
 from skae._utils.memory import require_memory
 from skae._utils.messages import warn_user
 from skae._utils.names import own_method_names
-from skae._utils.numbers import check_count
+from skae._utils.numbers import as_numbers, check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.latent_prior import (
@@ -567,7 +567,10 @@ class VariationalAutoencoder(BaseAutoencoder):
         draws = draws[:, None].to(self.device_)
         both = self._over_rows(
             lambda module, y: objective.log_marginal(
-                module, y, draws, row_shift(y, self.n_components_, seed)
+                module,
+                y,
+                draws,
+                row_shift(y[:, : self.n_features_in_], self.n_components_, seed),
             ),
             data,
             n_draws=min(n_samples, DRAWS_AT_ONCE),
@@ -583,6 +586,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         random_state: int | np.random.RandomState | None = None,
         *,
         noise: bool = True,
+        given: ArrayLike | None = None,
     ) -> np.ndarray:
         """Draw from the model: z from the prior, N(0, I) or `prior_`, then x ~ p(x|z).
 
@@ -597,10 +601,19 @@ class VariationalAutoencoder(BaseAutoencoder):
         noise : bool, default=True
             Whether to draw x from the likelihood. If False, its mean is returned.
 
+        given : array-like of shape (n_features,), default=None
+            Values that are known, and NaN for all others, which are drawn from their
+            distribution given the known ones; see :meth:`impute`.
+
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
             Draws in the units of the training data, float64.
+
+        Raises
+        ------
+        ValueError
+            If `given` is not one row of numbers and NaN.
         """
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
@@ -610,6 +623,8 @@ class VariationalAutoencoder(BaseAutoencoder):
             f"A sample of n_samples={n_samples}",
             "Lower n_samples.",
         )
+        if given is not None:
+            return self._sample_given(given, n_samples, random_state, noise)
         module = self.module_.in_precision(torch.float64, standardization.std_in_units)
         source = local_random_state(random_state)
         generator = torch_generator(source, module.device)
@@ -628,3 +643,24 @@ class VariationalAutoencoder(BaseAutoencoder):
                 x = likelihood.mean(loc, log_scale)
         in_units = x.cpu().numpy() * standardization.likelihood_unit
         return in_units + standardization.mean
+
+    def _sample_given(
+        self,
+        given: ArrayLike,
+        n_samples: int,
+        random_state: int | np.random.RandomState | None,
+        noise: bool,
+    ) -> np.ndarray:
+        """Draw rows ``(n_samples, d)`` whose known entries are given; see `sample`."""
+        row = np.asarray(as_numbers(given, "given"), dtype=np.float64)
+        if row.shape != (self.n_features_in_,):
+            raise ValueError(
+                f"given must be one row of {self.n_features_in_} features, with NaN for "
+                f"those to draw, but has shape {row.shape}."
+            )
+        if np.isinf(row).any():
+            raise ValueError("given has infinities; use NaN for what is to be drawn.")
+        drawn = self._conditional(
+            row[None], int(n_samples), "mean", 1, random_state, noise
+        )[0]
+        return np.where(np.isnan(row), drawn, row)

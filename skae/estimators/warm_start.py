@@ -30,7 +30,13 @@ def continue_from(
             "likelihood. Set warm_start=False."
         )
     floor = module.scale.floor.clone()
-    module.load_state_dict(last.state_dict())
+    state = last.state_dict()
+    if now.n_network_inputs > before.n_network_inputs and "encoder.0.weight" in state:
+        # The network did not see yet what is missing: a weight of 0 goes on so.
+        first = state["encoder.0.weight"]
+        further = first.new_zeros(len(first), now.n_network_inputs - first.shape[1])
+        state["encoder.0.weight"] = torch.cat([first, further], dim=1)
+    module.load_state_dict(state)
     module.scale.floor.copy_(floor)
     if fixed_scale is not None:
         scale = torch.tensor(fixed_scale, device="cpu")

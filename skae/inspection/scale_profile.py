@@ -12,6 +12,7 @@ from torch import Tensor
 from skae._module import AutoencoderModule
 from skae.estimators.inference import InferenceMixin
 from skae.inspection._common import Display, plain_ticks, refuse_overflow, styled
+from skae.objectives.base import sum_observed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -228,11 +229,15 @@ def _scores(model: InferenceMixin, X: ArrayLike, factors: np.ndarray) -> np.ndar
     draws = objective.draws(model.module_.spec)[:, None].to(model.device_)
 
     def scores(module: AutoencoderModule, y: Tensor) -> Tensor:
+        observed = module.observed(y)
+
         def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
             likelihood, log_scale = module.conditional(outputs)
             return torch.stack(
                 [
-                    likelihood.log_prob(x, loc, log_scale + math.log(factor)).sum(dim=-1)
+                    sum_observed(
+                        likelihood.log_prob(x, loc, log_scale + math.log(factor)), observed
+                    )
                     for factor in factors
                 ],
                 dim=-1,
@@ -245,4 +250,4 @@ def _scores(model: InferenceMixin, X: ArrayLike, factors: np.ndarray) -> np.ndar
     values = model._over_rows(scores, data, n_draws=len(draws))
     with refuse_overflow("their scores") as checked:
         mean = checked(values.mean(axis=0, dtype=np.float64))
-    return mean - model._standardization.log_det_units
+    return mean - np.mean(model._standardization.log_det_of(data))

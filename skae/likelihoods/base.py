@@ -63,7 +63,9 @@ class Likelihood(ModelPart, ABC):
         Returns
         -------
         Tensor of shape (n_outputs,)
-            First value of each further output; their number is that of the outputs.
+            First value of each further output; their number is that of the outputs. It is
+            a multiple of ``n_features``: all features of one group of outputs follow each
+            other.
         """
         return torch.zeros(0, device="cpu")
 

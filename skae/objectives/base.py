@@ -18,6 +18,26 @@ _MOMENTS = 101
 Statistic = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+def sum_observed(values: Tensor, observed: Tensor | None) -> Tensor:
+    """Sum values over the observed features.
+
+    Parameters
+    ----------
+    values : Tensor of shape (..., n, n_features)
+        Values of each entry.
+    observed : Tensor of shape (n, n_features) or None
+        Which entries are observed; None for all.
+
+    Returns
+    -------
+    Tensor of shape (..., n)
+        The sums.
+    """
+    if observed is not None:
+        values = values.masked_fill(~observed, 0.0)
+    return values.sum(dim=-1)
+
+
 class Objective(ModelPart, ABC):
     """Function that training minimises, and log-likelihood that is the score.
 
@@ -43,8 +63,8 @@ class Objective(ModelPart, ABC):
         ----------
         module : AutoencoderModule
             The model.
-        y : Tensor of shape (n, n_features)
-            Standardised data.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
 
         Returns
         -------
@@ -86,6 +106,29 @@ class Objective(ModelPart, ABC):
             A code for each draw and row.
         kl : Tensor of shape (n, n_components or 0)
             KL of each row and component, in nats.
+        """
+
+    @abstractmethod
+    def weighted_codes(
+        self, module: AutoencoderModule, y: Tensor, draws: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute codes with weights, which stand for the distribution of the code given x.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+        draws : Tensor of shape (n_draws, n or 1, n_components)
+            Standard normal draws.
+
+        Returns
+        -------
+        z : Tensor of shape (m, n, n_components)
+            Codes; m is the number of draws, or 1 if the code is not random.
+        log_weight : Tensor of shape (m, n)
+            Logarithms of their weights, up to a constant for each row.
         """
 
     def latents(
@@ -143,8 +186,8 @@ class Objective(ModelPart, ABC):
         ----------
         module : AutoencoderModule
             The model.
-        y : Tensor of shape (n, n_features)
-            Standardised batch.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised batch, as :meth:`AutoencoderModule.prepare` returns it.
         row_weight : Tensor of shape (n, 1)
             Weight of each row: its sample weight over the number of rows.
         draws : Tensor of shape (n_mc_samples, n, n_components)
@@ -175,8 +218,8 @@ class Objective(ModelPart, ABC):
         ----------
         module : AutoencoderModule
             The model; a closed-form scale updates its running mean.
-        y : Tensor of shape (n, n_features)
-            Standardised batch.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised batch, as :meth:`AutoencoderModule.prepare` returns it.
         row_weight : Tensor of shape (n, 1)
             Weight of each row: its sample weight over the number of rows.
         z : Tensor of shape (n_draws * n, n_components)
@@ -190,9 +233,17 @@ class Objective(ModelPart, ABC):
         n_draws = len(z) // len(y)
         loc, outputs = module.decode(z)
         x = module.target(y).repeat(n_draws, 1)
+        observed = module.observed(y)
+        if observed is not None:
+            observed = observed.repeat(n_draws, 1)
         scale_outputs, likelihood = module.split_outputs(outputs)
-        log_scale = module.scale.training_log_scale(x - loc, scale_outputs, row_weight)
-        log_prob = likelihood.log_prob(x, loc, log_scale).sum(dim=1)
+        log_scale = module.scale.training_log_scale(
+            x - loc,
+            scale_outputs,
+            row_weight,
+            observed=None if observed is None else observed.to(x),
+        )
+        log_prob = sum_observed(likelihood.log_prob(x, loc, log_scale), observed)
         return (log_prob.view(n_draws, -1) @ row_weight).mean()
 
     def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
@@ -226,8 +277,8 @@ class Objective(ModelPart, ABC):
         ----------
         module : AutoencoderModule
             The model.
-        y : Tensor of shape (n, n_features)
-            Standardised data.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
         draws : Tensor of shape (n_draws, n or 1, n_components)
             Standard normal draws.
         kl_weight : float, default=1.0
@@ -239,14 +290,18 @@ class Objective(ModelPart, ABC):
             Scores in nats.
         """
 
+        observed = module.observed(y)
+
         def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
             likelihood, log_scale = module.conditional(outputs)
             log_prob = likelihood.log_prob(x, loc, log_scale)
-            return log_prob.sum(dim=-1, keepdim=True)
+            return sum_observed(log_prob, observed)[..., None]
 
         z, kl = self.latents(module, y, draws)
         expected = self._mean_over_draws(log_prob, module, y, z)
-        return expected[:, 0] - kl_weight * self.divergence(z, kl)
+        score = expected[:, 0] - kl_weight * self.divergence(z, kl)
+        # The log-probability of nothing is 0, under any prior.
+        return score if observed is None else score * observed.any(dim=1)
 
     def divergence(self, z: Tensor, kl: Tensor) -> Tensor:
         """Compute the KL of each row from the prior of the scores, in nats.
@@ -278,8 +333,8 @@ class Objective(ModelPart, ABC):
         ----------
         module : AutoencoderModule
             The model.
-        y : Tensor of shape (n, n_features)
-            Standardised data.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
         draws : Tensor of shape (n_draws, n or 1, n_components)
             Standard normal draws.
         statistic : callable

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule, Spec
-from skae.objectives.base import Objective
+from skae.objectives.base import Objective, sum_observed
 from skae.objectives.draws import matched_normal, shifted_normal
 from skae.objectives.schedules import KLSchedule, Schedule, factor_at, make_schedule
 
@@ -81,8 +81,8 @@ class ELBO(Objective):
         ----------
         module : AutoencoderModule
             The model.
-        y : Tensor of shape (n, n_features)
-            Standardised data.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
 
         Returns
         -------
@@ -131,35 +131,100 @@ class ELBO(Objective):
             return kl
         return kl - self.log_prior_ratio(z).view(-1, len(kl)).mean(dim=0)
 
-    def log_weights(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
+    def proposal(
+        self, module: AutoencoderModule, y: Tensor
+    ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Make the distribution from which an importance-weighted bound draws codes.
+
+        It is the posterior. The components of a row with missing entries depend on each
+        other, so there the standard deviations are those of the posterior, and the
+        correlations those of the linear model of the start.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+
+        Returns
+        -------
+        callable
+            Maps standard normal draws ``(n_draws, n or 1, n_components)`` to codes
+            ``(n_draws, n, n_components)`` and to the logarithm of their density under
+            N(0, I) over that under the proposal, ``(n_draws, n)``.
+        """
+        mean, log_std = self.posterior(module, y)
+        observed = module.observed(y)
+        if observed is None:
+
+            def transformed(draws: Tensor) -> tuple[Tensor, Tensor]:
+                draws = draws.to(mean.dtype)
+                z = mean + log_std.exp() * draws
+                # The constants -log(2 pi)/2 of both densities cancel.
+                log_ratio = 0.5 * (draws.square() - z.square()) + log_std
+                return z, log_ratio.sum(dim=2)
+
+            return transformed
+        U, log_det = module.fill.posterior_factor(~observed)
+        U = (log_std.exp().double()[:, :, None] * U).to(mean.dtype)
+        log_det = (log_det + log_std.double().sum(dim=1)).to(mean.dtype)
+
+        def correlated(draws: Tensor) -> tuple[Tensor, Tensor]:
+            draws = draws.to(mean.dtype).expand(-1, len(mean), -1)
+            z = mean + torch.einsum("njk,snk->snj", U, draws)
+            return z, 0.5 * (draws.square() - z.square()).sum(dim=2) + log_det
+
+        return correlated
+
+    def log_weights(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        draws: Tensor,
+        proposal: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
         """Compute the logarithm of p(x, z) / q(z|x) for each draw.
 
         Parameters
         ----------
         module : AutoencoderModule
             The model.
-        y : Tensor of shape (n, n_features)
-            Standardised data.
-        draws : Tensor of shape (n_draws, 1, n_components)
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+        draws : Tensor of shape (n_draws, n or 1, n_components)
             Standard normal draws.
+        proposal : callable, default=None
+            The :meth:`proposal` for these rows; by default it is made.
 
         Returns
         -------
         Tensor of shape (n_draws, n)
             Log importance weights (Burda, Grosse and Salakhutdinov 2016, eq. 8).
         """
-        mean, log_std = self.posterior(module, y)
-        draws = draws.to(mean.dtype)
-        z = mean + log_std.exp() * draws
-        # log p(z) - log q(z|x); the constants -log(2 pi)/2 of both cancel.
-        log_ratio = (0.5 * (draws.square() - z.square()) + log_std).sum(dim=2)
-        loc, outputs = module.decode(z.view(-1, mean.shape[1]))
-        x = module.target(y).repeat(draws.shape[0], 1)
+        return self._weigh(module, y, *(proposal or self.proposal(module, y))(draws))
+
+    def weighted_codes(
+        self, module: AutoencoderModule, y: Tensor, draws: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        z, log_ratio = self.proposal(module, y)(draws)
+        return z, self._weigh(module, y, z, log_ratio)
+
+    def _weigh(
+        self, module: AutoencoderModule, y: Tensor, z: Tensor, log_ratio: Tensor
+    ) -> Tensor:
+        """Compute log importance weights ``(n_draws, n)``; see `log_weights`."""
+        codes = z.reshape(-1, z.shape[2])
+        loc, outputs = module.decode(codes)
+        x = module.target(y).repeat(len(z), 1)
         likelihood, log_scale = module.conditional(outputs)
-        log_prob = likelihood.log_prob(x, loc, log_scale).sum(dim=1)
+        observed = module.observed(y)
+        if observed is not None:
+            observed = observed.repeat(len(z), 1)
+        log_prob = sum_observed(likelihood.log_prob(x, loc, log_scale), observed)
         if self.log_prior_ratio is not None:
-            log_prob = log_prob + self.log_prior_ratio(z.view(-1, mean.shape[1]))
-        return log_prob.view(draws.shape[0], -1) + log_ratio
+            log_prob = log_prob + self.log_prior_ratio(codes)
+        return log_prob.view(len(z), -1) + log_ratio
 
     def log_marginal(
         self,
@@ -174,8 +239,8 @@ class ELBO(Objective):
         ----------
         module : AutoencoderModule
             The model.
-        y : Tensor of shape (n, n_features)
-            Standardised data.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
         draws : Tensor of shape (n_draws, 1, n_components)
             Standard normal draws; memory does not grow with their number.
         shift : Tensor of shape (n, n_components), default=None
@@ -189,13 +254,19 @@ class ELBO(Objective):
         """
         log_sum = y.new_full((len(y),), -math.inf)
         log_sum_squares = log_sum
+        proposal = self.proposal(module, y)
         for chunk in draws.split(DRAWS_AT_ONCE):
             if shift is not None:
                 chunk = shifted_normal(chunk, shift)
-            log_weights = self.log_weights(module, y, chunk)
+            log_weights = self.log_weights(module, y, chunk, proposal)
             log_sum = torch.logaddexp(log_sum, torch.logsumexp(log_weights, dim=0))
             log_sum_squares = torch.logaddexp(
                 log_sum_squares, torch.logsumexp(2 * log_weights, dim=0)
             )
         effective = torch.exp(2 * log_sum - log_sum_squares)
-        return torch.stack([log_sum - math.log(len(draws)), effective], dim=1)
+        bound = log_sum - math.log(len(draws))
+        observed = module.observed(y)
+        if observed is not None:
+            # The log-probability of nothing is 0, under any prior.
+            bound = bound * observed.any(dim=1)
+        return torch.stack([bound, effective], dim=1)

@@ -24,5 +24,11 @@ class NegativeLogLikelihood(Objective):
     def latents_of(self, heads: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         return heads, heads[:, :0]
 
+    def weighted_codes(
+        self, module: AutoencoderModule, y: Tensor, draws: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        code = module.encode(y)[None]
+        return code, code.new_zeros(1, len(y))
+
     def kl_weight(self, progress: float) -> float:
         return 0.0

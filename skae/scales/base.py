@@ -116,6 +116,7 @@ class Scale(nn.Module, ModelPart, ABC):
         outputs: Tensor,
         weight: Tensor,
         scratch: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> Tensor:
         """Return the log-scale for a training step.
 
@@ -129,6 +130,9 @@ class Scale(nn.Module, ModelPart, ABC):
             Sample weights.
         scratch : Tensor of shape (n_draws * n, d), default=None
             Memory that may be overwritten.
+        observed : Tensor of shape (n_draws * n, d), default=None
+            1 for each observed entry and 0 for each missing one, in the dtype of the
+            residual; by default all are observed.
 
         Returns
         -------

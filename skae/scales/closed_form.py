@@ -51,15 +51,23 @@ class ClosedFormScale(Scale):
     def finalize(self, mean_deviation: Tensor) -> None:
         self.value.copy_(self._log_optimum(mean_deviation))
 
-    def _batch_optimum(self, deviation: Tensor, weight: Tensor) -> Tensor:
+    def _batch_optimum(
+        self, deviation: Tensor, weight: Tensor, observed: Tensor | None
+    ) -> Tensor:
         """Return the best log-scale for all rows and draws; update the running mean."""
         n_draws = deviation.shape[-2] // weight.shape[-2]
         if n_draws > 1:
             weight = torch.cat(n_draws * [weight], dim=-2)
         # A batch in which all weights are 0 must not divide by 0.
         tiny = torch.finfo(weight.dtype).tiny
-        total = weight.sum(dim=-2, keepdim=True).clamp_min_(tiny)
-        optimum = self._log_optimum(self.pool(weight.mT @ deviation).div_(total))
+        if observed is None:
+            total = weight.sum(dim=-2, keepdim=True).clamp_min_(tiny)
+            optimum = self._log_optimum(self.pool(weight.mT @ deviation).div_(total))
+        else:
+            total = self.pool(weight.mT @ observed)
+            mean = self.pool(weight.mT @ (deviation * observed)) / total.clamp_min(tiny)
+            # A batch without a value of a feature says nothing of its scale.
+            optimum = torch.where(total > 0, self._log_optimum(mean), self.value)
         self.value.lerp_(optimum, _MOMENTUM)
         return optimum
 
@@ -80,10 +88,11 @@ class OptimalScale(ClosedFormScale):
         outputs: Tensor,
         weight: Tensor,
         scratch: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> Tensor:
         with torch.no_grad():
             deviation = self.likelihood.deviation(residual, out=scratch)
-            return self._batch_optimum(deviation, weight)
+            return self._batch_optimum(deviation, weight, observed)
 
 
 class ProfileScale(ClosedFormScale):
@@ -104,12 +113,19 @@ class ProfileScale(ClosedFormScale):
         outputs: Tensor,
         weight: Tensor,
         scratch: Tensor | None = None,
+        observed: Tensor | None = None,
     ) -> Tensor:
         with torch.no_grad():
             deviation = self.likelihood.deviation(residual, out=scratch)
-            self._batch_optimum(deviation, weight)
+            self._batch_optimum(deviation, weight, observed)
             # The objective is an expectation over the draws, so the scale is optimal for
             # their mean.
             n_draws = residual.shape[-2] // weight.shape[-2]
-            of_rows = self.pool(deviation).unflatten(-2, (n_draws, -1)).mean(dim=-3)
+            if observed is None:
+                pooled = self.pool(deviation)
+            else:
+                # A row that only fills up a batch has no observed entry.
+                n_observed = observed.sum(dim=-1, keepdim=True).clamp_min(1)
+                pooled = (deviation * observed).sum(dim=-1, keepdim=True) / n_observed
+            of_rows = pooled.unflatten(-2, (n_draws, -1)).mean(dim=-3)
             return torch.cat(n_draws * [self._log_optimum(of_rows)], dim=-2)

@@ -46,12 +46,12 @@ OBJECTIVES = {
 }
 
 
-def make_module(combination, n_heads, network=None, seed=0):
+def make_module(combination, n_heads, network=None, seed=0, has_missing=False):
     """Make a module with random parameters and gains."""
     name, mode, covariance_type = combination
     spec = Spec(
         D, K, n_heads, network or MLP((4, 6), activation="tanh"),
-        LIKELIHOODS[name](), mode, covariance_type,
+        LIKELIHOODS[name](), mode, covariance_type, has_missing,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     m = D if covariance_type == "diag" else 1
@@ -65,6 +65,8 @@ def make_module(combination, n_heads, network=None, seed=0):
             p.normal_(0, 0.6, generator=generator)
         module.loc_gain.uniform_(0.3, 1.4, generator=generator)
         module.code_gain.uniform_(0.3, 1.4, generator=generator)
+        if has_missing:
+            module.fill.loadings.normal_(generator=generator)
     return module
 
 
@@ -83,7 +85,21 @@ def batch(R, n_draws, seed=0):
     return normal, row_weight, noise
 
 
-def steps_of_both_kinds(combination, kind, R=1, network=None):
+def batch_with_holes(modules, n_draws, seed=0):
+    """Draw the same, in which each row but one lacks entries, prepared for each model."""
+    normal, row_weight, noise = batch(len(modules), n_draws, seed)
+    generator = torch.Generator().manual_seed(seed)
+    is_missing = torch.rand(normal.shape, generator=generator, dtype=torch.float64) < 0.4
+    is_missing[:, 0] = False
+    is_missing[:, 1, 1:] = True
+    is_missing[..., 0] = False
+    is_missing[:, 2:, 3] = True
+    normal = normal.masked_fill(is_missing, torch.nan)
+    y = torch.stack([m.prepare(rows) for m, rows in zip(modules, normal, strict=True)])
+    return y, row_weight, noise
+
+
+def steps_of_both_kinds(combination, kind, R=1, network=None, has_missing=False):
     """Make an analytic step and an autograd step, each with models of its own."""
     objectives = [OBJECTIVES[kind]() for _ in range(R)]
     for i, objective in enumerate(objectives):
@@ -92,7 +108,7 @@ def steps_of_both_kinds(combination, kind, R=1, network=None):
     steps = []
     for kind_of_step in (AnalyticStep, AutogradStep):
         modules = [
-            make_module(combination, objectives[0].n_heads, network, seed=i)
+            make_module(combination, objectives[0].n_heads, network, i, has_missing)
             for i in range(R)
         ]
         is_analytic = kind_of_step is AnalyticStep
@@ -107,14 +123,18 @@ def steps_of_both_kinds(combination, kind, R=1, network=None):
     return objectives, steps
 
 
+@pytest.mark.parametrize("has_missing", [False, True])
 @pytest.mark.parametrize("R", [1, 3])
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
-def test_gradients_and_metrics_equal_autograd(combination, kind, R):
-    objectives, steps = steps_of_both_kinds(combination, kind, R)
+def test_gradients_and_metrics_equal_autograd(combination, kind, R, has_missing):
+    objectives, steps = steps_of_both_kinds(combination, kind, R, None, has_missing)
     # Twice, because the second call uses memory that holds results of the first.
     for seed in (0, 1):
         inputs = batch(R, objectives[0].n_mc_samples, seed)
+        if has_missing:
+            modules = steps[0][2]
+            inputs = batch_with_holes(modules, objectives[0].n_mc_samples, seed)
         progress = [0.1 + 0.3 * r + 0.05 * seed for r in range(R)]
         found = []
         for step, parameters, modules in steps:
@@ -130,16 +150,17 @@ def test_gradients_and_metrics_equal_autograd(combination, kind, R):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 # With 12 hidden units, D and K, the first layers lie transposed in memory.
 @pytest.mark.parametrize("hidden", [(), (3,), (6, 4, 3), (12, 16)])
-def test_gradients_of_networks_equal_autograd(activation, hidden):
+@pytest.mark.parametrize("has_missing", [False, True])
+def test_gradients_of_networks_equal_autograd(activation, hidden, has_missing):
     network = MLP(hidden, activation=activation)
     _, steps = steps_of_both_kinds(
-        ("gaussian", "optimal", "spherical"), "posterior", 2, network
+        ("gaussian", "optimal", "spherical"), "posterior", 2, network, has_missing
     )
-    if hidden == (12, 16):
+    if hidden == (12, 16) and not has_missing:
         first = steps[0][2][0].encoder[0].weight
         assert not first.is_contiguous()
         assert first.stride() == (1, 12 + 2 * K)
-    inputs = batch(2, 1)
+    inputs = batch_with_holes(steps[0][2], 1) if has_missing else batch(2, 1)
     ours, autograds = (
         (step(*inputs, [0.5, 0.5]).clone(), by_parameter(parameters, parameters.grads))
         for step, parameters, _ in steps

@@ -61,7 +61,7 @@ def expected_balance(module, objective, y, row_weight, draws, progress):
             loc, outputs = module.decode(z)
             residual = module.target(y).repeat(DRAWS, 1) - loc
             constant = scale.training_log_scale(residual, outputs, row_weight)
-        scale.training_log_scale = lambda residual, *_: constant[: len(residual)]
+        scale.training_log_scale = lambda residual, *_, **__: constant[: len(residual)]
 
     def gradient(objective, wanted, draws):
         for p in [*module.parameters(), *wanted]:

@@ -1,0 +1,177 @@
+"""Missing entries of a row, from the fitted model's distribution given the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import StrOptions
+from torch import Tensor
+
+from skae._fitting.lockstep import shared_result
+from skae._module import AutoencoderModule
+from skae._utils.choices import validate_parameters
+from skae._utils.memory import require_memory
+from skae._utils.numbers import check_count
+from skae._utils.random import draw_seed, local_random_state, torch_generator
+from skae.estimators.inference import InferenceMixin
+from skae.likelihoods import draw
+from skae.objectives.draws import row_shift, shifted_normal, sobol_normal
+
+_STATISTICS = {"statistic": [StrOptions({"mean", "median", "plug_in"})]}
+# Draws of the code from which fewer draws of a row are taken, and their largest number.
+_DRAWS_PER_SAMPLE, _MOST_DRAWS = 4, 2**14
+
+
+class ImputationMixin(InferenceMixin):
+    """What a fitted model says of missing entries."""
+
+    def impute(
+        self,
+        X: ArrayLike,
+        n_samples: int | None = None,
+        *,
+        statistic: str = "mean",
+        n_draws: int = 256,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> np.ndarray:
+        r"""Fill the missing entries of each sample, given its observed entries.
+
+        The distribution of the missing entries m given the observed entries o is
+
+        .. math:: p(x_m | x_o) \approx \sum_k w_k\, p(x_m | z_k), \quad
+            w_k \propto \frac{p(x_o|z_k)\, p(z_k)}{q(z_k|x_o)}, \quad z_k \sim q(z|x_o)
+
+        with K = `n_draws` and weights that add up to 1: self-normalised importance sampling
+        (Mattei and Frellsen 2019, eq. 11). For a deterministic autoencoder it is
+        p(x_m | z), with the code z of the observed entries.
+
+        The values are right on average if entries are missing at random: whether an entry
+        is missing may depend on the observed entries, but not on its own value. A single
+        imputation understates the uncertainty: for inference from the filled table, draw
+        several ones by `n_samples`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data; NaN, pandas' NA and polars' null are missing, and so are masked entries of
+            a masked array.
+
+        n_samples : int, default=None
+            Number m of tables to draw from the distribution (multiple imputation). By
+            default one table with its `statistic` is returned.
+
+        statistic : {"mean", "median", "plug_in"}, default="mean"
+            Mean or median of each missing entry. "plug_in" is the likelihood's mean at the
+            code that :meth:`transform` returns, which needs no draws and neglects the
+            spread of the code. Not used with `n_samples`.
+
+        n_draws : int, default=256
+            Draws of the code for each row, K. With `n_samples` at least four times as many
+            as that, up to 16384.
+
+        random_state : int, RandomState instance or None, default=0
+            Source of the draws; None gives new draws at each call.
+
+        Returns
+        -------
+        X_filled : ndarray of shape (n_samples, n_features) or (m, n_samples, n_features)
+            The table, or m tables. Observed entries are those of X. The dtype is that of X.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or X is not valid.
+
+        References
+        ----------
+        P.-A. Mattei and J. Frellsen (2019). "MIWAE: deep generative modelling and
+        imputation of incomplete data sets". ICML.
+        """
+        validate_parameters(_STATISTICS, {"statistic": statistic}, "impute")
+        check_count(n_draws, "n_draws")
+        if n_samples is not None:
+            check_count(n_samples, "n_samples")
+        data = self._validate(X)
+        missing = np.isnan(data)
+        incomplete = np.flatnonzero(missing.any(axis=1))
+        rows, holes = data[incomplete], missing[incomplete]
+        if n_samples is None:
+            filled = data.copy()
+            if len(rows):
+                values = self._conditional(rows, None, statistic, n_draws, random_state)
+                filled[incomplete] = np.where(holes, values[:, 0], rows)
+            return filled
+        require_memory(
+            data.itemsize * int(n_samples) * data.size,
+            f"n_samples={n_samples} tables",
+            "Lower n_samples.",
+        )
+        tables = np.tile(data, (int(n_samples), 1, 1))
+        if len(rows):
+            values = self._conditional(rows, int(n_samples), "mean", n_draws, random_state)
+            tables[:, incomplete] = np.where(holes, values.swapaxes(0, 1), rows)
+        return tables
+
+    def _conditional(
+        self,
+        rows: np.ndarray,
+        n_samples: int | None,
+        statistic: str,
+        n_draws: int,
+        random_state: int | np.random.RandomState | None,
+        noise: bool = True,
+    ) -> np.ndarray:
+        """Draw from, or summarise, the distribution of rows given what is observed.
+
+        Returns ``(n, n_samples or 1, d)`` in the units of X. Without noise, draws are the
+        likelihood's means for drawn codes.
+        """
+        source = local_random_state(random_state)
+        seed = draw_seed(source)
+        generator = torch_generator(source, self.module_.device)
+        objective, k = self._fitted_objective(), self.n_components_
+        if n_samples is not None:
+            n_draws = min(max(n_draws, _DRAWS_PER_SAMPLE * n_samples), _MOST_DRAWS)
+        if statistic == "plug_in":
+            n_draws = 1
+        draws = shared_result(sobol_normal, int(n_draws), k, seed)[:, None]
+        draws = draws.to(self.device_)
+        unit = torch.tensor(self._standardization.likelihood_unit, device=self.device_)
+        center = torch.tensor(self._standardization.mean, device=self.device_)
+
+        def values(module: AutoencoderModule, y: Tensor) -> Tensor:
+            if statistic == "plug_in":
+                z, log_weight = objective.code(module, y)[None], y.new_zeros(1, len(y))
+            else:
+                shift = row_shift(y[:, : self.n_features_in_], k, seed)
+                own = shifted_normal(draws, shift)
+                z, log_weight = objective.weighted_codes(module, y, own)
+            weight = log_weight.double().softmax(dim=0)  # (m, n)
+            if n_samples is not None:
+                chosen = torch.multinomial(weight.T, n_samples, True, generator=generator)
+                z = z.gather(0, chosen.T[..., None].expand(-1, -1, k))
+            loc, outputs = module.decode(z.reshape(-1, k))
+            likelihood, log_scale = module.conditional(outputs)
+            if (n_samples is None and statistic == "median") or (
+                n_samples is not None and noise
+            ):
+                x = draw(likelihood, loc, log_scale, generator)
+            else:
+                x = likelihood.mean(loc, log_scale)
+            x = x.double().unflatten(0, z.shape[:2])  # (m, n, d)
+            if n_samples is None and statistic == "median":
+                x = _weighted_median(x, weight)
+            elif n_samples is None:
+                x = (weight[..., None] * x).sum(dim=0, keepdim=True)
+            return (x * unit + center).transpose(0, 1)
+
+        return self._in_range(values, rows, n_draws=n_draws)
+
+
+def _weighted_median(x: Tensor, weight: Tensor) -> Tensor:
+    """Compute the median of draws ``(m, n, d)`` with weights ``(m, n)``; ``(1, n, d)``."""
+    ordered, order = x.sort(dim=0)
+    cumulative = weight[..., None].expand_as(x).gather(0, order).cumsum(dim=0)
+    position = (cumulative < 0.5).sum(dim=0, keepdim=True).clamp_max(len(x) - 1)
+    return ordered.gather(0, position)
