@@ -31,6 +31,7 @@ _HOME = {
 }
 
 _PACKAGES = (
+    "impute",
     "inspection",
     "likelihoods",
     "model_selection",

@@ -345,7 +345,7 @@ def datetimes(rng):
     return pd.DataFrame({"when": days, "value": rng.normal(size=20)})
 
 
-@kind("NaN", must_fail=True)
+@kind("NaN")
 def holes(rng):
     X = normal(rng)
     X[rng.integers(len(X)), rng.integers(X.shape[1])] = np.nan
@@ -359,7 +359,7 @@ def infinite(rng):
     return X
 
 
-@kind("missing values in a frame", must_fail=True)
+@kind("missing values in a frame")
 def missing(rng):
     values = pd.array([1, 2, None, 4], dtype="Int64")
     return pd.DataFrame({"count": values, "value": rng.normal(size=4)})

@@ -88,14 +88,20 @@ def as_numbers(X: Any, name: str = "X") -> Any:
             found.setdefault(kind, []).append((column, example))
     if found:
         raise ValueError(" ".join(_message(name, *item) for item in found.items()))
-    if (
-        hasattr(X, "iloc")
-        and hasattr(X, "columns")
-        and any(getattr(dtype, "kind", "") == "O" for dtype in X.dtypes)
-    ):
+    if _has_missing_objects(X):
         # NumPy converts neither pandas' NA nor None among numbers of Python.
         X = X.mask(X.isna(), np.nan)
     return X
+
+
+def _has_missing_objects(X: Any) -> bool:
+    """Whether a column of objects of a pandas frame has NA or None."""
+    if not (hasattr(X, "iloc") and hasattr(X, "columns")):
+        return False
+    return any(
+        isinstance(dtype, np.dtype) and dtype.kind == "O" and X.iloc[:, i].isna().any()
+        for i, dtype in enumerate(X.dtypes)
+    )
 
 
 def weighted_mean(scores: np.ndarray, sample_weight: ArrayLike | None) -> float:

@@ -78,7 +78,7 @@ def test_tags(estimator):
     assert tags.estimator_type is None
     assert not tags.target_tags.required
     assert not tags.input_tags.sparse
-    assert not tags.input_tags.allow_nan
+    assert tags.input_tags.allow_nan
     assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
 
 

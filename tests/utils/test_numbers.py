@@ -163,12 +163,14 @@ def test_polars():
 
 
 def test_masks():
-    """Masked entries are refused; a mask of none is dropped."""
+    """Masked entries become NaN in tables, and are refused elsewhere."""
     masked = np.ma.masked_array(NUMBERS, mask=NUMBERS > 8)
-    message = refused(masked, "X_val")
-    assert "X_val is a masked array with 3 masked entries" in message
-    assert "SimpleImputer" in message
-    assert "1 masked entries" in refused(list(masked[4:5]))
+    expected = np.where(NUMBERS > 8, np.nan, NUMBERS)
+    for table in (masked, list(masked), masked.astype(object), masked.astype(np.int64)):
+        found = np.asarray(as_numbers(table, "X_val"), dtype=float)
+        np.testing.assert_array_equal(found, expected.astype(found.dtype))
+    assert as_numbers(masked.astype(np.float32)).dtype == np.float32
+    assert "scale is a masked array with 3 masked entries" in refused(masked, "scale")
     for mask in (np.ma.nomask, np.zeros((6, 2), bool)):
         plain = as_numbers(np.ma.masked_array(NUMBERS, mask=mask))
         assert type(plain) is np.ndarray
