@@ -72,15 +72,18 @@ def expected_moments(
     weight = torch.from_numpy(rows.weight / len(rows))
     n, d = X.shape
     q = min(n_components, d)
-    variance = (weight @ X.square()) / (weight @ (~missing).double())
+    # Of a feature that these rows lack, or that is constant, there is nothing to learn.
+    share = (weight @ (~missing).double()).clamp_min(torch.finfo(torch.float64).tiny)
+    variance = (weight @ X.square()) / share
     mean = X.new_zeros(d)
     covariance = (
         X.mT @ (weight[:, None] * X) + (weight @ missing.double() * variance).diag()
     )
     floor = torch.maximum(
-        torch.as_tensor(smallest, device="cpu").double(), _SMALLEST_NOISE * variance
-    )
-    noise = 0.5 * variance
+        torch.as_tensor(smallest, device="cpu").double(),
+        _SMALLEST_NOISE * torch.maximum(variance, _SMALLEST_NOISE * variance.mean()),
+    ).clamp_min(torch.finfo(torch.float32).tiny)
+    noise = torch.maximum(0.5 * variance, floor)
     last = -np.inf
     for _ in range(_n_steps(n, d, q)):
         if fixed_noise is not None:

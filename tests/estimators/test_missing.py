@@ -386,3 +386,32 @@ def test_order_weights_and_units_of_rows_with_holes(seed, share, Model):
         atol=1e-6,
     )
     assert_allclose(scaled.impute(X * factor), fitted.impute(X) * factor, rtol=1e-5)
+
+
+@every_estimator
+@pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
+def test_constant_and_rare_values(estimator, covariance_type):
+    """Columns that are constant where observed, or observed in a single row."""
+    X = with_holes(plane(n=60, d=8))
+    X[:, 0] = np.where(np.isnan(X[:, 0]), np.nan, 2.0)
+    X[1:, 1] = np.nan
+    X[0, 1] = 7.0
+    X[2:, 2] = np.nan
+    X[:2, 2] = [0.0, 1.0]
+    for n_components in (2, 8, 0.9):
+        model = estimator(
+            n_components, covariance_type=covariance_type, max_iter=3, random_state=0
+        ).fit(X)
+        for name, value in answers(model, X).items():
+            assert np.isfinite(value).all(), name
+        filled = model.impute(X)
+        assert np.isfinite(filled).all()
+        assert_allclose(filled[:, 0], 2.0, atol=0.1)
+
+
+def test_many_features():
+    """With more features than the covariance is worth, holes start as means."""
+    X = with_holes(plane(n=30, d=2100, k=2), 0.2)
+    model = VariationalAutoencoder(2, max_iter=2, random_state=0).fit(X)
+    assert np.isfinite(model.impute(X)).all()
+    assert np.isfinite(model.score(X))

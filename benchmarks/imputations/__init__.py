@@ -1,0 +1,1 @@
+"""Tables and systems of the imputation benchmark."""
