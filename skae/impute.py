@@ -61,6 +61,10 @@ class AutoencoderImputer(_BaseImputer):
         imputation. Then each call of `transform` gives other values, unless `random_state`
         is an int.
 
+    clip : bool, default=True
+        Whether to move each imputed value into the range of the observed values of its
+        column in `fit`. A network may extrapolate far for the row of an outlier.
+
     add_indicator : bool, default=False
         Whether to add columns that say which values were missing, for the columns that have
         missing values in `fit`.
@@ -112,6 +116,7 @@ class AutoencoderImputer(_BaseImputer):
         "statistic": [StrOptions({"mean", "median", "plug_in"})],
         "n_draws": [positive_integer()],
         "sample_posterior": ["boolean"],
+        "clip": ["boolean"],
         "random_state": ["random_state"],
     }
 
@@ -123,6 +128,7 @@ class AutoencoderImputer(_BaseImputer):
         statistic: str = "mean",
         n_draws: int = 256,
         sample_posterior: bool = False,
+        clip: bool = True,
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -136,6 +142,7 @@ class AutoencoderImputer(_BaseImputer):
         self.statistic = statistic
         self.n_draws = n_draws
         self.sample_posterior = sample_posterior
+        self.clip = clip
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -176,6 +183,8 @@ class AutoencoderImputer(_BaseImputer):
         if given is None:
             given = make_density_estimator(random_state=self.random_state)
         self._is_observed = is_observed
+        observed = np.where(mask, np.nan, rows)[:, is_observed]
+        self._range = np.nanmin(observed, axis=0), np.nanmax(observed, axis=0)
         # For messages, the estimator is to know the names of the columns.
         self._frame: Any = type(X) if hasattr(self, "feature_names_in_") else None
         self.estimator_ = clone(given).fit(self._observed_columns(rows))
@@ -211,6 +220,9 @@ class AutoencoderImputer(_BaseImputer):
         filled = np.asarray(self.estimator_.impute(self._observed_columns(rows), **options))
         if self.sample_posterior:
             filled = filled[0]
+        if self.clip:
+            own = mask[:, self._is_observed]
+            filled = np.where(own, np.clip(filled, *self._range), filled)
         if self.keep_empty_features:
             columns = np.where(mask, 0.0, rows).astype(filled.dtype)
             columns[:, self._is_observed] = filled

@@ -128,7 +128,7 @@ def test_sentinels_and_kinds_of_missing_values():
 
 def test_draws_differ_and_follow_the_random_state():
     X, holes = table()
-    imputer = AutoencoderImputer(QUICK, sample_posterior=True).fit(holes)
+    imputer = AutoencoderImputer(QUICK, sample_posterior=True, clip=False).fit(holes)
     one, two = imputer.transform(holes), imputer.transform(holes)
     mask = np.isnan(holes)
     assert (one[mask] != two[mask]).all()
@@ -183,3 +183,16 @@ def test_columns_that_are_left_out_are_named():
         AutoencoderImputer(QUICK).fit(frame)
     with pytest.warns(UserWarning, match="left out: column 4"):
         AutoencoderImputer(QUICK).fit(frame.to_numpy())
+
+
+def test_clip_keeps_the_range_of_each_column():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 1)) * np.ones(3) + 0.01 * rng.normal(size=(200, 3))
+    X[::2, 1] = np.nan
+    new = np.array([[30.0, np.nan, 30.0]])
+    free = AutoencoderImputer(QUICK, clip=False).fit(X)
+    assert free.transform(new)[0, 1] > 5
+    clipped = AutoencoderImputer(QUICK).fit(X)
+    assert clipped.transform(new)[0, 1] == np.nanmax(X[:, 1])
+    # What is observed stays.
+    assert_array_equal(clipped.transform(new)[0, [0, 2]], 30.0)

@@ -62,10 +62,14 @@ TABLES = {
 
 
 def load(name, seed, quick=False):
-    """Return the rows of a table in random order, at most 1,500 of them, (n, d)."""
+    """Return the rows of a table in random order, at most 1,500 of them, (n, d).
+
+    Columns that are constant in these rows are left out.
+    """
     X = TABLES[name]()
     rows = np.random.default_rng(seed).permutation(len(X))
-    return X[rows[: QUICK_ROWS if quick else MOST_ROWS]]
+    X = X[rows[: QUICK_ROWS if quick else MOST_ROWS]]
+    return X[:, X.std(axis=0) > 1e-9]
 
 
 def hide(X, share, seed, how="at random"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -43,8 +45,9 @@ class ImputationMixin(InferenceMixin):
             w_k \propto \frac{p(x_o|z_k)\, p(z_k)}{q(z_k|x_o)}, \quad z_k \sim q(z|x_o)
 
         with K = `n_draws` and weights that add up to 1: self-normalised importance sampling
-        (Mattei and Frellsen 2019, eq. 11). For a deterministic autoencoder it is
-        p(x_m | z), with the code z of the observed entries.
+        (Mattei and Frellsen 2019, eq. 11). No weight is above :math:`\sqrt K` times their
+        mean, so that no single draw decides (Ionides 2008). For a deterministic autoencoder
+        it is p(x_m | z), with the code z of the observed entries.
 
         The values are right on average if entries are missing at random: whether an entry
         is missing may depend on the observed entries, but not on its own value. A single
@@ -87,6 +90,9 @@ class ImputationMixin(InferenceMixin):
         ----------
         P.-A. Mattei and J. Frellsen (2019). "MIWAE: deep generative modelling and
         imputation of incomplete data sets". ICML.
+
+        E. L. Ionides (2008). "Truncated importance sampling". Journal of Computational and
+        Graphical Statistics 17(2). Equation 3.
         """
         validate_parameters(_STATISTICS, {"statistic": statistic}, "impute")
         check_count(n_draws, "n_draws")
@@ -147,7 +153,7 @@ class ImputationMixin(InferenceMixin):
                 shift = row_shift(y[:, : self.n_features_in_], k, seed)
                 own = shifted_normal(draws, shift)
                 z, log_weight = objective.weighted_codes(module, y, own)
-            weight = log_weight.double().softmax(dim=0)  # (m, n)
+            weight = _truncated(log_weight.double()).softmax(dim=0)  # (m, n)
             if n_samples is not None:
                 chosen = torch.multinomial(weight.T, n_samples, True, generator=generator)
                 z = z.gather(0, chosen.T[..., None].expand(-1, -1, k))
@@ -167,6 +173,12 @@ class ImputationMixin(InferenceMixin):
             return (x * unit + center).transpose(0, 1)
 
         return self._in_range(values, rows, n_draws=n_draws)
+
+
+def _truncated(log_weight: Tensor) -> Tensor:
+    """Cut logarithms of weights ``(m, n)`` at sqrt(m) times the mean weight."""
+    m = len(log_weight)
+    return log_weight.clamp_max(log_weight.logsumexp(dim=0) - 0.5 * math.log(m))
 
 
 def _weighted_median(x: Tensor, weight: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ imported: ``pip install skae[plot]``.
 """
 
 from skae.inspection.gradient_balance import GradientBalanceDisplay
+from skae.inspection.imputation import ImputationDisplay
 from skae.inspection.kl_spectrum import KLSpectrumDisplay
 from skae.inspection.latent_space import LatentSpaceDisplay
 from skae.inspection.loss_curve import LossCurveDisplay
@@ -15,6 +16,7 @@ from skae.inspection.scale_profile import ScaleProfileDisplay
 
 __all__ = [
     "GradientBalanceDisplay",
+    "ImputationDisplay",
     "KLSpectrumDisplay",
     "LatentSpaceDisplay",
     "LossCurveDisplay",

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skae.estimators.inference import InferenceMixin
+from skae.estimators.imputation import ImputationMixin
 from skae.estimators.variational import VariationalAutoencoder
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ class Display:
     @classmethod
     def _find_autoencoder(
         cls, estimator: BaseEstimator, X: Any = None
-    ) -> tuple[InferenceMixin, Any]:
+    ) -> tuple[ImputationMixin, Any]:
         """Unwrap an estimator, as `unwrap` does, and raise if it is not one of skae."""
-        return cls._find_model(estimator, X, InferenceMixin, "an autoencoder of skae")
+        return cls._find_model(estimator, X, ImputationMixin, "an autoencoder of skae")
 
     @classmethod
     def _find_variational(

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import inspection
 from skae.inspection import (
     GradientBalanceDisplay,
+    ImputationDisplay,
     KLSpectrumDisplay,
     LatentSpaceDisplay,
     LossCurveDisplay,
@@ -42,6 +43,8 @@ PICTURES = {
     "table": (ReconstructionDisplay, {}),
     "residuals": (ResidualQQDisplay, {}),
     "scale profile": (ScaleProfileDisplay, {}),
+    "imputed values": (ImputationDisplay, {}),
+    "imputed means": (ImputationDisplay, {"statistic": "mean"}),
 }
 every_picture = pytest.mark.parametrize(
     ("display", "kwargs"), PICTURES.values(), ids=PICTURES
@@ -53,6 +56,9 @@ OF_THE_HISTORY = (LossCurveDisplay, GradientBalanceDisplay)
 
 
 def draw(display, estimator, X, **kwargs):
+    if display is ImputationDisplay:
+        hidden = np.arange(len(X))[:, None] % 3 == np.arange(6) % 3
+        X = np.where(hidden, np.nan, X)
     data = () if display in OF_THE_HISTORY else (X,)
     return display.from_estimator(estimator, *data, **kwargs)
 
