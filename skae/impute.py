@@ -24,7 +24,7 @@ from skae._fitting.diagnosis import list_columns
 from skae._utils.choices import positive_integer
 from skae._utils.messages import warn_user
 from skae._utils.numbers import as_numbers
-from skae.recipes import make_density_estimator
+from skae.recipes import make_imputation_estimator
 
 __all__ = ["AutoencoderImputer"]
 
@@ -44,7 +44,7 @@ class AutoencoderImputer(_BaseImputer):
     ----------
     estimator : estimator, default=None
         What is fitted: an estimator of skae, or any other with the methods ``fit`` and
-        ``impute``. None is :func:`skae.recipes.make_density_estimator`.
+        ``impute``. None is :func:`skae.recipes.make_imputation_estimator`.
 
     missing_values : int, float or np.nan, default=np.nan
         What stands for a missing value. NaN, pandas' NA, polars' null and masked entries
@@ -181,7 +181,7 @@ class AutoencoderImputer(_BaseImputer):
             )
         given = self.estimator
         if given is None:
-            given = make_density_estimator(random_state=self.random_state)
+            given = make_imputation_estimator(random_state=self.random_state)
         self._is_observed = is_observed
         observed = np.where(mask, np.nan, rows)[:, is_observed]
         self._range = np.nanmin(observed, axis=0), np.nanmax(observed, axis=0)

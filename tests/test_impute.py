@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.impute import AutoencoderImputer
-from skae.recipes import make_density_estimator
+from skae.recipes import make_imputation_estimator
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale"),
@@ -72,9 +72,9 @@ def test_fills_holes_better_than_the_mean(estimator):
     assert_array_equal(pickle.loads(pickle.dumps(imputer)).transform(holes), filled)
 
 
-def test_default_is_the_density_recipe():
+def test_default_is_the_recipe():
     imputer = AutoencoderImputer(random_state=3).fit(table()[1])
-    expected = make_density_estimator(random_state=3)
+    expected = make_imputation_estimator(random_state=3)
     assert str(imputer.estimator_) == str(expected)
 
 
