@@ -46,9 +46,9 @@ AutoencoderImputer has its defaults: :func:`skae.recipes.make_imputation_estimat
 settings were chosen on other tables (wine, vehicle, segment, vowel, phoneme, texture,
 ionosphere, diabetes, sonar, spambase and pima). But that its scale is one number for each
 feature, and that weights and values are bounded, was tried after a first version with
-``variance_mode="predicted"`` had an error of 0.60 on breast cancer, seed 0, where a few rows
-are far outside of all others. PPCA is fitted by EM, its number of components chosen
-by hiding further entries. MIWAE has the sizes of its article, 600 epochs, and the bound of
+``variance_mode="predicted"`` had an error of 0.60 on breast cancer, seed 0, where a few
+rows are far outside of all others. PPCA is fitted by EM, its number of components chosen by
+hiding further entries. MIWAE has the sizes of its article, 600 epochs, and the bound of
 2,000 draws. IterativeImputer with ExtraTreesRegressor stands for missForest; it has not run
 on digits, where it takes hours.
 """

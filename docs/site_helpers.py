@@ -16,6 +16,7 @@ EXAMPLES = [
     "gradient_balance",
     "early_stopping",
     "outliers",
+    "missing",
     "importance_weights",
     "samples",
     "latent_grid",

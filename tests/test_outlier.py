@@ -176,3 +176,16 @@ def test_bad_values(parameters, message, contaminated):
 def test_not_fitted(contaminated):
     with pytest.raises(NotFittedError):
         NORMAL.predict(contaminated[0])
+
+
+@pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale")
+def test_holes_go_to_an_estimator_that_takes_them():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 1)) * np.ones(4) + 0.1 * rng.normal(size=(200, 4))
+    X[::4, 2] = np.nan
+    X[0] = [5, -5, np.nan, 5]
+    detector = LikelihoodOutlierDetector(random_state=0).fit(X)
+    assert detector.predict(X)[0] == -1
+    assert np.isfinite(detector.score_samples(X)).all()
+    with pytest.raises(ValueError, match="NaN"):
+        LikelihoodOutlierDetector(GaussianMixture()).fit(X)

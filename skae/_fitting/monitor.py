@@ -238,7 +238,8 @@ def choose_balance_data(
     number is drawn, so that the training does not depend on the measurement.
     """
     rows = rows.subsample(_BALANCE_ROWS)
-    y = torch.from_numpy(standardization.standardize(rows.block()))
+    y = torch.from_numpy(standardization.standardize(rows.block())).to(module.device)
+    y = module.prepare(y)
     row_weight = torch.from_numpy(rows.weight / len(rows))[:, None]
     # The draws are pairs, z and -z, half the set apart. Each row takes two different
     # pairs, one for each half of its own draws.

@@ -9,6 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
+from skae._utils.numbers import as_numbers
 from skae.inspection._common import Display, check_matplotlib, styled
 
 if TYPE_CHECKING:
@@ -286,8 +287,13 @@ class LatentSpaceDisplay(Display):
                     f"{codes.shape[1]}."
                 )
             grid, limits = _decode_grid(estimator, codes, components, image_shape, n_images)
-            data = check_array(X, dtype=np.float64, input_name="X")
-            values = (float(data.min()), float(data.max()))
+            data = check_array(
+                as_numbers(X),
+                dtype=np.float64,
+                input_name="X",
+                ensure_all_finite="allow-nan",
+            )
+            values = (float(np.nanmin(data)), float(np.nanmax(data)))
         display = cls(
             codes=codes[:, list(components)],
             y=y,

@@ -281,7 +281,13 @@ class ReconstructionDisplay(Display):
         check_is_fitted(estimator)
         with np.errstate(over="ignore", invalid="ignore"):
             # scikit-learn looks for infinities by a sum, which may overflow.
-            data = check_array(as_numbers(X), dtype=np.float64, input_name="X")
+            data = check_array(
+                as_numbers(X),
+                dtype=np.float64,
+                input_name="X",
+                # What is missing stays blank; other estimators may refuse it.
+                ensure_all_finite="allow-nan",
+            )
         if image_shape is not None and np.prod(image_shape) != data.shape[1]:
             raise ValueError(
                 f"image_shape={image_shape} has {np.prod(image_shape)} pixels, but X has "
@@ -290,12 +296,12 @@ class ReconstructionDisplay(Display):
         codes = estimator.transform(_safe_indexing(X, slice(n_samples)))
         X_hat = np.asarray(estimator.inverse_transform(codes))
         with refuse_overflow("their squares") as checked:
-            spread = checked(data.std(axis=0))
+            spread = checked(data.std(axis=0, where=~np.isnan(data)))
         display = cls(
             X=data[:n_samples],
             X_hat=X_hat,
             image_shape=image_shape,
-            center=data.mean(axis=0),
+            center=data.mean(axis=0, where=~np.isnan(data)),
             spread=spread,
             feature_names=getattr(estimator, "feature_names_in_", None),
         )

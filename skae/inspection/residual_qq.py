@@ -232,18 +232,24 @@ class ResidualQQDisplay(Display):
     def _compare(
         cls, residuals: np.ndarray, scale: np.ndarray, *, by_feature: bool
     ) -> Self:
-        """Compare residuals ``(n, d)``, over their predicted scale, with both densities."""
-        if not residuals.any():
+        """Compare residuals ``(n, d)``, over their predicted scale, with both densities.
+
+        Residuals of missing values are NaN.
+        """
+        observed = ~np.isnan(residuals)
+        if not residuals[observed].any():
             raise ValueError("The residuals are all 0: they have no scale.")
         axis = 0 if by_feature else None
         residuals = residuals / scale
         with refuse_overflow("the squares of the residuals") as checked:
             best = {
-                "gaussian": checked(np.sqrt(np.mean(residuals**2, axis=axis))),
-                "laplace": np.mean(np.abs(residuals), axis=axis),
+                "gaussian": checked(
+                    np.sqrt(np.mean(residuals**2, axis=axis, where=observed))
+                ),
+                "laplace": np.mean(np.abs(residuals), axis=axis, where=observed),
             }
         # Evenly spaced normal quantiles resolve the tails, with few points in the middle.
-        reach = scipy.stats.norm.isf(0.5 / residuals.size)
+        reach = scipy.stats.norm.isf(0.5 / observed.sum())
         probability = scipy.stats.norm.cdf(np.linspace(-reach, reach, _POINTS))
         quantiles, theoretical, log_density = {}, {}, {}
         for name, standard in _STANDARD.items():
@@ -254,8 +260,11 @@ class ResidualQQDisplay(Display):
             quantiles[name] = np.quantile(ratio, probability, method="hazen")
             theoretical[name] = standard.ppf(probability)
             used = best[name][best[name] > 0]
+            log_scale = np.broadcast_to(np.log(scale), residuals.shape)
             log_density[name] = float(
-                standard.logpdf(ratio).mean() - np.log(used).mean() - np.log(scale).mean()
+                standard.logpdf(ratio).mean()
+                - np.log(used).mean()
+                - log_scale[observed].mean()
             )
         return cls(quantiles=quantiles, theoretical=theoretical, log_density=log_density)
 

@@ -18,7 +18,14 @@ from skae._engine.cuda_graph import GraphedStep
 from skae._engine.step import make_step
 from skae.model_selection import BatchedGridSearchCV
 from skae.scales import legal_combinations
-from tests.engine.test_step import FITS, OBJECTIVES, N, batch, make_module
+from tests.engine.test_step import (
+    FITS,
+    OBJECTIVES,
+    N,
+    batch,
+    batch_with_holes,
+    make_module,
+)
 from tests.helpers import answers, weights
 from tests.surroundings import nothing_global_changes
 
@@ -94,17 +101,24 @@ def graphed_on_cpu(monkeypatch):
     return GraphedOnCPU
 
 
-def results_of_two_steps(make, combination, kind, R, device):
+def results_of_two_steps(make, combination, kind, R, device, has_missing=False):
     """Compute metrics, gradients and buffers after each of two different batches."""
     objectives = [OBJECTIVES[kind]() for _ in range(R)]
     modules = [
-        make_module(combination, objectives[0].n_heads, seed=r).to(device) for r in range(R)
+        make_module(combination, objectives[0].n_heads, None, r, has_missing)
+        for r in range(R)
     ]
+    n_draws = objectives[0].n_mc_samples
+    batches = [
+        batch_with_holes(modules, n_draws, seed) if has_missing else batch(R, n_draws, seed)
+        for seed in (0, 1)
+    ]
+    modules = [module.to(device) for module in modules]
     parameters = flatten(modules, objectives[0])
     step = make(modules, objectives, parameters, N)
     found, given = [], []
     for seed in (0, 1):
-        inputs = [t.to(device) for t in batch(R, objectives[0].n_mc_samples, seed)]
+        inputs = [t.to(device) for t in batches[seed]]
         metrics = step(*inputs, [0.1 + 0.2 * seed] * R)
         buffers = torch.cat([b.reshape(-1) for m in modules for b in m.buffers()])
         found += [metrics, parameters.grads, buffers]
@@ -117,11 +131,15 @@ def results_of_two_steps(make, combination, kind, R, device):
 
 
 @every_device
+@pytest.mark.parametrize("has_missing", [False, True])
 @pytest.mark.parametrize("R", [1, 3])
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
-def test_graphed_step_equals_analytic_step(combination, kind, R, device, request):
-    expected = results_of_two_steps(make_step, combination, kind, R, "cpu")
+def test_graphed_step_equals_analytic_step(
+    combination, kind, R, has_missing, device, request
+):
+    arguments = combination, kind, R
+    expected = results_of_two_steps(make_step, *arguments, "cpu", has_missing)
     kinds = []
 
     def make(*args):
@@ -131,7 +149,7 @@ def test_graphed_step_equals_analytic_step(combination, kind, R, device, request
         kinds.append(step)
         return step
 
-    found = results_of_two_steps(make, combination, kind, R, device)
+    found = results_of_two_steps(make, *arguments, device, has_missing)
     assert isinstance(kinds[0], GraphedStep)
     # No GPU rounds float64 to TF32. The order of the terms in a sum may differ.
     for ours, cpus in zip(found, expected, strict=True):
@@ -213,6 +231,21 @@ def test_pickle_loads_on_cpu(Model, device):
         np.testing.assert_allclose(draws.mean(axis=0), X.mean(axis=0), atol=0.3)
         again = model.sample(10_000, random_state=0)
         np.testing.assert_array_equal(draws, again)
+
+
+@every_estimator
+@every_device
+def test_holes_are_filled(Model, device):
+    X = data()
+    mask = np.random.default_rng(0).random(X.shape) < 0.3
+    holes = np.where(mask, np.nan, X)
+    models = [
+        Model(2, device=where, random_state=0, max_iter=20).fit(holes)
+        for where in ("cpu", device)
+    ]
+    one, other = (np.square(m.impute(holes) - X)[mask].mean() for m in models)
+    assert other == pytest.approx(one, rel=0.2)
+    assert models[1].score(holes) == pytest.approx(models[0].score(holes), abs=0.2)
 
 
 @every_device

@@ -342,6 +342,14 @@ def test_warm_start_goes_on_with_holes():
     assert model.score(X) > before - 0.5
 
 
+def test_gradients_are_compared():
+    X = with_holes(plane())
+    model = VariationalAutoencoder(
+        2, gradient_balance=True, max_iter=3, random_state=0
+    ).fit(X)
+    assert np.isfinite(model.history_["grad_cosine_parameters"]).all()
+
+
 # Searches, weights, units
 
 

@@ -80,6 +80,17 @@ def test_draws_on_a_figure_of_its_own(display, kwargs, vae, X):
 
 
 @every_picture
+def test_draws_a_table_with_holes(display, kwargs, vae, X):
+    """What is missing is left out; the data of a display have no other NaN."""
+    X = np.where(np.arange(X.size).reshape(X.shape) % 7 == 3, np.nan, X)
+    drawn = draw(display, vae, X, **kwargs)
+    drawn.figure_.canvas.draw()
+    for name, value in vars(drawn).items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and name != "X":
+            assert np.isfinite(value).all(), name
+
+
+@every_picture
 def test_draws_on_the_given_axes_only(display, kwargs, vae, X):
     figure, (left, right) = plt.subplots(1, 2)
     before, other = dict(mpl.rcParams), len(right.get_children())
