@@ -15,7 +15,7 @@ from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
-from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.impute import AutoencoderImputer
@@ -38,14 +38,9 @@ def table(n=120, seed=0):
     return X, np.where(mask, np.nan, X)
 
 
-def checks():
-    """Return scikit-learn's checks for an imputer of a quick model."""
-    return list(estimator_checks_generator(AutoencoderImputer(QUICK, random_state=0)))
-
-
-@pytest.mark.parametrize("check", [c for _, c in checks()], ids=str)
-def test_passes_the_checks_of_scikit_learn(check):
-    check(AutoencoderImputer(QUICK, random_state=0))
+@parametrize_with_checks([AutoencoderImputer(QUICK, random_state=0)])
+def test_passes_the_checks_of_scikit_learn(estimator, check):
+    check(estimator)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ MOST_FEATURES = 2000
 _START_ROWS = 5000
 # Steps of EM at most, and the gain in nats per row below which they end.
 _MOST_STEPS = 200
-_SMALLEST_GAIN = 1e-4
+_SMALLEST_GAIN = 3e-4
 # Multiply-adds of all steps, which bound their number for wide data: some seconds.
 _MOST_OPERATIONS = 2e11
 # Fixed-point steps of factor analysis within each step of EM.

@@ -149,15 +149,17 @@ class ImputationMixin(InferenceMixin):
         def values(module: AutoencoderModule, y: Tensor) -> Tensor:
             if statistic == "plug_in":
                 z, log_weight = objective.code(module, y)[None], y.new_zeros(1, len(y))
+                decoded = module.decode(z[0])
             else:
                 shift = row_shift(y[:, : self.n_features_in_], k, seed)
                 own = shifted_normal(draws, shift)
-                z, log_weight = objective.weighted_codes(module, y, own)
+                z, log_weight, decoded = objective.weighted_codes(module, y, own)
             weight = _truncated(log_weight.double()).softmax(dim=0)  # (m, n)
             if n_samples is not None:
                 chosen = torch.multinomial(weight.T, n_samples, True, generator=generator)
                 z = z.gather(0, chosen.T[..., None].expand(-1, -1, k))
-            loc, outputs = module.decode(z.reshape(-1, k))
+                decoded = module.decode(z.reshape(-1, k))
+            loc, outputs = decoded
             likelihood, log_scale = module.conditional(outputs)
             if (n_samples is None and statistic == "median") or (
                 n_samples is not None and noise

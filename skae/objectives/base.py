@@ -111,7 +111,7 @@ class Objective(ModelPart, ABC):
     @abstractmethod
     def weighted_codes(
         self, module: AutoencoderModule, y: Tensor, draws: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Compute codes with weights, which stand for the distribution of the code given x.
 
         Parameters
@@ -129,6 +129,8 @@ class Objective(ModelPart, ABC):
             Codes; m is the number of draws, or 1 if the code is not random.
         log_weight : Tensor of shape (m, n)
             Logarithms of their weights, up to a constant for each row.
+        decoded : tuple of Tensor
+            What :meth:`AutoencoderModule.decode` returns for the codes ``(m * n, k)``.
         """
 
     def latents(

@@ -202,20 +202,27 @@ class ELBO(Objective):
         Tensor of shape (n_draws, n)
             Log importance weights (Burda, Grosse and Salakhutdinov 2016, eq. 8).
         """
-        return self._weigh(module, y, *(proposal or self.proposal(module, y))(draws))
+        z, log_ratio = (proposal or self.proposal(module, y))(draws)
+        decoded = module.decode(z.reshape(-1, z.shape[2]))
+        return self._weigh(module, y, z, log_ratio, decoded)
 
     def weighted_codes(
         self, module: AutoencoderModule, y: Tensor, draws: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         z, log_ratio = self.proposal(module, y)(draws)
-        return z, self._weigh(module, y, z, log_ratio)
+        decoded = module.decode(z.reshape(-1, z.shape[2]))
+        return z, self._weigh(module, y, z, log_ratio, decoded), decoded
 
     def _weigh(
-        self, module: AutoencoderModule, y: Tensor, z: Tensor, log_ratio: Tensor
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        z: Tensor,
+        log_ratio: Tensor,
+        decoded: tuple[Tensor, Tensor],
     ) -> Tensor:
         """Compute log importance weights ``(n_draws, n)``; see `log_weights`."""
-        codes = z.reshape(-1, z.shape[2])
-        loc, outputs = module.decode(codes)
+        loc, outputs = decoded
         x = module.target(y).repeat(len(z), 1)
         likelihood, log_scale = module.conditional(outputs)
         observed = module.observed(y)
@@ -223,7 +230,7 @@ class ELBO(Objective):
             observed = observed.repeat(len(z), 1)
         log_prob = sum_observed(likelihood.log_prob(x, loc, log_scale), observed)
         if self.log_prior_ratio is not None:
-            log_prob = log_prob + self.log_prior_ratio(codes)
+            log_prob = log_prob + self.log_prior_ratio(z.reshape(-1, z.shape[2]))
         return log_prob.view(len(z), -1) + log_ratio
 
     def log_marginal(

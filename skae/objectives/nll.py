@@ -26,9 +26,9 @@ class NegativeLogLikelihood(Objective):
 
     def weighted_codes(
         self, module: AutoencoderModule, y: Tensor, draws: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        code = module.encode(y)[None]
-        return code, code.new_zeros(1, len(y))
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        code = module.encode(y)
+        return code[None], code.new_zeros(1, len(y)), module.decode(code)
 
     def kl_weight(self, progress: float) -> float:
         return 0.0
