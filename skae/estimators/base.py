@@ -267,7 +267,9 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training data, float32 or float64 (anything else is converted to float64).
+            Training data, float32 or float64 (anything else is converted to float64). NaN
+            is missing: the likelihood is that of the observed entries. Rows without any
+            observed entry are left out.
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -294,7 +296,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         ------
         ValueError
             Before any training: if a parameter is out of range, if parameters contradict
-            each other, or if X has NaN, infinities, strings or no samples.
+            each other, or if X has infinities, strings, no samples, or a column without any
+            observed entry.
         """
         self._validate_params()
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}

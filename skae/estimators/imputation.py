@@ -14,7 +14,7 @@ from skae._fitting.lockstep import shared_result
 from skae._module import AutoencoderModule
 from skae._utils.choices import validate_parameters
 from skae._utils.memory import require_memory
-from skae._utils.numbers import check_count
+from skae._utils.numbers import as_numbers, check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae.estimators.inference import InferenceMixin
 from skae.likelihoods import draw
@@ -175,6 +175,27 @@ class ImputationMixin(InferenceMixin):
             return (x * unit + center).transpose(0, 1)
 
         return self._in_range(values, rows, n_draws=n_draws)
+
+    def _sample_given(
+        self,
+        given: ArrayLike,
+        n_samples: int,
+        random_state: int | np.random.RandomState | None,
+        noise: bool,
+    ) -> np.ndarray:
+        """Draw rows ``(n_samples, d)`` with known entries; see the method `sample`."""
+        row = np.asarray(as_numbers(given, "given"), dtype=np.float64)
+        if row.shape != (self.n_features_in_,):
+            raise ValueError(
+                f"given must be one row of {self.n_features_in_} features, with NaN for "
+                f"those to draw, but has shape {row.shape}."
+            )
+        if np.isinf(row).any():
+            raise ValueError("given has infinities; use NaN for what is to be drawn.")
+        drawn = self._conditional(
+            row[None], int(n_samples), "mean", 1, random_state, noise
+        )[0]
+        return np.where(np.isnan(row), drawn, row)
 
 
 def _truncated(log_weight: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from skae._utils.errors import NoStopIteration
 from skae._utils.memory import require_memory
 from skae._utils.messages import warn_user
 from skae._utils.names import own_method_names
-from skae._utils.numbers import as_numbers, check_count
+from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.latent_prior import (
@@ -643,24 +643,3 @@ class VariationalAutoencoder(BaseAutoencoder):
                 x = likelihood.mean(loc, log_scale)
         in_units = x.cpu().numpy() * standardization.likelihood_unit
         return in_units + standardization.mean
-
-    def _sample_given(
-        self,
-        given: ArrayLike,
-        n_samples: int,
-        random_state: int | np.random.RandomState | None,
-        noise: bool,
-    ) -> np.ndarray:
-        """Draw rows ``(n_samples, d)`` whose known entries are given; see `sample`."""
-        row = np.asarray(as_numbers(given, "given"), dtype=np.float64)
-        if row.shape != (self.n_features_in_,):
-            raise ValueError(
-                f"given must be one row of {self.n_features_in_} features, with NaN for "
-                f"those to draw, but has shape {row.shape}."
-            )
-        if np.isinf(row).any():
-            raise ValueError("given has infinities; use NaN for what is to be drawn.")
-        drawn = self._conditional(
-            row[None], int(n_samples), "mean", 1, random_state, noise
-        )[0]
-        return np.where(np.isnan(row), drawn, row)
