@@ -51,8 +51,8 @@ feature, and that weights and values are bounded, was tried after a first versio
 ``variance_mode="predicted"`` had an error of 0.60 on breast cancer, seed 0, where a few
 rows are far outside of all others. PPCA is fitted by EM, its number of components chosen by
 hiding further entries. MIWAE has the sizes of its article, 600 epochs, and the bound of
-2,000 draws; it ran for seed 0 only. IterativeImputer with ExtraTreesRegressor stands for missForest; it has not run
-on digits, where it takes hours.
+2,000 draws; it ran for seed 0 only. IterativeImputer with ExtraTreesRegressor stands for
+missForest; it has not run on digits, where it takes hours.
 """
 _NOT_AT_RANDOM = """
 A limit of every system here: entries above the median of their column are hidden with a
