@@ -47,8 +47,16 @@ class LinearFill(nn.Module):
     def set(self, center: Tensor, noise: Tensor, loadings: Tensor, beta: float) -> None:
         """Set the linear model, in units of standardised rows.
 
-        ``center`` and ``noise``, standard deviations, are ``(d,)``; ``loadings``, in units
-        of the noise, are ``(d, q)``.
+        Parameters
+        ----------
+        center : Tensor of shape (n_features,)
+            Means.
+        noise : Tensor of shape (n_features,)
+            Standard deviations of the noise.
+        loadings : Tensor of shape (n_features, q)
+            Loadings in units of the noise; q is at most the number of components.
+        beta : float
+            Weight of the KL.
         """
         self.center.copy_(center)
         self.noise.copy_(noise)
@@ -56,9 +64,22 @@ class LinearFill(nn.Module):
         self.beta.fill_(beta)
 
     def forward(self, y: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill rows ``(n, d)`` where ``missing``, and return the log-widening ``(n, k)``.
+        """Fill the missing entries of rows.
 
-        Both are float64; complete rows stay as they are, with the widening 0.
+        Parameters
+        ----------
+        y : Tensor of shape (n, n_features)
+            Standardised rows.
+        missing : Tensor of bool of shape (n, n_features)
+            Which entries are missing.
+
+        Returns
+        -------
+        filled : Tensor of shape (n, n_features)
+            Filled rows, float64; complete rows stay as they are.
+        widening : Tensor of shape (n, n_components)
+            What is added to the log of the posterior's standard deviations, float64; 0 for
+            complete rows.
         """
         filled = y.double()
         widening = filled.new_zeros(len(y), self.loadings.shape[1])
@@ -69,11 +90,20 @@ class LinearFill(nn.Module):
         return filled, widening
 
     def posterior_factor(self, missing: Tensor) -> tuple[Tensor, Tensor]:
-        """Factorise the linear posterior of the code, given what is missing, ``(n, d)``.
+        """Factorise the linear posterior of the code, given which entries are missing.
 
-        Returns U ``(n, k, k)`` and the log of its determinant ``(n,)``, such that U U' is
-        the covariance of the posterior in units of the best independent components. Both
-        are float64.
+        Parameters
+        ----------
+        missing : Tensor of bool of shape (n, n_features)
+            Which entries are missing.
+
+        Returns
+        -------
+        factor : Tensor of shape (n, n_components, n_components)
+            U, such that U U' is the covariance of the posterior in units of the standard
+            deviations of the best independent components; float64.
+        log_det : Tensor of shape (n,)
+            Logarithm of its determinant, float64.
         """
         M = self._precision(missing)
         deviation = M.diagonal(dim1=1, dim2=2).rsqrt()
