@@ -245,9 +245,10 @@ def mean_of_residuals(
     values, kl = mean[:, :m], float(mean[0, -1])
     if not rows.has_missing:
         return values, None, kl
-    # Some rows may lack all values of a feature.
-    share = mean[:, m : 2 * m].clamp_min(torch.finfo(mean.dtype).tiny)
-    return values / share, share, kl
+    share = mean[:, m : 2 * m]
+    # If some rows lack all values of a feature, its residual counts as its deviation.
+    unknown = pool(statistic(module.std_in_units[None].clone()))
+    return torch.where(share > 0, values / share, unknown), share, kl
 
 
 def validation_score(

@@ -44,7 +44,8 @@ class AutoencoderImputer(_BaseImputer):
     ----------
     estimator : estimator, default=None
         What is fitted: an estimator of skae, or any other with the methods ``fit`` and
-        ``impute``. None is :func:`skae.recipes.make_imputation_estimator`.
+        ``impute``. None is :func:`skae.recipes.make_imputation_estimator`; to search over
+        parameters such as ``estimator__beta``, pass the estimator.
 
     missing_values : int, float or np.nan, default=np.nan
         What stands for a missing value. NaN, pandas' NA, polars' null and masked entries
@@ -62,8 +63,9 @@ class AutoencoderImputer(_BaseImputer):
         is an int.
 
     clip : bool, default=True
-        Whether to move each imputed value into the range of the observed values of its
-        column in `fit`. A network may extrapolate far for the row of an outlier.
+        Whether to move each mean or median into the range of the observed values of its
+        column in `fit`. A network may extrapolate far for the row of an outlier. Draws of
+        `sample_posterior` stay as they are.
 
     add_indicator : bool, default=False
         Whether to add columns that say which values were missing, for the columns that have
@@ -220,7 +222,7 @@ class AutoencoderImputer(_BaseImputer):
         filled = np.asarray(self.estimator_.impute(self._observed_columns(rows), **options))
         if self.sample_posterior:
             filled = filled[0]
-        if self.clip:
+        if self.clip and not self.sample_posterior:
             own = mask[:, self._is_observed]
             filled = np.where(own, np.clip(filled, *self._range), filled)
         if self.keep_empty_features:

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skae._utils.messages import no_warnings_of_fits
+from skae._utils.numbers import as_numbers
 from skae.recipes import make_outlier_estimator
 
 __all__ = ["LikelihoodOutlierDetector"]
@@ -130,10 +131,17 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
         given = self.estimator
         if given is None:
             given = make_outlier_estimator(random_state=self.random_state)
+        X = as_numbers(X)
         checked = validate_data(
             self, X, ensure_min_samples=2, ensure_all_finite=_finite(given)
         )
         n = len(checked)
+        # What a missing entry adds to a score: the mean log-density of a normal density
+        # with the variance of its column. Rows of different holes can then be compared.
+        variance = np.nanvar(checked.astype(np.float64), axis=0)
+        used = variance > 0
+        self._log_density = np.zeros(len(variance))
+        self._log_density[used] = -0.5 * (1 + np.log(2 * np.pi * variance[used]))
         # The estimator takes a frame, because it may name columns in messages.
         rows = X if getattr(self, "feature_names_in_", None) is not None else checked
         # A product that is a whole number may be rounded up.
@@ -145,7 +153,7 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
             # Of the fits, only the last one is kept.
             with no_warnings_of_fits() if i < n_refits else nullcontext():
                 fitted = clone(given).fit(used)
-            scores = _score(fitted, rows)
+            scores = _score(fitted, rows) + np.isnan(checked) @ self._log_density
             if i < n_refits:
                 support = np.zeros(n, dtype=bool)
                 support[np.argsort(scores, kind="stable")[n - n_support :]] = True
@@ -164,7 +172,9 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            The scores of the estimator, in nats for an estimator of skae.
+            The scores of the estimator, in nats for an estimator of skae. A missing entry
+            adds the mean log-density of a normal density with the variance of its column,
+            since a density of fewer entries is on another scale.
 
         Raises
         ------
@@ -172,8 +182,13 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
             If the detector is not fitted.
         """
         check_is_fitted(self)
-        validate_data(self, X, reset=False, ensure_all_finite=_finite(self.estimator_))
+        X = as_numbers(X)
+        checked = validate_data(
+            self, X, reset=False, ensure_all_finite=_finite(self.estimator_)
+        )
         scores: NDArray[np.floating] = self.estimator_.score_samples(X)
+        if np.isnan(checked).any():
+            scores = scores + np.isnan(checked) @ self._log_density
         return scores
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:

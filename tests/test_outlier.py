@@ -189,3 +189,22 @@ def test_holes_go_to_an_estimator_that_takes_them():
     assert np.isfinite(detector.score_samples(X)).all()
     with pytest.raises(ValueError, match="NaN"):
         LikelihoodOutlierDetector(GaussianMixture()).fit(X)
+
+
+@ignore_spread
+def test_holes_do_not_depend_on_units():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 6)) + 0.3 * rng.normal(
+        size=(300, 6)
+    )
+    X[rng.random(X.shape) < 0.25] = np.nan
+    found = [
+        LikelihoodOutlierDetector(random_state=0).fit(a * X).predict(a * X)
+        for a in (2.0**-10, 1.0, 2.0**10)
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[2], found[1])
+    assert 0.8 < found[1].mean() < 1
+    masked = np.ma.masked_invalid(X)
+    again = LikelihoodOutlierDetector(random_state=0).fit(masked)
+    np.testing.assert_array_equal(again.predict(masked), found[1])

@@ -145,8 +145,9 @@ class Standardization:
         # Standardised first, because squares in the units of X may overflow.
         y = self.standardize(X[:: -(-len(X) // _UNLIKE_ROWS)])
         observed = ~np.isnan(y)
-        if observed.sum(axis=0).min() < 2:
-            return None
+        # A column of fewer than two values is taken as it was.
+        y[:, observed.sum(axis=0) < 2] = [[-1.0], *[[1.0]] * (len(y) - 1)]
+        observed = ~np.isnan(y)
         shift = np.abs(y.mean(axis=0, where=observed))
         ratio = y.std(axis=0, where=observed)
         farthest = np.maximum(shift, ratio)

@@ -274,8 +274,9 @@ def _by_values(rows: Rows, columns: np.ndarray) -> tuple[list[int], list[int], l
     block = rows.subsample(SCALE_ROWS).block()
     constant, few, other = [], [], []
     for column in map(int, columns):
-        n_values = len(np.unique(block[:, column]))
-        if n_values == 1:
+        values = np.unique(block[:, column])
+        n_values = int((~np.isnan(values)).sum())
+        if n_values <= 1:
             constant.append(column)
         elif n_values <= min(_FEW_VALUES, len(rows.X) / 2):
             few.append(column)

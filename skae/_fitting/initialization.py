@@ -18,6 +18,7 @@ from skae._fitting.moments import MOST_FEATURES, expected_moments
 from skae._fitting.ppca import (
     components_of,
     factor_noise,
+    factor_noise_of,
     noise_variance,
     principal_components,
     winsorized,
@@ -163,7 +164,10 @@ class _Initializer:
             if moments is None:
                 given = factor_noise(rows, standardization, k, beta, smallest)
             else:
-                given = moments.noise
+                covariance = moments.covariance
+                given = factor_noise_of(
+                    covariance, np.diagonal(covariance), moments.noise, k, beta, smallest[0]
+                )
         # Principal components of the data in units of their noise.
         deviation = np.sqrt(given) if given is not None else 1.0
         if moments is None:
@@ -256,6 +260,9 @@ def start_at_pca(
                 encoder.bias
             )
             decoder.bias[:d] = torch.from_numpy(mean / gain[:, 0]).to(decoder.bias)
+        if beta == 0:
+            # Rows are filled by the mean of a distribution, which beta = 0 does not have.
+            loadings = components * np.sqrt(np.maximum(eigenvalues - 1, 1e-4 * eigenvalues))
         module.fill.set(
             torch.from_numpy(center),
             torch.from_numpy(deviation / spread),

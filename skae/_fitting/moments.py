@@ -11,14 +11,14 @@ from skae._fitting.ppca import components_of, factor_noise_of, noise_variance
 
 # Features up to which the covariance is worth its memory. With more, a missing entry counts
 # as the mean at the start.
-MOST_FEATURES = 2000
-# Rows that are enough for a start.
-_START_ROWS = 5000
+MOST_FEATURES = 1000
+# Rows that are enough for a start; fewer of wide data.
+_FEWEST_ROWS, _START_ROWS = 200, 5000
 # Steps of EM at most, and the gain in nats per row below which they end.
-_MOST_STEPS = 200
+_FEW_STEPS, _MOST_STEPS = 20, 200
 _SMALLEST_GAIN = 3e-4
-# Multiply-adds of all steps, which bound their number for wide data: some seconds.
-_MOST_OPERATIONS = 2e11
+# Multiply-adds of all steps, which bound rows and steps for wide data: some seconds.
+_MOST_OPERATIONS = 4e10
 # Fixed-point steps of factor analysis within each step of EM.
 _FACTOR_STEPS = 3
 # Smallest noise of a feature, relative to its variance: no entry is filled without error.
@@ -65,16 +65,19 @@ def expected_moments(
     The noise is one variance for all features (probabilistic PCA, Tipping and Bishop 1999),
     one for each (``is_diagonal``, factor analysis), or given, ``(n_features,)``.
     """
-    rows = rows.subsample(_START_ROWS)
+    d = rows.X.shape[1]
+    q = min(n_components, d)
+    operations_per_row = d * q * (d + q)
+    n_affordable = _MOST_OPERATIONS / (_FEW_STEPS * operations_per_row)
+    rows = rows.subsample(int(np.clip(n_affordable, _FEWEST_ROWS, _START_ROWS)))
     X = torch.from_numpy(standardization.to_likelihood_units(rows.block()))
     missing = X.isnan()
     X = X.masked_fill(missing, 0.0)
     weight = torch.from_numpy(rows.weight / len(rows))
-    n, d = X.shape
-    q = min(n_components, d)
-    # Of a feature that these rows lack, or that is constant, there is nothing to learn.
-    share = (weight @ (~missing).double()).clamp_min(torch.finfo(torch.float64).tiny)
-    variance = (weight @ X.square()) / share
+    share = weight @ (~missing).double()
+    # Of a feature that these rows lack, only the variance in all rows is known.
+    known = torch.from_numpy(np.square(standardization.std_in_units))
+    variance = torch.where(share > 0, (weight @ X.square()) / share, known)
     mean = X.new_zeros(d)
     covariance = (
         X.mT @ (weight[:, None] * X) + (weight @ missing.double() * variance).diag()
@@ -85,9 +88,11 @@ def expected_moments(
     ).clamp_min(torch.finfo(torch.float32).tiny)
     noise = torch.maximum(0.5 * variance, floor)
     last = -np.inf
-    for _ in range(_n_steps(n, d, q)):
+    n_steps = _MOST_OPERATIONS / (len(X) * operations_per_row + 20 * d**3)
+    for _ in range(int(np.clip(n_steps, 3, _MOST_STEPS))):
         if fixed_noise is not None:
-            noise = torch.from_numpy(np.broadcast_to(fixed_noise, d).copy())
+            given = torch.from_numpy(np.broadcast_to(fixed_noise, d).copy())
+            noise = torch.maximum(given, floor)
         elif is_diagonal:
             fitted = factor_noise_of(
                 covariance.numpy(),
@@ -101,8 +106,8 @@ def expected_moments(
             noise = torch.from_numpy(fitted)
         else:
             _, eigenvalues, rest = components_of(covariance.numpy(), q)
-            value = max(noise_variance(eigenvalues, rest, d, 1.0), float(floor.min()))
-            noise = X.new_full((d,), value)
+            value = noise_variance(eigenvalues, rest, d, 1.0)
+            noise = X.new_full((d,), max(value, float(floor.min())))
         deviation = noise.sqrt()
         vectors, eigenvalues, _ = components_of(
             (covariance / deviation / deviation[:, None]).numpy(), q
@@ -114,12 +119,6 @@ def expected_moments(
             break
         last = log_likelihood
     return Moments(mean.numpy(), covariance.numpy(), noise.numpy())
-
-
-def _n_steps(n: int, d: int, q: int) -> int:
-    """Return how many steps of EM are worth their time."""
-    operations = n * d * q * (d + q) + 20 * d**3
-    return int(np.clip(_MOST_OPERATIONS / operations, 3, _MOST_STEPS))
 
 
 def _expect(

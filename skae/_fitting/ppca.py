@@ -124,7 +124,7 @@ def factor_noise(
     if d > _FACTOR_FEATURES:
         return noise
     covariance = _product(A.T, A)
-    return factor_noise_of(covariance, variance, noise, q, beta, smallest, _FACTOR_STEPS)
+    return factor_noise_of(covariance, variance, noise, q, beta, smallest)
 
 
 def factor_noise_of(
@@ -134,13 +134,14 @@ def factor_noise_of(
     n_components: int,
     beta: float,
     smallest: np.ndarray,
-    n_steps: int,
+    n_steps: int = _FACTOR_STEPS,
 ) -> np.ndarray:
     """Take fixed-point steps of factor analysis from a noise ``(n_features,)``.
 
     ``variance`` is the diagonal of the covariance ``(n_features, n_features)``.
     """
     d = len(covariance)
+    n_components = min(n_components, d)
     for _ in range(n_steps):
         deviation = np.sqrt(noise)
         whitened = covariance / deviation / deviation[:, None]

@@ -1,6 +1,7 @@
 """What counts as a number of a user, alone or in an array."""
 
 import datetime
+import sys
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
@@ -67,7 +68,7 @@ def as_numbers(X: Any, name: str = "X") -> Any:
             X = np.asarray(rows, dtype=object)
     else:
         n_masked = _n_masked(X)
-    if n_masked and name not in _TABLES:
+    if n_masked and name not in (*_TABLES, "given"):
         raise ValueError(
             f"{name} is a masked array with {n_masked} masked entries: the values under "
             "the mask would be used. Fill the entries."
@@ -89,8 +90,12 @@ def as_numbers(X: Any, name: str = "X") -> Any:
     if found:
         raise ValueError(" ".join(_message(name, *item) for item in found.items()))
     if _has_missing_objects(X):
-        # NumPy converts neither pandas' NA nor None among numbers of Python.
+        # NumPy does not convert pandas' NA.
         X = X.mask(X.isna(), np.nan)
+    elif isinstance(X, np.ndarray) and X.dtype.kind == "O" and "pandas" in sys.modules:
+        is_missing = sys.modules["pandas"].isna(X)
+        if is_missing.any():
+            X = np.where(is_missing, np.nan, X)
     return X
 
 

@@ -91,11 +91,12 @@ def choose_n_components(
         return max(min(round(_COMPONENTS_PER_FEATURE * d), _MOST_COMPONENTS), 1)
     most = min(len(rows), d)
     if rows.has_missing and d <= MOST_FEATURES:
-        covariance = expected_moments(rows, standardization, most).covariance
-        _, eigenvalues, _ = components_of(covariance, most)
+        few = min(most, _MOST_COMPONENTS)
+        covariance = expected_moments(rows, standardization, few).covariance
+        _, eigenvalues, rest = components_of(covariance, most)
     else:
-        _, eigenvalues, _ = principal_components(rows, standardization, most)
-    total = eigenvalues.sum()
+        _, eigenvalues, rest = principal_components(rows, standardization, most)
+    total = eigenvalues.sum() + rest
     if not total > 0:
         return 1
     # As many as PCA takes: the first number whose share is above n_components.

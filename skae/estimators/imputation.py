@@ -23,6 +23,10 @@ from skae.objectives.draws import row_shift, shifted_normal, sobol_normal
 _STATISTICS = {"statistic": [StrOptions({"mean", "median", "plug_in"})]}
 # Draws of the code from which fewer draws of a row are taken, and their largest number.
 _DRAWS_PER_SAMPLE, _MOST_DRAWS = 4, 2**14
+# Draws of the code for a sample given a row.
+_FEWEST_DRAWS = 256
+# Arrays of the size of the result that exist at the same time.
+_COPIES = 4
 
 
 class ImputationMixin(InferenceMixin):
@@ -46,7 +50,7 @@ class ImputationMixin(InferenceMixin):
 
         with K = `n_draws` and weights that add up to 1: self-normalised importance sampling
         (Mattei and Frellsen 2019, eq. 11). No weight is above :math:`\sqrt K` times their
-        mean, so that no single draw decides (Ionides 2008). For a deterministic autoencoder
+        mean before they are normalised (Ionides 2008). For a deterministic autoencoder
         it is p(x_m | z), with the code z of the observed entries.
 
         The values are right on average if entries are missing at random: whether an entry
@@ -71,7 +75,7 @@ class ImputationMixin(InferenceMixin):
 
         n_draws : int, default=256
             Draws of the code for each row, K. With `n_samples` at least four times as many
-            as that, up to 16384.
+            as `n_samples`, up to 16384.
 
         random_state : int, RandomState instance or None, default=0
             Source of the draws; None gives new draws at each call.
@@ -109,7 +113,7 @@ class ImputationMixin(InferenceMixin):
                 filled[incomplete] = np.where(holes, values[:, 0], rows)
             return filled
         require_memory(
-            data.itemsize * int(n_samples) * data.size,
+            _COPIES * 8 * int(n_samples) * data.size,
             f"n_samples={n_samples} tables",
             "Lower n_samples.",
         )
@@ -139,12 +143,18 @@ class ImputationMixin(InferenceMixin):
         objective, k = self._fitted_objective(), self.n_components_
         if n_samples is not None:
             n_draws = min(max(n_draws, _DRAWS_PER_SAMPLE * n_samples), _MOST_DRAWS)
-        if statistic == "plug_in":
+        if statistic == "plug_in" or objective.n_mc_samples == 0:
             n_draws = 1
+        is_median = n_samples is None and statistic == "median" and n_draws > 1
+        state = generator.get_state()
         draws = shared_result(sobol_normal, int(n_draws), k, seed)[:, None]
         draws = draws.to(self.device_)
         unit = torch.tensor(self._standardization.likelihood_unit, device=self.device_)
         center = torch.tensor(self._standardization.mean, device=self.device_)
+
+        def noisy(module: AutoencoderModule, loc: Tensor, outputs: Tensor) -> Tensor:
+            likelihood, log_scale = module.conditional(outputs)
+            return draw(likelihood, loc, log_scale, generator)
 
         def values(module: AutoencoderModule, y: Tensor) -> Tensor:
             if statistic == "plug_in":
@@ -156,19 +166,28 @@ class ImputationMixin(InferenceMixin):
                 z, log_weight, decoded = objective.weighted_codes(module, y, own)
             weight = _truncated(log_weight.double()).softmax(dim=0)  # (m, n)
             if n_samples is not None:
+                # Of a row that overflows float32, any draw.
+                weight = weight.nan_to_num(nan=1.0)
                 chosen = torch.multinomial(weight.T, n_samples, True, generator=generator)
                 z = z.gather(0, chosen.T[..., None].expand(-1, -1, k))
                 decoded = module.decode(z.reshape(-1, k))
             loc, outputs = decoded
-            likelihood, log_scale = module.conditional(outputs)
-            if (n_samples is None and statistic == "median") or (
-                n_samples is not None and noise
-            ):
-                x = draw(likelihood, loc, log_scale, generator)
+            if is_median:
+                by_row = []
+                for row in range(len(y)):
+                    # The same noise for each row, so that no row depends on the others.
+                    generator.set_state(state)
+                    parts = (v.unflatten(0, z.shape[:2])[:, row] for v in decoded)
+                    by_row.append(noisy(module, *parts))
+                x = torch.stack(by_row, dim=1)
+            elif n_samples is not None and noise:
+                x = noisy(module, loc, outputs)
             else:
+                # Of a single code, mean and median of a symmetric density are the same.
+                likelihood, log_scale = module.conditional(outputs)
                 x = likelihood.mean(loc, log_scale)
-            x = x.double().unflatten(0, z.shape[:2])  # (m, n, d)
-            if n_samples is None and statistic == "median":
+            x = x.double().view(*z.shape[:2], -1)  # (m, n, d)
+            if is_median:
                 x = _weighted_median(x, weight)
             elif n_samples is None:
                 x = (weight[..., None] * x).sum(dim=0, keepdim=True)
@@ -193,7 +212,7 @@ class ImputationMixin(InferenceMixin):
         if np.isinf(row).any():
             raise ValueError("given has infinities; use NaN for what is to be drawn.")
         drawn = self._conditional(
-            row[None], int(n_samples), "mean", 1, random_state, noise
+            row[None], int(n_samples), "mean", _FEWEST_DRAWS, random_state, noise
         )[0]
         return np.where(np.isnan(row), drawn, row)
 

@@ -63,7 +63,7 @@ def check_observed(rows: Rows, names: Sequence[str] | None) -> None:
     if len(empty):
         raise ValueError(
             f"There is no observed value of {list_columns(empty.tolist(), names)} to train "
-            "on: drop such columns."
+            "on: drop such columns. (early_stopping=True holds out a part of the rows.)"
         )
 
 

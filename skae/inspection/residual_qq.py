@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from skae._module import AutoencoderModule
+from skae._utils.numbers import as_numbers
 from skae.estimators.inference import InferenceMixin
 from skae.inspection._common import Display, check_matplotlib, refuse_overflow, styled
 
@@ -182,6 +183,7 @@ class ResidualQQDisplay(Display):
             If all residuals are 0.
         """
         model, X = cls._find_autoencoder(estimator, X)
+        X = as_numbers(X)
         residuals = np.asarray(X, dtype=np.float64) - model.reconstruct(X)
         scale = _predicted_scale(model, X) if model.scale_ is None else np.ones(1)
         display = cls._compare(residuals, scale, by_feature=model.covariance_type == "diag")

@@ -5,6 +5,9 @@ from torch import Tensor, nn
 
 # Rows whose systems of equations are solved together, times their numbers: 32 MB.
 _NUMBERS = 2**22
+# Smallest noise of a standardised feature: with less, rows of fewer observed entries than
+# components have equations that rounding makes singular.
+_SMALLEST_NOISE = 1e-3
 
 
 class LinearFill(nn.Module):
@@ -58,9 +61,11 @@ class LinearFill(nn.Module):
         beta : float
             Weight of the KL.
         """
+        bounded = noise.clamp_min(_SMALLEST_NOISE)
         self.center.copy_(center)
-        self.noise.copy_(noise)
-        self.loadings.zero_()[:, : loadings.shape[1]] = loadings
+        self.noise.copy_(bounded)
+        scaled = loadings * (noise / bounded)[:, None]
+        self.loadings.zero_()[:, : loadings.shape[1]] = scaled
         self.beta.fill_(beta)
 
     def forward(self, y: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,29 +94,45 @@ class LinearFill(nn.Module):
             filled[rows], widening[rows] = self._fill(filled[rows], missing[rows])
         return filled, widening
 
-    def posterior_factor(self, missing: Tensor) -> tuple[Tensor, Tensor]:
-        """Factorise the linear posterior of the code, given which entries are missing.
+    def posterior_factor(self, missing: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """Factorise a posterior of the code whose components depend on each other.
+
+        Its precision has the correlations of the linear model's, and the diagonal that
+        belongs to the given standard deviations of independent components.
 
         Parameters
         ----------
         missing : Tensor of bool of shape (n, n_features)
             Which entries are missing.
+        std : Tensor of shape (n, n_components)
+            Standard deviations of the best independent components, float64.
 
         Returns
         -------
         factor : Tensor of shape (n, n_components, n_components)
-            U, such that U U' is the covariance of the posterior in units of the standard
-            deviations of the best independent components; float64.
+            U, such that U U' is the covariance, float64. Its eigenvalues are at most 1, the
+            prior's, or the square of the largest standard deviation.
         log_det : Tensor of shape (n,)
             Logarithm of its determinant, float64.
         """
+        size = max(1, _NUMBERS // self.loadings.numel())
+        parts = [
+            self._posterior_factor(*rows)
+            for rows in zip(missing.split(size), std.split(size), strict=True)
+        ]
+        factors, log_dets = zip(*parts, strict=True)
+        return torch.cat(factors), torch.cat(log_dets)
+
+    def _posterior_factor(self, missing: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """Factorise the posteriors of some rows; see :meth:`posterior_factor`."""
         M = self._precision(missing)
-        deviation = M.diagonal(dim1=1, dim2=2).rsqrt()
-        correlation = M * deviation[:, :, None] * deviation[:, None, :]
-        factor = torch.linalg.cholesky(correlation)
-        identity = torch.eye(M.shape[1], dtype=M.dtype, device=M.device).expand_as(M)
-        U = torch.linalg.solve_triangular(factor, identity, upper=False).mT
-        return U, -factor.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+        unit = M.diagonal(dim1=1, dim2=2).rsqrt() / std
+        precision = M * unit[:, :, None] * unit[:, None, :]
+        # The symmetric root depends on the matrix continuously.
+        values, vectors = torch.linalg.eigh(precision)
+        largest = std.amax(dim=1, keepdim=True).square().clamp_min(1.0)
+        values = torch.maximum(values, 1 / largest).rsqrt()
+        return (vectors * values[:, None, :]) @ vectors.mT, values.log().sum(dim=1)
 
     def _precision(self, missing: Tensor) -> Tensor:
         """Compute beta times the precision of the posterior, ``(n, k, k)``, float64."""

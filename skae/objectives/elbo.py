@@ -137,8 +137,8 @@ class ELBO(Objective):
         """Make the distribution from which an importance-weighted bound draws codes.
 
         It is the posterior. The components of a row with missing entries depend on each
-        other, so there the standard deviations are those of the posterior, and the
-        correlations those of the linear model of the start.
+        other, so there the correlations are those of the linear model of the start. In no
+        direction is its variance above that of the prior, or of the posterior.
 
         Parameters
         ----------
@@ -166,9 +166,8 @@ class ELBO(Objective):
                 return z, log_ratio.sum(dim=2)
 
             return transformed
-        U, log_det = module.fill.posterior_factor(~observed)
-        U = (log_std.exp().double()[:, :, None] * U).to(mean.dtype)
-        log_det = (log_det + log_std.double().sum(dim=1)).to(mean.dtype)
+        U, log_det = module.fill.posterior_factor(~observed, log_std.double().exp())
+        U, log_det = U.to(mean.dtype), log_det.to(mean.dtype)
 
         def correlated(draws: Tensor) -> tuple[Tensor, Tensor]:
             draws = draws.to(mean.dtype).expand(-1, len(mean), -1)

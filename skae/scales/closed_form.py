@@ -124,7 +124,6 @@ class ProfileScale(ClosedFormScale):
             if observed is None:
                 pooled = self.pool(deviation)
             else:
-                # A row that only fills up a batch has no observed entry.
                 n_observed = observed.sum(dim=-1, keepdim=True).clamp_min(1)
                 pooled = (deviation * observed).sum(dim=-1, keepdim=True) / n_observed
             of_rows = pooled.unflatten(-2, (n_draws, -1)).mean(dim=-3)

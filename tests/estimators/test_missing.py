@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -423,3 +424,102 @@ def test_many_features():
     model = VariationalAutoencoder(2, max_iter=2, random_state=0).fit(X)
     assert np.isfinite(model.impute(X)).all()
     assert np.isfinite(model.score(X))
+
+
+# What a reader of the code found
+
+
+@pytest.mark.parametrize("beta", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
+def test_one_hole_hardly_moves_the_start(beta, covariance_type):
+    X = plane(n=400, d=8)
+    holes = X.copy()
+    holes[0, 0] = np.nan
+    model = VariationalAutoencoder(
+        2, beta=beta, covariance_type=covariance_type, max_iter=1, random_state=0,
+        learning_rate_init=1e-12,
+    )  # fmt: skip
+    found = [clone(model).fit(table).score(X) for table in (X, holes)]
+    assert found[1] == pytest.approx(found[0], abs=0.05)
+
+
+@every_estimator
+def test_median_is_that_of_the_row(estimator):
+    X = with_holes(plane())
+    model = estimator(2, max_iter=10, random_state=0).fit(X)
+    both = [model.impute(X, statistic="median", random_state=seed) for seed in (0, 1)]
+    if estimator is VariationalAutoencoder:
+        assert_allclose(both[0], both[1], atol=0.6)
+    else:
+        assert_array_equal(both[0], both[1])
+    some = model.impute(X[150:], statistic="median")
+    assert_allclose(some, both[0][150:], rtol=1e-9)
+
+
+def test_proposal_is_not_wider_than_the_prior():
+    X = with_holes(plane(d=8), 0.6)
+    model = VariationalAutoencoder(6, max_iter=20, random_state=0).fit(X)
+    module = model.module_
+    missing = torch.from_numpy(np.isnan(X))
+    std = torch.full((len(X), 6), 0.9, dtype=torch.float64)
+    factor, log_det = module.fill.posterior_factor(missing, std)
+    values = torch.linalg.svdvals(factor)
+    assert values.max() <= 1 + 1e-9
+    torch.testing.assert_close(values.log().sum(dim=1), log_det)
+
+
+@pytest.mark.filterwarnings("ignore:Training did not improve")
+@pytest.mark.parametrize("variance_mode", ["learned", "predicted", "optimal"])
+def test_column_that_a_subsample_lacks(variance_mode):
+    """Three values among thousands do not spoil the other columns."""
+    X = plane(n=6000, d=5)
+    X[10:, 4] = np.nan
+    X[:10, 4][::3] = np.nan
+    model = VariationalAutoencoder(
+        2, variance_mode=variance_mode, covariance_type="diag", max_iter=3,
+        random_state=0, early_stopping=False,
+    )  # fmt: skip
+    scores = clone(model).fit(X).score_samples(X[100:])
+    without = clone(model).fit(X[:, :4]).score_samples(X[100:, :4])
+    assert scores.mean() == pytest.approx(without.mean(), abs=0.2)
+    held = clone(model).fit(X, X_val=X[100:200]).history_["validation_score"]
+    assert held.min() > -50
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"variance_mode": "fixed", "scale": 1e-8},
+        {"n_components": 6, "beta": 1e-6},
+        {"n_components": 6, "covariance_type": "diag"},
+    ],
+    ids=str,
+)
+def test_small_noise(parameters):
+    X = with_holes(plane(), 0.5)
+    model = VariationalAutoencoder(4, max_iter=2, random_state=0).set_params(**parameters)
+    model.fit(X)
+    assert np.isfinite(model.impute(X)).all()
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("value", [1e22, 1e160])
+def test_draws_of_distant_rows_are_finite(value):
+    X = with_holes(plane())
+    model = VariationalAutoencoder(2, max_iter=2, random_state=0).fit(X)
+    row = np.array([[value, np.nan, 1.0, 2.0, np.nan, 3.0]])
+    for dtype in (np.float32, np.float64):
+        with np.errstate(over="ignore"):
+            one = row.astype(dtype)
+        if np.isfinite(one[0, 0]):
+            assert np.isfinite(model.impute(one, n_samples=3)).all()
+
+
+def test_objects_with_missing_values():
+    X = with_holes(plane()).astype(object)
+    expected = VariationalAutoencoder(2, max_iter=2, random_state=0).fit(X.astype(float))
+    for missing in (pd.NA, None):
+        given = np.where(np.isnan(X.astype(float)), missing, X)
+        assert_array_equal(expected.impute(given), expected.impute(X.astype(float)))
+    row = np.ma.masked_invalid(X[0].astype(float))
+    assert expected.sample(2, given=row).shape == (2, 6)
