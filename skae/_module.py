@@ -219,8 +219,8 @@ class AutoencoderModule(nn.Module):
         """Prepare standardised rows ``(n, n_features)``, in which NaN is missing.
 
         Complete rows stay as they are, if the model was trained on such rows. Else the
-        result is ``(n, n_row)``: the filled rows, 1 for each entry that is missing and 0
-        for each that is observed, and, of a model with posteriors, what the missing entries
+        result is ``(n, n_row)``: the filled rows, 1 for each entry that is observed and 0
+        for each that is missing, and, of a model with posteriors, what the missing entries
         add to the log of the posterior's standard deviation. It has the precision of the
         module, on its device.
         """
@@ -229,9 +229,9 @@ class AutoencoderModule(nn.Module):
         if not y.sum().isfinite() and y.isnan().any():
             missing = y.isnan()
             filled, widening = self.fill(y, missing)
-            parts: tuple[Tensor, ...] = filled, missing, widening[:, :n_further]
+            parts: tuple[Tensor, ...] = filled, ~missing, widening[:, :n_further]
         elif self.spec.has_missing:
-            parts = y, y.new_zeros(len(y), self.spec.n_row - y.shape[1])
+            parts = y, torch.ones_like(y), y.new_zeros(len(y), n_further)
         else:
             return y.to(self.std_in_units)
         return torch.cat([part.to(self.std_in_units) for part in parts], dim=1)
@@ -242,7 +242,7 @@ class AutoencoderModule(nn.Module):
         It is None if all are.
         """
         d = self.spec.n_features
-        return y[..., d : 2 * d] == 0 if y.shape[-1] > d else None
+        return y[..., d : 2 * d] != 0 if y.shape[-1] > d else None
 
     def target(self, y: Tensor) -> Tensor:
         """Convert prepared rows to the likelihood's units, ``(n, n_features)``."""
@@ -263,7 +263,7 @@ class AutoencoderModule(nn.Module):
         if self.spec.n_heads == 2:
             widening = y[:, 2 * d :]
             heads = heads + torch.cat([torch.zeros_like(widening), widening], dim=1)
-        is_empty = y[:, d : 2 * d].all(dim=1, keepdim=True)
+        is_empty = ~y[:, d : 2 * d].any(dim=1, keepdim=True)
         return heads.masked_fill(is_empty, 0.0)
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -166,13 +166,15 @@ class AnalyticStep:
         if self.observed is None:
             self.encoder.forward(y).mul_(self.code_gain)
             return
-        features, network_inputs, missing, widening = (y[..., p] for p in self._parts)
+        features, network_inputs, observed, widening = (y[..., p] for p in self._parts)
         self.encoder.forward(features, network_inputs).mul_(self.code_gain)
         heads = self.encoder.out
         if widening.shape[2] > 0:
             heads[..., -widening.shape[2] :].add_(widening)
-        by_draw = self.observed.unflatten(1, (self.n_draws, -1))
-        torch.sub(1.0, missing[:, None].expand_as(by_draw), out=by_draw)
+        if self.n_draws == 1:
+            self.observed = observed
+        else:
+            self.observed.unflatten(1, (self.n_draws, -1)).copy_(observed[:, None])
 
     def _reconstruct(self, y: Tensor, row_weight: Tensor) -> None:
         """Compute the log-likelihood and the gradient of the decoder's outputs."""
