@@ -10,8 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context, clone
 from sklearn.impute._base import _BaseImputer
 from sklearn.utils._mask import _get_mask
-from sklearn.utils._missing import is_scalar_nan
-from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils._missing import is_pandas_na
+from sklearn.utils._param_validation import (
+    HasMethods,
+    MissingValues,
+    StrOptions,
+    _PandasNAConstraint,
+)
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_feature_names_in,
@@ -47,7 +52,7 @@ class AutoencoderImputer(_BaseImputer):
         ``impute``. None is :func:`skae.recipes.make_imputation_estimator`; to search over
         parameters such as ``estimator__beta``, pass the estimator.
 
-    missing_values : int, float or np.nan, default=np.nan
+    missing_values : int, float, np.nan or pandas.NA, default=np.nan
         What stands for a missing value. NaN, pandas' NA, polars' null and masked entries
         are missing with np.nan; no other number is guessed.
 
@@ -114,6 +119,7 @@ class AutoencoderImputer(_BaseImputer):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **_BaseImputer._parameter_constraints,
+        "missing_values": [MissingValues(numeric_only=True), _PandasNAConstraint()],
         "estimator": [None, HasMethods(["fit", "impute"])],
         "statistic": [StrOptions({"mean", "median", "plug_in"})],
         "n_draws": [positive_integer()],
@@ -185,7 +191,7 @@ class AutoencoderImputer(_BaseImputer):
         if given is None:
             given = make_imputation_estimator(random_state=self.random_state)
         self._is_observed = is_observed
-        observed = np.where(mask, np.nan, rows)[:, is_observed]
+        observed = rows[:, is_observed]
         self._range = np.nanmin(observed, axis=0), np.nanmax(observed, axis=0)
         # For messages, the estimator is to know the names of the columns.
         self._frame: Any = type(X) if hasattr(self, "feature_names_in_") else None
@@ -267,12 +273,12 @@ class AutoencoderImputer(_BaseImputer):
                 f"{len(kept) + len(columns)}."
             )
         original = np.full(
-            (len(rows), self.n_features_in_), self.missing_values, dtype=rows.dtype
+            (len(rows), self.n_features_in_), self._missing_value(), dtype=rows.dtype
         )
         original[:, kept] = rows[:, : len(kept)]
         mask = np.zeros(original.shape, dtype=bool)
         mask[:, columns] = rows[:, len(kept) :].astype(bool)
-        original[mask] = self.missing_values
+        original[mask] = self._missing_value()
         return original
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> Any:
@@ -296,21 +302,25 @@ class AutoencoderImputer(_BaseImputer):
     def _validated(
         self, X: ArrayLike, *, reset: bool
     ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
-        """Return the table and which values are missing, each ``(n, n_features)``."""
-        is_nan = is_scalar_nan(self.missing_values)
+        """Return the table, with NaN for what is missing, and the mask, ``(n, d)`` each."""
+        missing = self._missing_value()
         rows = validate_data(
             self,
             as_numbers(X),
             dtype=(np.float64, np.float32),
-            ensure_all_finite="allow-nan" if is_nan else True,
+            ensure_all_finite="allow-nan" if np.isnan(missing) else True,
             reset=reset,
         )
-        return rows, _get_mask(rows, self.missing_values)
+        mask: NDArray[np.bool_] = _get_mask(rows, missing)
+        return np.where(mask, np.nan, rows).astype(rows.dtype, copy=False), mask
+
+    def _missing_value(self) -> float:
+        """Return what stands for a missing value; NaN for pandas' NA."""
+        return np.nan if is_pandas_na(self.missing_values) else self.missing_values
 
     def _observed_columns(self, rows: NDArray[np.floating]) -> Any:
-        """Return the columns that had values in `fit`, NaN for what is missing."""
-        mask = _get_mask(rows, self.missing_values)
-        columns = np.where(mask, np.nan, rows)[:, self._is_observed]
+        """Return the columns that had values in `fit`, as the table that `fit` took."""
+        columns = rows[:, self._is_observed]
         if self._frame is None:
             return columns
         names = self.feature_names_in_[self._is_observed].tolist()

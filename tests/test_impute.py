@@ -114,6 +114,9 @@ def test_sentinels_and_kinds_of_missing_values():
         pl.DataFrame(holes).fill_nan(None),
     ):
         assert_array_equal(AutoencoderImputer(QUICK).fit_transform(given), expected)
+    frame = pd.DataFrame(holes).convert_dtypes()
+    found = AutoencoderImputer(QUICK, missing_values=pd.NA).fit_transform(frame)
+    assert_array_equal(found, expected)
     # With a sentinel, NaN is an error, as in scikit-learn.
     with pytest.raises(ValueError, match="NaN"):
         AutoencoderImputer(QUICK, missing_values=-1).fit(holes)
@@ -157,7 +160,8 @@ def test_bad_input_is_refused():
         AutoencoderImputer(QUICK).fit(np.full((5, 3), np.nan))
     with pytest.raises(ValueError, match="infinity"):
         AutoencoderImputer(QUICK).fit(np.where(np.isnan(holes), np.inf, holes))
-    for name, value in {"statistic": "mode", "n_draws": 0, "estimator": 3}.items():
+    bad = {"statistic": "mode", "n_draws": 0, "estimator": 3, "missing_values": "?"}
+    for name, value in bad.items():
         with pytest.raises(ValueError, match=f"The '{name}' parameter"):
             AutoencoderImputer(QUICK).set_params(**{name: value}).fit(holes)
 
