@@ -15,7 +15,6 @@ from sklearn.utils._param_validation import (
     HasMethods,
     MissingValues,
     StrOptions,
-    _PandasNAConstraint,
 )
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
@@ -119,7 +118,7 @@ class AutoencoderImputer(_BaseImputer):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **_BaseImputer._parameter_constraints,
-        "missing_values": [MissingValues(numeric_only=True), _PandasNAConstraint()],
+        "missing_values": [MissingValues(numeric_only=True)],
         "estimator": [None, HasMethods(["fit", "impute"])],
         "statistic": [StrOptions({"mean", "median", "plug_in"})],
         "n_draws": [positive_integer()],
