@@ -39,7 +39,7 @@ class AutoencoderImputer(_BaseImputer):
     The estimator is fitted to the table with its missing values; its likelihood is that of
     the observed entries. A missing value is filled by its conditional mean or median given
     the observed entries of its row, or drawn from its conditional distribution. See
-    :meth:`VariationalAutoencoder.impute` for the formula.
+    :meth:`skae.VariationalAutoencoder.impute` for the formula.
 
     Imputed values are right on average if entries are missing at random: whether an entry
     is missing may depend on the observed entries, but not on its own value.
@@ -56,7 +56,7 @@ class AutoencoderImputer(_BaseImputer):
         are missing with np.nan; no other number is guessed.
 
     statistic : {"mean", "median", "plug_in"}, default="mean"
-        What fills a missing value, see :meth:`VariationalAutoencoder.impute`.
+        What fills a missing value, see :meth:`skae.VariationalAutoencoder.impute`.
 
     n_draws : int, default=256
         Draws of the code for each row.

@@ -64,7 +64,7 @@ class Objective(ModelPart, ABC):
         module : AutoencoderModule
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
 
         Returns
         -------
@@ -119,7 +119,7 @@ class Objective(ModelPart, ABC):
         module : AutoencoderModule
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
         draws : Tensor of shape (n_draws, n or 1, n_components)
             Standard normal draws.
 
@@ -130,7 +130,7 @@ class Objective(ModelPart, ABC):
         log_weight : Tensor of shape (m, n)
             Logarithms of their weights, up to a constant for each row.
         decoded : tuple of Tensor
-            What :meth:`AutoencoderModule.decode` returns for the codes ``(m * n, k)``.
+            What ``AutoencoderModule.decode`` returns for the codes ``(m * n, k)``.
         """
 
     def latents(
@@ -189,7 +189,7 @@ class Objective(ModelPart, ABC):
         module : AutoencoderModule
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised batch, as :meth:`AutoencoderModule.prepare` returns it.
+            Standardised batch, as ``AutoencoderModule.prepare`` returns it.
         row_weight : Tensor of shape (n, 1)
             Weight of each row: its sample weight over the number of rows.
         draws : Tensor of shape (n_mc_samples, n, n_components)
@@ -221,7 +221,7 @@ class Objective(ModelPart, ABC):
         module : AutoencoderModule
             The model; a closed-form scale updates its running mean.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised batch, as :meth:`AutoencoderModule.prepare` returns it.
+            Standardised batch, as ``AutoencoderModule.prepare`` returns it.
         row_weight : Tensor of shape (n, 1)
             Weight of each row: its sample weight over the number of rows.
         z : Tensor of shape (n_draws * n, n_components)
@@ -280,7 +280,7 @@ class Objective(ModelPart, ABC):
         module : AutoencoderModule
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
         draws : Tensor of shape (n_draws, n or 1, n_components)
             Standard normal draws.
         kl_weight : float, default=1.0
@@ -336,7 +336,7 @@ class Objective(ModelPart, ABC):
         module : AutoencoderModule
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
         draws : Tensor of shape (n_draws, n or 1, n_components)
             Standard normal draws.
         statistic : callable

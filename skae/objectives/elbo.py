@@ -82,7 +82,7 @@ class ELBO(Objective):
         module : AutoencoderModule
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
 
         Returns
         -------
@@ -145,7 +145,7 @@ class ELBO(Objective):
         module : AutoencoderModule
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
 
         Returns
         -------
@@ -190,7 +190,7 @@ class ELBO(Objective):
         module : AutoencoderModule
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
         draws : Tensor of shape (n_draws, n or 1, n_components)
             Standard normal draws.
         proposal : callable, default=None
@@ -246,7 +246,7 @@ class ELBO(Objective):
         module : AutoencoderModule
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
-            Standardised data, as :meth:`AutoencoderModule.prepare` returns them.
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
         draws : Tensor of shape (n_draws, 1, n_components)
             Standard normal draws; memory does not grow with their number.
         shift : Tensor of shape (n, n_components), default=None
