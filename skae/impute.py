@@ -94,7 +94,7 @@ class AutoencoderImputer(_BaseImputer):
     n_features_in_ : int
         Number of columns.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, if they are all strings.
 
     See Also
@@ -251,7 +251,7 @@ class AutoencoderImputer(_BaseImputer):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features_in_)
+        ndarray of shape (n_samples, n_features)
             The table with its missing values. A column that had none in `fit` has no
             indicator, and stays filled.
 

@@ -154,8 +154,11 @@ class ImputationDisplay(Display):
         )
         names = self.feature_names
         labels = [str(j) if names is None else str(names[j]) for j in self.columns_]
-        rotation = 30 if names is not None else 0
-        ax.set_xticks(range(len(labels)), labels, rotation=rotation)
+        ax.set_xticks(range(len(labels)), labels)
+        if names is not None:
+            ax.tick_params(axis="x", labelrotation=30)
+            for label in ax.get_xticklabels():
+                label.set(horizontalalignment="right", rotation_mode="anchor")
         ax.set(xlabel="Column", ylabel="Value in standard deviations")
         ax.legend()
         return self
