@@ -170,6 +170,8 @@ def errors(records, labels):
     }
     rows = []
     for system in (*names, *first.values()):
+        if not any(found[system, *column] for column in columns):
+            continue
         cells = []
         for column in columns:
             values = found[system, *column]
