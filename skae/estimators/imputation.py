@@ -152,10 +152,6 @@ class ImputationMixin(InferenceMixin):
         unit = torch.tensor(self._standardization.likelihood_unit, device=self.device_)
         center = torch.tensor(self._standardization.mean, device=self.device_)
 
-        def noisy(module: AutoencoderModule, loc: Tensor, outputs: Tensor) -> Tensor:
-            likelihood, log_scale = module.conditional(outputs)
-            return draw(likelihood, loc, log_scale, generator)
-
         def values(module: AutoencoderModule, y: Tensor) -> Tensor:
             if statistic == "plug_in":
                 z, log_weight = objective.code(module, y)[None], y.new_zeros(1, len(y))
@@ -171,22 +167,16 @@ class ImputationMixin(InferenceMixin):
                 chosen = torch.multinomial(weight.T, n_samples, True, generator=generator)
                 z = z.gather(0, chosen.T[..., None].expand(-1, -1, k))
                 decoded = module.decode(z.reshape(-1, k))
-            loc, outputs = decoded
+            loc, outputs = (part.unflatten(0, z.shape[:2]) for part in decoded)
             if is_median:
-                by_row = []
-                for row in range(len(y)):
-                    # The same noise for each row, so that no row depends on the others.
-                    generator.set_state(state)
-                    parts = (v.unflatten(0, z.shape[:2])[:, row] for v in decoded)
-                    by_row.append(noisy(module, *parts))
-                x = torch.stack(by_row, dim=1)
+                x = _draw_alike(module, loc, outputs, generator, state)
             elif n_samples is not None and noise:
-                x = noisy(module, loc, outputs)
+                x = _draw(module, loc, outputs, generator)
             else:
                 # Of a single code, mean and median of a symmetric density are the same.
                 likelihood, log_scale = module.conditional(outputs)
                 x = likelihood.mean(loc, log_scale)
-            x = x.double().view(*z.shape[:2], -1)  # (m, n, d)
+            x = x.double()  # (m, n, d)
             if is_median:
                 x = _weighted_median(x, weight)
             elif n_samples is None:
@@ -215,6 +205,32 @@ class ImputationMixin(InferenceMixin):
             row[None], int(n_samples), "mean", _FEWEST_DRAWS, random_state, noise
         )[0]
         return np.where(np.isnan(row), drawn, row)
+
+
+def _draw(
+    module: AutoencoderModule, loc: Tensor, outputs: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Draw x for decoded codes, ``(..., d)``."""
+    likelihood, log_scale = module.conditional(outputs)
+    return draw(likelihood, loc, log_scale, generator)
+
+
+def _draw_alike(
+    module: AutoencoderModule,
+    loc: Tensor,
+    outputs: Tensor,
+    generator: torch.Generator,
+    state: Tensor,
+) -> Tensor:
+    """Draw x for decoded codes ``(m, n, d)``, with the same noise for each of the n rows.
+
+    So no row depends on the others. ``state`` is that of the generator.
+    """
+    by_row = []
+    for parts in zip(loc.unbind(1), outputs.unbind(1), strict=True):
+        generator.set_state(state)
+        by_row.append(_draw(module, *parts, generator))
+    return torch.stack(by_row, dim=1)
 
 
 def _truncated(log_weight: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
 from tests.helpers import ESTIMATORS, answers, every_estimator, every_model, weights
+from tests.likelihoods.student_t import StudentT
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale"),
@@ -523,3 +524,43 @@ def test_objects_with_missing_values():
         assert_array_equal(expected.impute(given), expected.impute(X.astype(float)))
     row = np.ma.masked_invalid(X[0].astype(float))
     assert expected.sample(2, given=row).shape == (2, 6)
+
+
+def test_parts_of_a_user_learn_from_holes():
+    """A likelihood without a derivative, and a network that sees no mask: by autograd."""
+
+    class Network:
+        def encoder(self, n_features, n_outputs):
+            assert n_features == 6
+            return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.GELU(),
+                                       torch.nn.Linear(8, n_outputs))  # fmt: skip
+
+        def decoder(self, n_components, n_outputs):
+            return torch.nn.Linear(n_components, n_outputs)
+
+    X = plane()
+    holes = with_holes(X)
+    mask = np.isnan(holes)
+    for parameters in (
+        {"likelihood": StudentT(3.0), "variance_mode": "learned"},
+        {"network": Network()},
+    ):
+        model = VariationalAutoencoder(2, max_iter=10, random_state=0, **parameters)
+        model.fit(holes)
+        assert np.isfinite(model.score_samples(holes)).all()
+        error = np.square(model.impute(holes) - X)[mask].mean()
+        assert error < 0.8 * np.square(X - np.nanmean(holes, axis=0))[mask].mean()
+
+
+@every_estimator
+def test_complete_data_build_no_mask(estimator):
+    """So their results and their speed are those of a model that knows no holes."""
+    X = plane()
+    module = estimator(2, max_iter=2, random_state=0).fit(X).module_
+    y = torch.from_numpy(X).to(module.dtype)
+    assert module.prepare(y) is y
+    assert module.observed(y) is None
+    assert module.encoder[0].in_features == 6
+    holes = estimator(2, max_iter=2, random_state=0).fit(with_holes(X)).module_
+    assert holes.encoder[0].in_features == 12
+    assert holes.prepare(y).shape[1] > 6
