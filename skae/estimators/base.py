@@ -172,7 +172,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         self,
         n_components: int | float | str = 2,
         *,
-        variance_mode: str = "optimal",
+        variance_mode: str = "auto",
         covariance_type: str = "spherical",
         scale: float | ArrayLike = 1.0,
         min_scale: float | str = "auto",

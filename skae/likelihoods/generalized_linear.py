@@ -12,6 +12,8 @@ from skae.likelihoods.base import Likelihood
 # Linear predictor of a log-rate above which the rate grows linearly: no float32 overflows,
 # and no count that float32 can hold is beyond it.
 _LARGEST_LOG_RATE = 40.0
+# Predictor above that, from which on the rate is constant: it is 2e32, which is finite.
+_LARGEST_EXCESS = 1e15
 
 
 class Moments(NamedTuple):
@@ -156,14 +158,17 @@ def smoothed(moments: Moments, size: float | np.ndarray = 1.0) -> np.ndarray:
 
 def log_rate(loc: Tensor) -> Tensor:
     """Compute the logarithm of a rate: the predictor, or less where it is very large."""
-    return loc.clamp(max=_LARGEST_LOG_RATE) + torch.log1p(
-        torch.relu(loc - _LARGEST_LOG_RATE)
-    )
+    return loc.clamp(max=_LARGEST_LOG_RATE) + torch.log1p(_excess(loc))
 
 
 def slope_of_log_rate(loc: Tensor) -> Tensor:
     """Compute the derivative of :func:`log_rate`."""
-    return 1 / (1 + torch.relu(loc - _LARGEST_LOG_RATE))
+    return 1 / (1 + _excess(loc))
+
+
+def _excess(loc: Tensor) -> Tensor:
+    """Compute by how much a predictor is above the largest log-rate, in bounds."""
+    return (loc - _LARGEST_LOG_RATE).clamp(0, _LARGEST_EXCESS)
 
 
 def log1p_input(x: np.ndarray) -> np.ndarray:
