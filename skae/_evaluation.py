@@ -292,4 +292,6 @@ def shared_scale(
         for part, own in scale.parts:
             if isinstance(own, NoScale):
                 value[part] = np.nan
+        if np.isnan(value).all():
+            return None
     return value if scale.covariance_type == "diag" else float(value[0])

@@ -112,11 +112,16 @@ class Columns:
     library: str | None
 
     def encode(self, X: Any) -> np.ndarray:
-        """Encode a table as features ``(n, n_features)``, float64; NaN is missing."""
+        """Encode a table as features ``(n, n_features)``; NaN is missing.
+
+        They are float32 for an array of float32, else float64.
+        """
         parts = []
         for i, column in enumerate(self.columns):
             parts.append(column.encode(read_column(X, i), self.name(i)))
-        result = np.empty((len(parts[0]), self.n_features))
+        is_single = getattr(X, "dtype", None) == np.float32
+        dtype = np.float32 if is_single else np.float64
+        result = np.empty((len(parts[0]), self.n_features), dtype=dtype)
         for column, values in zip(self.columns, parts, strict=True):
             result[:, column.position : column.position + column.width] = values
         return result

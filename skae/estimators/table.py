@@ -235,8 +235,7 @@ def _families(
     chosen: list[tuple[str | Likelihood, list[int]]] = []
     taken: dict[int, Any] = {}
     for key, family in pairs:
-        selected = key(X) if callable(key) else key
-        indices = list(map(int, _get_column_indices(X, selected)))
+        indices = _indices(X, key)
         twice = [i for i in indices if i in taken]
         if twice:
             raise ValueError(
@@ -261,6 +260,16 @@ def _families(
             "columns, for example as a tuple with the likelihood 'auto'."
         )
     return chosen
+
+
+def _indices(X: Any, key: Any) -> list[int]:
+    """Return the columns that are selected as in scikit-learn's ColumnTransformer."""
+    selected = key(X) if callable(key) else key
+    if isinstance(selected, slice) and not any(
+        isinstance(end, str) for end in (selected.start, selected.stop)
+    ):
+        return list(range(_num_features(X))[selected])
+    return list(map(int, _get_column_indices(X, selected)))
 
 
 def _check_family(family: str | Likelihood) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch, check_scalar
+from sklearn.utils import Bunch, Tags, check_scalar
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -432,6 +432,16 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     def _make_likelihood(self) -> Likelihood:
         return make_likelihood(self.likelihood)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        support = getattr(self.likelihood, "support", None)
+        if isinstance(self.likelihood, str) and self.likelihood in LIKELIHOODS:
+            support = LIKELIHOODS[self.likelihood].support
+        takes_categories = support == "category"
+        tags.input_tags.categorical = tags.input_tags.string = takes_categories
+        tags.input_tags.positive_only = support not in (None, "real", "category")
+        return tags
 
     def _make_objective(self) -> ELBO:
         return ELBO(self.beta, self.kl_schedule, self.n_mc_samples)

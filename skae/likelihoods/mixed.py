@@ -61,6 +61,7 @@ class Mixed(Likelihood):
     Mixed([(['height'], 'gaussian'), (['smokes'], 'bernoulli')])
     """
 
+    support = "category"
     # Ranges of features and their densities; empty before a fit.
     _parts: tuple[tuple[slice, Likelihood], ...] = ()
 

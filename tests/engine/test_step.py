@@ -209,8 +209,10 @@ def test_gradients_and_metrics_equal_autograd(combination, kind, R, has_missing)
             buffers = torch.cat([b.reshape(-1) for m in modules for b in m.buffers()])
             grads = by_parameter(parameters, parameters.grads)
             found.append((metrics, grads, buffers.clone()))
+        # Differences of digamma functions lose digits.
+        tol = 1e-9 if combination[0] in ("negative_binomial", "mixed outputs") else 1e-11
         for ours, autograds in zip(*found, strict=True):
-            torch.testing.assert_close(ours, autograds, rtol=1e-11, atol=1e-13)
+            torch.testing.assert_close(ours, autograds, rtol=tol, atol=1e-2 * tol)
         assert found[0][1].abs().max() > 1e-3
 
 
