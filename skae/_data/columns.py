@@ -216,7 +216,8 @@ def categories_of(values: np.ndarray, column: Any) -> tuple[tuple[Any, ...], boo
     dtype = getattr(column, "dtype", None)
     declared = getattr(dtype, "categories", None)
     present = {v for v in values.tolist() if not _is_missing(v)}
-    if declared is not None:
+    # Those of polars' Categorical are of all columns of a process.
+    if hasattr(declared, "tolist") or hasattr(declared, "to_list"):
         # A category without a row has no probability to learn.
         listed = [v for v in _plain(declared) if v in present]
         return tuple(listed), bool(getattr(dtype, "ordered", False))

@@ -280,7 +280,9 @@ def start_at_pca(
             encoder.bias[:q] = torch.from_numpy(-E @ center / code_gain[:q]).to(
                 encoder.bias
             )
-            decoder.bias[:d] = torch.from_numpy(mean / gain[:, 0]).to(decoder.bias)
+        shift = mean + _shift_of_predictors(module, np.square(W).sum(axis=1))
+        if shift.any():
+            decoder.bias[:d] = torch.from_numpy(shift / gain[:, 0]).to(decoder.bias)
         if beta == 0:
             # Rows are filled by the mean of a distribution, which beta = 0 does not have.
             loadings = components * np.sqrt(np.maximum(eigenvalues - 1, 1e-4 * eigenvalues))
@@ -290,3 +292,16 @@ def start_at_pca(
             torch.from_numpy(loadings),
             width,
         )
+
+
+def _shift_of_predictors(module: AutoencoderModule, variance: np.ndarray) -> np.ndarray:
+    """Return by how much predictors of a variance ``(d,)`` move, for the mean of the data.
+
+    It is 0 for a feature that is no generalised linear model, and without a prior of codes.
+    """
+    shift = np.zeros(len(variance))
+    if module.spec.n_heads == 2:
+        for part, family in module.linked:
+            predictor = module.loc_offset[part].double().cpu().numpy()
+            shift[part] = family.spread_predictor(predictor, variance[part]) - predictor
+    return shift

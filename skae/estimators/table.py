@@ -181,13 +181,17 @@ def check_support(
         own = features[:, part]
         wrong = ~(support.contains(own) | np.isnan(own))
         if wrong.any():
-            row, column = np.argwhere(wrong)[0]
+            is_negative = wrong & (own < 0)
+            row, column = np.argwhere(is_negative if is_negative.any() else wrong)[0]
             j = part.start + int(column)
             feature_names = columns.feature_names() if columns is not None else names
             name = repr(str(feature_names[j])) if feature_names is not None else str(j)
+            # The words of scikit-learn, by which its checks know this error.
+            negative = "Negative values in data passed to the estimator: "
             raise ValueError(
-                f"{type(family).__name__} is for {support.description}, but column {name} "
-                f"has {own[row, column]:g}. {support.advice}".rstrip()
+                (negative if own[row, column] < 0 else "")
+                + f"{type(family).__name__} is for {support.description}, but column "
+                f"{name} has {own[row, column]:g}. {support.advice}".rstrip()
             )
 
 

@@ -127,6 +127,23 @@ class GeneralizedLinear(Likelihood):
             The predictor of each column.
         """
 
+    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Return the centre of predictors that vary, such that the mean of the data stays.
+
+        Parameters
+        ----------
+        predictor : ndarray of shape (d,)
+            Predictor that gives the mean of the data, if it is the same for all rows.
+        variance : ndarray of shape (d,)
+            Variance of normal predictors over the rows.
+
+        Returns
+        -------
+        ndarray of shape (d,)
+            Centre of the predictors. The default is the predictor itself.
+        """
+        return predictor
+
     @abstractmethod
     def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
         """Compute the mean of the data. See `Likelihood.mean`."""
@@ -190,3 +207,8 @@ def start_of_counts(moments: Moments, excess: np.ndarray, scale: np.ndarray) -> 
     # With t = log(1 + x) and the rate exp(t) - 1, the derivative of the log-rate.
     slope = 1 / -np.expm1(-np.maximum(moments.mean_input, 0.5 / moments.n))
     return LinkStart(np.log(mean), slope, 1 / mean + excess, scale)
+
+
+def mean_of_log_rates(predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Return the mean ``(d,)`` of normal log-rates; the log of the mean rate is given."""
+    return np.asarray(predictor - variance / 2)

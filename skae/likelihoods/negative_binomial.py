@@ -13,6 +13,7 @@ from skae.likelihoods.generalized_linear import (
     counts_of,
     log1p_input,
     log_rate,
+    mean_of_log_rates,
     slope_of_log_rate,
     smoothed,
     start_of_counts,
@@ -56,6 +57,9 @@ class NegativeBinomialLikelihood(GeneralizedLinear):
         excess = np.maximum(moments.variance - mean, 0) / np.square(mean)
         scale = np.sqrt(_PART_LEFT * excess).clip(_SMALLEST_START, _LARGEST_START)
         return start_of_counts(moments, np.square(scale), scale)
+
+    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        return mean_of_log_rates(predictor, variance)
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         log_mean, r = log_rate(loc), _shape(log_scale)

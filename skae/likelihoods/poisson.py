@@ -12,6 +12,7 @@ from skae.likelihoods.generalized_linear import (
     counts_of,
     log1p_input,
     log_rate,
+    mean_of_log_rates,
     slope_of_log_rate,
     start_of_counts,
 )
@@ -41,6 +42,9 @@ class PoissonLikelihood(GeneralizedLinear):
         return start_of_counts(
             moments, np.zeros_like(moments.mean), np.ones_like(moments.mean)
         )
+
+    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        return mean_of_log_rates(predictor, variance)
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         log_mean = log_rate(loc)
