@@ -1,7 +1,7 @@
 """Set-up of the doctests of the pages.
 
-The page add_a_likelihood.rst shows a file of the tests, and imports it as a user would, from
-the folder of the file.
+The page add_a_likelihood.rst shows a file of the tests, and imports this file as a user
+would, from its folder.
 """
 
 import sys
