@@ -116,6 +116,29 @@ def test_negative_binomial_of_any_shape(scale, mean):
         np.testing.assert_allclose(actual, negative_binomial(x, loc, scale), rtol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("mean", [1e3, 1e7, 1e12, 1e15])
+def test_large_counts_lose_no_digits(mean, dtype):
+    """Near the mean, the log-mass is that of a normal density, to the first order."""
+    scale = 0.5
+    for name, variance in (("poisson", mean), ("negative_binomial", (scale * mean) ** 2)):
+        loc = torch.tensor(math.log(mean), dtype=torch.float64).to(dtype)
+        rate = float(loc.double().exp())
+        x = torch.tensor(rate).to(dtype)
+        log_scale = torch.tensor(math.log(scale), dtype=dtype)
+        actual = float(make(name).log_prob(x, loc, log_scale))
+        if name == "poisson":
+            # The rounding of the predictor moves the rate by that much.
+            off = (float(x) - rate) ** 2 / (2 * rate)
+            expected = -0.5 * math.log(2 * math.pi * variance) - off
+            spread = rate * float(torch.finfo(dtype).eps) * 40
+            assert actual == pytest.approx(expected, abs=0.01 + spread**2 / rate)
+        else:
+            r = scale**-2
+            expected = r * math.log(r) - scipy.special.gammaln(r) - math.log(rate) - r
+            assert actual == pytest.approx(expected, abs=0.02)
+
+
 @pytest.mark.parametrize("name", COUNTS)
 @pytest.mark.parametrize("loc", [-3.0, 0.5, 3.0])
 def test_counts_sum_to_one(name, loc):
