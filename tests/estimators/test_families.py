@@ -343,6 +343,11 @@ def test_modes_that_do_not_apply_name_both_parts():
 
 
 @pytest.mark.parametrize("name", ["poisson", "bernoulli", "categorical"])
+def test_a_given_floor_holds_for_the_scale_of_counts():
+    X = table("negative_binomial")
+    assert model("negative_binomial", min_scale=1.5).fit(X).scale_ >= 1.5
+
+
 def test_no_scale_leaks(name):
     vae = model(name).fit(table(name))
     assert vae.scale_ is None

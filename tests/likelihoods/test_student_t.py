@@ -250,10 +250,6 @@ def test_learned_df_is_that_of_the_data():
     assert scores["learned"] > max(scores[2.2], scores[100.0]) + 0.3
 
 
-@pytest.mark.xfail(
-    raises=RuntimeError,
-    reason="the trial of a user's part passes no free parameters to `given`",
-)
 def test_the_fit_of_learned_df_agrees_with_autograd(X):
     class Autograd(StudentTLikelihood):
         # The base class finds that the density is overridden without its derivative.
