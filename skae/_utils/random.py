@@ -85,6 +85,43 @@ def further_streams(seed: int) -> tuple[Stream, Stream]:
     return np.random.MT19937(seed), random.Random(seed)
 
 
+class _WithoutWeights(nn.Conv2d):
+    """A convolution whose constructor draws nothing from the global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave the parameters as they are."""
+
+
+def random_conv(
+    n_in: int,
+    n_out: int,
+    kernel_size: int,
+    generator: torch.Generator | None,
+    *,
+    stride: int = 1,
+) -> nn.Conv2d:
+    """Make a convolution in float32 on the CPU, with the first weights of nn.Conv2d.
+
+    The kernel has an odd size, and the image a margin of zeros of half that size. The
+    weights are drawn from the generator; None stands for torch's global one.
+    """
+    layer: nn.Conv2d = _WithoutWeights(
+        n_in,
+        n_out,
+        kernel_size,
+        stride,
+        padding=kernel_size // 2,
+        device="cpu",
+        dtype=torch.float32,
+    )
+    layer.__class__ = nn.Conv2d
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    assert layer.bias is not None
+    bound = 1 / math.sqrt(n_in * kernel_size**2)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
+
+
 @contextmanager
 def replaced_global_generators(*streams: Stream) -> Iterator[None]:
     """Let the global generators continue these streams in a block; restore them after.

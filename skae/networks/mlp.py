@@ -49,7 +49,7 @@ class NoCorrection(nn.Module, ModelPart):
         return x.new_zeros(1, self.n_outputs).expand(len(x), -1)
 
 
-class Residual(nn.Module):
+class Residual(nn.Module, ModelPart):
     """Layers whose output is added to their input, or to a linear map of it.
 
     Parameters
@@ -59,6 +59,8 @@ class Residual(nn.Module):
     shortcut : torch.nn.Module or None
         Linear map ``(n, n_in) -> (n, n_out)`` for the input; None if the widths are equal.
     """
+
+    is_thread_safe = True
 
     def __init__(self, layers: nn.Module, shortcut: nn.Module | None) -> None:
         super().__init__()
@@ -70,13 +72,17 @@ class Residual(nn.Module):
         return direct + self.layers(x)
 
 
-def hidden_widths(hidden_layer_sizes: ArrayLike) -> tuple[int, ...]:
+def hidden_widths(
+    hidden_layer_sizes: ArrayLike, name: str = "hidden_layer_sizes"
+) -> tuple[int, ...]:
     """Return the widths of hidden layers as a tuple, which shares nothing with a list.
 
     Parameters
     ----------
     hidden_layer_sizes : int or array-like of int
         See :class:`MLP`.
+    name : str, default="hidden_layer_sizes"
+        Name of the parameter, for the error.
 
     Returns
     -------
@@ -93,9 +99,7 @@ def hidden_widths(hidden_layer_sizes: ArrayLike) -> tuple[int, ...]:
         sizes = sizes.tolist()
     widths = [sizes] if np.ndim(sizes) == 0 else list(sizes)
     if any(not is_positive_integer(width) for width in widths):
-        raise ValueError(
-            f"hidden_layer_sizes must be positive integers, got {hidden_layer_sizes!r}."
-        )
+        raise ValueError(f"{name} must be positive integers, got {hidden_layer_sizes!r}.")
     return tuple(map(int, widths))
 
 
@@ -139,10 +143,10 @@ class MLP(BaseEstimator):
         Activation of the hidden layers, by scikit-learn's names.
 
     residual : bool, default=False
-        Whether each hidden layer after the first is added to the layer before it, of which
-        all values are taken before normalisation and activation [1]_. If their widths
-        differ, a linear map of the layer before is taken. The first layer needs no such
-        shortcut: the linear path is one around the whole network.
+        Whether each hidden layer after the first is added to the one before it, both before
+        normalisation and activation [1]_. If their widths differ, it is added to a linear
+        map of the one before. The first hidden layer has no such shortcut: the linear path
+        is one around the whole network.
 
     layer_norm : bool, default=False
         Whether each hidden layer is normalised over its units [2]_, separately for each
@@ -188,6 +192,9 @@ class MLP(BaseEstimator):
         self.residual = residual
         self.layer_norm = layer_norm
         self.dropout = dropout
+
+    def check_n_features(self, n_features: int) -> None:
+        """Accept any number of features. See `BuiltInNetwork.check_n_features`."""
 
     def encoder(
         self,
