@@ -23,9 +23,7 @@ _N_ROWS = 4
 def check_parts(module: AutoencoderModule) -> None:
     """Raise if a user's network or likelihood does not return what a training needs."""
     spec = module.spec
-    if is_built_in(spec.network):
-        spec.network.check_n_features(spec.n_features)
-    else:
+    if not is_built_in(spec.network):
         k = spec.n_components
         name = type(spec.network).__name__
         outputs = module.linear_decoder.out_features
