@@ -87,7 +87,7 @@ test images.
 """
 _TEST = """
 Means and standard errors of three seeds, on test images, in nats per image; higher is
-better. The bound is :meth:`~skae.VariationalAutoencoder.log_marginal` with 100 draws, of all
+better. The bound is :meth:`~skae.VariationalAutoencoder.log_marginal` with 100 draws of all
 test images; the ELBO is ``score`` of 300 of them. Seconds are those of one fit with one
 thread, on a machine with other busy processes.
 """
