@@ -25,6 +25,7 @@ from skae._fitting.ppca import (
 )
 from skae._fitting.user_parts import check_parts
 from skae._module import AutoencoderModule, Spec
+from skae.networks import is_built_in
 from skae.objectives import Objective
 
 # Gain of a feature over what PCA leaves of it, the larger of residual and noise. PCA's
@@ -52,6 +53,8 @@ def build_module(
     seed: int,
 ) -> AutoencoderModule:
     """Build a module with first weights drawn from a seed; min_scale in units of X."""
+    if is_built_in(spec.network):
+        spec.network.check_n_features(spec.n_features)
     is_float64 = dtype == torch.float64
     floor = standardization.floor(min_scale, spec.covariance_type, is_float64)
     buffers = {

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from skae._module import AutoencoderModule
-from skae._utils.random import replaced_global_generators
 from skae.likelihoods import (
     LIKELIHOODS,
     GeneralizedLinear,
@@ -20,6 +19,7 @@ from skae.likelihoods import (
     n_parameters,
 )
 from skae.networks import is_built_in
+from skae.networks.randomness import fixed_draws
 
 # Rows of the first call: more than one, so that a single row for all is detected, and an
 # even number, because a network may work on pairs.
@@ -46,12 +46,11 @@ def _check_network(
 ) -> None:
     """Call a network with a few rows ``(n, n_in)``, and check the result."""
     x = _rows(n_in, module)
-    stream = torch.Generator("cpu").manual_seed(0)
     try:
         with (
             _for_trial(network) as tried,
             torch.no_grad(),
-            replaced_global_generators(stream),
+            fixed_draws(network, device=module.device),
         ):
             result = tried(x)
     # A user's module may raise anything. The error goes on, with what was expected.

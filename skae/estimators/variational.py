@@ -33,6 +33,7 @@ from skae.estimators.latent_prior import (
 )
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
+from skae.networks.randomness import fixed_draws
 from skae.objectives import ELBO, KL_SCHEDULES
 from skae.objectives.draws import row_shift, sobol_normal
 from skae.objectives.elbo import DRAWS_AT_ONCE
@@ -660,7 +661,10 @@ class VariationalAutoencoder(BaseAutoencoder):
         else:
             codes = sample_prior(self.prior_, n_samples, source)
             z = torch.from_numpy(codes).to(module.std_in_units)
-        with torch.inference_mode():
+        with (
+            torch.inference_mode(),
+            fixed_draws(module.decoder, device=module.device),
+        ):
             loc, outputs = module.decode(z)
             likelihood, log_scale = module.conditional(outputs)
             units = self._center_and_unit(z.device)
