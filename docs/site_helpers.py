@@ -17,6 +17,7 @@ EXAMPLES = [
     "early_stopping",
     "outliers",
     "missing",
+    "mixed_table",
     "importance_weights",
     "samples",
     "latent_grid",
