@@ -74,14 +74,15 @@ def test_modules_of_torch_draw_from_its_generators(make):
 def test_other_modules_may_draw_from_all_generators(make):
     """They have streams of numpy and Python too, and fixed draws in evaluation mode."""
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 1, 2)]
-    streams = [training_streams([make()], [each]) for each in generators]
+    network = make()
+    streams = [training_streams([network], [each]) for each in generators]
     assert [len(each) for each in streams] == [3, 3, 3]
     numbers = [(bits.random_raw(), python.random()) for _, bits, python in streams]
     assert numbers[0] == numbers[1] != numbers[2]
     found = []
     with nothing_global_changes():
         for _ in range(2):
-            with fixed_draws(NoCorrection(3), make(), device=CPU):
+            with fixed_draws(NoCorrection(3), network, device=CPU):
                 found.append([draw(), draw()])
     assert found[0] == found[1]
     assert found[0][0] != found[0][1]
