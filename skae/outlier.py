@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
 from sklearn.utils import Tags, _safe_indexing, check_array, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
 from skae._data.columns import read_column
 from skae._utils.messages import no_warnings_of_fits
@@ -144,11 +144,17 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
             # Of the fits, only the last one is kept.
             with no_warnings_of_fits() if i < n_refits else nullcontext():
                 fitted = clone(given).fit(used)
-            self._log_density = self._of_missing(fitted, rows, missing)
-            scores = _score(fitted, rows) + missing @ self._log_density
+            scores = _score(fitted, rows)
+            if missing.any() or i == n_refits:
+                self._log_density = self._of_missing(fitted, rows, missing)
+                scores = scores + missing @ self._log_density
             if i < n_refits:
                 support = np.zeros(n, dtype=bool)
                 support[np.argsort(scores, kind="stable")[n - n_support :]] = True
+        self._smallest_part = np.zeros(missing.shape[1])
+        if _takes_tables(fitted):
+            parts = np.where(missing, np.inf, fitted.score_features(rows))
+            self._smallest_part = parts.min(axis=0)
         self.estimator_, self.support_ = fitted, support
         self.offset_ = self._smallest_inlier(scores)
         return self
@@ -176,6 +182,12 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         rows, missing = self._validated(X, self.estimator_, reset=False)
         scores: NDArray[np.floating] = self.estimator_.score_samples(rows)
+        if _takes_tables(self.estimator_):
+            # An unknown category, which the estimator takes as missing, is as strange as
+            # the strangest value of the training data.
+            unknown = self.estimator_._table.unknown(rows) & ~missing
+            if unknown.any():
+                scores = scores + unknown @ self._smallest_part
         if missing.any():
             scores = scores + missing @ self._log_density
         return scores
@@ -223,6 +235,11 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
         """Return what the estimator takes, and what is missing of it, ``(n, d)``."""
         if _takes_tables(estimator):
             table = validated_table(self, X, reset=reset)
+            if reset and _num_samples(table) < 2:
+                raise ValueError(
+                    f"Found array with {_num_samples(table)} sample(s) while a minimum of "
+                    f"2 is required by {type(self).__name__}."
+                )
             columns = [read_column(table, i) for i in range(self.n_features_in_)]
             missing = [np.array([v is None or v != v for v in c]) for c in columns]
             return table, np.column_stack(missing)
@@ -242,15 +259,13 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
     def _of_missing(estimator: Any, rows: Any, missing: NDArray[np.bool_]) -> Any:
         """Return what a missing entry of each column adds to a score, ``(d,)``.
 
-        For numbers it is the mean log-density of a normal density with the variance of the
-        column, and for other columns their mean part of the score. Rows of different holes
-        can then be compared.
+        It is the mean log-density of a normal density with the variance of the column, and
+        for tables of several kinds of columns the mean part of the column in the scores.
+        Rows of different holes can then be compared.
         """
         if _takes_tables(estimator):
             parts = np.where(missing, 0.0, estimator.score_features(rows))
             return parts.sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
-        if not missing.any():
-            return np.zeros(missing.shape[1])
         numbers = check_array(rows, dtype=np.float64, ensure_all_finite="allow-nan")
         variance = np.nanvar(numbers, axis=0)
         used = variance > 0

@@ -7,6 +7,8 @@ set and searched.
 from typing import Any
 
 from skae.estimators.variational import VariationalAutoencoder
+from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
+from skae.scales import fits
 
 __all__ = [
     "make_density_estimator",
@@ -83,7 +85,7 @@ def make_density_estimator(**parameters: Any) -> VariationalAutoencoder:
     >>> bool(vae.log_marginal(X_test).mean() > GaussianMixture().fit(X).score(X_test))
     True
     """
-    return VariationalAutoencoder(**{**_DENSITY, **parameters})
+    return _make(_DENSITY, parameters)
 
 
 def make_imputation_estimator(**parameters: Any) -> VariationalAutoencoder:
@@ -124,7 +126,7 @@ def make_imputation_estimator(**parameters: Any) -> VariationalAutoencoder:
     >>> bool(error < 0.5)
     True
     """
-    return VariationalAutoencoder(**{**_IMPUTATION, **parameters})
+    return _make(_IMPUTATION, parameters)
 
 
 def make_outlier_estimator(**parameters: Any) -> VariationalAutoencoder:
@@ -165,4 +167,19 @@ def make_outlier_estimator(**parameters: Any) -> VariationalAutoencoder:
     >>> int(np.argmin(vae.score_samples(X)))
     178
     """
-    return VariationalAutoencoder(**{**_OUTLIERS, **parameters})
+    return _make(_OUTLIERS, parameters)
+
+
+def _make(recipe: dict[str, Any], parameters: dict[str, Any]) -> VariationalAutoencoder:
+    """Make an estimator by a recipe, with some parameters replaced.
+
+    A likelihood that the variance mode of the recipe does not fit has "auto".
+    """
+    chosen = {**recipe, **parameters}
+    likelihood, mode = chosen["likelihood"], chosen["variance_mode"]
+    if isinstance(likelihood, str) and likelihood in LIKELIHOODS:
+        likelihood = make_likelihood(likelihood)
+    is_known = isinstance(likelihood, Likelihood)  # else fit refuses it
+    if is_known and "variance_mode" not in parameters and not fits(mode, likelihood):
+        chosen["variance_mode"] = "auto"
+    return VariationalAutoencoder(**chosen)

@@ -208,3 +208,13 @@ def test_holes_do_not_depend_on_units():
     masked = np.ma.masked_invalid(X)
     again = LikelihoodOutlierDetector(random_state=0).fit(masked)
     np.testing.assert_array_equal(again.predict(masked), found[1])
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e3])
+def test_holes_of_complete_training_data_are_compensated(factor):
+    """A missing entry makes no row abnormal, whatever the unit of its column."""
+    X = np.random.default_rng(0).normal(size=(400, 3)) * [1, 1, factor]
+    detector = LikelihoodOutlierDetector(contamination=0.05, random_state=0).fit(X)
+    holes = X.copy()
+    holes[:, 2] = np.nan
+    assert 0.005 < (detector.predict(holes) == -1).mean() < 0.2

@@ -2,13 +2,15 @@
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Number
 from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+# Dtypes of integers whose range numpy knows.
+_INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 # Types of dates, times and durations, and pandas' periods by the names of their classes.
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 # Values that a message about unknown ones shows.
@@ -68,7 +70,8 @@ class Column:
             shown = ", ".join(map(repr, sorted(unknown)[:_MOST_SHOWN]))
             raise ValueError(
                 f"Found unknown values in {name} that the training data do not have: "
-                f"{shown}. Set handle_unknown='ignore' to take them as missing."
+                f"{shown}. Set handle_unknown='ignore' of its likelihood to take them as "
+                "missing."
             )
         code = np.array(found)
         if self.kind == "flag":
@@ -94,7 +97,7 @@ class Column:
             return own[:, 0]
         kind = self.dtype.lower()
         smallest, largest = -np.inf, np.inf
-        if kind.startswith(("int", "uint")):
+        if kind in _INTEGERS:
             # Draws may be beyond the range of the dtype.
             limits = np.iinfo(kind)
             smallest, largest = limits.min, limits.max
@@ -124,20 +127,28 @@ class Columns:
     names: tuple[Any, ...] | None
     library: str | None
 
-    def encode(self, X: Any) -> np.ndarray:
+    def encode(self, X: Any, *, takes_unknown: bool = False) -> np.ndarray:
         """Encode a table as features ``(n, n_features)``; NaN is missing.
 
         They are float32 for an array of float32, else float64.
         """
         parts = []
         for i, column in enumerate(self.columns):
+            if takes_unknown:
+                column = replace(column, takes_unknown=True)
             parts.append(column.encode(read_column(X, i), self.name(i)))
-        is_single = getattr(X, "dtype", None) == np.float32
+        is_single = getattr(X, "dtype", None) == np.float32 or self._is_single
         dtype = np.float32 if is_single else np.float64
         result = np.empty((len(parts[0]), self.n_features), dtype=dtype)
         for column, values in zip(self.columns, parts, strict=True):
             result[:, column.position : column.position + column.width] = values
         return result
+
+    @property
+    def _is_single(self) -> bool:
+        """Whether all columns of a frame that are no integers or categories are float32."""
+        floats = {c.dtype.lower() for c in self.columns if c.dtype.lower()[:5] == "float"}
+        return self.library is not None and floats == {"float32"}
 
     def name(self, i: int) -> str:
         """Return the name of a column for a message."""
@@ -232,11 +243,20 @@ def numbers_of(values: np.ndarray, name: str) -> np.ndarray:
     try:
         return np.array([np.nan if v is None else float(v) for v in values])
     except (TypeError, ValueError):
-        text = next(v for v in values if isinstance(v, str) or v is not None)
+        text = next(v for v in values if v is not None and not _is_numeric(v))
         raise ValueError(
             f"{name[0].upper()}{name[1:]} has values that are no numbers, such as "
             f"{text!r}. Give it the likelihood 'categorical', or convert it."
         ) from None
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a value can be converted to a float."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def categories_of(values: np.ndarray, column: Any) -> tuple[tuple[Any, ...], bool]:
@@ -319,5 +339,7 @@ def _polars_frame(columns: Columns, values: Sequence[np.ndarray]) -> Any:
         dtype = getattr(pl, kind)
         if kind == "Enum":
             dtype = pl.Enum(list(column.categories))
+        elif kind == "Decimal":
+            dtype = pl.Float64
         series.append(pl.Series(name, value.tolist()).cast(dtype))
     return pl.DataFrame(series)

@@ -12,9 +12,6 @@ from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan
 _RESOLUTION_ROWS = 1000
 # Smallest scale in the likelihood's units that float32 residuals can resolve.
 _SMALLEST = 1e-6
-# Smallest scale of a generalised linear model, such as the relative deviation of a rate:
-# with a smaller one, the distribution of counts is Poisson's to the last digit.
-_SMALLEST_OF_LINKED = 1e-3
 # Largest scale in the likelihood's units; its inverse is the smallest. Their squares are
 # within the range of float32.
 _LARGEST = 1e15
@@ -45,8 +42,8 @@ class Links:
     noise : ndarray
         Variance of a linked feature that no component can explain, in units of the
         predictor; 0 for others.
-    scale : ndarray
-        First scale of a linked feature, where there is one; 1 for others.
+    scale, smallest_scale : ndarray
+        First and smallest scale of a linked feature, where there is one; 1 for others.
     """
 
     is_linked: np.ndarray
@@ -55,6 +52,7 @@ class Links:
     unit: np.ndarray
     noise: np.ndarray
     scale: np.ndarray
+    smallest_scale: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -284,7 +282,8 @@ class Standardization:
         if self.links is not None:
             is_linked = self.links.is_linked[: floor.size]
             given = 0.0 if isinstance(min_scale, str) else min_scale
-            floor = np.where(is_linked, max(_SMALLEST_OF_LINKED, given), floor)
+            smallest = np.maximum(self.links.smallest_scale[: floor.size], given)
+            floor = np.where(is_linked, smallest, floor)
         return floor
 
 

@@ -25,7 +25,7 @@ def add_links(
     d = rows.X.shape[1]
     is_linked, is_log = np.zeros(d, dtype=bool), np.zeros(d, dtype=bool)
     predictor, noise = np.zeros(d), np.zeros(d)
-    unit, scale = np.ones(d), np.ones(d)
+    unit, scale, smallest_scale = np.ones(d), np.ones(d), np.ones(d)
     likelihood_unit = standardization.likelihood_unit.copy()
     for part, family in likelihood.parts(d):
         is_log[part] = family.takes_logarithm
@@ -34,8 +34,9 @@ def add_links(
             is_linked[part] = True
             predictor[part], noise[part] = start.predictor, start.noise
             unit[part], scale[part] = 1 / start.slope, start.scale
+            smallest_scale[part] = family.smallest_scale
             likelihood_unit[part] = 1.0
-    links = Links(is_linked, is_log, predictor, unit, noise, scale)
+    links = Links(is_linked, is_log, predictor, unit, noise, scale, smallest_scale)
     return replace(standardization, likelihood_unit=likelihood_unit, links=links)
 
 

@@ -98,6 +98,11 @@ def choose_n_components(
     if isinstance(n_components, str):
         return max(min(round(_COMPONENTS_PER_FEATURE * d), _MOST_COMPONENTS), 1)
     most = min(len(rows), d)
+    if standardization.links is not None:
+        # Of a flag or a count, what its distribution leaves is no variance to explain.
+        links = standardization.links
+        noise = np.where(links.is_linked, np.sqrt(links.noise), 1.0)
+        standardization = standardization.whitened(noise)
     if rows.has_missing and d <= MOST_FEATURES:
         few = min(most, _MOST_COMPONENTS)
         covariance = expected_moments(rows, standardization, few).covariance

@@ -370,14 +370,16 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         likelihood = self._make_likelihood()
         check_scale(self.variance_mode, self.covariance_type, likelihood)
         device = resolve_device(self.device)
+        if is_continued:
+            check_same_likelihood(self, X, likelihood)
         if is_continued and self._table.columns is not None:
             table = self._table
-            check_same_likelihood(self, X, likelihood)
         else:
-            table = bind_table(self, X, likelihood)
+            table = bind_table(self, X, likelihood, sample_weight)
         covariance_type = table.covariance_type(self.covariance_type)
         check_scale(self.variance_mode, covariance_type, table.likelihood)
-        features = table.encode(self, X, reset=not is_continued)
+        new = not is_continued
+        features = table.encode(self, X, reset=new, takes_unknown=new)
         data = table.to_input(features)
         weight = _check_sample_weight(
             as_numbers(sample_weight, "sample_weight"),
@@ -428,7 +430,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             check_min_scale(standardization, self.min_scale, self.precision)
         return TrainingData(
             data,
-            data if table.columns is None else X,
+            features if table.columns is None else X,
             table,
             rows,
             validation,

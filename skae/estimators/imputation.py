@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skae._fitting.lockstep import shared_result
-from skae._module import AutoencoderModule
+from skae._module import AutoencoderModule, from_inputs
 from skae._utils.choices import validate_parameters
 from skae._utils.memory import require_memory
 from skae._utils.numbers import as_numbers, check_count
@@ -71,7 +71,9 @@ class ImputationMixin(InferenceMixin):
             default one table with its `statistic` is returned.
 
         statistic : {"mean", "median", "plug_in"}, default="mean"
-            Mean or median of each missing entry. "plug_in" is the likelihood's mean at the
+            Mean or median of each missing entry. The mean of a flag is a probability, and
+            its median is 0 or 1; in a mixed table both are the more probable value.
+            "plug_in" is the likelihood's mean at the
             code that :meth:`transform` returns, which needs no draws and neglects the
             spread of the code. Not used with `n_samples`.
 
@@ -190,7 +192,8 @@ class ImputationMixin(InferenceMixin):
                 if is_median:
                     # A flag or a category has a mode in place of a median.
                     median = _weighted_median(x, weight)
-                    mean = torch.where(is_discrete.to(x.device), mean, median)
+                    mode = from_inputs(module.linked, mean.clone())
+                    mean = torch.where(is_discrete.to(x.device), mode, median)
                 x = mean
             return x.transpose(0, 1)
 

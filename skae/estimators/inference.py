@@ -363,6 +363,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             self.module_ = AutoencoderModule.from_arrays(*module_state)
             if not hasattr(self, "_table"):  # a model of a former version
                 self._table = Table(self.module_.spec.likelihood)
+                self.likelihood_ = self.module_.spec.likelihood
 
 
 def _not_finite(values: np.ndarray) -> np.ndarray:

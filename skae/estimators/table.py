@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._indexing import _get_column_indices
-from sklearn.utils.validation import _num_features, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _num_features,
+    _num_samples,
+    validate_data,
+)
 
 from skae._data.columns import (
     Column,
@@ -21,6 +26,7 @@ from skae._data.columns import (
     read_column,
 )
 from skae._utils.choices import did_you_mean
+from skae._utils.messages import warn_user
 from skae._utils.numbers import as_numbers
 from skae.likelihoods import (
     LIKELIHOODS,
@@ -33,6 +39,8 @@ from skae.likelihoods.support import SUPPORTS
 
 # Dtypes that are not converted.
 FLOATS = (np.float64, np.float32)
+# Categories from which on a column of about as many rows is taken for an identifier.
+_MANY_CATEGORIES = 50
 # Different values up to which a column of integers is categorical for "auto".
 _FEW_CATEGORIES = 10
 
@@ -55,19 +63,35 @@ class Table:
     columns: Columns | None = None
     given: str = ""
 
-    def encode(self, estimator: Any, X: ArrayLike, *, reset: bool = False) -> np.ndarray:
+    def encode(
+        self,
+        estimator: Any,
+        X: ArrayLike,
+        *,
+        reset: bool = False,
+        takes_unknown: bool = False,
+    ) -> np.ndarray:
         """Validate a table, and return its features ``(n, n_features)``; NaN is missing.
 
+        With ``takes_unknown``, what is not known is missing, for rows of weight 0 in a fit.
         Raises ValueError for what is no such table, and for values that the likelihood has
         no density for.
         """
         if self.columns is None:
             features = validated(estimator, X, reset=reset)
         else:
-            features = self.columns.encode(validated_table(estimator, X, reset=reset))
+            table = validated_table(estimator, X, reset=reset)
+            features = self.columns.encode(table, takes_unknown=takes_unknown)
         names = getattr(estimator, "feature_names_in_", None)
         check_support(features, self.likelihood, self.columns, names)
         return features
+
+    def unknown(self, X: Any) -> np.ndarray:
+        """Whether entries of a table are missing or not known, ``(n, n_columns)``."""
+        if self.columns is None:
+            return np.zeros((_num_samples(X), _num_features(X)), dtype=bool)
+        features = self.columns.encode(X, takes_unknown=True)
+        return np.isnan(self.per_column(features.T).T)
 
     def to_input(self, features: np.ndarray) -> np.ndarray:
         """Return what the encoder sees of features ``(n, d)``, before standardisation."""
@@ -113,23 +137,30 @@ class Table:
         return names if self.columns is None else self.columns.feature_names()
 
 
-def bind_table(estimator: Any, X: ArrayLike, likelihood: Likelihood) -> Table:
+def bind_table(
+    estimator: Any, X: ArrayLike, likelihood: Likelihood, sample_weight: Any = None
+) -> Table:
     """Find out how the columns of a table are modelled; the names of columns are kept.
 
-    Raises ValueError if columns are missing, are named twice, or do not fit the likelihood.
+    Rows of weight 0 say nothing. Raises ValueError if columns are missing, are named twice,
+    or do not fit the likelihood.
     """
-    if isinstance(likelihood, Mixed):
-        X = validated_table(estimator, X, reset=True)
-        return _bind_mixed(X, likelihood)
-    if not isinstance(likelihood, CategoricalLikelihood):
+    if not isinstance(likelihood, (CategoricalLikelihood, Mixed)):
         return Table(likelihood)
-    if likelihood.one_hot:
-        return Table(likelihood.with_sizes((_num_features(X),)))
+    if isinstance(likelihood, CategoricalLikelihood) and likelihood.one_hot:
+        width = validated(estimator, X, reset=True).shape[1]
+        return Table(likelihood.with_sizes((width,)), given=repr(likelihood))
     X = validated_table(estimator, X, reset=True)
+    given = _in_words(X, likelihood)
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if (weight <= 0).any() and (weight > 0).any():
+        X, weight = _safe_indexing(X, np.flatnonzero(weight > 0)), weight[weight > 0]
+    if isinstance(likelihood, Mixed):
+        return _bind_mixed(X, likelihood, weight, given)
     indices = list(range(_num_features(X)))
     columns, family = _bind_part(X, indices, likelihood, first=0, handle_unknown="error")
     found = dict(zip(indices, columns, strict=True))
-    return Table(family, _columns(X, found), _in_words(X, likelihood))
+    return Table(family, _columns(X, found), given)
 
 
 def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> np.ndarray:
@@ -202,14 +233,10 @@ def check_support(
 
 def _check_one_hot(features: np.ndarray) -> None:
     """Raise ValueError if rows ``(n, d)`` are not one-hot vectors, or missing."""
-    n_missing = np.isnan(features).sum(axis=1)
-    is_complete = n_missing == 0
     is_valid = ((features == 0) | (features == 1)).all(axis=1)
     is_valid &= features.sum(axis=1) == 1
-    if (
-        not (is_valid | (n_missing == features.shape[1])).all()
-        or ((~is_complete) & (n_missing < features.shape[1])).any()
-    ):
+    is_valid |= np.isnan(features).all(axis=1)
+    if not is_valid.all():
         raise ValueError(
             "CategoricalLikelihood(one_hot=True) is for one-hot columns: each row has a "
             "single 1 and else 0, or all of its columns are missing. For columns of codes, "
@@ -217,10 +244,10 @@ def _check_one_hot(features: np.ndarray) -> None:
         )
 
 
-def _bind_mixed(X: Any, likelihood: Mixed) -> Table:
+def _bind_mixed(X: Any, likelihood: Mixed, weight: np.ndarray, given: str) -> Table:
     """Choose the likelihood of each column. See `bind_table`."""
     n_columns = _num_features(X)
-    chosen = _families(X, n_columns, likelihood)
+    chosen = _families(X, n_columns, likelihood, weight)
     found: dict[int, Column] = {}
     spec, parts, first = [], [], 0
     names = _names(X)
@@ -233,13 +260,16 @@ def _bind_mixed(X: Any, likelihood: Mixed) -> Table:
         spec.append((shown, family))
         first += width
     bound_all = likelihood.bind(spec, parts)
-    return Table(bound_all, _columns(X, found), _in_words(X, likelihood))
+    return Table(bound_all, _columns(X, found), given)
 
 
 def _families(
-    X: Any, n_columns: int, likelihood: Mixed
+    X: Any, n_columns: int, likelihood: Mixed, weight: np.ndarray
 ) -> list[tuple[str | Likelihood, list[int]]]:
-    """Return the family and the columns of each part, with names in place of "auto"."""
+    """Return the family and the columns of each part, with names in place of "auto".
+
+    Columns of one family, by name or with equal parameters, are one part.
+    """
     _check_family(likelihood.real)
     given = likelihood.columns
     pairs = [(slice(None), "auto")] if isinstance(given, str) else given
@@ -261,7 +291,8 @@ def _families(
             continue
         by_family: dict[Any, list[int]] = {}
         for i in indices:
-            by_family.setdefault(_choose(X, i, likelihood.real), []).append(i)
+            own = _choose(X, i, likelihood.real, weight)
+            by_family.setdefault(own, []).append(i)
         chosen += list(by_family.items())
     left = [i for i in range(n_columns) if i not in taken]
     if left:
@@ -270,7 +301,17 @@ def _families(
             f"Mixed has no likelihood for {len(left)} columns: {listed}. Add them to "
             "columns, for example as a tuple with the likelihood 'auto'."
         )
-    return chosen
+    merged: dict[Any, tuple[str | Likelihood, list[int]]] = {}
+    for family, indices in chosen:
+        # Few parts are faster, and a group of one-hot columns is a part of its own.
+        is_own = isinstance(family, CategoricalLikelihood) and family.one_hot
+        group: Any = family
+        if not isinstance(family, str):
+            group = type(family), repr(family), family.batch_key
+            is_own = is_own or family.batch_key is None
+        _, together = merged.setdefault(id(indices) if is_own else group, (family, []))
+        together.extend(indices)
+    return list(merged.values())
 
 
 def _in_words(X: Any, likelihood: Likelihood) -> str:
@@ -303,7 +344,7 @@ def _check_family(family: str | Likelihood) -> None:
         )
 
 
-def _choose(X: Any, i: int, real: str | Likelihood) -> str | Likelihood:
+def _choose(X: Any, i: int, real: str | Likelihood, weight: np.ndarray) -> str | Likelihood:
     """Choose the family of a column by its dtype and values. See `Mixed`."""
     values = read_column(X, i)
     column = _safe_indexing(X, i, axis=1)
@@ -315,7 +356,8 @@ def _choose(X: Any, i: int, real: str | Likelihood) -> str | Likelihood:
         return "categorical"
     if values.dtype.kind == "b":
         return "bernoulli"
-    observed = values[~np.isnan(values.astype(np.float64))].astype(np.float64)
+    is_observed = ~np.isnan(values.astype(np.float64))
+    observed = values[is_observed].astype(np.float64)
     different = np.unique(observed)
     if len(different) < 2 or (different != np.rint(different)).any():
         return real
@@ -324,7 +366,9 @@ def _choose(X: Any, i: int, real: str | Likelihood) -> str | Likelihood:
     if len(different) <= _FEW_CATEGORIES:
         return "categorical"
     # A negative binomial distribution cannot vary less than Poisson's.
-    if different[0] >= 0 and observed.var() >= observed.mean():
+    mean = np.average(observed, weights=weight[is_observed])
+    variance = np.average(np.square(observed - mean), weights=weight[is_observed])
+    if different[0] >= 0 and variance >= mean:
         return "negative_binomial"
     return real
 
@@ -366,6 +410,13 @@ def _bind_part(
                 f"There is no observed value of {_name(X, i)} to train on: drop such "
                 "columns."
             )
+        if len(categories) > max(_MANY_CATEGORIES, len(values) / 2):
+            warn_user(
+                f"Column {_name(X, i)} has {len(categories)} categories in {len(values)} "
+                "rows, each of which is a feature of the model. If it is an identifier or "
+                "free text, drop it; if it is a number, choose another likelihood.",
+                UserWarning,
+            )
         width = len(categories) if kind == "category" else 1
         is_count = likelihood.support == "nonnegative_integer"
         columns.append(
@@ -374,7 +425,7 @@ def _bind_part(
                 features=whole if is_one_hot else slice(position, position + width),
                 position=position,
                 is_integer=is_integer or is_count,
-                dtype="category" if dtype == "category" else dtype,
+                dtype=dtype,
                 categories=categories,
                 is_ordered=is_ordered,
                 takes_unknown=takes_unknown,
@@ -425,9 +476,15 @@ def _name(X: Any, i: int) -> str:
 
 
 def check_same_likelihood(estimator: Any, X: Any, likelihood: Likelihood) -> None:
-    """Raise ValueError if a warm start has another likelihood than the last fit."""
-    X = validated_table(estimator, X, reset=False)
-    if _in_words(X, likelihood) != estimator._table.given:
+    """Raise ValueError if a warm start has another likelihood than the last fit.
+
+    The parameters of classes other than these two are compared later.
+    """
+    is_same = type(estimator._table.likelihood) is type(likelihood)
+    if is_same and isinstance(likelihood, (CategoricalLikelihood, Mixed)):
+        X = validated_table(estimator, X, reset=False)
+        is_same = _in_words(X, likelihood) == estimator._table.given
+    if not is_same:
         raise ValueError(
             "warm_start=True continues from the last fit, which had another "
             "likelihood. Set warm_start=False."

@@ -10,7 +10,7 @@ from skae.likelihoods.generalized_linear import (
     GeneralizedLinear,
     LinkStart,
     Moments,
-    smoothed,
+    smoothed_share,
 )
 
 
@@ -31,7 +31,7 @@ class BernoulliLikelihood(GeneralizedLinear):
         return t.clamp(0, 1).round()
 
     def start(self, moments: Moments) -> LinkStart:
-        p = smoothed(moments)
+        p = smoothed_share(moments)
         slope = 1 / (p * (1 - p))
         return LinkStart(np.log(p) - np.log1p(-p), slope, slope, np.ones_like(p))
 

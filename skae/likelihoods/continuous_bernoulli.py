@@ -9,7 +9,7 @@ from skae.likelihoods.generalized_linear import (
     GeneralizedLinear,
     LinkStart,
     Moments,
-    smoothed,
+    smoothed_share,
 )
 
 # Predictor below which the series around 0 replaces formulas that cancel: the first term
@@ -42,7 +42,7 @@ class ContinuousBernoulliLikelihood(GeneralizedLinear):
         return t.clamp(0, 1)
 
     def start(self, moments: Moments) -> LinkStart:
-        mean = torch.from_numpy(smoothed(moments))
+        mean = torch.from_numpy(smoothed_share(moments))
         low = torch.full_like(mean, -_LARGEST_START)
         high = -low
         for _ in range(_BISECTIONS):

@@ -7,6 +7,8 @@ from torch import Tensor
 
 # Argument from which on Stirling's series replaces the functions; its error is below 1e-13.
 _LARGE = 16.0
+# Number below which x log x has 11 digits behind the point in float64.
+_SMALL = 1e4
 # Relative difference below which the deviance is a series, and its number of terms.
 _CLOSE, _TERMS = 0.1, 8
 
@@ -38,11 +40,17 @@ def stirling_error(x: Tensor) -> Tensor:
     return torch.where(x < _LARGE, exact - 0.5 * math.log(2 * math.pi), _stirling(large))
 
 
-def deviance(x: Tensor, m: Tensor, difference: Tensor) -> Tensor:
+def deviance(x: Tensor, m: Tensor, difference: Tensor, log_m: Tensor) -> Tensor:
     """Compute x log(x/m) - x + m of positive numbers, whose difference x - m is given.
 
-    Half the Poisson deviance; by a series where x and m are close (Loader 2000).
+    Half the Poisson deviance; by a series where x and m are close (Loader 2000). So is the
+    logarithm of m, which may underflow.
     """
+    far = x * (x.log() - log_m) - difference
+    is_precise = x.dtype == torch.float64 and x.device.type == "cpu"
+    if is_precise and float(x.detach().max()) < _SMALL:
+        # Small numbers lose no digits that matter, and a score has many draws.
+        return far
     v = difference / (x + m)
     close = v.clamp(-_CLOSE, _CLOSE)
     square = close.square()
@@ -50,7 +58,6 @@ def deviance(x: Tensor, m: Tensor, difference: Tensor) -> Tensor:
     for j in range(_TERMS, 0, -1):
         total = (total + 1 / (2 * j + 1)) * square
     series = difference * close + 2 * x * close * total
-    far = x * torch.log(x / m) - difference
     return torch.where(v.abs() < _CLOSE, series, far)
 
 

@@ -1,7 +1,7 @@
 """The base class of densities whose location is a linear predictor."""
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from skae.likelihoods.base import Likelihood
 # Linear predictor of a log-rate above which the rate grows linearly: no float32 overflows,
 # and no count that float32 can hold is beyond it.
 _LARGEST_LOG_RATE = 40.0
+# Rate above which a count is as good as normal.
+_LARGEST_POISSON = 1e15
 # Predictor above that, from which on the rate is constant: it is 2e32, which is finite.
 _LARGEST_EXCESS = 1e15
 
@@ -73,9 +75,14 @@ class GeneralizedLinear(Likelihood):
     has_scale : bool
         Whether the density has a scale beside the location. If not, ``log_scale`` is 0 and
         is ignored.
+
+    smallest_scale : float
+        The scale from which on a smaller one makes no difference, and the smallest noise of
+        a feature at the start.
     """
 
     has_scale = False
+    smallest_scale: ClassVar[float] = 1e-3
 
     @property
     def unit_stddev(self) -> float:
@@ -164,13 +171,17 @@ class GeneralizedLinear(Likelihood):
         return self._draw(loc, log_scale, generator)
 
 
-def smoothed(moments: Moments, size: float | np.ndarray = 1.0) -> np.ndarray:
-    """Return means ``(d,)`` as if each value had been seen half a time more.
+def smoothed_share(moments: Moments) -> np.ndarray:
+    """Return shares ``(d,)`` as if 0 and 1 had been seen half a time more.
 
-    So a probability is neither 0 nor 1, and a rate is above 0. ``size`` is the number of
-    values times one half.
+    So a share is neither 0 nor 1.
     """
-    return np.asarray((moments.n * moments.mean + 0.5) / (moments.n + size))
+    return np.asarray((moments.n * moments.mean + 0.5) / (moments.n + 1))
+
+
+def smoothed_rate(moments: Moments) -> np.ndarray:
+    """Return mean counts ``(d,)`` as if there had been half a count more: above 0."""
+    return np.asarray(moments.mean + 0.5 / moments.n)
 
 
 def log_rate(loc: Tensor) -> Tensor:
@@ -203,7 +214,7 @@ def start_of_counts(moments: Moments, excess: np.ndarray, scale: np.ndarray) -> 
 
     The excess is relative to the squared mean.
     """
-    mean = smoothed(moments)
+    mean = smoothed_rate(moments)
     # With t = log(1 + x) and the rate exp(t) - 1, the derivative of the log-rate.
     slope = 1 / -np.expm1(-np.maximum(moments.mean_input, 0.5 / moments.n))
     return LinkStart(np.log(mean), slope, 1 / mean + excess, scale)
@@ -212,3 +223,14 @@ def start_of_counts(moments: Moments, excess: np.ndarray, scale: np.ndarray) -> 
 def mean_of_log_rates(predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Return the mean ``(d,)`` of normal log-rates; the log of the mean rate is given."""
     return np.asarray(predictor - variance / 2)
+
+
+def draw_poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw Poisson counts; from a rounded normal distribution for very large rates."""
+    # torch computes counts as integers of 64 bits.
+    small = torch.poisson(rate.clamp(max=_LARGEST_POISSON), generator=generator)
+    if not bool((rate > _LARGEST_POISSON).any()):
+        return small
+    noise = torch.empty_like(rate).normal_(generator=generator)
+    large = (rate + rate.sqrt() * noise).round()
+    return torch.where(rate > _LARGEST_POISSON, large, small)

@@ -13,11 +13,12 @@ from skae.likelihoods.generalized_linear import (
     LinkStart,
     Moments,
     counts_of,
+    draw_poisson,
     log1p_input,
     log_rate,
     mean_of_log_rates,
     slope_of_log_rate,
-    smoothed,
+    smoothed_rate,
     start_of_counts,
 )
 
@@ -60,7 +61,7 @@ class NegativeBinomialLikelihood(GeneralizedLinear):
         return counts_of(t)
 
     def start(self, moments: Moments) -> LinkStart:
-        mean = smoothed(moments)
+        mean = smoothed_rate(moments)
         excess = np.maximum(moments.variance - mean, 0) / np.square(mean)
         scale = np.sqrt(_PART_LEFT * excess).clip(_SMALLEST_START, _LARGEST_START)
         return start_of_counts(moments, np.square(scale), scale)
@@ -69,18 +70,20 @@ class NegativeBinomialLikelihood(GeneralizedLinear):
         return mean_of_log_rates(predictor, variance)
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
-        r, mean = _shape(log_scale), torch.exp(log_rate(loc))
+        r, log_mean = _shape(log_scale), log_rate(loc)
+        mean = torch.exp(log_mean)
         ratio = mean / r
         # The form of Loader (2000), in which nothing large cancels.
         count = x.clamp(min=1)
         difference = (count - mean) / (1 + ratio)
         share = (count + r) / (1 + ratio)  # (x + r) times the probability r / (r + mean)
+        log_share = torch.log(count + r) - torch.log1p(ratio)
         log_mass = (
             stirling_error(count + r)
             - stirling_error(r)
             - stirling_error(count)
-            - deviance(r, share, -difference)
-            - deviance(count, share * ratio, difference)
+            - deviance(r, share, -difference, log_share)
+            - deviance(count, share * ratio, difference, log_share + log_mean - r.log())
             - 0.5 * torch.log(2 * math.pi * count)
             - 0.5 * torch.log1p(count / r)
         )
@@ -108,7 +111,7 @@ class NegativeBinomialLikelihood(GeneralizedLinear):
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         r = _shape(log_scale).expand_as(loc).contiguous()
         gamma = torch._standard_gamma(r, generator=generator) / r
-        return torch.poisson(self.mean(loc, log_scale) * gamma, generator=generator)
+        return draw_poisson(self.mean(loc, log_scale) * gamma, generator)
 
 
 def _shape(log_scale: Tensor) -> Tensor:

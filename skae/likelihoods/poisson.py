@@ -13,6 +13,7 @@ from skae.likelihoods.generalized_linear import (
     LinkStart,
     Moments,
     counts_of,
+    draw_poisson,
     log1p_input,
     log_rate,
     mean_of_log_rates,
@@ -55,11 +56,12 @@ class PoissonLikelihood(GeneralizedLinear):
         return mean_of_log_rates(predictor, variance)
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
-        mean = torch.exp(log_rate(loc))
+        log_mean = log_rate(loc)
+        mean = torch.exp(log_mean)
         # The form of Loader (2000), in which nothing large cancels.
         count = x.clamp(min=1)
         log_mass = -0.5 * torch.log(2 * math.pi * count) - stirling_error(count)
-        log_mass = log_mass - deviance(count, mean, count - mean)
+        log_mass = log_mass - deviance(count, mean, count - mean, log_mean)
         return torch.where(x < 1, -mean, log_mass)
 
     def derivatives(
@@ -75,4 +77,4 @@ class PoissonLikelihood(GeneralizedLinear):
         return torch.exp(log_rate(loc))
 
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.poisson(self.mean(loc, log_scale), generator=generator)
+        return draw_poisson(self.mean(loc, log_scale), generator)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -23,6 +24,11 @@ from skae.likelihoods import (
     StudentTLikelihood,
 )
 from skae.model_selection import BatchedGridSearchCV
+from skae.recipes import (
+    make_density_estimator,
+    make_imputation_estimator,
+    make_outlier_estimator,
+)
 from skae.scales import fits, legal_combinations
 from tests.families import GENERALIZED_LINEAR
 from tests.helpers import assert_finite, assert_same_answers, weights
@@ -293,6 +299,84 @@ def test_counts_in_one_dimension_equal_the_fit_of_a_linear_model():
     assert vae.score(X) == pytest.approx(exact, abs=0.02)
 
 
+@pytest.mark.parametrize("rate", [0.01, 30.0, 1e6, 1e8])
+def test_the_start_of_counts_has_the_mean_of_the_data(rate):
+    """One epoch from the start is as good as the constant rate, also for large counts."""
+    X = np.random.default_rng(0).poisson(rate, size=(300, 4)).astype(float)
+    exact = scipy.stats.poisson.logpmf(X, X.mean(axis=0)).sum(axis=1).mean()
+    vae = model("poisson", max_iter=1, precision="float64").fit(X)
+    assert vae.score(X) > exact - 0.2
+
+
+def test_rare_predictors_are_finite():
+    """A predictor far below the data has a finite score, by both kinds of gradient."""
+    likelihood = LIKELIHOODS["poisson"]()
+    loc = torch.full((1, 2), -110.0, requires_grad=True)
+    value = likelihood.log_prob(torch.tensor([[0.0, 3.0]]), loc, torch.zeros(1, 1))
+    value.sum().backward()
+    assert value[0, 1].item() == pytest.approx(-330 - np.log(6), rel=1e-3)
+    assert torch.isfinite(loc.grad).all()
+    huge = torch.full((2000, 1), 50.0, dtype=torch.float64)
+    draws = likelihood.sample(huge, huge, torch.Generator().manual_seed(0))
+    assert draws.mean().item() == pytest.approx(np.exp(40.0) * 11, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["log_normal", "poisson", "bernoulli"])
+def test_callbacks_see_the_data(name):
+    X, seen = table(name), []
+
+    class Callback:
+        def setup(self, estimator, context):
+            """Nothing to prepare."""
+
+        def teardown(self, estimator, context):
+            """Nothing to close."""
+
+        def on_fit_task_begin(self, estimator, context):
+            """Nothing to record."""
+
+        def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+            seen.append(X)
+            if fitted_estimator is not None:
+                assert np.isfinite(fitted_estimator.score(X))
+
+    vae = model(name, max_iter=2).set_callbacks(Callback())
+    vae.fit(X)
+    assert len(seen) == 3
+    assert all(np.array_equal(each, X) for each in seen)
+
+
+@pytest.mark.parametrize(("statistic", "values"), [("median", {0.0, 1.0}), ("mean", None)])
+def test_imputed_flags(statistic, values):
+    X = table("bernoulli")
+    X[::7, 1] = np.nan
+    vae = model("bernoulli").fit(X)
+    filled = vae.impute(X, statistic=statistic)
+    if values:
+        assert set(np.unique(filled)) <= values
+        assert np.isfinite(vae.score(filled))
+    else:
+        assert ((filled >= 0) & (filled <= 1)).all()
+
+
+def test_recipes_take_likelihoods_without_scale():
+    X = table("poisson")
+    for make in (make_density_estimator, make_imputation_estimator, make_outlier_estimator):
+        vae = make(likelihood="poisson", max_iter=2, random_state=0)
+        assert vae.variance_mode == "auto"
+        assert np.isfinite(vae.fit(X).score(X))
+    assert make_density_estimator(likelihood="logistic").variance_mode == "predicted"
+
+
+def test_a_warm_start_with_another_kind_of_likelihood_is_refused():
+    X = table("poisson")
+    vae = model("gaussian", warm_start=True).fit(X)
+    for name in ("poisson", "mixed", "categorical"):
+        vae.set_params(likelihood=name)
+        with pytest.raises(ValueError, match="which had another likelihood"):
+            vae.fit(X)
+
+
 def test_learned_degrees_of_freedom_find_heavy_tails():
     rng = np.random.default_rng(0)
     Z = rng.normal(size=(2000, 2))
@@ -406,7 +490,7 @@ def mapped(monkeypatch):
     """Let tables map real numbers into the support of the likelihood."""
     encode = Table.encode
 
-    def encode_mapped(self, estimator, X, *, reset=False):
+    def encode_mapped(self, estimator, X, *, reset=False, takes_unknown=False):
         kind = type(self.likelihood)
         name = next((n for n, k in LIKELIHOODS.items() if k is kind), None)
         if name not in MAPS:

@@ -205,6 +205,53 @@ def test_order_and_repetition_of_rows_do_not_matter(frame):
     np.testing.assert_array_equal(weighted.transform(frame), repeated.transform(frame))
 
 
+def test_weights_choose_as_repetitions_do():
+    """Rows of weight 0 say nothing, and weights count in what "auto" chooses."""
+    X = pd.DataFrame(
+        {"n": [0, 30] + list(range(9, 20)) * 3, "c": ["rare"] + list("ab") * 17}
+    )
+    weight = np.array([0] + [1] + [2] * 33)
+    repeated = X.loc[X.index.repeat(weight)]
+    one = vae().fit(X, sample_weight=weight)
+    other = vae().fit(repeated)
+    assert one.likelihood_.columns == other.likelihood_.columns
+    used = X[weight > 0]
+    np.testing.assert_allclose(
+        one.score_samples(used), other.score_samples(used), rtol=1e-6
+    )
+
+
+def test_columns_of_one_family_are_one_part(frame):
+    parts = [(name, "gaussian") for name in ("height", "income", "delta")]
+    rest = [(["visits", "smokes", "city", "size", "stars"], "auto")]
+    assert len(vae(Mixed(parts + rest)).fit(frame).likelihood_.columns) == 4
+
+
+def test_an_identifier_is_named_in_a_warning():
+    X = pd.DataFrame({"id": [f"c{i}" for i in range(120)], "x": np.arange(120.0) ** 1.5})
+    with pytest.warns(UserWarning, match="Column 'id' has 120 categories in 120 rows"):
+        vae(max_iter=1).fit(X)
+
+
+def test_float32_frames_have_float32_codes(frame):
+    X = frame[["height", "income", "city"]].astype({"height": "f4", "income": "f4"})
+    assert vae().fit(X).transform(X).dtype == np.float32
+
+
+def test_share_of_variance_is_not_that_of_rare_categories():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(400, 1)) + 0.1 * rng.normal(size=(400, 8)))
+    X.columns = list("abcdefgh")
+    X["rare"] = rng.choice(list("stuvwxyz"), 400, p=[0.79] + [0.03] * 7)
+    assert vae().set_params(n_components=0.7).fit(X).n_components_ <= 5
+
+
+def test_a_number_that_is_none_is_named(frame):
+    X = frame.assign(height=["1.5", "tall"] + ["2"] * (len(frame) - 2))
+    with pytest.raises(ValueError, match="no numbers, such as 'tall'"):
+        vae(Mixed([("height", "gaussian"), (slice("income", None), "auto")])).fit(X)
+
+
 def test_pickles_clones_pipelines_and_searches(frame):
     model = vae().fit(frame)
     for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
@@ -318,6 +365,11 @@ def test_outliers_among_mixed_columns(frame):
     assert set(np.argsort(scores)[:3]) == {0, 1, 2}
     assert np.isfinite(scores).all()
     assert set(detector.predict(X)) <= {1, -1}
+    # An unknown city is stranger than one that is not said.
+    row = frame.iloc[20:21]
+    strange, unsaid = row.assign(city="Atlantis"), row.assign(city=None)
+    assert detector.score_samples(strange)[0] < detector.score_samples(row)[0]
+    assert detector.score_samples(strange)[0] < detector.score_samples(unsaid)[0]
 
 
 @pytest.mark.parametrize("display", [ResidualQQDisplay, ScaleProfileDisplay])
