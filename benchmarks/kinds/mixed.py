@@ -1,0 +1,159 @@
+"""The systems for tables with columns of several kinds.
+
+A one-hot model has one likelihood for all columns, which are numbers, counts and a column
+for each level of flags and categories. A mixed model has the same likelihood for the
+numbers only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from kinds.fits import fit, log_marginal, n_draws
+from kinds.masses import (
+    GivenCode,
+    count_edges,
+    importance_bound,
+    log_mass_of_categories,
+)
+from kinds.one_hot import OneHot
+from kinds.samples import mean_total_variation, two_sample_auc
+from kinds.tables import MixedTable, Task
+
+# Likelihoods of the numbers, of which the validation part chooses one.
+FAMILIES = ("gaussian", "laplace", "logistic", "mixture")
+# Rows of a sample whose frequencies are compared with those of the test rows.
+_SAMPLE_ROWS = 5000
+# Draws of the uniform noise in the score of a dequantised model.
+_N_NOISE = 4
+_SMALLEST = 1e-300
+
+Scores = dict[str, Any]
+
+
+def discrete_names(table: MixedTable) -> tuple[str, ...]:
+    """Return the names of flags and categories."""
+    return (*table.flags, *table.categories)
+
+
+def compare_samples(task: Task, sample: pd.DataFrame) -> Scores:
+    """Compare a sample with the test rows."""
+    test, names = task.parts.test, discrete_names(task.table)
+    return {
+        "variation": mean_total_variation(sample, test, names),
+        "auc": two_sample_auc(sample, test, task.seed),
+    }
+
+
+def log_conditional(encoding: OneHot, X: np.ndarray, given: GivenCode) -> np.ndarray:
+    """Return the log-probability of decoded rows X given a code, (n,).
+
+    It is a density of the numbers, and a mass of the rounded counts and of the categories.
+    """
+    numbers, counts = encoding.numbers, encoding.counts
+    density = given.log_density(X)[:, numbers].sum(axis=1)
+    mass = given.mass(*count_edges(np.rint(X)))[:, counts]
+    discrete = log_mass_of_categories(given, X, list(encoding.groups.values()))
+    return density + np.log(np.maximum(mass, _SMALLEST)).sum(axis=1) + discrete
+
+
+def _run_one_hot(family: str, task: Task) -> Scores:
+    """Fit one likelihood to all columns; score it as is, decoded and dequantised."""
+    encoding = OneHot(task.table, task.parts.train)
+    train, validation, test = (encoding.encode(part) for part in task.parts)
+    options = {"variance_mode": "predicted"}
+    model, seconds = fit(train, family, task.seed, task.quick, **options)
+
+    def decoded(X: np.ndarray) -> float:
+        conditional = partial(log_conditional, encoding, X)
+        return float(importance_bound(model, X, conditional, n_draws(task.quick)).mean())
+
+    rng = np.random.default_rng(task.seed)
+    noisy = train + encoding.noise(len(train), rng)
+    dequantised, further = fit(noisy, family, task.seed, task.quick, **options)
+    bound = [
+        log_marginal(dequantised, test + encoding.noise(len(test), rng), task.quick).mean()
+        for _ in range(_N_NOISE)
+    ]
+    raw = model.sample(_SAMPLE_ROWS, random_state=task.seed)
+    return {
+        "validation": decoded(validation),
+        "score": decoded(test),
+        "as_is": float(log_marginal(model, test, task.quick).mean()),
+        "dequantised": float(np.mean(bound)),
+        "valid": float(encoding.is_valid(raw).mean()),
+        "seconds": seconds + further,
+        **compare_samples(task, encoding.decode(raw)),
+    }
+
+
+def _run_mixed(family: str, task: Task) -> Scores:
+    """Fit a likelihood to each kind of column."""
+    return _run_frame(_named(task.table, family), task, variance_mode="predicted")
+
+
+def _run_auto(task: Task) -> Scores:
+    """Fit the likelihoods that skae chooses by the values of the columns."""
+    from skae.likelihoods import Mixed
+
+    return _run_frame(Mixed("auto"), task, variance_mode="auto")
+
+
+def _named(table: MixedTable, family: str) -> Any:
+    """Return the likelihoods of the columns of a table."""
+    from skae.likelihoods import Mixed
+
+    kinds = (
+        (table.numbers, family),
+        (table.counts, "negative_binomial"),
+        (table.flags, "bernoulli"),
+        (table.categories, "categorical"),
+    )
+    return Mixed([(list(names), kind) for names, kind in kinds if names])
+
+
+def _run_frame(likelihood: Any, task: Task, **parameters: Any) -> Scores:
+    """Fit a mixed likelihood to a data frame; its score is the probability of a row."""
+    parts, seed, quick = task.parts, task.seed, task.quick
+    model, seconds = fit(parts.train, likelihood, seed, quick, **parameters)
+    sample = model.sample(_SAMPLE_ROWS, random_state=seed)
+    names = discrete_names(task.table)
+    known = {name: set(parts.train[name]) for name in names}
+    valid = np.all([sample[name].isin(known[name]) for name in names], axis=0)
+    valid &= (sample[list(task.table.counts)] >= 0).all(axis=1)
+    score = float(log_marginal(model, parts.test, quick).mean())
+    return {
+        "validation": float(log_marginal(model, parts.validation, quick).mean()),
+        "score": score,
+        "as_is": score,
+        "dequantised": None,
+        "valid": float(valid.mean()),
+        "seconds": seconds,
+        **compare_samples(task, sample.astype(parts.test.dtypes)),
+    }
+
+
+def _run_training_rows(task: Task) -> Scores:
+    """Take training rows for a sample, which shows the noise of the comparison."""
+    rows = task.parts.train.sample(len(task.parts.test), random_state=task.seed)
+    empty = dict.fromkeys(("validation", "score", "as_is", "dequantised"))
+    return {**empty, "valid": 1.0, "seconds": 0.0, **compare_samples(task, rows)}
+
+
+@dataclass(frozen=True)
+class System:
+    """A model of a table; the validation part chooses among those of one kind."""
+
+    kind: str
+    run: Callable[[Task], Scores]
+
+
+SYSTEMS = {
+    **{f"{f}, one-hot": System("one-hot", partial(_run_one_hot, f)) for f in FAMILIES},
+    **{f"{f}, mixed": System("mixed", partial(_run_mixed, f)) for f in FAMILIES},
+    'Mixed("auto")': System("auto", _run_auto),
+    "training rows": System("reference", _run_training_rows),
+}
