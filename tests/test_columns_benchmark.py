@@ -11,12 +11,12 @@ from scipy.integrate import quad
 from scipy.stats import laplace, logistic, lognorm, nbinom, norm
 from sklearn.decomposition import PCA
 
+from benchmarks.kinds.independent import IndependentColumns, independent_negative_binomials
 from benchmarks.kinds.masses import (
     GivenCode,
     count_edges,
     decoder,
     importance_bound,
-    independent_negative_binomials,
     log_density_of_counts,
     log_mass_of_categories,
     log_mass_of_counts,
@@ -210,6 +210,25 @@ def test_independent_negative_binomials(counts):
     # A column without counts leaves a count of the test rows possible.
     unseen = np.column_stack([counts, np.zeros(len(counts))])
     assert np.isfinite(independent_negative_binomials(unseen, unseen + 1)).all()
+
+
+def test_independent_columns(frame):
+    """The score is the sum of the scores of the columns, and samples have their values."""
+    rows, _ = frame
+    model = IndependentColumns(["size"], ["rings"], ["alive", "sex"]).fit(rows)
+    alone = [
+        IndependentColumns(["size"], [], []).fit(rows).score_samples(rows),
+        independent_negative_binomials(
+            rows[["rings"]].to_numpy(), rows[["rings"]].to_numpy()
+        ),
+    ]
+    for name in ("alive", "sex"):
+        n = rows[name].map(rows[name].value_counts()).to_numpy(float)
+        alone.append(np.log((n + 0.5) / (50 + 0.5 * rows[name].nunique())))
+    np.testing.assert_allclose(model.score_samples(rows), np.sum(alone, axis=0))
+    sample = model.sample(2000, random_state=0)
+    pd.testing.assert_series_equal(sample.dtypes, rows.dtypes)
+    assert total_variation(sample["sex"], rows["sex"]) < 0.05
 
 
 @pytest.fixture(name="frame")

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from kinds.fits import fit, log_marginal, n_draws
+from kinds.independent import independent_negative_binomials
 from kinds.masses import (
     importance_bound,
-    independent_negative_binomials,
     log_density_of_counts,
     log_mass_of_counts,
 )

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
-from scipy.stats import nbinom
 from torch import Tensor
 
 from skae import VariationalAutoencoder
@@ -216,23 +214,4 @@ def log_mass_of_categories(
         mass = np.maximum((weights * others).sum(axis=0), _SMALLEST_MASS)
         chosen = (mass * X[:, group]).sum(axis=1)
         total += np.log(chosen / mass.sum(axis=1))
-    return total
-
-
-def independent_negative_binomials(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Return the log-mass of test rows, ``(n,)``, with independent columns fitted to train.
-
-    Each column has the mean of the training rows and the size of the largest likelihood.
-    """
-    total = np.zeros(len(test))
-    for column, values in zip(train.T, test.T, strict=True):
-        # A column without a count would have the mass 0 for any other value.
-        mean = max(column.mean(), 0.5 / len(column))
-
-        def loss(log_size: float, column: np.ndarray = column, mean: float = mean) -> float:
-            size = math.exp(log_size)
-            return -nbinom.logpmf(column, size, size / (size + mean)).sum()
-
-        size = math.exp(minimize_scalar(loss, bounds=(-7, 12), method="bounded").x)
-        total += nbinom.logpmf(values, size, size / (size + mean))
     return total

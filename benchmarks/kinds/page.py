@@ -59,7 +59,8 @@ for flags and categorical for categories. Its numbers have the likelihood of the
 model. The validation part chooses one of four likelihoods for both: Gaussian, Laplace,
 logistic, or mixture. ``Mixed("auto")`` chooses by the values of each column. The score is
 a log-density of numbers plus a log-mass of all other columns, for all models alike. The
-difference is that of the same seed.
+difference is that of the same seed. *Independent columns* have no network: mixtures of
+normal densities, negative binomials and frequencies.
 """
 _FAMILIES = """
 The same scores with each likelihood of the numbers.
@@ -69,8 +70,9 @@ Scores of the one-hot models that are not comparable, or looser. *As is* is the 
 of the one-hot rows, which is what `score` returns: a density of flags and of counts.
 *Noise* is a second model, fitted and scored with uniform noise between 0 and 1 on all
 columns but the numbers. The mean of its log-density is a lower bound of the log-mass of a
-cell of width 1 (Theis, van den Oord and Bethge 2016). The density must learn the shape of
-the noise, and has mass where two levels of one category are 1, so the bound is loose.
+cell of width 1 ("A note on the evaluation of generative models", ICLR 2016, section 3.1).
+The density must learn the shape of the noise, and has mass where two levels of one category
+are 1, so the bound is loose.
 *Largest column* is the score of the section above.
 """
 _SAMPLES = f"""
@@ -173,8 +175,9 @@ def _with(by_cell: Groups, systems: Iterable[str], field: str) -> list[str]:
 
 
 def _fitted() -> list[str]:
-    """Return the systems that are models."""
-    return [name for name, system in mixed.SYSTEMS.items() if system.kind != "reference"]
+    """Return the systems with a network."""
+    kinds = ("one-hot", "mixed", "auto")
+    return [name for name, system in mixed.SYSTEMS.items() if system.kind in kinds]
 
 
 def _mean(records: list[Record], field: str, n_digits: int = 2) -> str:
@@ -231,7 +234,8 @@ def _columns(records: list[Record], rows: dict[str, Callable[[str], str]]) -> Ta
 
 def _compare(records: list[Record]) -> Table:
     """Return the scores of the chosen models, and their differences."""
-    chosen = {kind: best(records, kind) for kind in ("one-hot", "mixed", "auto")}
+    kinds = ("one-hot", "mixed", "auto", "independent")
+    chosen = {kind: best(records, kind) for kind in kinds}
 
     def score(kind: str) -> Callable[[str], str]:
         return lambda table: _with_error(
@@ -264,6 +268,7 @@ def _compare(records: list[Record]) -> Table:
             "best one-hot": score("one-hot"),
             "best mixed": score("mixed"),
             'Mixed("auto")': score("auto"),
+            "independent columns": score("independent"),
             "best mixed - best one-hot": difference("mixed"),
             'Mixed("auto") - best one-hot': difference("auto"),
             "chosen, one-hot": likelihoods("one-hot"),
@@ -291,6 +296,7 @@ def _samples(records: list[Record]) -> Table:
         "one-hot": "best one-hot",
         "mixed": "best mixed",
         "auto": 'Mixed("auto")',
+        "independent": "independent columns",
         "reference": "training rows",
     }
     rows: dict[str, Callable[[str], str]] = {}
