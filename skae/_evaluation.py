@@ -11,7 +11,7 @@ from skae._data import Rows, Standardization
 from skae._module import AutoencoderModule
 from skae._utils.matmul import is_large, large_products
 from skae.objectives import Objective
-from skae.scales import Scale
+from skae.scales import MixedScale, NoScale, Scale
 
 # (y, draws) -> a statistic of each row, 2-D.
 Statistic = Callable[[Tensor, Tensor], Tensor]
@@ -193,6 +193,8 @@ def finalize_scale(
     scale.finalize(deviation)
     # The log-density is linear in the deviation, so its mean is that of a residual whose
     # deviation is the mean deviation. For most likelihoods that is the optimal scale.
+    if not likelihood.has_optimal_scale:  # only some of its parts have one
+        return training_objective(module, objective, rows, standardization)
     residual = likelihood.optimal_scale(deviation)
     gap = (likelihood.deviation(residual) - deviation).abs()
     if not (gap <= 1e-5 * deviation).all():
@@ -277,12 +279,17 @@ def shared_scale(
 ) -> float | np.ndarray | None:
     """Return a scale in the units of X, a float or ``(n_features,)``.
 
-    It is None if the scale is a function of the code.
+    It is None if the scale is a function of the code, or if there is none. A feature
+    without scale has NaN.
     """
-    if not scale.is_shared:
+    if not scale.is_shared or isinstance(scale, NoScale):
         return None
     with torch.no_grad():
         log_scale = scale.log_scale(scale.floor.new_empty(1, 0))
     in_units = np.exp(log_scale.cpu().numpy()[0].astype(np.float64))
     value = in_units * standardization.likelihood_unit
+    if isinstance(scale, MixedScale):
+        for part, own in scale.parts:
+            if isinstance(own, NoScale):
+                value[part] = np.nan
     return value if scale.covariance_type == "diag" else float(value[0])

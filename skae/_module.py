@@ -1,6 +1,7 @@
 """The torch module of an autoencoder: encoder, decoder, likelihood and scale."""
 
 import copy
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 from skae._utils.cached import cached
 from skae._utils.capabilities import Capabilities
 from skae._utils.random import random_linear, replaced_global_generators
-from skae.likelihoods import Likelihood, n_outputs
+from skae.likelihoods import GeneralizedLinear, Likelihood, n_outputs, n_parameters
 from skae.networks import Network, is_built_in
 from skae.networks.fill import LinearFill
 from skae.networks.layers import has_hooks, network_capabilities
 from skae.scales import make_scale
+
+# Buffers of a module whose likelihood, or a part of it, is a generalised linear model.
+LINK_BUFFERS = "loc_offset", "input_mean", "input_std"
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,12 @@ class AutoencoderModule(nn.Module):
     to a location has a factor, ``loc_penalty``: it counts the weight in units of what PCA
     leaves of the feature.
 
+    The location of a generalised linear model is not in units of the data. Then
+    ``std_in_units`` is the spread of the linear predictor, ``loc_offset`` its value for the
+    mean of the data, and ``input_mean`` and ``input_std`` lead from standardised features
+    back to the data; see `GeneralizedLinear`. Without such a likelihood, these buffers do
+    not exist.
+
     Rows with missing entries are filled by the linear model of the start, see
     `skae.networks.fill`, and :meth:`prepare` adds what is missing to them.
 
@@ -96,9 +106,14 @@ class AutoencoderModule(nn.Module):
         Smallest scale in the likelihood's units.
     generator : torch.Generator
         Source of the first weights, on the CPU.
+    links : mapping of str to Tensor of shape (n_features,), default=None
+        The buffers of a generalised linear model; by default there is none.
     """
 
     std_in_units: Tensor
+    loc_offset: Tensor
+    input_mean: Tensor
+    input_std: Tensor
     code_gain: Tensor
     loc_gain: Tensor
     loc_penalty: Tensor
@@ -107,7 +122,12 @@ class AutoencoderModule(nn.Module):
     _copy: "tuple[Any, AutoencoderModule] | None" = None
 
     def __init__(
-        self, spec: Spec, std_in_units: Tensor, floor: Tensor, generator: torch.Generator
+        self,
+        spec: Spec,
+        std_in_units: Tensor,
+        floor: Tensor,
+        generator: torch.Generator,
+        links: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         d, k = spec.n_features, spec.n_components
@@ -119,6 +139,12 @@ class AutoencoderModule(nn.Module):
         self.register_buffer("loc_gain", std_in_units.clone())
         self.register_buffer("loc_penalty", torch.ones_like(std_in_units))
         self.register_buffer("code_gain", std_in_units.new_ones(spec.n_heads * k))
+        self.linked = linked_parts(spec)
+        for name, values in (links or {}).items():
+            self.register_buffer(name, values.clone())
+        n_shape = n_parameters(spec.likelihood, d)
+        # Free parameters of the likelihood, which all rows share.
+        self.shape = nn.Parameter(std_in_units.new_zeros(1, n_shape)) if n_shape else None
         self.fill = LinearFill(d, k).to(std_in_units)
         n_further = self.scale.n_outputs + n_outputs(spec.likelihood, d)
         n_codes, n_decoded = spec.n_heads * k, d + n_further
@@ -180,7 +206,7 @@ class AutoencoderModule(nn.Module):
         return max(max(p.shape) for p in self.parameters())
 
     def in_precision(
-        self, dtype: torch.dtype, std_in_units: np.ndarray
+        self, dtype: torch.dtype, exact: Mapping[str, np.ndarray]
     ) -> "AutoencoderModule":
         """Return the module in a precision: itself, or a copy.
 
@@ -188,7 +214,7 @@ class AutoencoderModule(nn.Module):
         numbers are overwritten at each call. A module with a user's network or with hooks,
         whose state is not known, is copied anew at each call.
 
-        std_in_units, ``(n_features,)``, is the buffer of that name in float64.
+        ``exact`` are buffers, ``(n_features,)``, in float64, by name.
         """
         if self.dtype == dtype:
             return self
@@ -208,7 +234,8 @@ class AutoencoderModule(nn.Module):
             if is_known:
                 self.__dict__["_copy"] = (dtype, key), module
         with torch.no_grad():
-            module.std_in_units.copy_(torch.tensor(std_in_units, device="cpu"))
+            for name, values in exact.items():
+                module.get_buffer(name).copy_(torch.tensor(values, device="cpu"))
         return module
 
     def __getstate__(self) -> dict[str, Any]:
@@ -245,8 +272,14 @@ class AutoencoderModule(nn.Module):
         return y[..., d : 2 * d] != 0 if y.shape[-1] > d else None
 
     def target(self, y: Tensor) -> Tensor:
-        """Convert prepared rows to the likelihood's units, ``(n, n_features)``."""
-        return y[..., : self.spec.n_features] * self.std_in_units
+        """Convert prepared rows to the likelihood's units, ``(n, n_features)``.
+
+        Of a generalised linear model they are the data.
+        """
+        y = y[..., : self.spec.n_features]
+        if not self.linked:
+            return y * self.std_in_units
+        return from_inputs(self.linked, y * self.input_std + self.input_mean)
 
     def encode(self, y: Tensor) -> Tensor:
         """Encode prepared rows, see :meth:`prepare`.
@@ -274,7 +307,12 @@ class AutoencoderModule(nn.Module):
         """
         decoded = self.linear_decoder(z) + self.decoder(z)
         d = self.spec.n_features
-        return decoded[:, :d] * self.loc_gain, decoded[:, d:]
+        loc, outputs = decoded[:, :d] * self.loc_gain, decoded[:, d:]
+        if self.linked:
+            loc = loc + self.loc_offset
+        if self.shape is not None:
+            outputs = torch.cat([outputs, self.shape.expand(len(z), -1)], dim=1)
+        return loc, outputs
 
     def split_outputs(self, outputs: Tensor) -> tuple[Tensor, Likelihood]:
         """Divide further outputs ``(..., n_outputs)`` between scale and likelihood.
@@ -308,11 +346,26 @@ class AutoencoderModule(nn.Module):
             name: torch.tensor(np.asarray(a), device="cpu") for name, a in arrays.items()
         }
         generator = torch.Generator("cpu").manual_seed(0)
-        module = cls(spec, tensors["std_in_units"], tensors["scale.floor"], generator)
+        links = {k: tensors[k] for k in LINK_BUFFERS if k in tensors}
+        units, floor = tensors["std_in_units"], tensors["scale.floor"]
+        module = cls(spec, units, floor, generator, links)
         # Models of former versions fill with the mean.
         tensors = {f"fill.{k}": v for k, v in module.fill.state_dict().items()} | tensors
         module.to(tensors["std_in_units"].dtype).load_state_dict(tensors)
         return module.requires_grad_(False).eval()
+
+
+def linked_parts(spec: Spec) -> list[tuple[slice, GeneralizedLinear]]:
+    """Return the ranges of features that are generalised linear models, and these."""
+    parts = spec.likelihood.parts(spec.n_features)
+    return [(part, f) for part, f in parts if isinstance(f, GeneralizedLinear)]
+
+
+def from_inputs(linked: list[tuple[slice, GeneralizedLinear]], t: Tensor) -> Tensor:
+    """Replace features ``(..., d)`` of generalised linear models by the data, in place."""
+    for part, family in linked:
+        t[..., part] = family.from_input(t[..., part])
+    return t
 
 
 def _make_networks(

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae.scales import legal_combinations
+from tests.families import location_scale_combinations
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
 every_model = pytest.mark.parametrize(
-    ("likelihood", "variance_mode", "covariance_type"), legal_combinations()
+    ("likelihood", "variance_mode", "covariance_type"), location_scale_combinations()
 )
 ignore_floor = pytest.mark.filterwarnings(
     "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"

@@ -18,13 +18,13 @@ def fitted_model(X):
 
 
 def in_double(model):
-    std_in_units = model._standardization.std_in_units
-    return model.module_.in_precision(torch.float64, std_in_units)
+    exact = model._standardization.module_buffers
+    return model.module_.in_precision(torch.float64, exact)
 
 
 def test_own_precision_needs_no_copy(model):
-    std_in_units = model._standardization.std_in_units
-    assert model.module_.in_precision(torch.float32, std_in_units) is model.module_
+    exact = model._standardization.module_buffers
+    assert model.module_.in_precision(torch.float32, exact) is model.module_
 
 
 def test_the_copy_in_double_precision_is_kept(model, X):

@@ -2,11 +2,12 @@
 
 from skae._data.batches import Batches, batch_shape
 from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan, select_rows, split_validation
-from skae._data.standardization import Standardization, measure
+from skae._data.standardization import Links, Standardization, measure
 
 __all__ = [
     "BLOCK_NUMBERS",
     "Batches",
+    "Links",
     "Rows",
     "Standardization",
     "batch_shape",

@@ -1,7 +1,7 @@
 """Centre, spread and resolution of the training data, and standardised rows."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +12,9 @@ from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan
 _RESOLUTION_ROWS = 1000
 # Smallest scale in the likelihood's units that float32 residuals can resolve.
 _SMALLEST = 1e-6
+# Smallest scale of a generalised linear model, such as the relative deviation of a rate:
+# with a smaller one, the distribution of counts is Poisson's to the last digit.
+_SMALLEST_OF_LINKED = 1e-3
 # Largest scale in the likelihood's units; its inverse is the smallest. Their squares are
 # within the range of float32.
 _LARGEST = 1e15
@@ -23,6 +26,35 @@ _UNLIKE_ROWS = 10_000
 # Spread below which a feature counts as constant: its differences would include numbers
 # below 2e-308, which a training takes as 0.
 _SMALLEST_SPREAD = 1e-303
+
+
+@dataclass(frozen=True)
+class Links:
+    """What is not as usual in some features; each array is ``(n_features,)``.
+
+    Attributes
+    ----------
+    is_linked : ndarray of bool
+        Whether the location is the predictor of a generalised linear model.
+    is_log : ndarray of bool
+        Whether the feature is the logarithm of the data whose density is asked for.
+    predictor : ndarray
+        Linear predictor for the mean of a linked feature; 0 for others.
+    unit : ndarray
+        Change of a linked feature by which the predictor changes by 1; 1 for others.
+    noise : ndarray
+        Variance of a linked feature that no component can explain, in units of the
+        predictor; 0 for others.
+    scale : ndarray
+        First scale of a linked feature, where there is one; 1 for others.
+    """
+
+    is_linked: np.ndarray
+    is_log: np.ndarray
+    predictor: np.ndarray
+    unit: np.ndarray
+    noise: np.ndarray
+    scale: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -39,12 +71,15 @@ class Standardization:
         feature's own deviation for a diagonal scale.
     resolution : ndarray of shape (n_features,)
         Smallest distance between two different values of a feature.
+    links : Links or None
+        What is not as usual in some features; None if there is nothing.
     """
 
     mean: np.ndarray
     std: np.ndarray
     likelihood_unit: np.ndarray
     resolution: np.ndarray
+    links: Links | None = None
 
     @classmethod
     def identity(cls, n_features: int) -> "Standardization":
@@ -65,13 +100,55 @@ class Standardization:
         return self.mean + np.clip(centered, -farthest, farthest)
 
     def to_likelihood_units(self, block: np.ndarray) -> np.ndarray:
-        """Centre rows ``(m, n_features)`` and divide them by the likelihood's units."""
-        return (block - self.mean) / self.likelihood_unit
+        """Centre rows ``(m, n_features)`` and divide them by the location's units."""
+        return (block - self.mean) / self.location_unit
+
+    @property
+    def location_unit(self) -> np.ndarray:
+        """Unit of each feature that is 1 in a location: the likelihood's, or a link's."""
+        if self.links is None:
+            return self.likelihood_unit
+        return np.where(self.links.is_linked, self.links.unit, self.likelihood_unit)
+
+    @property
+    def center(self) -> np.ndarray:
+        """Value of each feature that is 0 in the likelihood's units."""
+        return (
+            self.mean
+            if self.links is None
+            else np.where(self.links.is_linked, 0.0, self.mean)
+        )
 
     @property
     def std_in_units(self) -> np.ndarray:
-        """Standard deviation of each feature in the likelihood's units."""
-        return self.std / self.likelihood_unit
+        """Standard deviation of each feature in the location's units."""
+        return self.std / self.location_unit
+
+    @property
+    def module_buffers(self) -> dict[str, np.ndarray]:
+        """Buffers of a module that these statistics determine, by name, float64."""
+        buffers = {"std_in_units": self.std_in_units}
+        return buffers | self.link_buffers
+
+    @property
+    def link_buffers(self) -> dict[str, np.ndarray]:
+        """Buffers of a generalised linear model, by name; none without links."""
+        if self.links is None or not self.links.is_linked.any():
+            return {}
+        is_linked = self.links.is_linked
+        return {
+            "loc_offset": self.links.predictor,
+            "input_mean": np.where(is_linked, self.mean, 0.0),
+            "input_std": np.where(is_linked, self.std, self.std_in_units),
+        }
+
+    def whitened(self, deviation: np.ndarray | float) -> "Standardization":
+        """Return the statistics with a location's units times a number per feature."""
+        likelihood_unit = self.likelihood_unit * deviation
+        if self.links is None:
+            return replace(self, likelihood_unit=likelihood_unit)
+        links = replace(self.links, unit=self.links.unit * deviation)
+        return replace(self, likelihood_unit=likelihood_unit, links=links)
 
     @property
     def log_det_units(self) -> float:
@@ -84,17 +161,44 @@ class Standardization:
     def log_det_of(self, X: np.ndarray) -> float | np.ndarray:
         """Return the same number for the observed features of each row, ``(n,)``.
 
-        It is one number if X ``(n, n_features)`` has no missing entry.
+        It is one number if X ``(n, n_features)`` has no missing entry, and no feature is
+        the logarithm of the data.
         """
-        if not has_nan(X):
-            return self.log_det_units
-        return np.asarray(~np.isnan(X) @ np.log(self.likelihood_unit))
+        log_det: float | np.ndarray = self.log_det_units
+        if has_nan(X):
+            log_det = np.asarray(~np.isnan(X) @ np.log(self.likelihood_unit))
+        if self.has_logs:
+            log_det = log_det + self._sum_of_logs(X)
+        return log_det
 
     def mean_log_det(self, rows: Rows) -> float:
         """Return the same number, averaged over rows."""
-        if not rows.has_missing:
-            return self.log_det_units
-        return float(rows.observed_share() @ np.log(self.likelihood_unit))
+        log_det = self.log_det_units
+        if rows.has_missing:
+            log_det = float(rows.observed_share() @ np.log(self.likelihood_unit))
+        if self.has_logs:
+            log_det += float(rows.weight @ self._sum_of_logs(rows.block()) / len(rows))
+        return log_det
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether some features are logarithms of the data."""
+        return self.links is not None and bool(self.links.is_log.any())
+
+    def _sum_of_logs(self, block: np.ndarray) -> np.ndarray:
+        """Sum the observed features of rows that are logarithms, ``(n,)``."""
+        assert self.links is not None
+        return np.asarray(np.nansum(block[:, self.links.is_log], axis=1, dtype=np.float64))
+
+    def log_det_by_feature(self, X: np.ndarray) -> np.ndarray:
+        """Return the part of each feature in the log-determinant of a row.
+
+        It is ``(n, n_features)``; 0 where X is missing.
+        """
+        log_det = np.broadcast_to(np.log(self.likelihood_unit), X.shape)
+        if self.links is not None:
+            log_det = log_det + np.where(self.links.is_log, X, 0.0)
+        return np.where(np.isnan(X), 0.0, log_det)
 
     def per_scale(self, values: np.ndarray, covariance_type: str) -> np.ndarray:
         """Convert a number per feature in the units of X to one per scale.
@@ -169,14 +273,18 @@ class Standardization:
         standard deviation of the rounding to the data's own resolution. Unless a number is
         given for a training in float64, float32 limits the scale.
         """
-        limit = _SMALLEST
+        limit: float | np.ndarray = _SMALLEST
         if isinstance(min_scale, str):
             smallest = self.resolution / math.sqrt(12)
         else:
             smallest = np.full_like(self.likelihood_unit, min_scale)
             if is_float64:
                 limit = 1 / _LARGEST
-        return np.maximum(self.per_scale(smallest, covariance_type), limit)
+        floor = np.maximum(self.per_scale(smallest, covariance_type), limit)
+        if self.links is not None:
+            is_linked = self.links.is_linked[: floor.size]
+            floor = np.where(is_linked, _SMALLEST_OF_LINKED, floor)
+        return floor
 
 
 def measure(rows: Rows, covariance_type: str) -> Standardization:

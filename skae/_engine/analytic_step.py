@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skae._engine.coder import Coder
 from skae._engine.latents import LATENTS, Latents
-from skae._module import AutoencoderModule
+from skae._module import LINK_BUFFERS, AutoencoderModule, from_inputs
 from skae._optim import FlatParameters
 from skae.likelihoods import LocationScale
 from skae.objectives import Objective
-from skae.scales import Scale
+from skae.scales import MixedScale, Scale
 
 
 class AnalyticStep:
@@ -91,9 +91,21 @@ class AnalyticStep:
         # The decoder's outputs are those of the location, the scale and the likelihood.
         parts = [d, d + first.scale.n_outputs]
         v, self.outputs, further = self.decoder.out.tensor_split(parts, dim=2)
-        likelihood = first.spec.likelihood.given(further)
-        assert isinstance(likelihood, LocationScale)
-        self.likelihood = likelihood
+        self.likelihood = first.spec.likelihood
+        # A location-scale density of the data takes operations in place; others, and those
+        # with parameters that all rows share, go by `Likelihood.derivatives`.
+        self.parameters: Tensor | None = None
+        if first.shape is not None:
+            self.parameters = stacked(first.shape)
+        self.location_scale: LocationScale | None = None
+        if isinstance(self.likelihood, LocationScale) and self.parameters is None:
+            likelihood = self.likelihood.given(further)
+            assert isinstance(likelihood, LocationScale)
+            self.location_scale = likelihood
+        self.further = further
+        self.linked = first.linked
+        if self.linked:
+            self.offset, self.input_mean, self.input_std = map(per_model, LINK_BUFFERS)
         # First the standardised residuals, then the gradient of the location's outputs.
         self.t, self.grad_outputs, self.grad_further = self.decoder.grad_out.tensor_split(
             parts, dim=2
@@ -178,7 +190,58 @@ class AnalyticStep:
 
     def _reconstruct(self, y: Tensor, row_weight: Tensor) -> None:
         """Compute the log-likelihood and the gradient of the decoder's outputs."""
-        t, scratch, likelihood = self.t, self.scratch, self.likelihood
+        if self.location_scale is None:
+            self._reconstruct_by_derivatives(y[..., self._parts[0]], row_weight)
+        else:
+            self._reconstruct_in_place(y, row_weight, self.location_scale)
+
+    def _reconstruct_by_derivatives(self, y: Tensor, row_weight: Tensor) -> None:
+        """Do the same by `Likelihood.derivatives`, for features ``(R, n, d)``."""
+        torch.mul(self._v, self._gain, out=self._t)
+        if self.linked:
+            x = torch.addcmul(self.input_mean, y, self.input_std)
+            from_inputs(self.linked, x)
+            self.t.add_(self.offset)
+        else:
+            x = y * self.std_in_units
+        loc, weight = self.t.clone(), row_weight
+        if self.n_draws > 1:
+            x = x.repeat(1, self.n_draws, 1)
+            self._weight_by_draw.copy_(row_weight[:, None]).div_(self.n_draws)
+            weight = self._draw_weight
+        log_scale = self.scale.training_log_scale(
+            x - loc, self.outputs, row_weight, observed=self.observed
+        )
+        further = self.further
+        if self.parameters is not None:
+            shared = self.parameters.expand(-1, further.shape[1], -1)
+            further = torch.cat([further, shared], dim=2)
+        if self.observed is not None:
+            weight = self.observed * weight
+        found = self.likelihood.given(further).derivatives(x, loc, log_scale, weight)
+        log_prob = found.log_prob
+        if self.observed is not None:
+            log_prob = log_prob * self.observed
+        torch.sum(log_prob, dim=2, keepdim=True, out=self._draw_log_likelihood)
+        if self.n_draws > 1:
+            torch.mean(self._log_likelihoods, dim=1, out=self._row_log_likelihood)
+        if self.scale.is_trained:
+            assert found.log_scale is not None
+            self.scale.backward(-found.log_scale, self.outputs, self.grad_outputs)
+        if found.outputs is not None:
+            m = self.grad_further.shape[2]
+            torch.neg(found.outputs[..., :m], out=self.grad_further)
+            if self.parameters is not None:
+                assert self.parameters.grad is not None
+                total = found.outputs[..., m:].sum(dim=1, keepdim=True)
+                torch.neg(total, out=self.parameters.grad)
+        torch.mul(found.loc, self.minus_gain, out=self.t)
+
+    def _reconstruct_in_place(
+        self, y: Tensor, row_weight: Tensor, likelihood: LocationScale
+    ) -> None:
+        """Do the same for a location-scale density, in memory that exists."""
+        t, scratch = self.t, self.scratch
         torch.mul(y[..., self._parts[0]], self.std_in_units, out=self.x)
         torch.addcmul(self._x, self._v, self._gain, value=-1.0, out=self._t)
         log_scale = self.scale.training_log_scale(
@@ -235,6 +298,12 @@ def stack_scales(scales: Sequence[Scale], parameters: FlatParameters) -> Scale:
     # A shallow copy, whose tensors are replaced below.
     stacked = first.__new__(type(first))
     stacked.__dict__.update(first.__dict__)
+    if isinstance(stacked, MixedScale):
+        own = [[part for _, part in s.parts] for s in scales if isinstance(s, MixedScale)]
+        stacked._modules = dict(stacked._modules)
+        stacked.scales = nn.ModuleList(
+            [stack_scales(parts, parameters) for parts in zip(*own, strict=True)]
+        )
     stacked._parameters = {
         name: parameters.stacked(p) for name, p in first.named_parameters(recurse=False)
     }

@@ -53,14 +53,14 @@ def list_columns(columns: Sequence[int], names: Sequence[str] | None) -> str:
 
 
 def spread_message(
-    standardization: Standardization, names: Sequence[str] | None
+    standardization: Standardization, names: Sequence[str] | None, part: slice
 ) -> str | None:
-    """Return a warning if features differ too much in size for one spherical scale."""
-    std = standardization.std
+    """Return a warning if features of a range differ too much in size for one scale."""
+    std = standardization.std[part]
     if np.log(std.max()) - np.log(std.min()) <= math.log(_WIDE_SPREAD):
         return None
-    smallest = list_columns([int(std.argmin())], names)
-    largest = list_columns([int(std.argmax())], names)
+    smallest = list_columns([part.start + int(std.argmin())], names)
+    largest = list_columns([part.start + int(std.argmax())], names)
     return (
         "The standard deviations of the features differ more than a thousandfold "
         f"(smallest: {smallest}, largest: {largest}), but covariance_type='spherical' "

@@ -1,7 +1,7 @@
 """The first weights of a model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -54,11 +54,16 @@ def build_module(
     """Build a module with first weights drawn from a seed; min_scale in units of X."""
     is_float64 = dtype == torch.float64
     floor = standardization.floor(min_scale, spec.covariance_type, is_float64)
+    buffers = {
+        name: torch.tensor(values, device="cpu")
+        for name, values in standardization.module_buffers.items()
+    }
     module = AutoencoderModule(
         spec,
-        torch.tensor(standardization.std_in_units, device="cpu"),
+        buffers.pop("std_in_units"),
         torch.tensor(floor, device="cpu"),
         torch.Generator("cpu").manual_seed(seed),
+        buffers,
     )
     module = module.to(device, dtype)
     check_parts(module)
@@ -114,20 +119,26 @@ class _Initializer:
 
     def set_scale(self) -> None:
         """Set the scale from the residuals of the linear path."""
-        module = self.module
+        module, links = self.module, self.standardization.links
         likelihood = module.spec.likelihood
         if self.fixed_scale is not None:
             scale = torch.tensor(self.fixed_scale, device="cpu").to(module.std_in_units)
-        elif likelihood.has_optimal_scale:
-            scale = likelihood.optimal_scale(self._mean_of(likelihood.deviation))
         else:
-            scale = self._mean_of(torch.square).sqrt() / likelihood.unit_stddev
+            scale = likelihood.start_scale(self._mean_of(likelihood.start_deviation))
+            if links is not None:
+                own = torch.from_numpy(links.scale).to(scale)
+                is_linked = torch.from_numpy(links.is_linked).to(scale.device)
+                scale = torch.where(is_linked, own, scale)
+                if module.scale.n_scales == 1:
+                    scale = scale.log().mean(dim=1, keepdim=True).exp()
         decoder, d = module.linear_decoder, module.spec.n_features
         outputs = module.scale.start(scale), likelihood.start_outputs(d).to(scale)
         with torch.no_grad():
             # A predicted scale begins as a constant, and so do a likelihood's outputs.
             decoder.weight[d:] = 0
             decoder.bias[d:] = torch.cat(outputs)
+            if module.shape is not None:
+                module.shape.copy_(likelihood.start_parameters(d))
 
     def _mean_of(self, statistic: Callable[[Tensor], Tensor]) -> Tensor:
         """Average a statistic of the residuals, ``(1, 1)`` or ``(1, n_features)``."""
@@ -147,10 +158,19 @@ class _Initializer:
         smallest = np.square(module.scale.floor.double().cpu().numpy())
         # Without a KL, factor analysis would copy single features, at no noise, into the
         # code.
-        is_diagonal = spec.covariance_type == "diag" and beta > 0
+        links = standardization.links
+        is_linked = bool(module.linked)
+        is_diagonal = (spec.covariance_type == "diag" or is_linked) and beta > 0
         given, moments = None, None
         if fixed_scale is not None:
-            given = np.square(fixed_scale * spec.likelihood.unit_stddev).reshape(-1)
+            given = np.concatenate(
+                [
+                    np.square(fixed_scale[:, part] * family.unit_stddev).reshape(-1)
+                    for part, family in spec.likelihood.parts(fixed_scale.shape[1])
+                ]
+            )
+            if links is not None:
+                given = np.where(links.is_linked, 0.0, given)
         if rows.has_missing and d <= MOST_FEATURES:
             moments = expected_moments(
                 rows,
@@ -168,12 +188,13 @@ class _Initializer:
                 given = factor_noise_of(
                     covariance, np.diagonal(covariance), moments.noise, k, beta, smallest[0]
                 )
+        if given is not None and links is not None:
+            # What the distribution of a flag or a count leaves, components cannot explain.
+            given = np.maximum(given, links.noise)
         # Principal components of the data in units of their noise.
         deviation = np.sqrt(given) if given is not None else 1.0
         if moments is None:
-            whitened = replace(
-                standardization, likelihood_unit=standardization.likelihood_unit * deviation
-            )
+            whitened = standardization.whitened(deviation)
             components, eigenvalues, rest = principal_components(rows, whitened, k)
         else:
             covariance = moments.covariance / np.outer(deviation, np.ones(d))

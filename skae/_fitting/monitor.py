@@ -132,7 +132,7 @@ class TrainingMonitor:
         epoch["log_likelihood"] -= log_det_units
         scale = shared_scale(problem.module.scale, problem.standardization)
         if scale is not None:
-            epoch["scale"] = math.exp(np.log(scale).mean())
+            epoch["scale"] = math.exp(np.nanmean(np.log(scale)))
         if problem.validation is not None:
             epoch["validation_score"] = problem.validation_score()
         if self._balance_data is not None:

@@ -16,9 +16,11 @@ from skae._fitting.problem import TrainingOptions
 from skae._module import Spec
 from skae._utils.numbers import is_integer
 from skae.estimators.training_data import TrainingData
+from skae.likelihoods import Mixed
 from skae.networks import NETWORKS
 from skae.networks.mlp import hidden_widths
 from skae.objectives import Objective
+from skae.scales import resolve_variance_mode
 
 # Components for each feature, and the most components, which bound the time on wide data.
 # docs/results/recipes.rst has the measured effect of the components, the width and the
@@ -42,6 +44,7 @@ _SMALLEST_ALPHA, _LARGEST_ALPHA = 1.0, 30.0
 def make_spec(estimator: Any, objective: Objective, data: TrainingData) -> Spec:
     """Describe the module; what is chosen by the data stays in a warm start."""
     last = estimator.module_.spec if data.is_continued else None
+    likelihood = data.table.likelihood
     n_components, network = estimator.n_components, estimator.network
     if last and not is_integer(n_components):
         n_components = last.n_components
@@ -62,9 +65,14 @@ def make_spec(estimator: Any, objective: Objective, data: TrainingData) -> Spec:
         n_components=n_components,
         n_heads=objective.n_heads,
         network=network,
-        likelihood=copy.deepcopy(estimator._make_likelihood()),
-        variance_mode=estimator.variance_mode,
-        covariance_type=estimator.covariance_type,
+        likelihood=copy.deepcopy(likelihood),
+        # The parts of a mixed likelihood have modes of their own.
+        variance_mode=(
+            estimator.variance_mode
+            if isinstance(likelihood, Mixed)
+            else resolve_variance_mode(estimator.variance_mode, likelihood)
+        ),
+        covariance_type=data.table.covariance_type(estimator.covariance_type),
         has_missing=data.rows.has_missing or bool(last and last.has_missing),
     )
 

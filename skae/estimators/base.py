@@ -26,6 +26,7 @@ from skae._data import Rows, Standardization, measure
 from skae._evaluation import SCALE_ROWS, finalize_scale
 from skae._fitting.diagnosis import start_error
 from skae._fitting.initialization import build_module, initialize
+from skae._fitting.link_start import add_links, statistics_type
 from skae._fitting.lockstep import offload, shared_result
 from skae._fitting.problem import (
     CONTINUED,
@@ -52,7 +53,8 @@ from skae._utils.random import draw_seed, local_random_state
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.imputation import ImputationMixin
-from skae.estimators.inference import fitted_attributes, validated
+from skae.estimators.inference import fitted_attributes
+from skae.estimators.table import Table, bind_table, check_same_likelihood
 from skae.estimators.training_data import (
     TrainingData,
     check_min_scale,
@@ -77,6 +79,7 @@ def _attributes_in_training(
     objective: Objective,
     validated_rows: Rows | None,
     standardization: Standardization,
+    table: Table,
     extra: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the fitted attributes of a model that is still in training.
@@ -88,7 +91,7 @@ def _attributes_in_training(
     if validated_rows is not None:
         some = validated_rows.subsample(SCALE_ROWS)
         finalize_scale(module, objective, some, standardization)
-    return {**fitted_attributes(module, standardization), **extra}
+    return {**fitted_attributes(module, standardization, table), **extra}
 
 
 def _set_start(
@@ -134,7 +137,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             Interval(RealNotInt, 0, 1, closed="neither"),
             choices("auto"),
         ],
-        "variance_mode": [StrOptions(SCALES.keys())],
+        "variance_mode": [StrOptions({"auto", *SCALES})],
         "covariance_type": [choices("spherical", "diag")],
         "scale": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "min_scale": [Interval(Real, 0, None, closed="neither"), choices("auto")],
@@ -326,7 +329,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         spec, options = make_spec(self, objective, data), make_options(self, data)
         context = self._init_callback_context(max_subtasks=options.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        kwargs = {"estimator": self, "X": data.X, "y": y, "metadata": metadata}
+        kwargs = {"estimator": self, "X": data.given, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**kwargs)
         problems = self._build_problems(spec, objective, options, data, random_state)
         # Of several starts, callbacks follow the first.
@@ -340,6 +343,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 problems[0].objective,
                 data.rows if data.validation is not None else None,
                 data.standardization,
+                data.table,
                 self._extra_fitted_attributes(None),
             ),
         )
@@ -350,7 +354,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         found = [w for r in results for w in r.warnings if w[1] is UserWarning]
         for message, category in dict.fromkeys(found + results[best].warnings):
             warn_user(message, category)
-        self._store(problems[best], results[best], histories[best], data.is_continued)
+        self._store(problems[best], results[best], histories[best], data)
         context.call_on_fit_task_end(**kwargs, reconstruction_attributes={})
         return self
 
@@ -363,9 +367,18 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
     ) -> TrainingData:
         """Validate the input of a fit; see `fit`."""
         is_continued = self.warm_start and self.__sklearn_is_fitted__()
-        check_scale(self.variance_mode, self.covariance_type, self._make_likelihood())
+        likelihood = self._make_likelihood()
+        check_scale(self.variance_mode, self.covariance_type, likelihood)
         device = resolve_device(self.device)
-        data: np.ndarray = validated(self, X, reset=not is_continued)
+        if is_continued and self._table.columns is not None:
+            table = self._table
+            check_same_likelihood(self, likelihood)
+        else:
+            table = bind_table(self, X, likelihood)
+        covariance_type = table.covariance_type(self.covariance_type)
+        check_scale(self.variance_mode, covariance_type, table.likelihood)
+        features = table.encode(self, X, reset=not is_continued)
+        data = table.to_input(features)
         weight = _check_sample_weight(
             as_numbers(sample_weight, "sample_weight"),
             data,
@@ -375,39 +388,54 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         )
         fixed_scale = None
         if self.variance_mode == "fixed":
-            fixed_scale = check_fixed_scale(self.scale, self.covariance_type, data.shape[1])
+            fixed_scale = check_fixed_scale(
+                self.scale, covariance_type, self.n_features_in_
+            )
+            fixed_scale = table.per_feature(fixed_scale)
         elif not is_continued:
             warn_of_ignored_scale(self.scale, self.variance_mode)
         held_out = None
         if X_val is not None:
             try:
-                held_out = validated(self, X_val, reset=False)
+                held_out = table.to_input(table.encode(self, X_val))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"X_val cannot be used: {error}") from error
         fraction = self.validation_fraction if self.early_stopping else None
         rows, validation, are_shared = divide(
             data, weight, held_out, fraction, random_state, shuffle=bool(self.shuffle)
         )
-        names = getattr(self, "feature_names_in_", None)
+        names = table.feature_names(getattr(self, "feature_names_in_", None))
+        kind = statistics_type(table.likelihood, covariance_type)
         check_observed(rows, names)
         if is_continued:
             standardization = self._standardization
             standardization.check_range(data)
             warn_of_other_units(standardization, data, names)
         elif are_shared:
-            standardization = shared_result(measure, rows, self.covariance_type)
+            standardization = shared_result(measure, rows, kind)
         else:
-            standardization = measure(rows, self.covariance_type)
-        if self.covariance_type == "spherical" and not is_continued:
-            warn_of_spread(standardization, names)
+            standardization = measure(rows, kind)
+        rows = replace(rows, X=data)
+        if not is_continued:
+            standardization = add_links(standardization, rows, table.likelihood)
+            if covariance_type == "spherical":
+                warn_of_spread(standardization, table, names)
         if fixed_scale is not None:
-            standardization.check_proportion("scale", self.scale)
-            fixed_scale = standardization.per_scale(fixed_scale, self.covariance_type)
+            if table.columns is None:
+                standardization.check_proportion("scale", self.scale)
+            fixed_scale = standardization.per_scale(fixed_scale, covariance_type)
         elif not isinstance(self.min_scale, str):
             check_min_scale(standardization, self.min_scale, self.precision)
-        rows = replace(rows, X=data)
         return TrainingData(
-            data, rows, validation, standardization, fixed_scale, device, is_continued
+            data,
+            data if table.columns is None else X,
+            table,
+            rows,
+            validation,
+            standardization,
+            fixed_scale,
+            device,
+            is_continued,
         )
 
     def _build_problems(
@@ -465,7 +493,9 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             options,
             callbacks=None,
             random_state=random_state,
-            feature_names=getattr(self, "feature_names_in_", None),
+            feature_names=data.table.feature_names(
+                getattr(self, "feature_names_in_", None)
+            ),
             report=report,
         )
         last = self.module_ if data.is_continued else None
@@ -487,20 +517,20 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         problem: FitProblem,
         result: FitResult,
         epochs: list[dict[str, float]],
-        is_continued: bool,
+        data: TrainingData,
     ) -> None:
         """Set the fitted attributes to those of the best start."""
         names = list(epochs[0]) if epochs else ["objective", "log_likelihood"]
         history = {name: np.array([epoch[name] for epoch in epochs]) for name in names}
         best_iter = result.best_iter
-        if is_continued:
+        if data.is_continued:
             # A start that is kept is the model of the last fit. Fits of old pickles have no
             # `best_iter_`.
             last = getattr(self, "best_iter_", self.n_iter_)
             best_iter = self.n_iter_ + best_iter if best_iter else last
             history = concatenate_histories(self.history_, history)
         extra = self._extra_fitted_attributes(problem)
-        attributes = fitted_attributes(problem.module, problem.standardization)
+        attributes = fitted_attributes(problem.module, data.standardization, data.table)
         # No attribute of an earlier fit is replaced before this fit has succeeded.
         for name, value in {**attributes, **extra}.items():
             setattr(self, name, value)

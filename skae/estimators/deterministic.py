@@ -43,6 +43,7 @@ class GaussianAutoencoder(BaseAutoencoder):
     variance_mode : str, default="optimal"
         How the scale of the likelihood is determined:
 
+        - "auto": the same as "optimal";
         - "fixed": the constant `scale`;
         - "optimal": the closed form, for the batch at each step and for the whole training
           set at the end;
@@ -175,6 +176,9 @@ class GaussianAutoencoder(BaseAutoencoder):
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
         the b of a Laplace); None for `variance_mode="predicted"`.
+
+    likelihood_ : Likelihood
+        The density of the features.
 
     n_iter_ : int
         Number of epochs.
@@ -265,6 +269,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
     variance_mode : str, default="optimal"
         How the scale of the likelihood is determined:
 
+        - "auto": the same as "optimal";
         - "fixed": the constant `scale`;
         - "optimal": the closed form, for the batch at each step and for the whole training
           set at the end;
@@ -397,6 +402,9 @@ class LaplaceAutoencoder(BaseAutoencoder):
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
         the b of a Laplace); None for `variance_mode="predicted"`.
+
+    likelihood_ : Likelihood
+        The density of the features.
 
     n_iter_ : int
         Number of epochs.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skae._data.columns import library_of
 from skae._fitting.lockstep import shared_result
 from skae._module import AutoencoderModule
 from skae._utils.choices import validate_parameters
@@ -17,7 +20,7 @@ from skae._utils.memory import require_memory
 from skae._utils.numbers import as_numbers, check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae.estimators.inference import InferenceMixin
-from skae.likelihoods import draw
+from skae.estimators.table import check_support
 from skae.objectives.draws import row_shift, shifted_normal, sobol_normal
 
 _STATISTICS = {"statistic": [StrOptions({"mean", "median", "plug_in"})]}
@@ -40,7 +43,7 @@ class ImputationMixin(InferenceMixin):
         statistic: str = "mean",
         n_draws: int = 256,
         random_state: int | np.random.RandomState | None = 0,
-    ) -> np.ndarray:
+    ) -> Any:
         r"""Fill the missing entries of each sample, given its observed entries.
 
         The distribution of the missing entries m given the observed entries o is
@@ -102,16 +105,18 @@ class ImputationMixin(InferenceMixin):
         check_count(n_draws, "n_draws")
         if n_samples is not None:
             check_count(n_samples, "n_samples")
-        data = self._validate(X)
+        check_is_fitted(self)
+        data = self._table.encode(self, X)
         missing = np.isnan(data)
         incomplete = np.flatnonzero(missing.any(axis=1))
-        rows, holes = data[incomplete], missing[incomplete]
+        known, holes = data[incomplete], missing[incomplete]
+        rows = self._table.to_input(known)
         if n_samples is None:
             filled = data.copy()
             if len(rows):
                 values = self._conditional(rows, None, statistic, n_draws, random_state)
-                filled[incomplete] = np.where(holes, values[:, 0], rows)
-            return filled
+                filled[incomplete] = np.where(holes, values[:, 0], known)
+            return self._table.decode(filled, X)
         require_memory(
             _COPIES * 8 * int(n_samples) * data.size,
             f"n_samples={n_samples} tables",
@@ -120,8 +125,12 @@ class ImputationMixin(InferenceMixin):
         tables = np.tile(data, (int(n_samples), 1, 1))
         if len(rows):
             values = self._conditional(rows, int(n_samples), "mean", n_draws, random_state)
-            tables[:, incomplete] = np.where(holes, values.swapaxes(0, 1), rows)
-        return tables
+            tables[:, incomplete] = np.where(holes, values.swapaxes(0, 1), known)
+        if self._table.columns is None:
+            return tables
+        filled_tables = [self._table.decode(table, X) for table in tables]
+        is_array = isinstance(filled_tables[0], np.ndarray)
+        return np.stack(filled_tables) if is_array else filled_tables
 
     def _conditional(
         self,
@@ -149,15 +158,15 @@ class ImputationMixin(InferenceMixin):
         state = generator.get_state()
         draws = shared_result(sobol_normal, int(n_draws), k, seed)[:, None]
         draws = draws.to(self.device_)
-        unit = torch.tensor(self._standardization.likelihood_unit, device=self.device_)
-        center = torch.tensor(self._standardization.mean, device=self.device_)
+        units = self._center_and_unit(self.module_.device)
+        is_discrete = self._is_discrete()
 
         def values(module: AutoencoderModule, y: Tensor) -> Tensor:
             if statistic == "plug_in":
                 z, log_weight = objective.code(module, y)[None], y.new_zeros(1, len(y))
                 decoded = module.decode(z[0])
             else:
-                shift = row_shift(y[:, : self.n_features_in_], k, seed)
+                shift = row_shift(y[:, : module.spec.n_features], k, seed)
                 own = shifted_normal(draws, shift)
                 z, log_weight, decoded = objective.weighted_codes(module, y, own)
             weight = _truncated(log_weight.double()).softmax(dim=0)  # (m, n)
@@ -169,19 +178,22 @@ class ImputationMixin(InferenceMixin):
                 decoded = module.decode(z.reshape(-1, k))
             loc, outputs = (part.unflatten(0, z.shape[:2]) for part in decoded)
             if is_median:
-                x = _draw_alike(module, loc, outputs, generator, state)
+                x = _draw_alike(module, loc, outputs, units, generator, state)
             elif n_samples is not None and noise:
-                x = _draw(module, loc, outputs, generator)
+                x = _draw(module, loc, outputs, units, generator)
             else:
                 # Of a single code, mean and median of a symmetric density are the same.
                 likelihood, log_scale = module.conditional(outputs)
-                x = likelihood.mean(loc, log_scale)
+                x = likelihood.data_mean(loc, log_scale, *units)
             x = x.double()  # (m, n, d)
-            if is_median:
-                x = _weighted_median(x, weight)
-            elif n_samples is None:
-                x = (weight[..., None] * x).sum(dim=0, keepdim=True)
-            return (x * unit + center).transpose(0, 1)
+            if n_samples is None:
+                mean = (weight[..., None] * x).sum(dim=0, keepdim=True)
+                if is_median:
+                    # A flag or a category has a mode in place of a median.
+                    median = _weighted_median(x, weight)
+                    mean = torch.where(is_discrete.to(x.device), mean, median)
+                x = mean
+            return x.transpose(0, 1)
 
         return self._in_range(values, rows, n_draws=n_draws)
 
@@ -193,6 +205,8 @@ class ImputationMixin(InferenceMixin):
         noise: bool,
     ) -> np.ndarray:
         """Draw rows ``(n_samples, d)`` with known entries; see the method `sample`."""
+        if self._table.columns is not None:
+            return self._sample_given_columns(given, n_samples, random_state, noise)
         row = np.asarray(as_numbers(given, "given"), dtype=np.float64)
         if row.shape != (self.n_features_in_,):
             raise ValueError(
@@ -201,24 +215,64 @@ class ImputationMixin(InferenceMixin):
             )
         if np.isinf(row).any():
             raise ValueError("given has infinities; use NaN for what is to be drawn.")
+        check_support(row[None], self._table.likelihood, None, None)
+        return self._complete(row, n_samples, random_state, noise)
+
+    def _complete(
+        self,
+        row: np.ndarray,
+        n_samples: int,
+        random_state: int | np.random.RandomState | None,
+        noise: bool,
+    ) -> np.ndarray:
+        """Draw the missing features of a row ``(n_features,)``; ``(n_samples, ...)``."""
+        rows = self._table.to_input(row[None])
         drawn = self._conditional(
-            row[None], int(n_samples), "mean", _FEWEST_DRAWS, random_state, noise
+            rows, int(n_samples), "mean", _FEWEST_DRAWS, random_state, noise
         )[0]
         return np.where(np.isnan(row), drawn, row)
 
+    def _sample_given_columns(
+        self,
+        given: Any,
+        n_samples: int,
+        random_state: int | np.random.RandomState | None,
+        noise: bool,
+    ) -> Any:
+        """Draw a table with known columns; see the method `sample`."""
+        is_row = library_of(given) is None and np.ndim(given) == 1
+        features = self._table.encode(self, [given] if is_row else given)
+        if len(features) != 1:
+            raise ValueError(f"given must be one row, but has {len(features)} rows.")
+        complete = self._complete(features[0], n_samples, random_state, noise)
+        return self._table.decode(complete)
+
+    def _is_discrete(self) -> Tensor:
+        """Whether each feature is a flag, or of a category, ``(n_features,)``."""
+        spec = self.module_.spec
+        result = torch.zeros(spec.n_features, dtype=torch.bool, device="cpu")
+        for part, family in spec.likelihood.parts(spec.n_features):
+            result[part] = family.support in ("boolean", "category")
+        return result
+
 
 def _draw(
-    module: AutoencoderModule, loc: Tensor, outputs: Tensor, generator: torch.Generator
+    module: AutoencoderModule,
+    loc: Tensor,
+    outputs: Tensor,
+    units: tuple[Tensor, Tensor],
+    generator: torch.Generator,
 ) -> Tensor:
-    """Draw x for decoded codes, ``(..., d)``."""
+    """Draw x for decoded codes, ``(..., d)``, in units of the data."""
     likelihood, log_scale = module.conditional(outputs)
-    return draw(likelihood, loc, log_scale, generator)
+    return likelihood.data_sample(loc, log_scale, *units, generator)
 
 
 def _draw_alike(
     module: AutoencoderModule,
     loc: Tensor,
     outputs: Tensor,
+    units: tuple[Tensor, Tensor],
     generator: torch.Generator,
     state: Tensor,
 ) -> Tensor:
@@ -229,7 +283,7 @@ def _draw_alike(
     by_row = []
     for parts in zip(loc.unbind(1), outputs.unbind(1), strict=True):
         generator.set_state(state)
-        by_row.append(_draw(module, *parts, generator))
+        by_row.append(_draw(module, *parts, units, generator))
     return torch.stack(by_row, dim=1)
 
 

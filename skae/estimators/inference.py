@@ -16,7 +16,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import Tags, check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skae._data import Standardization
@@ -26,10 +26,9 @@ from skae._module import AutoencoderModule
 from skae._utils.names import MissingMethod, without_missing
 from skae._utils.numbers import as_numbers, weighted_mean
 from skae._utils.threads import suitable_threads
+from skae.estimators.table import FLOATS, Table
 from skae.objectives import Objective
 
-# Dtypes that are not converted.
-FLOATS = (np.float64, np.float32)
 # Standard deviations from the mean to which a row is moved whose code overflows float64.
 _MOST_DEVIATIONS = 1e150
 
@@ -47,6 +46,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     module_: AutoencoderModule
     _standardization: Standardization
+    _table: Table
     n_components_: int
     device_: str
     history_: dict[str, np.ndarray]
@@ -108,7 +108,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 "returned by transform."
             )
         identity = Standardization.identity(self.n_components_)
-        return self._in_range(self._mean, Z, identity)
+        return self._table.decode(self._in_range(self._mean, Z, identity))
 
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
         """Compute ``inverse_transform(transform(X))`` in one pass.
@@ -126,17 +126,24 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         data = self._validate(X)
         objective = self._fitted_objective()
-        return self._in_range(
+        means = self._in_range(
             lambda module, y: self._mean(module, objective.code(module, y)), data
         )
+        return self._table.decode(means, X)
 
     def _mean(self, module: AutoencoderModule, z: Tensor) -> Tensor:
         """Decode codes ``(n, k)`` to the mean of x in the units of X, float64."""
         loc, outputs = module.decode(z)
         likelihood, log_scale = module.conditional(outputs)
-        mean = likelihood.mean(loc, log_scale)
-        unit = torch.tensor(self._standardization.likelihood_unit, device=z.device)
-        return mean * unit + torch.tensor(self._standardization.mean, device=z.device)
+        return likelihood.data_mean(loc, log_scale, *self._center_and_unit(z.device))
+
+    def _center_and_unit(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return what is 0 in the likelihood's units, and these units, each ``(d,)``."""
+        own = self._standardization
+        return (
+            torch.tensor(own.center, device=device),
+            torch.tensor(own.likelihood_unit, device=device),
+        )
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Compute the log-likelihood of each sample.
@@ -186,10 +193,51 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         return weighted_mean(self.score_samples(X), sample_weight)
 
+    def score_features(
+        self, X: ArrayLike, *, return_kl: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Compute the part of each column in the log-likelihood of each sample.
+
+        The parts of a sample add up to its reconstruction term: its :meth:`score_samples`,
+        plus the KL for a variational autoencoder.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        return_kl : bool, default=False
+            Whether to return the KL too; it is 0 for a deterministic autoencoder.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples, n_features)
+            Expected log-likelihood of each column, in nats, float64; 0 for what is missing.
+            Scores of flags, counts and categories are log-probabilities, the others are of
+            densities in the units of X.
+
+        kl : ndarray of shape (n_samples,)
+            Only with `return_kl=True`: the sum of a row less its score, in nats.
+        """
+        data = self._validate(X)
+        objective = self._fitted_objective()
+        draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
+        parts = self._over_rows(
+            lambda module, y: objective.score_parts(module, y, draws),
+            data,
+            n_draws=len(draws),
+        ).astype(np.float64)
+        kl, by_feature = parts[:, 0], parts[:, 1:]
+        by_feature = by_feature - self._standardization.log_det_by_feature(data)
+        smallest = np.finfo(np.float64).min / (len(by_feature.T) + 1)
+        by_feature = np.nan_to_num(by_feature, nan=smallest, neginf=smallest)
+        by_column = self._table.sum_features(by_feature)
+        return (by_column, kl) if return_kl else by_column
+
     def _validate(self, X: ArrayLike) -> np.ndarray:
-        """Validate data for a fitted model."""
+        """Validate data for a fitted model; returns what the encoder sees of them."""
         check_is_fitted(self)
-        return validated(self, X, reset=False)
+        return self._table.to_input(self._table.encode(self, X))
 
     def _over_rows(
         self,
@@ -241,7 +289,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Apply a function in the precision of X, also if it overflows there."""
         dtype = torch.float64 if X.dtype == np.float64 else torch.float32
         own = self._standardization
-        module = self.module_.in_precision(dtype, own.std_in_units)
+        module = self.module_.in_precision(dtype, own.module_buffers)
 
         def work() -> np.ndarray:
             n_products = len(X) * n_draws * module.n_weights
@@ -301,19 +349,8 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if module_state is not None:
             self.device_ = "cpu"
             self.module_ = AutoencoderModule.from_arrays(*module_state)
-
-
-def validated(estimator: InferenceMixin, X: ArrayLike, *, reset: bool) -> np.ndarray:
-    """Validate data of a user. See `sklearn.utils.validation.validate_data`."""
-    # It looks for infinities by a sum, which may overflow; then it looks at each number.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return validate_data(
-            estimator,
-            as_numbers(X),
-            dtype=FLOATS,
-            ensure_all_finite="allow-nan",
-            reset=reset,
-        )
+            if not hasattr(self, "_table"):  # a model of a former version
+                self._table = Table(self.module_.spec.likelihood)
 
 
 def _not_finite(values: np.ndarray) -> np.ndarray:
@@ -322,17 +359,22 @@ def _not_finite(values: np.ndarray) -> np.ndarray:
 
 
 def fitted_attributes(
-    module: AutoencoderModule, standardization: Standardization
+    module: AutoencoderModule, standardization: Standardization, table: Table
 ) -> dict[str, Any]:
     """Return the attributes of a fitted estimator. See `InferenceMixin`."""
     scale = module.scale
     if scale.is_trained:
         # Scores of float64 data use the scale in double precision.
         scale = copy.deepcopy(scale).double()
+    value = shared_scale(scale, standardization)
+    if isinstance(value, np.ndarray):
+        value = table.per_column(value)
     return {
         "module_": module,
         "_standardization": standardization,
+        "_table": table,
+        "likelihood_": module.spec.likelihood,
         "n_components_": module.spec.n_components,
-        "scale_": shared_scale(scale, standardization),
+        "scale_": value,
         "device_": str(module.device),
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,18 +13,23 @@ from skae._data import Rows, Standardization, select_rows, split_validation
 from skae._fitting.diagnosis import list_columns, spread_message
 from skae._fitting.lockstep import shared_result
 from skae._utils.messages import warn_user
+from skae.estimators.table import Table
+from skae.likelihoods import GeneralizedLinear
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """The validated input of a fit.
 
-    ``X`` is ``(n_samples, n_features)``. ``fixed_scale`` is ``(1, 1)`` or
-    ``(1, n_features)``, in the likelihood's units, or None. ``is_continued`` is True if a
-    warm start continues the last fit.
+    ``X`` is ``(n_samples, n_features)``, what the encoder sees before it is standardised;
+    ``given`` is the user's table, and ``table`` how one becomes the other. ``fixed_scale``
+    is ``(1, 1)`` or ``(1, n_features)``, in the likelihood's units, or None.
+    ``is_continued`` is True if a warm start continues the last fit.
     """
 
     X: np.ndarray
+    given: Any
+    table: Table
     rows: Rows
     validation: Rows | None
     standardization: Standardization
@@ -81,10 +87,15 @@ def warn_of_other_units(
         )
 
 
-def warn_of_spread(standardization: Standardization, names: Sequence[str] | None) -> None:
+def warn_of_spread(
+    standardization: Standardization, table: Table, names: Sequence[str] | None
+) -> None:
     """Warn if features differ too much in size for one spherical scale."""
-    if message := spread_message(standardization, names):
-        warn_user(message, ConvergenceWarning)
+    for part, family in table.likelihood.parts(len(standardization.std)):
+        if not isinstance(family, GeneralizedLinear) and (
+            message := spread_message(standardization, names, part)
+        ):
+            warn_user(message, ConvergenceWarning)
 
 
 def check_min_scale(

@@ -31,7 +31,7 @@ from skae.estimators.latent_prior import (
     make_prior,
     sample_prior,
 )
-from skae.likelihoods import LIKELIHOODS, Likelihood, draw, make_likelihood
+from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
 from skae.objectives import ELBO, KL_SCHEDULES
 from skae.objectives.draws import row_shift, sobol_normal
@@ -67,11 +67,17 @@ class VariationalAutoencoder(BaseAutoencoder):
         features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
 
     likelihood : str or Likelihood, default="gaussian"
-        Density of a feature given the decoder's output: "gaussian", "laplace", "logistic",
-        "mixture" (the names in ``skae.likelihoods.LIKELIHOODS``) or an instance. "mixture"
-        is a mixture of three logistic densities, whose shape is a function of the code.
-        "logistic" and "mixture" have no closed-form scale: they need the variance mode
-        "fixed", "learned" or "predicted".
+        Distribution of a feature given the decoder's output: a name in
+        ``skae.likelihoods.LIKELIHOODS``, or an instance:
+
+        - real numbers: "gaussian", "laplace", "logistic", "student_t", and "mixture", three
+          logistic densities whose shape is a function of the code;
+        - positive amounts: "log_normal"; numbers from 0 to 1: "continuous_bernoulli";
+        - flags: "bernoulli"; categories: "categorical"; counts: "poisson" and
+          "negative_binomial";
+        - "mixed": one of them for each column, chosen by dtype and values, so that X may be
+          a frame with strings, flags and categories; :class:`skae.likelihoods.Mixed` takes
+          your choice.
 
     beta : float, default=1.0
         Weight of the KL term in training. Larger values use fewer components; smaller
@@ -108,19 +114,25 @@ class VariationalAutoencoder(BaseAutoencoder):
         2,000 samples, and at least a few milliseconds. So with few samples, a fit takes two
         or three times as long.
 
-    variance_mode : str, default="optimal"
+    variance_mode : str, default="auto"
         How the scale of the likelihood is determined:
 
+        - "auto": "optimal" if the scale has a closed form ("gaussian", "laplace" and
+          "log_normal"), "learned" if it has none, and "none" if there is no scale; in a
+          mixed likelihood for each part;
         - "fixed": the constant `scale`;
         - "optimal": the closed form, for the batch at each step and for the whole training
           set at the end;
         - "profile": the closed form, for each sample at each step and for the whole
           training set at the end; spherical only;
         - "learned": a free parameter trained with the weights;
-        - "predicted": an output of the decoder, a function of the code.
+        - "predicted": an output of the decoder, a function of the code;
+        - "none": for flags, categories, "poisson" and "continuous_bernoulli", which have no
+          scale.
 
     covariance_type : {"spherical", "diag"}, default="spherical"
-        One scale for all features, or one for each.
+        One scale for all features, or one for each. A mixed likelihood always has one for
+        each.
 
     scale : float or array-like of shape (n_features,), default=1.0
         The scale in the units of X, for `variance_mode="fixed"` only. An array needs
@@ -242,7 +254,11 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
-        the b of a Laplace); None for `variance_mode="predicted"`.
+        the b of a Laplace); None for `variance_mode="predicted"` and without scale. In a
+        mixed likelihood, columns without scale have NaN.
+
+    likelihood_ : Likelihood
+        The distribution of the features; for a mixed one, what was chosen.
 
     n_iter_ : int
         Number of epochs.
@@ -351,7 +367,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         n_mc_samples: int = 1,
         prior: Any = None,
         gradient_balance: bool = False,
-        variance_mode: str = "optimal",
+        variance_mode: str = "auto",
         covariance_type: str = "spherical",
         scale: float | ArrayLike = 1.0,
         min_scale: float | str = "auto",
@@ -570,7 +586,7 @@ class VariationalAutoencoder(BaseAutoencoder):
                 module,
                 y,
                 draws,
-                row_shift(y[:, : self.n_features_in_], self.n_components_, seed),
+                row_shift(y[:, : module.spec.n_features], self.n_components_, seed),
             ),
             data,
             n_draws=min(n_samples, DRAWS_AT_ONCE),
@@ -625,7 +641,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         )
         if given is not None:
             return self._sample_given(given, n_samples, random_state, noise)
-        module = self.module_.in_precision(torch.float64, standardization.std_in_units)
+        module = self.module_.in_precision(torch.float64, standardization.module_buffers)
         source = local_random_state(random_state)
         generator = torch_generator(source, module.device)
         if self.prior_ is None:
@@ -637,9 +653,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         with torch.inference_mode():
             loc, outputs = module.decode(z)
             likelihood, log_scale = module.conditional(outputs)
+            units = self._center_and_unit(z.device)
             if noise:
-                x = draw(likelihood, loc, log_scale, generator)
+                x = likelihood.data_sample(loc, log_scale, *units, generator)
             else:
-                x = likelihood.mean(loc, log_scale)
-        in_units = x.cpu().numpy() * standardization.likelihood_unit
-        return in_units + standardization.mean
+                x = likelihood.data_mean(loc, log_scale, *units)
+        return self._table.decode(x.cpu().numpy())

@@ -1,12 +1,34 @@
 """The base classes of the likelihoods."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from skae._utils.capabilities import ModelPart
+
+
+class Derivatives(NamedTuple):
+    """A log-density and its weighted derivatives.
+
+    Attributes
+    ----------
+    log_prob : Tensor of shape (..., n_features)
+        Log-density of each element, in nats.
+    loc : Tensor of shape (..., n_features)
+        Derivative with respect to the location.
+    log_scale : Tensor of shape (..., n_features) or None
+        Derivative with respect to the log-scale; None without a scale.
+    outputs : Tensor of shape (..., n_outputs) or None
+        Derivative with respect to the further outputs; None without outputs.
+    """
+
+    log_prob: Tensor
+    loc: Tensor
+    log_scale: Tensor | None = None
+    outputs: Tensor | None = None
 
 
 class Likelihood(ModelPart, ABC):
@@ -26,6 +48,17 @@ class Likelihood(ModelPart, ABC):
         :meth:`deviation` and :meth:`optimal_scale` must be defined, and the variance modes
         ``"optimal"`` and ``"profile"`` are allowed.
 
+    has_scale : bool
+        Whether the density has a scale. If not, ``variance_mode`` is "none".
+
+    takes_logarithm : bool
+        Whether the methods take the logarithm of the data, :meth:`to_input`, whose density
+        this is. An estimator subtracts the logarithm from its scores, so that they are
+        those of the data.
+
+    support : str
+        The values that data may have, a key of ``SUPPORTS``.
+
     heavy_tailed : bool
         Whether the log-density of an outlier falls more slowly than its square, so that
         the optimum may leave the outlier aside. Then training also tries a start in which
@@ -33,6 +66,9 @@ class Likelihood(ModelPart, ABC):
     """
 
     has_optimal_scale: ClassVar[bool] = False
+    has_scale: bool = True
+    takes_logarithm: ClassVar[bool] = False
+    support: ClassVar[str] = "real"
 
     @property
     @abstractmethod
@@ -69,14 +105,34 @@ class Likelihood(ModelPart, ABC):
         """
         return torch.zeros(0, device="cpu")
 
+    def start_parameters(self, n_features: int) -> Tensor:
+        """Return the values at which free parameters of the density start.
+
+        A density whose shape is learned, the same for all rows, takes parameters that are
+        trained with the weights. The default is none.
+
+        Parameters
+        ----------
+        n_features : int
+            Number of features.
+
+        Returns
+        -------
+        Tensor of shape (n_parameters,)
+            First values. Their number is a multiple of ``n_features``, as for
+            :meth:`start_outputs`.
+        """
+        return torch.zeros(0, device="cpu")
+
     def given(self, outputs: Tensor) -> "Likelihood":
         """Return the likelihood whose shape is that of further outputs of the decoder.
 
         Parameters
         ----------
-        outputs : Tensor of shape (..., n_outputs)
-            As many outputs as :meth:`start_outputs` has values. They may be a view of
-            memory that is filled later, so they are not read here.
+        outputs : Tensor of shape (..., n_outputs + n_parameters)
+            As many outputs as :meth:`start_outputs` has values, and after them the free
+            parameters, as many as :meth:`start_parameters` has values. They may be a view
+            of memory that is filled later, so they are not read here.
 
         Returns
         -------
@@ -132,6 +188,154 @@ class Likelihood(ModelPart, ABC):
         Tensor
             Draws of the shape of ``loc``.
         """
+
+    def parts(self, n_features: int) -> "list[tuple[slice, Likelihood]]":
+        """Return the densities of ranges of features; by default one for all.
+
+        Parameters
+        ----------
+        n_features : int
+            Number of features.
+
+        Returns
+        -------
+        list of (slice, Likelihood)
+            Ranges that together are all features, and the density of each.
+        """
+        return [(slice(0, n_features), self)]
+
+    def to_input(self, x: np.ndarray) -> np.ndarray:
+        """Return the function of the data whose density this is; by default the data.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, d)
+            Data; NaN is missing.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            What the encoder sees, before it is standardised.
+        """
+        return x
+
+    def data_mean(
+        self, loc: Tensor, log_scale: Tensor, center: Tensor, unit: Tensor
+    ) -> Tensor:
+        """Compute the mean of the data in their own units.
+
+        Parameters
+        ----------
+        loc, log_scale : Tensor
+            Location and log-scale in the likelihood's units.
+        center, unit : Tensor of shape (n_features,)
+            The value that is 0 in the likelihood's units, and these units.
+
+        Returns
+        -------
+        Tensor
+            Means of the shape of ``loc``.
+        """
+        return self.mean(loc, log_scale) * unit + center
+
+    def data_sample(
+        self,
+        loc: Tensor,
+        log_scale: Tensor,
+        center: Tensor,
+        unit: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Draw data in their own units.
+
+        Parameters
+        ----------
+        loc, log_scale : Tensor
+            Location and log-scale in the likelihood's units.
+        center, unit : Tensor of shape (n_features,)
+            The value that is 0 in the likelihood's units, and these units.
+        generator : torch.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        Tensor
+            Draws of the shape of ``loc``.
+        """
+        return self._draw(loc, log_scale, generator) * unit + center
+
+    def _draw(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw by :meth:`sample`, and check the shape of the result."""
+        values = self.sample(loc, log_scale, generator)
+        if not isinstance(values, Tensor) or values.shape != loc.shape:
+            shape = tuple(getattr(values, "shape", ()))
+            raise ValueError(
+                f"{type(self).__name__}.sample must return a tensor of the shape of loc, "
+                f"{tuple(loc.shape)}, but returned {type(values).__name__} of shape "
+                f"{shape}."
+            )
+        return values
+
+    def derivatives(
+        self, x: Tensor, loc: Tensor, log_scale: Tensor, weight: Tensor
+    ) -> Derivatives:
+        """Compute the log-density and its derivatives, for training without autograd.
+
+        A subclass that defines it sets ``has_analytic_gradient = True``. A location-scale
+        density defines ``influence_`` in its place.
+
+        Parameters
+        ----------
+        x, loc : Tensor of shape (..., n_features)
+            Data and location.
+        log_scale : Tensor
+            Log-scale, which broadcasts.
+        weight : Tensor of shape (..., n_features) or (..., 1)
+            Factor of the derivatives of each element, not of the log-density.
+
+        Returns
+        -------
+        Derivatives
+            The log-density and its derivatives.
+
+        Raises
+        ------
+        TypeError
+            If the likelihood does not define the method.
+        """
+        raise TypeError(f"{type(self).__name__} has no derivatives of its own.")
+
+    def start_deviation(self, residual: Tensor) -> Tensor:
+        """Compute the statistic of residuals whose mean determines the first scale.
+
+        Parameters
+        ----------
+        residual : Tensor of shape (..., n_features)
+            ``x - loc``.
+
+        Returns
+        -------
+        Tensor
+            The statistic, of the shape of ``residual``.
+        """
+        return self.deviation(residual) if self.has_optimal_scale else residual.square()
+
+    def start_scale(self, mean_deviation: Tensor) -> Tensor:
+        """Compute the first scale from the mean of :meth:`start_deviation`.
+
+        Parameters
+        ----------
+        mean_deviation : Tensor of shape (1, 1) or (1, n_features)
+            Mean over the elements that share one scale.
+
+        Returns
+        -------
+        Tensor
+            The scale, of the shape of ``mean_deviation``.
+        """
+        if self.has_optimal_scale:
+            return self.optimal_scale(mean_deviation)
+        return mean_deviation.sqrt() / self.unit_stddev
 
     def deviation(self, residual: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Compute the statistic of each residual whose mean determines the optimal scale.
@@ -272,7 +476,10 @@ class LocationScale(Likelihood):
             """Return the position, among the base classes, of the one with a definition."""
             return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))
 
-        has_outputs = cls.start_outputs is not Likelihood.start_outputs
+        has_outputs = (
+            cls.start_outputs is not Likelihood.start_outputs
+            or cls.start_parameters is not Likelihood.start_parameters
+        )
         derivative = "differentiate_" if has_outputs else "influence_"
         return (
             cls.log_prob is LocationScale.log_prob
@@ -283,3 +490,24 @@ class LocationScale(Likelihood):
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         return self.standard_log_prob((x - loc) * torch.exp(-log_scale)) - log_scale
+
+    def derivatives(
+        self, x: Tensor, loc: Tensor, log_scale: Tensor, weight: Tensor
+    ) -> Derivatives:
+        precision = torch.exp(-log_scale)
+        t = (x - loc) * precision
+        kept, log_f = t.clone(), torch.empty_like(t)
+        n_features = t.shape[-1]
+        n_outputs = len(self.start_outputs(n_features))
+        n_outputs += len(self.start_parameters(n_features))
+        outputs = t.new_empty(*t.shape[:-1], n_outputs)
+        influence = self.differentiate_(t, out=log_f, grad_outputs=outputs)
+        if n_outputs:
+            outputs = outputs.unflatten(-1, (-1, n_features)) * weight[..., None, :]
+            outputs = outputs.flatten(-2)
+        return Derivatives(
+            log_f - log_scale,
+            influence * precision * weight,
+            (kept * influence - 1) * weight,
+            outputs if n_outputs else None,
+        )

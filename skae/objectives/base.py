@@ -305,6 +305,37 @@ class Objective(ModelPart, ABC):
         # The log-probability of nothing is 0, under any prior.
         return score if observed is None else score * observed.any(dim=1)
 
+    def score_parts(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
+        """Compute the terms of the score of each row.
+
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
+        draws : Tensor of shape (n_draws, n or 1, n_components)
+            Standard normal draws.
+
+        Returns
+        -------
+        Tensor of shape (n, 1 + n_features)
+            The KL, and the expected log-likelihood of each feature, in nats.
+        """
+        observed = module.observed(y)
+
+        def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
+            likelihood, log_scale = module.conditional(outputs)
+            log_prob = likelihood.log_prob(x, loc, log_scale)
+            return log_prob if observed is None else log_prob.masked_fill(~observed, 0.0)
+
+        z, kl = self.latents(module, y, draws)
+        by_feature = self._mean_over_draws(log_prob, module, y, z)
+        total = self.divergence(z, kl)[:, None]
+        if observed is not None:
+            total = total * observed.any(dim=1, keepdim=True)
+        return torch.cat([total, by_feature], dim=1)
+
     def divergence(self, z: Tensor, kl: Tensor) -> Tensor:
         """Compute the KL of each row from the prior of the scores, in nats.
 

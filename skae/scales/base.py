@@ -32,11 +32,11 @@ class Scale(nn.Module, ModelPart, ABC):
     """
 
     covariance_types: ClassVar[tuple[str, ...]] = ("spherical", "diag")
-    needs_optimal_scale: ClassVar[bool] = False
+    needs_optimal_scale: bool = False
     # Whether gradient descent trains the scale, so that :meth:`backward` is needed.
-    is_trained: ClassVar[bool] = False
+    is_trained: bool = False
     # Whether all rows share the fitted scale; else it is a function of the code.
-    is_shared: ClassVar[bool] = True
+    is_shared: bool = True
 
     floor: Tensor
 

@@ -17,7 +17,6 @@ from skae._engine.analytic_step import AnalyticStep
 from skae._engine.cuda_graph import GraphedStep
 from skae._engine.step import make_step
 from skae.model_selection import BatchedGridSearchCV
-from skae.scales import legal_combinations
 from tests.engine.test_step import (
     FITS,
     OBJECTIVES,
@@ -26,6 +25,7 @@ from tests.engine.test_step import (
     batch_with_holes,
     make_module,
 )
+from tests.families import location_scale_combinations
 from tests.helpers import answers, weights
 from tests.surroundings import nothing_global_changes
 
@@ -38,6 +38,7 @@ every_device = pytest.mark.parametrize(
 every_estimator = pytest.mark.parametrize(
     "Model", [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
 )
+
 pytestmark = [
     # Torch warns if a thread of autograd is the first that multiplies on a GPU.
     pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS, but there was no current"),
@@ -134,7 +135,7 @@ def results_of_two_steps(make, combination, kind, R, device, has_missing=False):
 @pytest.mark.parametrize("has_missing", [False, True])
 @pytest.mark.parametrize("R", [1, 3])
 @pytest.mark.parametrize("kind", OBJECTIVES)
-@pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
+@pytest.mark.parametrize("combination", location_scale_combinations(), ids="-".join)
 def test_graphed_step_equals_analytic_step(
     combination, kind, R, has_missing, device, request
 ):

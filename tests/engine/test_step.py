@@ -29,7 +29,7 @@ from skae.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood, Locati
 from skae.networks import ACTIVATIONS, MLP, NETWORKS
 from skae.networks.layers import is_chain_of_layers
 from skae.objectives import ELBO, KL_SCHEDULES, NegativeLogLikelihood, Objective
-from skae.scales import legal_combinations
+from tests.families import LOCATION_SCALE, location_scale_combinations
 
 D, K, N = 5, 2, 7
 
@@ -126,7 +126,7 @@ def steps_of_both_kinds(combination, kind, R=1, network=None, has_missing=False)
 @pytest.mark.parametrize("has_missing", [False, True])
 @pytest.mark.parametrize("R", [1, 3])
 @pytest.mark.parametrize("kind", OBJECTIVES)
-@pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
+@pytest.mark.parametrize("combination", location_scale_combinations(), ids="-".join)
 def test_gradients_and_metrics_equal_autograd(combination, kind, R, has_missing):
     objectives, steps = steps_of_both_kinds(combination, kind, R, None, has_missing)
     # Twice, because the second call uses memory that holds results of the first.
@@ -215,10 +215,10 @@ class AllocationRecorder(TorchDispatchMode):
 
 WITHOUT_LARGE_ALLOCATIONS = [
     (name, mode, covariance_type)
-    for name, mode, covariance_type in legal_combinations()
-    # The logistic density and a mixture allocate exponentials. A predicted scale per
-    # feature is as large as a batch.
-    if name not in ("logistic", "mixture")
+    for name, mode, covariance_type in location_scale_combinations()
+    # The logistic, the mixture and Student's t density allocate exponentials. A predicted
+    # scale per feature is as large as a batch.
+    if name not in ("logistic", "mixture", "student_t")
     and (mode, covariance_type) != ("predicted", "diag")
 ]
 
@@ -295,7 +295,7 @@ def train_steps(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)
-@pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
+@pytest.mark.parametrize("combination", location_scale_combinations(), ids="-".join)
 def test_fifty_steps_equal_autograd(combination, kind):
     ours, autograds = (
         train_steps(combination, kind, which, 50) for which in (AnalyticStep, AutogradStep)
@@ -305,7 +305,7 @@ def test_fifty_steps_equal_autograd(combination, kind):
 
 @pytest.mark.parametrize("rates", [None, [1e-2, 3e-3, 0.0, 2e-2]])
 @pytest.mark.parametrize("kind", OBJECTIVES)
-@pytest.mark.parametrize("combination", legal_combinations(), ids="-".join)
+@pytest.mark.parametrize("combination", location_scale_combinations(), ids="-".join)
 def test_models_side_by_side_equal_models_alone(combination, kind, rates):
     together = train_steps(combination, kind, AnalyticStep, 50, R=4, rates=rates)
     for r in range(4):
@@ -492,7 +492,7 @@ def test_plain_sequence_is_chain_of_layers(bias):
             torch.testing.assert_close(coder.forward(x[None])[0], expected)
 
 
-@pytest.mark.parametrize("name", sorted(LIKELIHOODS))
+@pytest.mark.parametrize("name", sorted(LOCATION_SCALE))
 def test_influence_is_the_derivative_of_the_log_density(name):
     values = [*np.linspace(-5, 5, 41), -300.0, 1e4, 1e-3]
     t = torch.tensor(values, dtype=torch.float64, requires_grad=True)
@@ -514,7 +514,9 @@ def test_all_registered_combinations_have_analytic_gradient():
     parts = [part for part in vars(objectives).values() if isinstance(part, type)]
     known = {type(make()) for make in OBJECTIVES.values()}
     assert known == {p for p in parts if issubclass(p, Objective) and p is not Objective}
-    for combination, make in itertools.product(legal_combinations(), OBJECTIVES.values()):
+    for combination, make in itertools.product(
+        location_scale_combinations(), OBJECTIVES.values()
+    ):
         objective = make()
         assert has_analytic_gradient(make_module(combination, objective.n_heads), objective)
 
@@ -535,7 +537,7 @@ FITS = [
         VariationalAutoencoder(
             likelihood=likelihood, variance_mode=mode, covariance_type=covariance_type
         )
-        for likelihood, mode, covariance_type in legal_combinations()
+        for likelihood, mode, covariance_type in location_scale_combinations()
     ),
     *(VariationalAutoencoder(kl_schedule=name, n_mc_samples=2) for name in KL_SCHEDULES),
     *(GaussianAutoencoder(activation=name) for name in ACTIVATIONS),

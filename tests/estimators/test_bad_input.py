@@ -179,7 +179,7 @@ OUT_OF_RANGE = {
     "verbose": [-1, "yes", 1.5, None],
 }
 VARIATIONAL_ONLY = {
-    "likelihood": ["Gaussian", "poisson", None, 1, LogisticLikelihood],
+    "likelihood": ["Gaussian", "cauchy", None, 1, LogisticLikelihood],
     "beta": [-1e-9, -1, np.inf, np.nan, "1", None],
     "kl_schedule": ["cosine", "Linear", None, 1, [1.0]],
     "n_mc_samples": [0, -1, 1.5, "1", None],

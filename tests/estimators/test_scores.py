@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.objectives import ELBO
-from skae.scales import legal_combinations
+from tests.families import location_scale_combinations
 from tests.helpers import ignore_spread
 from tests.likelihoods.references import GIVEN, SCIPY, scipy_of
 
@@ -28,7 +28,7 @@ from tests.likelihoods.references import GIVEN, SCIPY, scipy_of
 pytestmark = ignore_spread
 
 DETERMINISTIC = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
-COMBINATIONS = legal_combinations()
+COMBINATIONS = location_scale_combinations()
 
 # Raw data, with their own units and their constant columns.
 RAW = {

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import (
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.networks import MLP
 from skae.objectives import CyclicalSchedule
-from skae.scales import legal_combinations
+from tests.families import location_scale_combinations
 
 # Likelihoods that have a deterministic estimator.
 DETERMINISTIC = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
@@ -49,7 +49,7 @@ ignore_floor = pytest.mark.filterwarnings(
 def every_model(**parameters):
     """Return the estimators of each legal combination of likelihood, mode and type."""
     models = []
-    for likelihood, mode, covariance_type in legal_combinations():
+    for likelihood, mode, covariance_type in location_scale_combinations():
         chosen = {"variance_mode": mode, "covariance_type": covariance_type, **parameters}
         models.append(VariationalAutoencoder(likelihood=likelihood, **chosen))
         if likelihood in DETERMINISTIC:

@@ -98,11 +98,46 @@ class Mixture:
         return fourth / variance**2 - 3
 
 
+class FrozenShape:
+    """A distribution of SciPy with its shape parameters fixed.
+
+    Parameters
+    ----------
+    distribution : scipy.stats distribution
+        The distribution, such as ``scipy.stats.t``.
+    *shape : float
+        The values of its shape parameters.
+    """
+
+    def __init__(self, distribution, *shape):
+        self.distribution = distribution
+        self.shape = shape
+
+    def __call__(self, loc=0.0, scale=1.0):
+        """Return the frozen distribution."""
+        return self.distribution(*self.shape, loc=loc, scale=scale)
+
+    def logpdf(self, x, loc=0.0, scale=1.0):
+        """Return the log-density."""
+        return self.distribution.logpdf(x, *self.shape, loc=loc, scale=scale)
+
+    def std(self):
+        """Return the standard deviation for the scale 1."""
+        return self.distribution.std(*self.shape)
+
+    def fit(self, data, floc=0.0):
+        """Return shape parameters, location and maximum-likelihood scale."""
+        fixed = {f"f{i}": value for i, value in enumerate(self.shape)}
+        *_, loc, scale = self.distribution.fit(data, floc=floc, **fixed)
+        return loc, scale
+
+
 # Distributions of SciPy with the parameters loc and scale.
 SCIPY = {
     "gaussian": scipy.stats.norm,
     "laplace": scipy.stats.laplace,
     "logistic": scipy.stats.logistic,
+    "student_t": FrozenShape(scipy.stats.t, 5.0),
     "mixture": Mixture([-1.01, 0, 1.01], [1.01] * 3, [1 / 3] * 3),
 }
 # Distributions of SciPy from further outputs of the decoder.
@@ -133,6 +168,10 @@ TAIL = {
     "gaussian": lambda t: -0.5 * t**2 - 0.5 * math.log(2 * math.pi),
     "laplace": lambda t: -abs(t) - math.log(2),
     "logistic": lambda t: -abs(t) - 2 * math.log1p(math.exp(-abs(t))),
+    "student_t": lambda t: (
+        scipy.stats.t.logpdf(0, 5.0)
+        - 3 * np.logaddexp(0, 2 * np.log(abs(t) + 1e-300) - math.log(5.0))
+    ),
     "mixture": lambda t: scipy.special.logsumexp(
         [TAIL["logistic"]((t - c) / 1.01) - math.log(3 * 1.01) for c in (-1.01, 0, 1.01)]
     ),
@@ -167,6 +206,7 @@ TORCH = {
     "laplace": distributions.Laplace,
     "logistic": torch_logistic,
     "mixture": torch_mixture,
+    "student_t": lambda loc, scale: distributions.StudentT(5.0, loc, scale),
 }
 
 # For likelihoods with a closed form of the optimal scale: the statistic of a residual whose
@@ -178,37 +218,3 @@ OPTIMUM = {
     "gaussian": lambda r: -0.5 * (math.log(2 * math.pi * np.mean(r**2)) + 1),
     "laplace": lambda r: -(math.log(2 * np.mean(np.abs(r))) + 1),
 }
-
-
-class FrozenShape:
-    """A distribution of SciPy with its shape parameters fixed.
-
-    Parameters
-    ----------
-    distribution : scipy.stats distribution
-        The distribution, such as ``scipy.stats.t``.
-    *shape : float
-        The values of its shape parameters.
-    """
-
-    def __init__(self, distribution, *shape):
-        self.distribution = distribution
-        self.shape = shape
-
-    def __call__(self, loc=0.0, scale=1.0):
-        """Return the frozen distribution."""
-        return self.distribution(*self.shape, loc=loc, scale=scale)
-
-    def logpdf(self, x, loc=0.0, scale=1.0):
-        """Return the log-density."""
-        return self.distribution.logpdf(x, *self.shape, loc=loc, scale=scale)
-
-    def std(self):
-        """Return the standard deviation for the scale 1."""
-        return self.distribution.std(*self.shape)
-
-    def fit(self, data, floc=0.0):
-        """Return shape parameters, location and maximum-likelihood scale."""
-        fixed = {f"f{i}": value for i, value in enumerate(self.shape)}
-        *_, loc, scale = self.distribution.fit(data, floc=floc, **fixed)
-        return loc, scale

@@ -13,11 +13,10 @@ from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae._data.rows import select_rows
 from skae._data.standardization import measure
 from skae._fitting.monitor import choose_balance_data
-from skae.likelihoods import LIKELIHOODS
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP
 from skae.objectives import ELBO, NegativeLogLikelihood, gradient_balance
-from skae.scales import legal_combinations
+from tests.families import LOCATION_SCALE, location_scale_combinations
 from tests.objectives import models
 from tests.objectives.models import D, K
 
@@ -30,7 +29,7 @@ KEYS = [
 # With larger weights, a cosine that is estimated from so few draws may be above 1.
 make_module = partial(models.make_module, spread=0.25)
 every_combination = pytest.mark.parametrize(
-    "combination", legal_combinations(), ids="-".join
+    "combination", location_scale_combinations(), ids="-".join
 )
 
 
@@ -95,7 +94,7 @@ def test_equals_backward(combination):
         assert actual[key] == pytest.approx(expected[key], rel=1e-9), key
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("likelihood", LOCATION_SCALE)
 def test_outputs_are_the_slopes_of_the_terms(likelihood):
     """The reference is finite differences, independent of autograd."""
     module = make_module((likelihood, "predicted", "diag"))
@@ -200,7 +199,7 @@ def test_frozen_parameters_are_left_out():
     [
         *(
             {"likelihood": likelihood, "variance_mode": mode, "covariance_type": kind}
-            for likelihood, mode, kind in legal_combinations()
+            for likelihood, mode, kind in location_scale_combinations()
         ),
         {"network": DroppedOut((5,)), "variance_mode": "optimal"},
         {"early_stopping": True, "n_init": 2},

@@ -27,12 +27,12 @@ from skae.objectives import (
 )
 from skae.objectives.draws import matched_normal, sobol_normal
 from skae.objectives.schedules import make_schedule
-from skae.scales import legal_combinations
+from tests.families import LOCATION_SCALE, location_scale_combinations
 from tests.likelihoods.references import GIVEN, TORCH, scipy_given, scipy_of
 from tests.objectives.models import D, K, make_module
 
 N = 7
-COMBINATIONS = legal_combinations()
+COMBINATIONS = location_scale_combinations()
 OBJECTIVES = {
     "elbo": ELBO(beta=0.7, schedule="constant", n_mc_samples=3),
     "nll": NegativeLogLikelihood(),
@@ -377,7 +377,7 @@ def test_active_units_are_counted():
     assert history["kl"] == pytest.approx(kl.sum())
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", LOCATION_SCALE)
 def test_numbers_of_draws_of_a_score(name):
     """The numbers of the guide: a kink or a heavy tail needs more draws."""
     for k in (1, 16, 17, 200):
@@ -553,7 +553,7 @@ def test_the_mean_bound_of_one_draw_is_the_elbo():
     assert np.all(np.abs(bounds.mean(axis=0) - elbo.numpy()) < 4 * error)
 
 
-@pytest.mark.parametrize("likelihood", sorted(LIKELIHOODS))
+@pytest.mark.parametrize("likelihood", sorted(LOCATION_SCALE))
 def test_log_marginal_of_an_estimator(likelihood):
     """The public method: in the units of X, for each likelihood and one component."""
     rng = np.random.default_rng(0)

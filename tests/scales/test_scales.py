@@ -8,14 +8,21 @@ import pytest
 import torch
 
 from skae.likelihoods import LIKELIHOODS, Likelihood
-from skae.scales import SCALES, check_scale, legal_combinations, make_scale
+from skae.scales import (
+    SCALES,
+    check_scale,
+    legal_combinations,
+    make_scale,
+    resolve_variance_mode,
+)
 from skae.scales.base import inverse_floored_exp, log_floored_exp
+from tests.families import LOCATION_SCALE, location_scale_combinations
 from tests.likelihoods.references import DEVIATION, FROM_MEAN, SCIPY
 
 D, N, N_DRAWS = 5, 7, 3
 FLOOR = 1e-3
 
-COMBINATIONS = legal_combinations()
+COMBINATIONS = location_scale_combinations()
 CLOSED_FORM = [c for c in COMBINATIONS if SCALES[c[1]].needs_optimal_scale]
 OPTIMAL = [c for c in CLOSED_FORM if c[1] == "optimal"]
 PROFILE = [c for c in CLOSED_FORM if c[1] == "profile"]
@@ -88,14 +95,16 @@ def weighted_fit(name, residual, weight, axis):
 
 def test_legal_combinations_are_those_that_are_not_refused():
     legal = []
-    for name, mode, kind in itertools.product(LIKELIHOODS, SCALES, ("spherical", "diag")):
+    names = sorted(set(LIKELIHOODS) - {"mixed"})
+    for name, mode, kind in itertools.product(names, SCALES, ("spherical", "diag")):
         try:
             check_scale(mode, kind, LIKELIHOODS[name]())
         except ValueError:
             continue
         legal.append((name, mode, kind))
-    assert sorted(legal) == sorted(COMBINATIONS)
-    assert len(set(COMBINATIONS)) == len(COMBINATIONS)
+    assert sorted(legal) == sorted(legal_combinations())
+    assert len(set(legal)) == len(legal)
+    assert set(COMBINATIONS) < set(legal)
 
 
 def test_the_modes_that_the_design_names():
@@ -108,11 +117,45 @@ def test_the_modes_that_the_design_names():
         assert pairs == {*both, ("profile", "spherical")}
 
 
-@pytest.mark.parametrize("name", sorted(LIKELIHOODS))
+@pytest.mark.parametrize("name", sorted(LOCATION_SCALE))
 def test_profile_refuses_diag(name):
     with pytest.raises(ValueError, match=r"'profile'.*covariance_type='diag'") as error:
         check_scale("profile", "diag", LIKELIHOODS[name]())
     assert "explodes" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson"])
+@pytest.mark.parametrize("mode", sorted(set(SCALES) - {"none"}))
+def test_a_likelihood_without_scale_refuses_modes_of_a_scale(name, mode):
+    likelihood = LIKELIHOODS[name]()
+    kind = SCALES[mode].covariance_types[0]
+    with pytest.raises(ValueError, match="needs a likelihood with a scale") as error:
+        check_scale(mode, kind, likelihood)
+    assert type(likelihood).__name__ in str(error.value)
+    assert "Use one of ['none'], or 'auto'" in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(LOCATION_SCALE))
+def test_no_scale_is_for_likelihoods_without_scale(name):
+    with pytest.raises(ValueError, match="for likelihoods without scale"):
+        check_scale("none", "diag", LIKELIHOODS[name]())
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("gaussian", "optimal"),
+        ("log_normal", "optimal"),
+        ("logistic", "learned"),
+        ("negative_binomial", "learned"),
+        ("poisson", "none"),
+    ],
+)
+def test_auto_is_the_closed_form_if_there_is_one(name, mode):
+    likelihood = LIKELIHOODS[name]()
+    check_scale("auto", "diag", likelihood)
+    assert resolve_variance_mode("auto", likelihood) == mode
+    assert resolve_variance_mode("fixed", likelihood) == "fixed"
 
 
 class NoClosedForm(Likelihood):

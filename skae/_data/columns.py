@@ -1,0 +1,286 @@
+"""The columns of a table as numbers, and back: flags, categories, integers, numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+# Values that a message about unknown ones shows.
+_MOST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one column of a table becomes features of a model.
+
+    Attributes
+    ----------
+    kind : {"number", "flag", "category", "one_hot"}
+        A number is one feature. A flag, one of two values, is a feature 0 or 1. A category
+        is a one-hot vector. Columns of the kind "one_hot" are such a vector together.
+    features : slice
+        Its features; of a column "one_hot", those of the whole vector.
+    position : int
+        The first of its own features.
+    is_integer : bool
+        Whether numbers are rounded on the way back.
+    dtype : str
+        Dtype of the column, as its library prints it.
+    categories : tuple
+        Values of a flag or a category, in order.
+    is_ordered : bool
+        Whether it is an ordered category of pandas.
+    takes_unknown : bool
+        Whether an unknown value is missing; else it is an error.
+    """
+
+    kind: str
+    features: slice
+    position: int
+    is_integer: bool
+    dtype: str
+    categories: tuple[Any, ...] = ()
+    is_ordered: bool = False
+    takes_unknown: bool = False
+
+    @property
+    def width(self) -> int:
+        """Number of features of its own."""
+        return len(self.categories) if self.kind == "category" else 1
+
+    def encode(self, values: np.ndarray, name: str) -> np.ndarray:
+        """Encode values ``(n,)`` of :func:`read_column` as features ``(n, width)``.
+
+        Raises ValueError for a value that is not known, or no number.
+        """
+        if not self.categories:
+            return numbers_of(values, name)[:, None]
+        codes = {category: code for code, category in enumerate(self.categories)}
+        found = [_code(codes, value) for value in values]
+        unknown = {values[i] for i, code in enumerate(found) if code == -2}
+        if unknown and not self.takes_unknown:
+            shown = ", ".join(map(repr, sorted(unknown, key=repr)[:_MOST_SHOWN]))
+            raise ValueError(
+                f"Found unknown values in {name} that the training data do not have: "
+                f"{shown}. Set handle_unknown='ignore' to take them as missing."
+            )
+        code = np.array(found)
+        if self.kind == "flag":
+            return np.where(code < 0, np.nan, code.astype(np.float64))[:, None]
+        one_hot = (code[:, None] == np.arange(len(self.categories))).astype(np.float64)
+        one_hot[code < 0] = np.nan
+        return one_hot
+
+    def decode(self, features: np.ndarray) -> np.ndarray:
+        """Return the values ``(n,)`` that belong to all features ``(n, d)`` of a model.
+
+        Of probabilities, the most probable value is returned.
+        """
+        own = features[:, self.features]
+        if self.kind == "category":
+            return _array_of(self.categories)[own.argmax(axis=1)]
+        if self.kind == "one_hot":
+            is_largest = own.argmax(axis=1) == self.position - self.features.start
+            return is_largest.astype(np.float64)
+        if self.kind == "flag":
+            return _array_of(self.categories)[(own[:, 0] >= 0.5).astype(np.int64)]
+        return np.rint(own[:, 0]) if self.is_integer else own[:, 0]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table, in its order.
+
+    Attributes
+    ----------
+    columns : tuple of Column
+        Each column.
+    n_features : int
+        Number of features of the model.
+    names : tuple of str or None
+        Names of the columns, if the table had names.
+    library : {"pandas", "polars"} or None
+        The library of the table; None for an array.
+    """
+
+    columns: tuple[Column, ...]
+    n_features: int
+    names: tuple[str, ...] | None
+    library: str | None
+
+    def encode(self, X: Any) -> np.ndarray:
+        """Encode a table as features ``(n, n_features)``, float64; NaN is missing."""
+        parts = []
+        for i, column in enumerate(self.columns):
+            parts.append(column.encode(read_column(X, i), self.name(i)))
+        result = np.empty((len(parts[0]), self.n_features))
+        for column, values in zip(self.columns, parts, strict=True):
+            result[:, column.position : column.position + column.width] = values
+        return result
+
+    def name(self, i: int) -> str:
+        """Return the name of a column for a message."""
+        return f"column {i}" if self.names is None else f"column {self.names[i]!r}"
+
+    def feature_names(self) -> list[str]:
+        """Return a name for each feature, for messages: of a column, and its category."""
+        names = [""] * self.n_features
+        for i, column in enumerate(self.columns):
+            name = str(i) if self.names is None else self.names[i]
+            for j in range(column.width):
+                own = f"{name}_{column.categories[j]}" if column.width > 1 else name
+                names[column.position + j] = own
+        return names
+
+    def sum_features(self, values: np.ndarray) -> np.ndarray:
+        """Sum values ``(n, n_features)`` over the features of each column."""
+        slices = [slice(c.position, c.position + c.width) for c in self.columns]
+        return np.stack([values[:, s].sum(axis=1) for s in slices], axis=1)
+
+    def decode(self, features: np.ndarray, like: Any = None) -> Any:
+        """Return the table that belongs to features ``(n, n_features)``.
+
+        It has the type and the dtypes of the training data, and the index of ``like``, a
+        pandas frame.
+        """
+        values = [column.decode(features) for column in self.columns]
+        return self.assemble(values, like)
+
+    def assemble(self, values: Sequence[np.ndarray], like: Any = None) -> Any:
+        """Return the table of columns of values, each ``(n,)``; see :meth:`decode`."""
+        if self.library == "pandas":
+            return _pandas_frame(self, values, like)
+        if self.library == "polars":
+            return _polars_frame(self, values)
+        if all(column.dtype.startswith(("int", "uint")) for column in self.columns):
+            return np.column_stack(values).astype(self.columns[0].dtype)
+        kinds = {value.dtype.kind for value in values}
+        if kinds <= set("fiu"):
+            return np.column_stack([value.astype(np.float64) for value in values])
+        if kinds == {"b"}:
+            return np.column_stack(values)
+        return np.column_stack([value.astype(object) for value in values])
+
+
+def read_column(X: Any, i: int) -> np.ndarray:
+    """Return a column of a table as numbers, booleans or objects ``(n,)``.
+
+    What is missing is NaN among numbers, and None among objects.
+    """
+    column = _safe_indexing(X, i, axis=1)
+    values = np.asarray(column)
+    if values.dtype.kind in "fiub":
+        return values
+    if values.dtype.kind in "mM":
+        raise ValueError(
+            f"Column {i} has dates or durations: convert them to numbers, for example to "
+            "the days since a reference date."
+        )
+    values = np.array([None if _is_missing(v) else v for v in values], dtype=object)
+    known = [v for v in values if v is not None]
+    is_number = [
+        isinstance(v, Number) and not isinstance(v, (bool, np.bool_)) for v in known
+    ]
+    if all(is_number):
+        return np.array([np.nan if v is None else float(v) for v in values])
+    return values
+
+
+def numbers_of(values: np.ndarray, name: str) -> np.ndarray:
+    """Return values ``(n,)`` of :func:`read_column` as float64, or raise ValueError."""
+    if values.dtype.kind in "fiub":
+        return values.astype(np.float64)
+    try:
+        return np.array([np.nan if v is None else float(v) for v in values])
+    except (TypeError, ValueError):
+        text = next(v for v in values if isinstance(v, str) or v is not None)
+        raise ValueError(
+            f"{name[0].upper()}{name[1:]} has values that are no numbers, such as "
+            f"{text!r}. Give it the likelihood 'categorical', or convert it."
+        ) from None
+
+
+def categories_of(values: np.ndarray, column: Any) -> tuple[tuple[Any, ...], bool]:
+    """Return the categories of a column in order, and whether pandas orders them.
+
+    They are those of its dtype if it has some, else the sorted different values.
+    """
+    dtype = getattr(column, "dtype", None)
+    declared = getattr(dtype, "categories", None)
+    present = {v for v in values.tolist() if not _is_missing(v)}
+    if declared is not None:
+        # A category without a row has no probability to learn.
+        listed = [v for v in _plain(declared) if v in present]
+        return tuple(listed), bool(getattr(dtype, "ordered", False))
+    try:
+        ordered = sorted(present)
+    except TypeError:  # values of several types, such as strings and numbers
+        ordered = sorted(present, key=lambda v: (type(v).__name__, v))
+    return tuple(ordered), False
+
+
+def library_of(X: Any) -> str | None:
+    """Return the library of a table: "pandas", "polars" or None for an array."""
+    root = type(X).__module__.partition(".")[0]
+    return root if root in ("pandas", "polars") else None
+
+
+def _plain(values: Any) -> list[Any]:
+    """Return an index or a series as a list of Python's own values."""
+    return list(values.tolist() if hasattr(values, "tolist") else values.to_list())
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, or pandas' NA or NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def _code(codes: dict[Any, int], value: Any) -> int:
+    """Return the code of a value, -1 if it is missing, or -2 if it is unknown."""
+    return -1 if _is_missing(value) else codes.get(value, -2)
+
+
+def _array_of(categories: tuple[Any, ...]) -> np.ndarray:
+    """Return categories as an array: of numbers or booleans if they are, else objects."""
+    array = np.array(categories)
+    if array.dtype.kind in "fiub" and len({type(c) for c in categories}) == 1:
+        return array
+    return np.array([*categories, None], dtype=object)[:-1]
+
+
+def _pandas_frame(columns: Columns, values: Sequence[np.ndarray], like: Any) -> Any:
+    """Return a frame of pandas with the dtypes of the training data."""
+    import pandas as pd  # its frame was passed to fit
+
+    series = []
+    for column, value in zip(columns.columns, values, strict=True):
+        if column.dtype == "category":
+            dtype = pd.CategoricalDtype(list(column.categories), column.is_ordered)
+            series.append(pd.Series(pd.Categorical(value, dtype=dtype)))
+        else:
+            series.append(pd.Series(value).astype(column.dtype))
+    frame = pd.concat(series, axis=1)
+    frame.columns = list(columns.names or range(len(series)))
+    if library_of(like) == "pandas":
+        frame.index = like.index
+    return frame
+
+
+def _polars_frame(columns: Columns, values: Sequence[np.ndarray]) -> Any:
+    """Return a frame of polars with the dtypes of the training data."""
+    import polars as pl  # its frame was passed to fit
+
+    series = []
+    for i, (column, value) in enumerate(zip(columns.columns, values, strict=True)):
+        name = columns.names[i] if columns.names else f"column_{i}"
+        kind, _, _ = column.dtype.partition("(")
+        dtype = getattr(pl, kind)
+        if kind == "Enum":
+            dtype = pl.Enum(list(column.categories))
+        series.append(pl.Series(name, value.tolist()).cast(dtype))
+    return pl.DataFrame(series)

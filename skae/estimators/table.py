@@ -1,0 +1,401 @@
+"""A table of a user as the features of a model, and features as a table again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import _safe_indexing, check_array
+from sklearn.utils._indexing import _get_column_indices
+from sklearn.utils.validation import _num_features, validate_data
+
+from skae._data.columns import (
+    Column,
+    Columns,
+    categories_of,
+    library_of,
+    numbers_of,
+    read_column,
+)
+from skae._utils.numbers import as_numbers
+from skae.likelihoods import (
+    LIKELIHOODS,
+    CategoricalLikelihood,
+    Likelihood,
+    Mixed,
+    make_likelihood,
+)
+from skae.likelihoods.support import SUPPORTS
+
+# Dtypes that are not converted.
+FLOATS = (np.float64, np.float32)
+# Different values up to which a column of integers is categorical for "auto".
+_FEW_CATEGORIES = 10
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a fit has found out about the columns of its table.
+
+    Attributes
+    ----------
+    likelihood : Likelihood
+        The density of the features.
+    columns : Columns or None
+        How columns become features; None if each column of numbers is a feature.
+    given : str
+        The likelihood that the user gave, in words.
+    """
+
+    likelihood: Likelihood
+    columns: Columns | None = None
+    given: str = ""
+
+    def encode(self, estimator: Any, X: ArrayLike, *, reset: bool = False) -> np.ndarray:
+        """Validate a table, and return its features ``(n, n_features)``; NaN is missing.
+
+        Raises ValueError for what is no such table, and for values that the likelihood has
+        no density for.
+        """
+        if self.columns is None:
+            features = validated(estimator, X, reset=reset)
+        else:
+            features = self.columns.encode(validated_table(estimator, X, reset=reset))
+        names = getattr(estimator, "feature_names_in_", None)
+        check_support(features, self.likelihood, self.columns, names)
+        return features
+
+    def to_input(self, features: np.ndarray) -> np.ndarray:
+        """Return what the encoder sees of features ``(n, d)``, before standardisation."""
+        parts = self.likelihood.parts(features.shape[1])
+        if len(parts) == 1:
+            return parts[0][1].to_input(features)
+        seen = [family.to_input(features[:, part]) for part, family in parts]
+        return np.concatenate(seen, axis=1)
+
+    def decode(self, features: np.ndarray, like: Any = None) -> Any:
+        """Return features ``(n, n_features)`` as a table like that of the fit."""
+        return features if self.columns is None else self.columns.decode(features, like)
+
+    def per_feature(self, values: np.ndarray) -> np.ndarray:
+        """Repeat values of columns ``(n_columns,)`` for each feature ``(n_features,)``."""
+        if self.columns is None:
+            return values
+        result = np.empty(self.columns.n_features)
+        for column, value in zip(self.columns.columns, values, strict=True):
+            result[column.position : column.position + column.width] = value
+        return result
+
+    def per_column(self, values: np.ndarray) -> np.ndarray:
+        """Return the value of the first feature of each column, ``(n_columns,)``."""
+        if self.columns is None:
+            return values
+        return values[[column.position for column in self.columns.columns]]
+
+    def sum_features(self, values: np.ndarray) -> np.ndarray:
+        """Sum values ``(n, n_features)`` over the features of each column."""
+        return values if self.columns is None else self.columns.sum_features(values)
+
+    def covariance_type(self, given: str) -> str:
+        """Return the covariance type: columns of a mixed table have units of their own."""
+        return "diag" if isinstance(self.likelihood, Mixed) else given
+
+    def feature_names(self, names: Sequence[str] | None) -> Sequence[str] | None:
+        """Return a name for each feature, for messages; None if there are none."""
+        return names if self.columns is None else self.columns.feature_names()
+
+
+def bind_table(estimator: Any, X: ArrayLike, likelihood: Likelihood) -> Table:
+    """Find out how the columns of a table are modelled; the names of columns are kept.
+
+    Raises ValueError if columns are missing, are named twice, or do not fit the likelihood.
+    """
+    if isinstance(likelihood, Mixed):
+        X = validated_table(estimator, X, reset=True)
+        return _bind_mixed(X, likelihood)
+    if not isinstance(likelihood, CategoricalLikelihood):
+        return Table(likelihood)
+    if likelihood.one_hot:
+        return Table(likelihood.with_sizes((_num_features(X),)))
+    X = validated_table(estimator, X, reset=True)
+    indices = list(range(_num_features(X)))
+    columns, family = _bind_part(X, indices, likelihood, first=0, handle_unknown="error")
+    found = dict(zip(indices, columns, strict=True))
+    return Table(family, _columns(X, found), repr(likelihood))
+
+
+def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> np.ndarray:
+    """Validate data of a user. See `sklearn.utils.validation.validate_data`."""
+    # It looks for infinities by a sum, which may overflow; then it looks at each number.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return validate_data(
+            estimator,
+            as_numbers(X),
+            dtype=FLOATS,
+            ensure_all_finite="allow-nan",
+            reset=reset,
+        )
+
+
+def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Validate a table whose columns may be no numbers: a frame, or an array."""
+    if library_of(X) is None:
+        array = X if isinstance(X, np.ndarray) else as_table(X)
+        check = {"dtype": None, "ensure_all_finite": array.dtype.kind != "f"}
+        if array.dtype.kind == "f":
+            check["ensure_all_finite"] = "allow-nan"
+        elif array.dtype.kind not in "iub":
+            check["ensure_all_finite"] = False
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = check_array(array, estimator=estimator, input_name="X", **check)
+    elif min(X.shape) == 0:
+        check_array(np.zeros(X.shape), estimator=estimator)
+    return validate_data(estimator, X, reset=reset, skip_check_array=True)
+
+
+def as_table(X: Any) -> Any:
+    """Return what is no array as one: of objects, if it has strings beside numbers."""
+    if hasattr(X, "__array__") or hasattr(X, "toarray"):
+        return X if hasattr(X, "toarray") else np.asarray(X)
+    array = np.asarray(X)
+    return np.array(X, dtype=object) if array.dtype.kind in "US" else array
+
+
+def check_support(
+    features: np.ndarray,
+    likelihood: Likelihood,
+    columns: Columns | None,
+    names: Sequence[str] | None,
+) -> None:
+    """Raise ValueError if features ``(n, d)`` have values without a density."""
+    d = features.shape[1]
+    for part, family in likelihood.parts(d):
+        if isinstance(family, CategoricalLikelihood) and family.one_hot:
+            _check_one_hot(features[:, part])
+        support = SUPPORTS.get(family.support)
+        if support is None or (family.support == "real" and columns is None):
+            continue
+        own = features[:, part]
+        wrong = ~(support.contains(own) | np.isnan(own))
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            j = part.start + int(column)
+            feature_names = columns.feature_names() if columns is not None else names
+            name = repr(str(feature_names[j])) if feature_names is not None else str(j)
+            raise ValueError(
+                f"{type(family).__name__} is for {support.description}, but column {name} "
+                f"has {own[row, column]:g}. {support.advice}".rstrip()
+            )
+
+
+def _check_one_hot(features: np.ndarray) -> None:
+    """Raise ValueError if rows ``(n, d)`` are not one-hot vectors, or missing."""
+    n_missing = np.isnan(features).sum(axis=1)
+    is_complete = n_missing == 0
+    is_valid = ((features == 0) | (features == 1)).all(axis=1)
+    is_valid &= features.sum(axis=1) == 1
+    if (
+        not (is_valid | (n_missing == features.shape[1])).all()
+        or ((~is_complete) & (n_missing < features.shape[1])).any()
+    ):
+        raise ValueError(
+            "CategoricalLikelihood(one_hot=True) is for one-hot columns: each row has a "
+            "single 1 and else 0, or all of its columns are missing. For columns of codes, "
+            "set one_hot=False."
+        )
+
+
+def _bind_mixed(X: Any, likelihood: Mixed) -> Table:
+    """Choose the likelihood of each column. See `bind_table`."""
+    n_columns = _num_features(X)
+    chosen = _families(X, n_columns, likelihood)
+    found: dict[int, Column] = {}
+    spec, parts, first = [], [], 0
+    names = _names(X)
+    for family, indices in chosen:
+        columns, bound = _bind_part(X, indices, family, first, likelihood.handle_unknown)
+        found.update(zip(indices, columns, strict=True))
+        width = sum(column.width for column in columns)
+        parts.append((slice(first, first + width), bound))
+        shown = [names[i] for i in indices] if names is not None else indices
+        spec.append((shown, family))
+        first += width
+    return Table(likelihood.bind(spec, parts), _columns(X, found), repr(likelihood))
+
+
+def _families(
+    X: Any, n_columns: int, likelihood: Mixed
+) -> list[tuple[str | Likelihood, list[int]]]:
+    """Return the family and the columns of each part, with names in place of "auto"."""
+    given = likelihood.columns
+    pairs = [(slice(None), "auto")] if isinstance(given, str) else given
+    chosen: list[tuple[str | Likelihood, list[int]]] = []
+    taken: dict[int, Any] = {}
+    for key, family in pairs:
+        selected = key(X) if callable(key) else key
+        indices = list(map(int, _get_column_indices(X, selected)))
+        twice = [i for i in indices if i in taken]
+        if twice:
+            raise ValueError(
+                f"Column {_name(X, twice[0])} is in two parts of Mixed; each column needs "
+                "one likelihood."
+            )
+        taken.update(dict.fromkeys(indices, family))
+        if not (isinstance(family, str) and family == "auto"):
+            _check_family(family)
+            if indices:
+                chosen.append((family, indices))
+            continue
+        by_family: dict[Any, list[int]] = {}
+        for i in indices:
+            by_family.setdefault(_choose(X, i, likelihood.real), []).append(i)
+        chosen += list(by_family.items())
+    left = [i for i in range(n_columns) if i not in taken]
+    if left:
+        listed = ", ".join(_name(X, i) for i in left[:5]) + (" ..." if left[5:] else "")
+        raise ValueError(
+            f"Mixed has no likelihood for {len(left)} columns: {listed}. Add them to "
+            "columns, for example as a tuple with the likelihood 'auto'."
+        )
+    return chosen
+
+
+def _check_family(family: str | Likelihood) -> None:
+    """Raise ValueError if a family is not known, or is itself mixed."""
+    if isinstance(family, Mixed) or family == "mixed":
+        raise ValueError("A part of Mixed cannot be mixed itself.")
+    if isinstance(family, str) and family not in LIKELIHOODS:
+        raise ValueError(
+            f"A likelihood of Mixed must be 'auto', one of {sorted(LIKELIHOODS)}, or an "
+            f"instance, got {family!r}."
+        )
+
+
+def _choose(X: Any, i: int, real: str | Likelihood) -> str | Likelihood:
+    """Choose the family of a column by its dtype and values. See `Mixed`."""
+    values = read_column(X, i)
+    column = _safe_indexing(X, i, axis=1)
+    is_declared = getattr(getattr(column, "dtype", None), "categories", None) is not None
+    if values.dtype.kind == "O" or is_declared:
+        known = [v for v in values.tolist() if v is not None]
+        if known and all(isinstance(v, (bool, np.bool_)) for v in known):
+            return "bernoulli"
+        return "categorical"
+    if values.dtype.kind == "b":
+        return "bernoulli"
+    observed = values[~np.isnan(values.astype(np.float64))].astype(np.float64)
+    different = np.unique(observed)
+    if len(different) < 2 or (different != np.rint(different)).any():
+        return real
+    if np.array_equal(different, [0.0, 1.0]):
+        return "bernoulli"
+    if len(different) <= _FEW_CATEGORIES:
+        return "categorical"
+    # A negative binomial distribution cannot vary less than Poisson's.
+    if different[0] >= 0 and observed.var() >= observed.mean():
+        return "negative_binomial"
+    return real
+
+
+def _bind_part(
+    X: Any,
+    indices: list[int],
+    family: str | Likelihood,
+    first: int,
+    handle_unknown: str,
+) -> tuple[list[Column], Likelihood]:
+    """Return the columns of a part, whose features begin at ``first``, and its density."""
+    likelihood = make_likelihood(family)
+    if isinstance(likelihood, CategoricalLikelihood) and not isinstance(family, str):
+        handle_unknown = likelihood.handle_unknown
+    takes_unknown = handle_unknown == "ignore"
+    is_categorical = isinstance(likelihood, CategoricalLikelihood)
+    is_one_hot = isinstance(likelihood, CategoricalLikelihood) and likelihood.one_hot
+    columns: list[Column] = []
+    position, whole = first, slice(first, first + len(indices))
+    for i in indices:
+        values, raw = read_column(X, i), _safe_indexing(X, i, axis=1)
+        dtype = str(getattr(raw, "dtype", values.dtype))
+        is_integer = dtype.lower().startswith(("int", "uint"))
+        categories: tuple[Any, ...] = ()
+        is_ordered, kind = False, "number"
+        if is_one_hot:
+            kind = "one_hot"
+        elif is_categorical:
+            kind = "category"
+            categories, is_ordered = categories_of(values, raw)
+        elif likelihood.support == "boolean":
+            kind = "flag"
+            categories, is_ordered = _flag_values(X, i, values, raw)
+        else:
+            numbers_of(values, f"column {_name(X, i)}")
+        if kind == "category" and not categories:
+            raise ValueError(f"There is no observed value of column {_name(X, i)}.")
+        width = len(categories) if kind == "category" else 1
+        is_count = likelihood.support == "nonnegative_integer"
+        columns.append(
+            Column(
+                kind=kind,
+                features=whole if is_one_hot else slice(position, position + width),
+                position=position,
+                is_integer=is_integer or is_count,
+                dtype="category" if dtype == "category" else dtype,
+                categories=categories,
+                is_ordered=is_ordered,
+                takes_unknown=takes_unknown,
+            )
+        )
+        position += width
+    if isinstance(likelihood, CategoricalLikelihood):
+        sizes = (len(indices),) if is_one_hot else tuple(len(c.categories) for c in columns)
+        likelihood = likelihood.with_sizes(sizes)
+    return columns, likelihood
+
+
+def _flag_values(
+    X: Any, i: int, values: np.ndarray, raw: Any
+) -> tuple[tuple[Any, ...], bool]:
+    """Return the two values of a flag: False and True, 0 and 1, or two others."""
+    categories, is_ordered = categories_of(values, raw)
+    for pair in ((False, True), (0, 1)):
+        if set(categories) <= set(pair) and (categories or pair == (0, 1)):
+            is_bool = all(isinstance(c, (bool, np.bool_)) for c in categories)
+            if is_bool == (pair == (False, True)):
+                number = type(categories[0]) if categories else float
+                return (number(0), number(1)), is_ordered
+    if len(categories) == 2:
+        return categories, is_ordered
+    raise ValueError(
+        f"BernoulliLikelihood is for flags, but column {_name(X, i)} has "
+        f"{len(categories)} different values. Give it the likelihood 'categorical'."
+    )
+
+
+def _columns(X: Any, found: dict[int, Column]) -> Columns:
+    """Join the columns of all parts, in the order of the table."""
+    columns = tuple(found[i] for i in sorted(found))
+    n_features = max(c.position + c.width for c in columns)
+    return Columns(columns, n_features, _names(X), library_of(X))
+
+
+def _names(X: Any) -> tuple[str, ...] | None:
+    """Return the names of the columns of a frame."""
+    return None if library_of(X) is None else tuple(map(str, X.columns))
+
+
+def _name(X: Any, i: int) -> str:
+    """Return the name or the number of a column for a message."""
+    names = _names(X)
+    return str(i) if names is None else repr(names[i])
+
+
+def check_same_likelihood(estimator: Any, likelihood: Likelihood) -> None:
+    """Raise ValueError if a warm start has another likelihood than the last fit."""
+    if repr(likelihood) != estimator._table.given:
+        raise ValueError(
+            "warm_start=True continues from the last fit, which had another "
+            "likelihood. Set warm_start=False."
+        )

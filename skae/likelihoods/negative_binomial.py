@@ -1,0 +1,94 @@
+"""The negative binomial distribution, for counts that vary more than Poisson's."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae.likelihoods.base import Derivatives
+from skae.likelihoods.gamma import log_rising, slope_of_log_rising
+from skae.likelihoods.generalized_linear import (
+    GeneralizedLinear,
+    LinkStart,
+    Moments,
+    counts_of,
+    log1p_input,
+    log_rate,
+    slope_of_log_rate,
+    smoothed,
+    start_of_counts,
+)
+
+# First scale: its bounds. The model without components has the excess of the data, of which
+# components explain a part.
+_SMALLEST_START, _LARGEST_START = 0.1, 3.0
+_PART_LEFT = 0.5
+# Logarithm of the largest scale, and minus that of the smallest: float32 holds the shapes.
+_LARGEST_LOG_SCALE = 20.0
+
+
+class NegativeBinomialLikelihood(GeneralizedLinear):
+    r"""Negative binomial distribution, whose location is the logarithm of the mean.
+
+    A count is Poisson with the rate :math:`\mu g`, where g has a gamma distribution of mean
+    1 and standard deviation s, the scale:
+
+    .. math:: \log p(x) = \log\Gamma(x+r) - \log\Gamma(r) - \log x!
+        + x \log\frac{\mu}{r+\mu} + r \log\frac{r}{r+\mu}, \quad r = 1/s^2
+
+    Here :math:`\mu = e^\eta`. The variance is :math:`\mu + s^2 \mu^2`; the limit s = 0 is
+    Poisson's. The data are counts: 0, 1, 2, ... The scale has no unit and no closed form,
+    and the score is a log-probability.
+    """
+
+    has_analytic_gradient = True
+    is_thread_safe = True
+    has_scale = True
+    support = "nonnegative_integer"
+
+    def to_input(self, x: np.ndarray) -> np.ndarray:
+        return log1p_input(x)
+
+    def from_input(self, t: Tensor) -> Tensor:
+        return counts_of(t)
+
+    def start(self, moments: Moments) -> LinkStart:
+        mean = smoothed(moments)
+        excess = np.maximum(moments.variance - mean, 0) / np.square(mean)
+        scale = np.sqrt(_PART_LEFT * excess).clip(_SMALLEST_START, _LARGEST_START)
+        return start_of_counts(moments, np.square(scale), scale)
+
+    def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
+        log_mean, r = log_rate(loc), _shape(log_scale)
+        ratio = torch.exp(log_mean) / r
+        log_mass = log_rising(x, r) + x * log_mean - (r + x) * torch.log1p(ratio)
+        return log_mass - torch.lgamma(x + 1)
+
+    def derivatives(
+        self, x: Tensor, loc: Tensor, log_scale: Tensor, weight: Tensor
+    ) -> Derivatives:
+        r = _shape(log_scale)
+        mean = torch.exp(log_rate(loc))
+        ratio = mean / r
+        by_log_mean = (x - mean) / (1 + ratio)
+        # By the shape, -log(1 + m) + (r + x) m / (r (1 + m)) with m = mean / r equals
+        # -(log(1 + m) - m) + by_log_mean * m / r.
+        by_shape = slope_of_log_rising(x, r) - (torch.log1p(ratio) - ratio)
+        by_log_scale = -2 * (r * by_shape + by_log_mean * ratio)
+        return Derivatives(
+            self.log_prob(x, loc, log_scale),
+            weight * by_log_mean * slope_of_log_rate(loc),
+            weight * by_log_scale,
+        )
+
+    def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
+        return torch.exp(log_rate(loc))
+
+    def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
+        r = _shape(log_scale).expand_as(loc).contiguous()
+        gamma = torch._standard_gamma(r, generator=generator) / r
+        return torch.poisson(self.mean(loc, log_scale) * gamma, generator=generator)
+
+
+def _shape(log_scale: Tensor) -> Tensor:
+    """Compute the shape r of the gamma distribution."""
+    return torch.exp(-2 * log_scale.clamp(-_LARGEST_LOG_SCALE, _LARGEST_LOG_SCALE))
