@@ -30,7 +30,8 @@ from threadpoolctl import threadpool_limits
 import skae
 
 KEY = ("table", "seed", "system")
-SEEDS = (0, 1, 2)
+# Seed 0 served to write the benchmark.
+SEEDS = (1, 2, 3)
 _DEFAULT_RESULTS = Path(__file__).parent / "results" / "columns.jsonl"
 
 
@@ -54,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def run(args: argparse.Namespace, records: Records) -> None:
     """Run what the results lack."""
-    for seed in args.seeds[:1] if args.quick else args.seeds:
+    for seed in (0,) if args.quick else args.seeds:
         for name in args.tables:
             table, systems = (
                 (COUNTS[name], counts.SYSTEMS)

@@ -1,8 +1,7 @@
 """The systems for tables with columns of several kinds.
 
 A one-hot model has one likelihood for all columns, which are numbers, counts and a column
-for each level of flags and categories. A mixed model has the same likelihood for the
-numbers only.
+for each level of flags and categories. A mixed model has a likelihood for each kind.
 """
 
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from kinds.masses import (
 from kinds.one_hot import OneHot
 from kinds.samples import mean_total_variation, two_sample_auc
 from kinds.tables import MixedTable, Task
+
+from skae.likelihoods import Mixed
 
 # Rows of a sample whose frequencies are compared with those of the test rows.
 _SAMPLE_ROWS = 5000
@@ -89,33 +90,27 @@ def _run_one_hot(family: str, task: Task) -> Scores:
     }
 
 
+def _named(table: MixedTable, numbers: list[str], family: str) -> Mixed:
+    """Return a likelihood for each kind of column, and one for the columns `numbers`."""
+    kinds = (
+        (numbers, family),
+        ([name for name in table.counts if name not in numbers], "negative_binomial"),
+        (list(table.flags), "bernoulli"),
+        (list(table.categories), "categorical"),
+    )
+    return Mixed([(names, kind) for names, kind in kinds if names])
+
+
 def _run_mixed(family: str, task: Task) -> Scores:
     """Fit a likelihood to each kind of column."""
-    from skae.likelihoods import Mixed
-
-    table = task.table
-    kinds = (
-        (table.numbers, family),
-        (table.counts, "negative_binomial"),
-        (table.flags, "bernoulli"),
-        (table.categories, "categorical"),
-    )
-    likelihood = Mixed([(list(names), kind) for names, kind in kinds if names])
+    likelihood = _named(task.table, list(task.table.numbers), family)
     return _run_frame(likelihood, task, variance_mode="predicted")
 
 
 def _run_counts_as_numbers(family: str, task: Task) -> Scores:
     """Fit counts plus uniform noise as numbers; the score is a bound on the log-mass."""
-    from skae.likelihoods import Mixed
-
     table, rng = task.table, np.random.default_rng(task.seed)
-    numbers = [*table.numbers, *table.counts]
-    kinds = (
-        (numbers, family),
-        (table.flags, "bernoulli"),
-        (table.categories, "categorical"),
-    )
-    likelihood = Mixed([(list(names), kind) for names, kind in kinds if names])
+    likelihood = _named(table, [*table.numbers, *table.counts], family)
 
     def with_noise(rows: pd.DataFrame) -> pd.DataFrame:
         noise = {name: rows[name] + rng.uniform(size=len(rows)) for name in table.counts}
@@ -127,8 +122,6 @@ def _run_counts_as_numbers(family: str, task: Task) -> Scores:
 
 def _run_auto(task: Task, **options: Any) -> Scores:
     """Fit the likelihoods that skae chooses by the values of the columns."""
-    from skae.likelihoods import Mixed
-
     return _run_frame(Mixed("auto", **options), task, variance_mode="auto")
 
 
@@ -207,7 +200,7 @@ _MIXED = ("gaussian", "logistic", "mixture")
 SYSTEMS = {
     **{f"{f}, one-hot": System("one-hot", partial(_run_one_hot, f)) for f in _ONE_HOT},
     **{f"{f}, mixed": System("mixed", partial(_run_mixed, f)) for f in _MIXED},
-    "mixture of all but categories": System(
+    "mixture, mixed, counts as numbers": System(
         "mixed", partial(_run_counts_as_numbers, "mixture")
     ),
     'Mixed("auto")': System("auto", _run_auto),

