@@ -10,6 +10,7 @@ from torch import Tensor
 from skae._data import Rows, Standardization
 from skae._module import AutoencoderModule
 from skae._utils.matmul import is_large, large_products
+from skae.networks.randomness import fixed_draws
 from skae.objectives import Objective
 from skae.scales import MixedScale, NoScale, Scale
 
@@ -81,7 +82,8 @@ def _evaluation_mode(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
         module.eval()
     products = large_products(n_rows) if uses_large_products else nullcontext()
     try:
-        with torch.inference_mode(), products:
+        draws = fixed_draws(module.encoder, module.decoder, device=module.device)
+        with torch.inference_mode(), products, draws:
             yield
     finally:
         if training:
@@ -292,4 +294,6 @@ def shared_scale(
         for part, own in scale.parts:
             if isinstance(own, NoScale):
                 value[part] = np.nan
+        if np.isnan(value).all():
+            return None
     return value if scale.covariance_type == "diag" else float(value[0])

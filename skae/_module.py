@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 from skae._utils.cached import cached
 from skae._utils.capabilities import Capabilities
-from skae._utils.random import random_linear, replaced_global_generators
+from skae._utils.random import (
+    further_streams,
+    random_linear,
+    replaced_global_generators,
+)
 from skae.likelihoods import GeneralizedLinear, Likelihood, n_outputs, n_parameters
 from skae.networks import Network, is_built_in
 from skae.networks.fill import LinearFill
@@ -383,7 +387,8 @@ def _make_networks(
             network.encoder(*encoder_sizes, generator=generator),
             network.decoder(*decoder_sizes, generator=generator),
         )
-    with replaced_global_generators(generator), _default_device_cpu():
+    streams = generator, *further_streams(generator.initial_seed())
+    with replaced_global_generators(*streams), _default_device_cpu():
         built = network.encoder(*encoder_sizes), network.decoder(*decoder_sizes)
     for method, part in zip(("encoder", "decoder"), built, strict=True):
         if not isinstance(part, nn.Module):

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
-from sklearn.utils import Tags, _safe_indexing, get_tags
+from sklearn.utils import Tags, _safe_indexing, check_array, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skae._data.columns import read_column
 from skae._utils.messages import no_warnings_of_fits
 from skae._utils.numbers import as_numbers
+from skae.estimators.table import validated_table
 from skae.recipes import make_outlier_estimator
 
 __all__ = ["LikelihoodOutlierDetector"]
@@ -131,19 +133,8 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
         given = self.estimator
         if given is None:
             given = make_outlier_estimator(random_state=self.random_state)
-        X = as_numbers(X)
-        checked = validate_data(
-            self, X, ensure_min_samples=2, ensure_all_finite=_finite(given)
-        )
-        n = len(checked)
-        # What a missing entry adds to a score: the mean log-density of a normal density
-        # with the variance of its column. Rows of different holes can then be compared.
-        variance = np.nanvar(checked.astype(np.float64), axis=0)
-        used = variance > 0
-        self._log_density = np.zeros(len(variance))
-        self._log_density[used] = -0.5 * (1 + np.log(2 * np.pi * variance[used]))
-        # The estimator takes a frame, because it may name columns in messages.
-        rows = X if getattr(self, "feature_names_in_", None) is not None else checked
+        rows, missing = self._validated(X, given, reset=True)
+        n = len(missing)
         # A product that is a whole number may be rounded up.
         n_support = max(int(np.ceil(self.support_fraction * n - 1e-9)), 2)
         support = np.ones(n, dtype=bool)
@@ -153,7 +144,8 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
             # Of the fits, only the last one is kept.
             with no_warnings_of_fits() if i < n_refits else nullcontext():
                 fitted = clone(given).fit(used)
-            scores = _score(fitted, rows) + np.isnan(checked) @ self._log_density
+            self._log_density = self._of_missing(fitted, rows, missing)
+            scores = _score(fitted, rows) + missing @ self._log_density
             if i < n_refits:
                 support = np.zeros(n, dtype=bool)
                 support[np.argsort(scores, kind="stable")[n - n_support :]] = True
@@ -182,13 +174,10 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
             If the detector is not fitted.
         """
         check_is_fitted(self)
-        X = as_numbers(X)
-        checked = validate_data(
-            self, X, reset=False, ensure_all_finite=_finite(self.estimator_)
-        )
-        scores: NDArray[np.floating] = self.estimator_.score_samples(X)
-        if np.isnan(checked).any():
-            scores = scores + np.isnan(checked) @ self._log_density
+        rows, missing = self._validated(X, self.estimator_, reset=False)
+        scores: NDArray[np.floating] = self.estimator_.score_samples(rows)
+        if missing.any():
+            scores = scores + missing @ self._log_density
         return scores
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -225,7 +214,49 @@ class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         given = make_outlier_estimator() if self.estimator is None else self.estimator
         tags.input_tags.allow_nan = _finite(given) == "allow-nan"
+        tags.input_tags.string = tags.input_tags.categorical = _takes_tables(given)
         return tags
+
+    def _validated(
+        self, X: ArrayLike, estimator: Any, *, reset: bool
+    ) -> tuple[Any, NDArray[np.bool_]]:
+        """Return what the estimator takes, and what is missing of it, ``(n, d)``."""
+        if _takes_tables(estimator):
+            table = validated_table(self, X, reset=reset)
+            columns = [read_column(table, i) for i in range(self.n_features_in_)]
+            missing = [np.array([v is None or v != v for v in c]) for c in columns]
+            return table, np.column_stack(missing)
+        numbers = as_numbers(X)
+        checked = validate_data(
+            self,
+            numbers,
+            reset=reset,
+            ensure_min_samples=2 if reset else 1,
+            ensure_all_finite=_finite(estimator),
+        )
+        # The estimator takes a frame, because it may name columns in messages.
+        has_names = getattr(self, "feature_names_in_", None) is not None
+        return (numbers if has_names or not reset else checked), np.isnan(checked)
+
+    @staticmethod
+    def _of_missing(estimator: Any, rows: Any, missing: NDArray[np.bool_]) -> Any:
+        """Return what a missing entry of each column adds to a score, ``(d,)``.
+
+        For numbers it is the mean log-density of a normal density with the variance of the
+        column, and for other columns their mean part of the score. Rows of different holes
+        can then be compared.
+        """
+        if _takes_tables(estimator):
+            parts = np.where(missing, 0.0, estimator.score_features(rows))
+            return parts.sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
+        if not missing.any():
+            return np.zeros(missing.shape[1])
+        numbers = check_array(rows, dtype=np.float64, ensure_all_finite="allow-nan")
+        variance = np.nanvar(numbers, axis=0)
+        used = variance > 0
+        log_density = np.zeros(len(variance))
+        log_density[used] = -0.5 * (1 + np.log(2 * np.pi * variance[used]))
+        return log_density
 
     def _smallest_inlier(self, scores: NDArray[np.float64]) -> float:
         """Return the offset for the scores of the training rows, ``(n,)``."""
@@ -242,6 +273,13 @@ def _finite(estimator: Any) -> bool | str:
     """Return what scikit-learn's validation is to do with NaN, as the estimator does."""
     has_tags = hasattr(estimator, "__sklearn_tags__")
     return "allow-nan" if has_tags and get_tags(estimator).input_tags.allow_nan else True
+
+
+def _takes_tables(estimator: Any) -> bool:
+    """Whether an estimator takes strings and categories, and scores each column."""
+    has_tags = hasattr(estimator, "__sklearn_tags__")
+    takes_strings = has_tags and get_tags(estimator).input_tags.string
+    return bool(takes_strings) and hasattr(estimator, "score_features")
 
 
 def _score(estimator: Any, rows: Any) -> NDArray[np.float64]:

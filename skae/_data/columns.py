@@ -1,5 +1,6 @@
 """The columns of a table as numbers, and back: flags, categories, integers, numbers."""
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Number
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+# Types of dates, times and durations, and pandas' periods by the names of their classes.
+_TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 # Values that a message about unknown ones shows.
 _MOST_SHOWN = 5
 
@@ -60,9 +63,9 @@ class Column:
             return numbers_of(values, name)[:, None]
         codes = {category: code for code, category in enumerate(self.categories)}
         found = [_code(codes, value) for value in values]
-        unknown = {values[i] for i, code in enumerate(found) if code == -2}
+        unknown = {str(values[i]) for i, code in enumerate(found) if code == -2}
         if unknown and not self.takes_unknown:
-            shown = ", ".join(map(repr, sorted(unknown, key=repr)[:_MOST_SHOWN]))
+            shown = ", ".join(map(repr, sorted(unknown)[:_MOST_SHOWN]))
             raise ValueError(
                 f"Found unknown values in {name} that the training data do not have: "
                 f"{shown}. Set handle_unknown='ignore' to take them as missing."
@@ -87,7 +90,17 @@ class Column:
             return is_largest.astype(np.float64)
         if self.kind == "flag":
             return _array_of(self.categories)[(own[:, 0] >= 0.5).astype(np.int64)]
-        return np.rint(own[:, 0]) if self.is_integer else own[:, 0]
+        if not self.is_integer:
+            return own[:, 0]
+        kind = self.dtype.lower()
+        smallest, largest = -np.inf, np.inf
+        if kind.startswith(("int", "uint")):
+            # Draws may be beyond the range of the dtype.
+            limits = np.iinfo(kind)
+            smallest, largest = limits.min, limits.max
+            # The largest float64 that an integer of 64 bits can hold is below its maximum.
+            largest = np.nextafter(float(largest), 0) if largest > 2**53 else largest
+        return np.rint(own[:, 0]).clip(smallest, largest)
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ class Columns:
         Each column.
     n_features : int
         Number of features of the model.
-    names : tuple of str or None
+    names : tuple or None
         Names of the columns, if the table had names.
     library : {"pandas", "polars"} or None
         The library of the table; None for an array.
@@ -108,15 +121,20 @@ class Columns:
 
     columns: tuple[Column, ...]
     n_features: int
-    names: tuple[str, ...] | None
+    names: tuple[Any, ...] | None
     library: str | None
 
     def encode(self, X: Any) -> np.ndarray:
-        """Encode a table as features ``(n, n_features)``, float64; NaN is missing."""
+        """Encode a table as features ``(n, n_features)``; NaN is missing.
+
+        They are float32 for an array of float32, else float64.
+        """
         parts = []
         for i, column in enumerate(self.columns):
             parts.append(column.encode(read_column(X, i), self.name(i)))
-        result = np.empty((len(parts[0]), self.n_features))
+        is_single = getattr(X, "dtype", None) == np.float32
+        dtype = np.float32 if is_single else np.float64
+        result = np.empty((len(parts[0]), self.n_features), dtype=dtype)
         for column, values in zip(self.columns, parts, strict=True):
             result[:, column.position : column.position + column.width] = values
         return result
@@ -129,7 +147,7 @@ class Columns:
         """Return a name for each feature, for messages: of a column, and its category."""
         names = [""] * self.n_features
         for i, column in enumerate(self.columns):
-            name = str(i) if self.names is None else self.names[i]
+            name = str(i if self.names is None else self.names[i])
             for j in range(column.width):
                 own = f"{name}_{column.categories[j]}" if column.width > 1 else name
                 names[column.position + j] = own
@@ -146,10 +164,22 @@ class Columns:
         It has the type and the dtypes of the training data, and the index of ``like``, a
         pandas frame.
         """
-        values = [column.decode(features) for column in self.columns]
-        return self.assemble(values, like)
+        return self._assemble([c.decode(features) for c in self.columns], like)
 
-    def assemble(self, values: Sequence[np.ndarray], like: Any = None) -> Any:
+    def fill(self, X: Any, features: np.ndarray) -> Any:
+        """Return a table whose missing entries are filled from features of its rows."""
+        values = []
+        for i, column in enumerate(self.columns):
+            given, filled = read_column(X, i), column.decode(features)
+            missing = np.isnan(column.encode(given, self.name(i))[:, 0])
+            if given.dtype.kind != "O" and not missing.any():
+                filled = given  # integers that float64 cannot hold, too
+            elif given.dtype.kind == "f":
+                filled = np.where(missing, filled, given)
+            values.append(filled)
+        return self._assemble(values, X)
+
+    def _assemble(self, values: Sequence[np.ndarray], like: Any) -> Any:
         """Return the table of columns of values, each ``(n,)``; see :meth:`decode`."""
         if self.library == "pandas":
             return _pandas_frame(self, values, like)
@@ -174,13 +204,19 @@ def read_column(X: Any, i: int) -> np.ndarray:
     values = np.asarray(column)
     if values.dtype.kind in "fiub":
         return values
-    if values.dtype.kind in "mM":
+    name = repr(X.columns[i]) if library_of(X) else str(i)
+    listed = [None if _is_missing(v) else v for v in values]
+    known = [v for v in listed if v is not None]
+    if values.dtype.kind in "mM" or any(isinstance(v, _TIMES) for v in known):
         raise ValueError(
-            f"Column {i} has dates or durations: convert them to numbers, for example to "
-            "the days since a reference date."
+            f"Column {name} has dates or durations: convert them to numbers, for example "
+            "to the days since a reference date."
         )
-    values = np.array([None if _is_missing(v) else v for v in values], dtype=object)
-    known = [v for v in values if v is not None]
+    if values.dtype.kind == "c" or any(isinstance(v, complex) for v in known):
+        raise ValueError(f"Complex data not supported: column {name}.")
+    if any(isinstance(v, (list, dict, set, np.ndarray)) for v in known):
+        raise ValueError(f"Column {name} has lists or other containers as values.")
+    values = np.array([*listed, None], dtype=object)[:-1]
     is_number = [
         isinstance(v, Number) and not isinstance(v, (bool, np.bool_)) for v in known
     ]
@@ -211,10 +247,10 @@ def categories_of(values: np.ndarray, column: Any) -> tuple[tuple[Any, ...], boo
     dtype = getattr(column, "dtype", None)
     declared = getattr(dtype, "categories", None)
     present = {v for v in values.tolist() if not _is_missing(v)}
-    if declared is not None:
-        # A category without a row has no probability to learn.
-        listed = [v for v in _plain(declared) if v in present]
-        return tuple(listed), bool(getattr(dtype, "ordered", False))
+    # Those of polars' Categorical are of all columns of a process.
+    if present and (hasattr(declared, "tolist") or hasattr(declared, "to_list")):
+        # Also those without a row: other data may have them.
+        return tuple(_plain(declared)), bool(getattr(dtype, "ordered", False))
     try:
         ordered = sorted(present)
     except TypeError:  # values of several types, such as strings and numbers
@@ -265,7 +301,8 @@ def _pandas_frame(columns: Columns, values: Sequence[np.ndarray], like: Any) -> 
         else:
             series.append(pd.Series(value).astype(column.dtype))
     frame = pd.concat(series, axis=1)
-    frame.columns = list(columns.names or range(len(series)))
+    names = range(len(series)) if columns.names is None else columns.names
+    frame.columns = pd.Index(list(names))
     if library_of(like) == "pandas":
         frame.index = like.index
     return frame
@@ -277,7 +314,7 @@ def _polars_frame(columns: Columns, values: Sequence[np.ndarray]) -> Any:
 
     series = []
     for i, (column, value) in enumerate(zip(columns.columns, values, strict=True)):
-        name = columns.names[i] if columns.names else f"column_{i}"
+        name = columns.names[i] if columns.names is not None else f"column_{i}"
         kind, _, _ = column.dtype.partition("(")
         dtype = getattr(pl, kind)
         if kind == "Enum":

@@ -283,7 +283,8 @@ class Standardization:
         floor = np.maximum(self.per_scale(smallest, covariance_type), limit)
         if self.links is not None:
             is_linked = self.links.is_linked[: floor.size]
-            floor = np.where(is_linked, _SMALLEST_OF_LINKED, floor)
+            given = 0.0 if isinstance(min_scale, str) else min_scale
+            floor = np.where(is_linked, max(_SMALLEST_OF_LINKED, given), floor)
         return floor
 
 

@@ -10,7 +10,7 @@ from skae._engine.coder import fused_parameters
 from skae._engine.cuda_graph import GraphedStep
 from skae._module import AutoencoderModule
 from skae._optim import FlatParameters, Step, learning_rate_multipliers
-from skae._utils.random import replaced_global_generators
+from skae._utils.random import Stream, replaced_global_generators
 from skae.objectives import Objective
 
 
@@ -27,9 +27,8 @@ class AutogradStep:
         The parameters of the models.
     autocast : torch.dtype, default=None
         Lower precision of the products, by :class:`torch.autocast`.
-    streams : sequence of R sequences of torch.Generator, default=()
-        Sources of what each model draws from torch's global generators, for example
-        dropout; one for each device.
+    streams : sequence of R sequences of Stream, default=()
+        Sources of what each model draws from the global generators, for example dropout.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class AutogradStep:
         objectives: Sequence[Objective],
         parameters: FlatParameters,
         autocast: torch.dtype | None = None,
-        streams: Sequence[Sequence[torch.Generator]] = (),
+        streams: Sequence[Sequence[Stream]] = (),
     ) -> None:
         self.modules = modules
         self.objectives = objectives
@@ -111,7 +110,7 @@ def make_step(
     parameters: FlatParameters,
     n: int,
     autocast: torch.dtype | None = None,
-    streams: Sequence[Sequence[torch.Generator]] = (),
+    streams: Sequence[Sequence[Stream]] = (),
 ) -> Step:
     """Make the fastest step that these models allow.
 

@@ -25,6 +25,7 @@ from skae._fitting.ppca import (
 )
 from skae._fitting.user_parts import check_parts
 from skae._module import AutoencoderModule, Spec
+from skae.networks import is_built_in
 from skae.objectives import Objective
 
 # Gain of a feature over what PCA leaves of it, the larger of residual and noise. PCA's
@@ -52,6 +53,8 @@ def build_module(
     seed: int,
 ) -> AutoencoderModule:
     """Build a module with first weights drawn from a seed; min_scale in units of X."""
+    if is_built_in(spec.network):
+        spec.network.check_n_features(spec.n_features)
     is_float64 = dtype == torch.float64
     floor = standardization.floor(min_scale, spec.covariance_type, is_float64)
     buffers = {
@@ -280,7 +283,9 @@ def start_at_pca(
             encoder.bias[:q] = torch.from_numpy(-E @ center / code_gain[:q]).to(
                 encoder.bias
             )
-            decoder.bias[:d] = torch.from_numpy(mean / gain[:, 0]).to(decoder.bias)
+        shift = mean + _shift_of_predictors(module, np.square(W).sum(axis=1))
+        if shift.any():
+            decoder.bias[:d] = torch.from_numpy(shift / gain[:, 0]).to(decoder.bias)
         if beta == 0:
             # Rows are filled by the mean of a distribution, which beta = 0 does not have.
             loadings = components * np.sqrt(np.maximum(eigenvalues - 1, 1e-4 * eigenvalues))
@@ -290,3 +295,16 @@ def start_at_pca(
             torch.from_numpy(loadings),
             width,
         )
+
+
+def _shift_of_predictors(module: AutoencoderModule, variance: np.ndarray) -> np.ndarray:
+    """Return by how much predictors of a variance ``(d,)`` move, for the mean of the data.
+
+    It is 0 for a feature that is no generalised linear model, and without a prior of codes.
+    """
+    shift = np.zeros(len(variance))
+    if module.spec.n_heads == 2:
+        for part, family in module.linked:
+            predictor = module.loc_offset[part].double().cpu().numpy()
+            shift[part] = family.spread_predictor(predictor, variance[part]) - predictor
+    return shift

@@ -13,6 +13,7 @@ from skae._data import Rows, Standardization
 from skae._evaluation import shared_scale
 from skae._fitting import diagnosis
 from skae._fitting.problem import FitProblem, FitResult
+from skae._fitting.snapshot import Snapshot
 from skae._module import AutoencoderModule
 from skae._optim import CosineSchedule, FlatParameters, Plateau
 from skae.objectives import Objective, gradient_balance
@@ -60,15 +61,16 @@ class TrainingMonitor:
         self.error: Exception | None = None
         self._epoch_context: CallbackContext | None = None
         self._is_settled = False
-        self._start = self._last_good = parameters.get(model)
-        self._start_buffers = {k: b.clone() for k, b in problem.module.named_buffers()}
+        self._start = self._last_good = self._snapshot()
+        scale = problem.module.scale
+        self._start_scale = {name: b.clone() for name, b in scale.named_buffers()}
         self._balance_data: tuple[Tensor, Tensor, Tensor] | None = None
         if options.gradient_balance:
             self._balance_data = choose_balance_data(
                 problem.module, problem.objective, problem.rows, problem.standardization
             )
-        # Epoch and parameters of the best validation score.
-        self._best: tuple[int, Tensor] | None = None
+        # Epoch and state of the best validation score.
+        self._best: tuple[int, Snapshot] | None = None
         self._has_diverged = self._was_interrupted = False
         if options.early_stopping and problem.validation is not None:
             # The start, too, may be the best.
@@ -103,9 +105,9 @@ class TrainingMonitor:
 
     def _end_epoch(self, metrics: np.ndarray, progress: float) -> bool:
         """Record an epoch, and return whether the training ends."""
-        values = self.parameters.get(self.model)
+        state = self._snapshot()
         epoch = None
-        if np.isfinite(metrics).all() and _is_finite(values):
+        if np.isfinite(metrics).all() and _is_finite(state.values):
             epoch = self._describe(metrics, progress)
         if epoch is None or not math.isfinite(epoch.get("validation_score", 0.0)):
             self._has_diverged = True
@@ -113,12 +115,12 @@ class TrainingMonitor:
             self._call_callbacks()
             return True
         self.epochs.append(epoch)
-        self._last_good = values
+        self._last_good = state
         stop = self._call_callbacks()
         # Epochs are not comparable while the weight of the KL changes.
         self._is_settled = self._is_settled or self.problem.objective.is_settled(progress)
         if self._is_settled:
-            self._watch(epoch, values)
+            self._watch(epoch, state)
         is_last = stop or len(self.epochs) >= self.schedule.n_epochs
         self.problem.report.add(len(self.epochs), epoch, is_last=is_last)
         return stop
@@ -151,17 +153,25 @@ class TrainingMonitor:
                 **callbacks.kwargs, reconstruction_attributes=callbacks.fitted_attributes
             )
 
-    def _watch(self, epoch: dict[str, float], values: Tensor) -> None:
-        """Keep the best parameters, and start the cooldown on a plateau."""
+    def _watch(self, epoch: dict[str, float], state: Snapshot) -> None:
+        """Keep the best state, and start the cooldown on a plateau."""
         watched = epoch["objective"]
         early_stopping = self.problem.options.early_stopping
         if early_stopping:
             watched = -epoch["validation_score"]
         if self.plateau.update(watched) and early_stopping:
-            self._best = len(self.epochs), values
+            self._best = len(self.epochs), state
         if self.plateau.reached and not self.schedule.is_cooling:
             self._restore_best()
             self.schedule.start_cooldown(len(self.epochs), self.plateau.patience)
+
+    def _snapshot(self) -> Snapshot:
+        """Copy the present state."""
+        return Snapshot.take(self.problem.module, self.parameters, self.model)
+
+    def _restore(self, state: Snapshot) -> None:
+        """Go back to a former state."""
+        state.restore(self.problem.module, self.parameters, self.model)
 
     def interrupt(self) -> None:
         """Go back to the last whole epoch, because the user interrupts."""
@@ -170,13 +180,13 @@ class TrainingMonitor:
         self.warnings.append(("Training interrupted by user.", UserWarning))
 
     def restore_last_epoch(self) -> None:
-        """Go back to the parameters of the last whole epoch, which are finite."""
-        self.parameters.put(self.model, self._last_good)
+        """Go back to the state of the last whole epoch, whose parameters are finite."""
+        self._restore(self._last_good)
 
     def _restore_best(self) -> None:
-        """Go back to the parameters of the best validation score, if there is one."""
+        """Go back to the state of the best validation score, if there is one."""
         if self._best is not None:
-            self.parameters.put(self.model, self._best[1])
+            self._restore(self._best[1])
 
     def conclude(self) -> FitResult:
         """Finish the model and return the result; an error belongs to this model alone."""
@@ -204,9 +214,9 @@ class TrainingMonitor:
         if is_worse or not math.isfinite(loss):
             self._has_diverged |= not math.isfinite(loss)
             best_iter, loss = 0, problem.first_objective
-            self.parameters.put(self.model, self._start)
-            for name, value in self._start_buffers.items():
-                problem.module.get_buffer(name).copy_(value)
+            self._restore(self._start)
+            for name, value in self._start_scale.items():
+                problem.module.scale.get_buffer(name).copy_(value)
         if early_stopping:
             loss = self.plateau.best
         problem.module.leave_shared_memory()

@@ -16,6 +16,7 @@ from skae._evaluation import SCALE_ROWS, finalize_scale, validation_score
 from skae._fitting.report import ProgressReport
 from skae._module import AutoencoderModule
 from skae._utils.cached import cached
+from skae._utils.random import Stream
 from skae.objectives import Objective
 
 # Largest factor of the penalty. A larger one has the same result, weights of 0, but the
@@ -119,9 +120,9 @@ class FitProblem:
         Names of the columns, if X had names.
     callback_lock : context manager
         Held while callbacks run, if several threads train.
-    streams : sequence of torch.Generator
-        Sources of what the networks draw from torch's global generators, for each device;
-        empty if they draw nothing.
+    streams : sequence of Stream
+        Sources of what the networks draw from the global generators; empty if they draw
+        nothing.
     report : ProgressReport
         What prints the progress.
     capabilities : Capabilities
@@ -140,7 +141,7 @@ class FitProblem:
     first_score: float = math.nan
     feature_names: Sequence[str] | None = None
     callback_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
-    streams: Sequence[torch.Generator] = ()
+    streams: Sequence[Stream] = ()
     report: ProgressReport = field(default_factory=ProgressReport)
 
     def __post_init__(self) -> None:

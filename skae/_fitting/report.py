@@ -6,6 +6,7 @@ from time import monotonic
 from skae._data import Rows
 from skae._fitting.lockstep import task_position
 from skae._module import AutoencoderModule
+from skae.likelihoods import Mixed
 
 # Seconds between two lines of a fit with verbose=1.
 _INTERVAL = 2.0
@@ -72,6 +73,9 @@ class ProgressReport:
             f"{name}: {sizes}; {epochs} of {samples}; {module.device}, {precision}; "
             "values in nats per sample"
         )
+        if isinstance(spec.likelihood, Mixed):
+            for line in spec.likelihood.describe():
+                self._print(line)
 
     def add(self, n: int, values: dict[str, float], *, is_last: bool) -> None:
         """Report the history of the n-th epoch of this fit, counted from 1."""

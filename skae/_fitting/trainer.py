@@ -13,7 +13,7 @@ from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
 from skae._fitting.problem import FitProblem, FitResult
 from skae._optim import Adam, minimize
-from skae._utils.random import torch_generator
+from skae._utils.random import Stream, torch_generator
 from skae._utils.threads import (
     flushed_denormals,
     in_parts,
@@ -22,6 +22,7 @@ from skae._utils.threads import (
     suitable_threads,
     tf32_products,
 )
+from skae.networks.randomness import training_streams
 
 # Bytes that the parameters of models side by side may take, with all their copies.
 _MOST_BYTES = 2**31
@@ -170,11 +171,12 @@ def _make_batches(problems: Sequence[FitProblem]) -> Batches:
     )
 
 
-def _make_streams(problem: FitProblem) -> list[torch.Generator]:
-    """Make the generators from which networks draw that use torch's global ones."""
+def _make_streams(problem: FitProblem) -> list[Stream]:
+    """Make the streams from which networks draw that use the global generators."""
     # A module that may run at the same time as others cannot draw from those.
     if problem.module.network_capabilities.is_thread_safe:
         return []
-    devices = {torch.device("cpu"), problem.module.device}
-    ordered = sorted(devices, key=str)
-    return [torch_generator(problem.random_state, device) for device in ordered]
+    module = problem.module
+    devices = sorted({torch.device("cpu"), module.device}, key=str)
+    generators = [torch_generator(problem.random_state, device) for device in devices]
+    return training_streams([module.encoder, module.decoder], generators)

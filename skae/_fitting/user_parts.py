@@ -11,9 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from skae._module import AutoencoderModule
-from skae._utils.random import replaced_global_generators
-from skae.likelihoods import LIKELIHOODS, Likelihood, n_outputs
+from skae.likelihoods import (
+    LIKELIHOODS,
+    GeneralizedLinear,
+    Likelihood,
+    n_outputs,
+    n_parameters,
+)
 from skae.networks import is_built_in
+from skae.networks.randomness import fixed_draws
 
 # Rows of the first call: more than one, so that a single row for all is detected, and an
 # even number, because a network may work on pairs.
@@ -30,8 +36,9 @@ def check_parts(module: AutoencoderModule) -> None:
         n_in = spec.n_network_inputs
         _check_network(f"{name}.encoder", module.encoder, n_in, spec.n_heads * k, module)
         _check_network(f"{name}.decoder", module.decoder, k, outputs, module)
-    if type(spec.likelihood) not in LIKELIHOODS.values():
-        _check_likelihood(spec.likelihood, module)
+    for part, family in spec.likelihood.parts(spec.n_features):
+        if type(family) not in LIKELIHOODS.values():
+            _check_likelihood(family, part.stop - part.start, module)
 
 
 def _check_network(
@@ -39,12 +46,11 @@ def _check_network(
 ) -> None:
     """Call a network with a few rows ``(n, n_in)``, and check the result."""
     x = _rows(n_in, module)
-    stream = torch.Generator("cpu").manual_seed(0)
     try:
         with (
             _for_trial(network) as tried,
             torch.no_grad(),
-            replaced_global_generators(stream),
+            fixed_draws(network, device=module.device),
         ):
             result = tried(x)
     # A user's module may raise anything. The error goes on, with what was expected.
@@ -89,16 +95,19 @@ def _for_trial(network: nn.Module) -> Iterator[nn.Module]:
                 setattr(part, name, buffer.copy_(values))
 
 
-def _check_likelihood(likelihood: Likelihood, module: AutoencoderModule) -> None:
+def _check_likelihood(likelihood: Likelihood, d: int, module: AutoencoderModule) -> None:
     """Call the methods of a likelihood that a training needs, and check the results."""
     name = type(likelihood).__name__
     unit = likelihood.unit_stddev
     if not (isinstance(unit, Real) and math.isfinite(unit) and unit > 0):
         raise ValueError(f"{name}.unit_stddev must be a number above 0, but is {unit!r}.")
-    d = module.spec.n_features
     x, shape = _rows(d, module), (_N_ROWS, d)
-    loc, log_scale = x.flip(0), x.new_zeros(1, module.scale.n_scales)
-    given = likelihood.given(_rows(n_outputs(likelihood, d), module))
+    loc, log_scale = x.flip(0), x.new_zeros(1, 1)
+    if isinstance(likelihood, GeneralizedLinear):
+        x = likelihood.from_input(x.clone())
+        _check_tensor(f"{name}.from_input", x, shape, module)
+    n_further = n_outputs(likelihood, d) + n_parameters(likelihood, d)
+    given = likelihood.given(_rows(n_further, module))
     if not isinstance(given, Likelihood):
         raise TypeError(f"{name}.given must return a Likelihood, but returned {given!r}.")
     with torch.no_grad():

@@ -70,11 +70,12 @@ def learning_rate_multipliers(network: nn.Module) -> dict[Tensor, float]:
     die. The steps of such weights fall with the number of inputs (Yang et al. 2022, table
     3, for hidden weights; output weights keep the whole rate).
 
-    Only chains of layers (``torch.nn.Sequential``) are looked at; all factors are below 1.
+    Only chains of layers (``torch.nn.Sequential``) are looked at, with all layers inside
+    of them; all factors are below 1.
     """
     if type(network) is not nn.Sequential:
         return {}
-    between = [layer for layer in network if isinstance(layer, nn.Linear)][1:-1]
+    between = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][1:-1]
     return {
         layer.weight: _FEW_INPUTS / layer.in_features
         for layer in between

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import RLock
@@ -10,13 +11,18 @@ from threading import RLock
 import numpy as np
 import torch
 from numpy.random import RandomState
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from sklearn.utils import check_random_state
 from torch import nn
 
 # One more than the largest seed: RandomState.randint draws int32 by default.
 _N_SEEDS = np.iinfo(np.int32).max
 
-# Held while a user's module draws from torch's global generators. A module may hold the
+# Source of random numbers that can stand in for a global generator: torch's on a device,
+# numpy's or Python's.
+Stream = torch.Generator | np.random.BitGenerator | random.Random
+
+# Held while a user's module draws from the global generators. A module may hold the
 # lock twice: a network that fits another autoencoder while it is built.
 _global_generators_lock = RLock()
 if hasattr(os, "register_at_fork"):  # not on Windows
@@ -74,28 +80,122 @@ def random_linear(
     return layer
 
 
+def further_streams(seed: int) -> tuple[Stream, Stream]:
+    """Make streams that can stand in for the global generators of numpy and Python."""
+    return np.random.MT19937(seed), random.Random(seed)
+
+
+class _WithoutWeights(nn.Conv2d):
+    """A convolution whose constructor draws nothing from the global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave the parameters as they are."""
+
+
+def random_conv(
+    n_in: int,
+    n_out: int,
+    kernel_size: int,
+    generator: torch.Generator | None,
+    *,
+    stride: int = 1,
+) -> nn.Conv2d:
+    """Make a convolution in float32 on the CPU, with the first weights of nn.Conv2d.
+
+    The kernel has an odd size, and the image a margin of zeros of half that size. The
+    weights are drawn from the generator; None stands for torch's global one.
+    """
+    layer: nn.Conv2d = _WithoutWeights(
+        n_in,
+        n_out,
+        kernel_size,
+        stride,
+        padding=kernel_size // 2,
+        device="cpu",
+        dtype=torch.float32,
+    )
+    layer.__class__ = nn.Conv2d
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    assert layer.bias is not None
+    bound = 1 / math.sqrt(n_in * kernel_size**2)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer
+
+
 @contextmanager
-def replaced_global_generators(*streams: torch.Generator) -> Iterator[None]:
-    """Let torch's global generators continue these streams in a block; restore them after.
+def replaced_global_generators(*streams: Stream) -> Iterator[None]:
+    """Let the global generators continue these streams in a block; restore them after.
 
     For modules of users, which draw first weights and dropout from the global generators,
-    and offer no other way. There is one stream for each device. Without a stream, nothing
-    global is touched.
+    and offer no other way. There is one stream for each of torch's devices, one for numpy
+    and one for Python. A global generator without a stream is not touched.
     """
     if not streams:
         yield
         return
     with _global_generators_lock:
-        pairs = [(own, _global_generator(own.device)) for own in streams]
-        before = [shared.get_state() for _, shared in pairs]
+        restore: list[Callable[[], None]] = []
         try:
-            for own, shared in pairs:
-                shared.set_state(own.get_state())
+            for stream in streams:
+                # One by one, because those before an error have to be restored.
+                restore.append(_replace(stream))  # noqa: PERF401
             yield
         finally:
-            for (own, shared), state in zip(pairs, before, strict=True):
-                own.set_state(shared.get_state())
-                shared.set_state(state)
+            for call in restore:
+                call()
+
+
+def _replace(own: Stream) -> Callable[[], None]:
+    """Let a global generator continue a stream; return what ends that and restores it."""
+    if isinstance(own, torch.Generator):
+        return _replace_torch(own)
+    if isinstance(own, random.Random):
+        return _replace_python(own)
+    return _replace_numpy(own)
+
+
+def _replace_torch(own: torch.Generator) -> Callable[[], None]:
+    """Let torch's global generator of a device continue a stream."""
+    shared = _global_generator(own.device)
+    before = shared.get_state()
+    shared.set_state(own.get_state())
+
+    def restore() -> None:
+        own.set_state(shared.get_state())
+        shared.set_state(before)
+
+    return restore
+
+
+def _replace_numpy(own: np.random.BitGenerator) -> Callable[[], None]:
+    """Let numpy's global generator continue a stream.
+
+    The bit generators are exchanged, because a copy of a state takes a hundred times as
+    long.
+    """
+    shared = check_random_state(None)
+    before, bits = shared.get_state(legacy=False), get_bit_generator()
+    set_bit_generator(own)
+
+    def restore() -> None:
+        set_bit_generator(bits)
+        # Of two normal draws the second is kept, but not by the bit generator.
+        if before["has_gauss"]:
+            shared.set_state(before)
+
+    return restore
+
+
+def _replace_python(own: random.Random) -> Callable[[], None]:
+    """Let Python's global generator continue a stream."""
+    before = random.getstate()
+    random.setstate(own.getstate())
+
+    def restore() -> None:
+        own.setstate(random.getstate())
+        random.setstate(before)
+
+    return restore
 
 
 def _global_generator(device: torch.device) -> torch.Generator:

@@ -172,7 +172,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         self,
         n_components: int | float | str = 2,
         *,
-        variance_mode: str = "optimal",
+        variance_mode: str = "auto",
         covariance_type: str = "spherical",
         scale: float | ArrayLike = 1.0,
         min_scale: float | str = "auto",
@@ -372,7 +372,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         device = resolve_device(self.device)
         if is_continued and self._table.columns is not None:
             table = self._table
-            check_same_likelihood(self, likelihood)
+            check_same_likelihood(self, X, likelihood)
         else:
             table = bind_table(self, X, likelihood)
         covariance_type = table.covariance_type(self.covariance_type)

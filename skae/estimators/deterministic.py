@@ -40,20 +40,25 @@ class GaussianAutoencoder(BaseAutoencoder):
         as PCA needs to explain more than this share of the variance (of the standardised
         features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
 
-    variance_mode : str, default="optimal"
+    variance_mode : str, default="auto"
         How the scale of the likelihood is determined:
 
-        - "auto": the same as "optimal";
+        - "auto": "optimal" if the scale has a closed form ("gaussian", "laplace" and
+          "log_normal"), "learned" if it has none, and "none" if there is no scale; in a
+          mixed likelihood for each part;
         - "fixed": the constant `scale`;
         - "optimal": the closed form, for the batch at each step and for the whole training
           set at the end;
         - "profile": the closed form, for each sample at each step and for the whole
           training set at the end; spherical only;
         - "learned": a free parameter trained with the weights;
-        - "predicted": an output of the decoder, a function of the code.
+        - "predicted": an output of the decoder, a function of the code;
+        - "none": for flags, categories, "poisson" and "continuous_bernoulli", which have no
+          scale.
 
     covariance_type : {"spherical", "diag"}, default="spherical"
-        One scale for all features, or one for each.
+        One scale for all features, or one for each. A mixed likelihood always has one for
+        each.
 
     scale : float or array-like of shape (n_features,), default=1.0
         The scale in the units of X, for `variance_mode="fixed"` only. An array needs
@@ -175,10 +180,11 @@ class GaussianAutoencoder(BaseAutoencoder):
 
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
-        the b of a Laplace); None for `variance_mode="predicted"`.
+        the b of a Laplace); None for `variance_mode="predicted"` and without scale. In a
+        mixed likelihood, columns without scale have NaN.
 
     likelihood_ : Likelihood
-        The density of the features.
+        The distribution of the features; for a mixed one, what was chosen.
 
     n_iter_ : int
         Number of epochs.
@@ -266,20 +272,25 @@ class LaplaceAutoencoder(BaseAutoencoder):
         as PCA needs to explain more than this share of the variance (of the standardised
         features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
 
-    variance_mode : str, default="optimal"
+    variance_mode : str, default="auto"
         How the scale of the likelihood is determined:
 
-        - "auto": the same as "optimal";
+        - "auto": "optimal" if the scale has a closed form ("gaussian", "laplace" and
+          "log_normal"), "learned" if it has none, and "none" if there is no scale; in a
+          mixed likelihood for each part;
         - "fixed": the constant `scale`;
         - "optimal": the closed form, for the batch at each step and for the whole training
           set at the end;
         - "profile": the closed form, for each sample at each step and for the whole
           training set at the end; spherical only;
         - "learned": a free parameter trained with the weights;
-        - "predicted": an output of the decoder, a function of the code.
+        - "predicted": an output of the decoder, a function of the code;
+        - "none": for flags, categories, "poisson" and "continuous_bernoulli", which have no
+          scale.
 
     covariance_type : {"spherical", "diag"}, default="spherical"
-        One scale for all features, or one for each.
+        One scale for all features, or one for each. A mixed likelihood always has one for
+        each.
 
     scale : float or array-like of shape (n_features,), default=1.0
         The scale in the units of X, for `variance_mode="fixed"` only. An array needs
@@ -401,10 +412,11 @@ class LaplaceAutoencoder(BaseAutoencoder):
 
     scale_ : float, ndarray of shape (`n_features_in_`,) or None
         Scale of the likelihood in the units of X (the standard deviation of a Gaussian,
-        the b of a Laplace); None for `variance_mode="predicted"`.
+        the b of a Laplace); None for `variance_mode="predicted"` and without scale. In a
+        mixed likelihood, columns without scale have NaN.
 
     likelihood_ : Likelihood
-        The density of the features.
+        The distribution of the features; for a mixed one, what was chosen.
 
     n_iter_ : int
         Number of epochs.

@@ -12,7 +12,6 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skae._data.columns import library_of
 from skae._fitting.lockstep import shared_result
 from skae._module import AutoencoderModule
 from skae._utils.choices import validate_parameters
@@ -116,7 +115,7 @@ class ImputationMixin(InferenceMixin):
             if len(rows):
                 values = self._conditional(rows, None, statistic, n_draws, random_state)
                 filled[incomplete] = np.where(holes, values[:, 0], known)
-            return self._table.decode(filled, X)
+            return self._table.fill(X, filled)
         require_memory(
             _COPIES * 8 * int(n_samples) * data.size,
             f"n_samples={n_samples} tables",
@@ -128,7 +127,7 @@ class ImputationMixin(InferenceMixin):
             tables[:, incomplete] = np.where(holes, values.swapaxes(0, 1), known)
         if self._table.columns is None:
             return tables
-        filled_tables = [self._table.decode(table, X) for table in tables]
+        filled_tables = [self._table.fill(X, table) for table in tables]
         is_array = isinstance(filled_tables[0], np.ndarray)
         return np.stack(filled_tables) if is_array else filled_tables
 
@@ -240,8 +239,10 @@ class ImputationMixin(InferenceMixin):
         noise: bool,
     ) -> Any:
         """Draw a table with known columns; see the method `sample`."""
-        is_row = library_of(given) is None and np.ndim(given) == 1
-        features = self._table.encode(self, [given] if is_row else given)
+        if np.ndim(given) == 1:
+            # A row of a frame of pandas is a series.
+            given = given.to_frame().T if hasattr(given, "to_frame") else [given]
+        features = self._table.encode(self, given)
         if len(features) != 1:
             raise ValueError(f"given must be one row, but has {len(features)} rows.")
         complete = self._complete(features[0], n_samples, random_state, noise)

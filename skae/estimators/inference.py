@@ -27,6 +27,7 @@ from skae._utils.names import MissingMethod, without_missing
 from skae._utils.numbers import as_numbers, weighted_mean
 from skae._utils.threads import suitable_threads
 from skae.estimators.table import FLOATS, Table
+from skae.likelihoods import Likelihood, Mixed
 from skae.objectives import Objective
 
 # Standard deviations from the mean to which a row is moved whose code overflows float64.
@@ -47,6 +48,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     module_: AutoencoderModule
     _standardization: Standardization
     _table: Table
+    likelihood_: Likelihood
     n_components_: int
     device_: str
     history_: dict[str, np.ndarray]
@@ -320,6 +322,16 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
+        """Return what the HTML of a fitted estimator lists; see scikit-learn."""
+        attributes = super()._get_fitted_attr_html(doc_link)
+        likelihood = getattr(self, "likelihood_", None)
+        if isinstance(likelihood, Mixed):
+            # As names, because the HTML cuts values after a few characters.
+            for line in likelihood.describe():
+                attributes[f"likelihood_, {line}"] = {"type_name": "", "value": ""}
+        return attributes
 
     def __dir__(self) -> list[str]:
         return without_missing(self, super().__dir__())

@@ -20,6 +20,7 @@ from skae._data.columns import (
     numbers_of,
     read_column,
 )
+from skae._utils.choices import did_you_mean
 from skae._utils.numbers import as_numbers
 from skae.likelihoods import (
     LIKELIHOODS,
@@ -80,6 +81,10 @@ class Table:
         """Return features ``(n, n_features)`` as a table like that of the fit."""
         return features if self.columns is None else self.columns.decode(features, like)
 
+    def fill(self, X: Any, features: np.ndarray) -> Any:
+        """Return a table whose missing entries are filled from features of its rows."""
+        return features if self.columns is None else self.columns.fill(X, features)
+
     def per_feature(self, values: np.ndarray) -> np.ndarray:
         """Repeat values of columns ``(n_columns,)`` for each feature ``(n_features,)``."""
         if self.columns is None:
@@ -124,7 +129,7 @@ def bind_table(estimator: Any, X: ArrayLike, likelihood: Likelihood) -> Table:
     indices = list(range(_num_features(X)))
     columns, family = _bind_part(X, indices, likelihood, first=0, handle_unknown="error")
     found = dict(zip(indices, columns, strict=True))
-    return Table(family, _columns(X, found), repr(likelihood))
+    return Table(family, _columns(X, found), _in_words(X, likelihood))
 
 
 def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> np.ndarray:
@@ -181,13 +186,17 @@ def check_support(
         own = features[:, part]
         wrong = ~(support.contains(own) | np.isnan(own))
         if wrong.any():
-            row, column = np.argwhere(wrong)[0]
+            is_negative = wrong & (own < 0)
+            row, column = np.argwhere(is_negative if is_negative.any() else wrong)[0]
             j = part.start + int(column)
             feature_names = columns.feature_names() if columns is not None else names
             name = repr(str(feature_names[j])) if feature_names is not None else str(j)
+            # The words of scikit-learn, by which its checks know this error.
+            negative = "Negative values in data passed to the estimator: "
             raise ValueError(
-                f"{type(family).__name__} is for {support.description}, but column {name} "
-                f"has {own[row, column]:g}. {support.advice}".rstrip()
+                (negative if own[row, column] < 0 else "")
+                + f"{type(family).__name__} is for {support.description}, but column "
+                f"{name} has {own[row, column]:g}. {support.advice}".rstrip()
             )
 
 
@@ -223,25 +232,26 @@ def _bind_mixed(X: Any, likelihood: Mixed) -> Table:
         shown = [names[i] for i in indices] if names is not None else indices
         spec.append((shown, family))
         first += width
-    return Table(likelihood.bind(spec, parts), _columns(X, found), repr(likelihood))
+    bound_all = likelihood.bind(spec, parts)
+    return Table(bound_all, _columns(X, found), _in_words(X, likelihood))
 
 
 def _families(
     X: Any, n_columns: int, likelihood: Mixed
 ) -> list[tuple[str | Likelihood, list[int]]]:
     """Return the family and the columns of each part, with names in place of "auto"."""
+    _check_family(likelihood.real)
     given = likelihood.columns
     pairs = [(slice(None), "auto")] if isinstance(given, str) else given
     chosen: list[tuple[str | Likelihood, list[int]]] = []
     taken: dict[int, Any] = {}
     for key, family in pairs:
-        selected = key(X) if callable(key) else key
-        indices = list(map(int, _get_column_indices(X, selected)))
-        twice = [i for i in indices if i in taken]
+        indices = _indices(X, key)
+        twice = [i for i in indices if i in taken or indices.count(i) > 1]
         if twice:
             raise ValueError(
-                f"Column {_name(X, twice[0])} is in two parts of Mixed; each column needs "
-                "one likelihood."
+                f"Column {_name(X, twice[0])} is twice in Mixed; each column needs one "
+                "likelihood."
             )
         taken.update(dict.fromkeys(indices, family))
         if not (isinstance(family, str) and family == "auto"):
@@ -263,14 +273,33 @@ def _families(
     return chosen
 
 
+def _in_words(X: Any, likelihood: Likelihood) -> str:
+    """Return a likelihood as text in which the columns are numbers, to compare two."""
+    if not isinstance(likelihood, Mixed) or isinstance(likelihood.columns, str):
+        return repr(likelihood)
+    parts = [(_indices(X, key), family) for key, family in likelihood.columns]
+    return repr((parts, likelihood.real, likelihood.handle_unknown))
+
+
+def _indices(X: Any, key: Any) -> list[int]:
+    """Return the columns that are selected as in scikit-learn's ColumnTransformer."""
+    selected = key(X) if callable(key) else key
+    if isinstance(selected, slice) and not any(
+        isinstance(end, str) for end in (selected.start, selected.stop)
+    ):
+        return list(range(_num_features(X))[selected])
+    return list(map(int, _get_column_indices(X, selected)))
+
+
 def _check_family(family: str | Likelihood) -> None:
     """Raise ValueError if a family is not known, or is itself mixed."""
     if isinstance(family, Mixed) or family == "mixed":
         raise ValueError("A part of Mixed cannot be mixed itself.")
-    if isinstance(family, str) and family not in LIKELIHOODS:
+    if not isinstance(family, Likelihood) and family not in LIKELIHOODS:
+        names = sorted(set(LIKELIHOODS) - {"mixed"})
         raise ValueError(
-            f"A likelihood of Mixed must be 'auto', one of {sorted(LIKELIHOODS)}, or an "
-            f"instance, got {family!r}."
+            f"A likelihood of Mixed must be one of {names}, or an instance, got "
+            f"{family!r}{did_you_mean(str(family), names)}."
         )
 
 
@@ -333,7 +362,10 @@ def _bind_part(
         else:
             numbers_of(values, f"column {_name(X, i)}")
         if kind == "category" and not categories:
-            raise ValueError(f"There is no observed value of column {_name(X, i)}.")
+            raise ValueError(
+                f"There is no observed value of {_name(X, i)} to train on: drop such "
+                "columns."
+            )
         width = len(categories) if kind == "category" else 1
         is_count = likelihood.support == "nonnegative_integer"
         columns.append(
@@ -381,9 +413,9 @@ def _columns(X: Any, found: dict[int, Column]) -> Columns:
     return Columns(columns, n_features, _names(X), library_of(X))
 
 
-def _names(X: Any) -> tuple[str, ...] | None:
+def _names(X: Any) -> tuple[Any, ...] | None:
     """Return the names of the columns of a frame."""
-    return None if library_of(X) is None else tuple(map(str, X.columns))
+    return None if library_of(X) is None else tuple(X.columns)
 
 
 def _name(X: Any, i: int) -> str:
@@ -392,9 +424,10 @@ def _name(X: Any, i: int) -> str:
     return str(i) if names is None else repr(names[i])
 
 
-def check_same_likelihood(estimator: Any, likelihood: Likelihood) -> None:
+def check_same_likelihood(estimator: Any, X: Any, likelihood: Likelihood) -> None:
     """Raise ValueError if a warm start has another likelihood than the last fit."""
-    if repr(likelihood) != estimator._table.given:
+    X = validated_table(estimator, X, reset=False)
+    if _in_words(X, likelihood) != estimator._table.given:
         raise ValueError(
             "warm_start=True continues from the last fit, which had another "
             "likelihood. Set warm_start=False."

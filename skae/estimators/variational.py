@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch, check_scalar
+from sklearn.utils import Bunch, Tags, check_scalar
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -33,6 +33,7 @@ from skae.estimators.latent_prior import (
 )
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
+from skae.networks.randomness import fixed_draws
 from skae.objectives import ELBO, KL_SCHEDULES
 from skae.objectives.draws import row_shift, sobol_normal
 from skae.objectives.elbo import DRAWS_AT_ONCE
@@ -433,6 +434,16 @@ class VariationalAutoencoder(BaseAutoencoder):
     def _make_likelihood(self) -> Likelihood:
         return make_likelihood(self.likelihood)
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        support = getattr(self.likelihood, "support", None)
+        if isinstance(self.likelihood, str) and self.likelihood in LIKELIHOODS:
+            support = LIKELIHOODS[self.likelihood].support
+        takes_categories = support == "category"
+        tags.input_tags.categorical = tags.input_tags.string = takes_categories
+        tags.input_tags.positive_only = support not in (None, "real", "category")
+        return tags
+
     def _make_objective(self) -> ELBO:
         return ELBO(self.beta, self.kl_schedule, self.n_mc_samples)
 
@@ -650,7 +661,10 @@ class VariationalAutoencoder(BaseAutoencoder):
         else:
             codes = sample_prior(self.prior_, n_samples, source)
             z = torch.from_numpy(codes).to(module.std_in_units)
-        with torch.inference_mode():
+        with (
+            torch.inference_mode(),
+            fixed_draws(module.decoder, device=module.device),
+        ):
             loc, outputs = module.decode(z)
             likelihood, log_scale = module.conditional(outputs)
             units = self._center_and_unit(z.device)

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.variational import VariationalAutoencoder
+from skae.likelihoods import GeneralizedLinear
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +46,16 @@ def unwrap(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
             X = before.transform(X)
         return unwrap(estimator[-1], X)
     return estimator, X
+
+
+def check_location_scale(model: ImputationMixin, caller: str) -> None:
+    """Raise ValueError if some features have no residuals in units of a scale."""
+    for _, family in model.likelihood_.parts(model.module_.spec.n_features):
+        if isinstance(family, GeneralizedLinear) or family.takes_logarithm:
+            raise ValueError(
+                f"{caller} is for residuals in units of a scale, and "
+                f"{type(family).__name__} has none."
+            )
 
 
 class Display:

@@ -11,7 +11,13 @@ from torch import Tensor
 from skae._module import AutoencoderModule
 from skae._utils.numbers import as_numbers
 from skae.estimators.inference import InferenceMixin
-from skae.inspection._common import Display, check_matplotlib, refuse_overflow, styled
+from skae.inspection._common import (
+    Display,
+    check_location_scale,
+    check_matplotlib,
+    refuse_overflow,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,6 +189,7 @@ class ResidualQQDisplay(Display):
             If all residuals are 0.
         """
         model, X = cls._find_autoencoder(estimator, X)
+        check_location_scale(model, cls.__name__)
         X = as_numbers(X)
         residuals = np.asarray(X, dtype=np.float64) - model.reconstruct(X)
         scale = _predicted_scale(model, X) if model.scale_ is None else np.ones(1)

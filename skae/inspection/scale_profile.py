@@ -11,7 +11,13 @@ from torch import Tensor
 
 from skae._module import AutoencoderModule
 from skae.estimators.inference import InferenceMixin
-from skae.inspection._common import Display, plain_ticks, refuse_overflow, styled
+from skae.inspection._common import (
+    Display,
+    check_location_scale,
+    plain_ticks,
+    refuse_overflow,
+    styled,
+)
 from skae.objectives.base import sum_observed
 
 if TYPE_CHECKING:
@@ -210,6 +216,7 @@ class ScaleProfileDisplay(Display):
             If the estimator is not an autoencoder of skae.
         """
         model, X = cls._find_autoencoder(estimator, X)
+        check_location_scale(model, cls.__name__)
         factors = np.geomspace(1 / span, span, n_points)
         scale = model.scale_
         display = cls(

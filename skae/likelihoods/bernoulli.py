@@ -35,6 +35,10 @@ class BernoulliLikelihood(GeneralizedLinear):
         slope = 1 / (p * (1 - p))
         return LinkStart(np.log(p) - np.log1p(-p), slope, slope, np.ones_like(p))
 
+    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        # The logistic function is close to a normal distribution function of variance 8/pi.
+        return np.asarray(predictor * np.sqrt(1 + np.pi / 8 * variance))
+
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         return x * loc + logsigmoid(-loc)
 

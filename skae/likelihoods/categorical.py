@@ -81,7 +81,15 @@ class CategoricalLikelihood(GeneralizedLinear):
         return likelihood
 
     def from_input(self, t: Tensor) -> Tensor:
-        return t.clamp(0, 1).round()
+        return self._largest(t)
+
+    def _largest(self, values: Tensor) -> Tensor:
+        """Return 1 for the largest feature of each column and else 0, ``(..., d)``."""
+        groups = [
+            torch.zeros_like(group).scatter(-1, group.argmax(dim=-1, keepdim=True), 1.0)
+            for group in self._groups(values)
+        ]
+        return torch.cat(groups, dim=-1)
 
     def start(self, moments: Moments) -> LinkStart:
         n_categories = np.repeat(self._sizes, self._sizes)
@@ -112,9 +120,5 @@ class CategoricalLikelihood(GeneralizedLinear):
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         # The largest of log-probabilities with Gumbel noise has the distribution.
         exponential = torch.empty_like(loc).exponential_(generator=generator)
-        noisy = loc - exponential.clamp(min=torch.finfo(loc.dtype).tiny).log()
-        groups = [
-            torch.zeros_like(group).scatter(-1, group.argmax(dim=-1, keepdim=True), 1.0)
-            for group in self._groups(noisy)
-        ]
-        return torch.cat(groups, dim=-1)
+        gumbel = -exponential.clamp(min=torch.finfo(loc.dtype).tiny).log()
+        return self._largest(loc + gumbel)

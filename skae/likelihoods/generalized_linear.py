@@ -12,6 +12,8 @@ from skae.likelihoods.base import Likelihood
 # Linear predictor of a log-rate above which the rate grows linearly: no float32 overflows,
 # and no count that float32 can hold is beyond it.
 _LARGEST_LOG_RATE = 40.0
+# Predictor above that, from which on the rate is constant: it is 2e32, which is finite.
+_LARGEST_EXCESS = 1e15
 
 
 class Moments(NamedTuple):
@@ -125,6 +127,23 @@ class GeneralizedLinear(Likelihood):
             The predictor of each column.
         """
 
+    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Return the centre of predictors that vary, such that the mean of the data stays.
+
+        Parameters
+        ----------
+        predictor : ndarray of shape (d,)
+            Predictor that gives the mean of the data, if it is the same for all rows.
+        variance : ndarray of shape (d,)
+            Variance of normal predictors over the rows.
+
+        Returns
+        -------
+        ndarray of shape (d,)
+            Centre of the predictors. The default is the predictor itself.
+        """
+        return predictor
+
     @abstractmethod
     def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
         """Compute the mean of the data. See `Likelihood.mean`."""
@@ -156,14 +175,17 @@ def smoothed(moments: Moments, size: float | np.ndarray = 1.0) -> np.ndarray:
 
 def log_rate(loc: Tensor) -> Tensor:
     """Compute the logarithm of a rate: the predictor, or less where it is very large."""
-    return loc.clamp(max=_LARGEST_LOG_RATE) + torch.log1p(
-        torch.relu(loc - _LARGEST_LOG_RATE)
-    )
+    return loc.clamp(max=_LARGEST_LOG_RATE) + torch.log1p(_excess(loc))
 
 
 def slope_of_log_rate(loc: Tensor) -> Tensor:
     """Compute the derivative of :func:`log_rate`."""
-    return 1 / (1 + torch.relu(loc - _LARGEST_LOG_RATE))
+    return 1 / (1 + _excess(loc))
+
+
+def _excess(loc: Tensor) -> Tensor:
+    """Compute by how much a predictor is above the largest log-rate, in bounds."""
+    return (loc - _LARGEST_LOG_RATE).clamp(0, _LARGEST_EXCESS)
 
 
 def log1p_input(x: np.ndarray) -> np.ndarray:
@@ -185,3 +207,8 @@ def start_of_counts(moments: Moments, excess: np.ndarray, scale: np.ndarray) -> 
     # With t = log(1 + x) and the rate exp(t) - 1, the derivative of the log-rate.
     slope = 1 / -np.expm1(-np.maximum(moments.mean_input, 0.5 / moments.n))
     return LinkStart(np.log(mean), slope, 1 / mean + excess, scale)
+
+
+def mean_of_log_rates(predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Return the mean ``(d,)`` of normal log-rates; the log of the mean rate is given."""
+    return np.asarray(predictor - variance / 2)

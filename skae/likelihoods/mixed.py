@@ -61,6 +61,7 @@ class Mixed(Likelihood):
     Mixed([(['height'], 'gaussian'), (['smokes'], 'bernoulli')])
     """
 
+    support = "category"
     # Ranges of features and their densities; empty before a fit.
     _parts: tuple[tuple[slice, Likelihood], ...] = ()
 
@@ -93,6 +94,18 @@ class Mixed(Likelihood):
         if self.handle_unknown != "error":
             shown.append(f"handle_unknown={self.handle_unknown!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def describe(self) -> list[str]:
+        """Return a line for each group of columns: its likelihood, and its columns.
+
+        Returns
+        -------
+        list of str
+            Such as "gaussian: height, income".
+        """
+        if isinstance(self.columns, str):
+            return []
+        return [f"{family}: {_listed(key)}" for key, family in self.columns]
 
     def bind(
         self, columns: list[Part], parts: Sequence[tuple[slice, Likelihood]]
@@ -279,6 +292,11 @@ def _checked_part(part: Any) -> Part:
             f"(['age', 'income'], 'gaussian'), but one of them is {part!r}."
         )
     return part[0], part[1]
+
+
+def _listed(key: Any) -> str:
+    """Return columns as text."""
+    return ", ".join(map(str, key)) if isinstance(key, (list, tuple)) else str(key)
 
 
 def _width(part: slice) -> int:

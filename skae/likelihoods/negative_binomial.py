@@ -1,11 +1,13 @@
 """The negative binomial distribution, for counts that vary more than Poisson's."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from skae.likelihoods.base import Derivatives
-from skae.likelihoods.gamma import log_rising, slope_of_log_rising
+from skae.likelihoods.gamma import deviance, digamma_rise, stirling_error
 from skae.likelihoods.generalized_linear import (
     GeneralizedLinear,
     LinkStart,
@@ -13,6 +15,7 @@ from skae.likelihoods.generalized_linear import (
     counts_of,
     log1p_input,
     log_rate,
+    mean_of_log_rates,
     slope_of_log_rate,
     smoothed,
     start_of_counts,
@@ -38,6 +41,11 @@ class NegativeBinomialLikelihood(GeneralizedLinear):
     Here :math:`\mu = e^\eta`. The variance is :math:`\mu + s^2 \mu^2`; the limit s = 0 is
     Poisson's. The data are counts: 0, 1, 2, ... The scale has no unit and no closed form,
     and the score is a log-probability.
+
+    References
+    ----------
+    C. Loader (2000). "Fast and accurate computation of binomial probabilities". Report,
+    Lucent Technologies. Section 2, for sums of large numbers that cancel.
     """
 
     has_analytic_gradient = True
@@ -57,11 +65,26 @@ class NegativeBinomialLikelihood(GeneralizedLinear):
         scale = np.sqrt(_PART_LEFT * excess).clip(_SMALLEST_START, _LARGEST_START)
         return start_of_counts(moments, np.square(scale), scale)
 
+    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        return mean_of_log_rates(predictor, variance)
+
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
-        log_mean, r = log_rate(loc), _shape(log_scale)
-        ratio = torch.exp(log_mean) / r
-        log_mass = log_rising(x, r) + x * log_mean - (r + x) * torch.log1p(ratio)
-        return log_mass - torch.lgamma(x + 1)
+        r, mean = _shape(log_scale), torch.exp(log_rate(loc))
+        ratio = mean / r
+        # The form of Loader (2000), in which nothing large cancels.
+        count = x.clamp(min=1)
+        difference = (count - mean) / (1 + ratio)
+        share = (count + r) / (1 + ratio)  # (x + r) times the probability r / (r + mean)
+        log_mass = (
+            stirling_error(count + r)
+            - stirling_error(r)
+            - stirling_error(count)
+            - deviance(r, share, -difference)
+            - deviance(count, share * ratio, difference)
+            - 0.5 * torch.log(2 * math.pi * count)
+            - 0.5 * torch.log1p(count / r)
+        )
+        return torch.where(x < 1, -r * torch.log1p(ratio), log_mass)
 
     def derivatives(
         self, x: Tensor, loc: Tensor, log_scale: Tensor, weight: Tensor
@@ -70,10 +93,9 @@ class NegativeBinomialLikelihood(GeneralizedLinear):
         mean = torch.exp(log_rate(loc))
         ratio = mean / r
         by_log_mean = (x - mean) / (1 + ratio)
-        # By the shape, -log(1 + m) + (r + x) m / (r (1 + m)) with m = mean / r equals
-        # -(log(1 + m) - m) + by_log_mean * m / r.
-        by_shape = slope_of_log_rising(x, r) - (torch.log1p(ratio) - ratio)
-        by_log_scale = -2 * (r * by_shape + by_log_mean * ratio)
+        # The derivative with respect to the shape is this difference, less by_log_mean / r.
+        difference = digamma_rise(x, r) - torch.log1p(ratio)
+        by_log_scale = 2 * (by_log_mean - r * difference)
         return Derivatives(
             self.log_prob(x, loc, log_scale),
             weight * by_log_mean * slope_of_log_rate(loc),

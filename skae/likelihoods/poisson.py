@@ -1,10 +1,13 @@
 """The Poisson distribution, for counts whose variance is their mean."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from skae.likelihoods.base import Derivatives
+from skae.likelihoods.gamma import deviance, stirling_error
 from skae.likelihoods.generalized_linear import (
     GeneralizedLinear,
     LinkStart,
@@ -12,6 +15,7 @@ from skae.likelihoods.generalized_linear import (
     counts_of,
     log1p_input,
     log_rate,
+    mean_of_log_rates,
     slope_of_log_rate,
     start_of_counts,
 )
@@ -25,6 +29,11 @@ class PoissonLikelihood(GeneralizedLinear):
     The data are counts: 0, 1, 2, ... There is no scale, and the score is a
     log-probability. The variance of a count given the code is its mean. Counts that vary
     more need :class:`NegativeBinomialLikelihood`.
+
+    References
+    ----------
+    C. Loader (2000). "Fast and accurate computation of binomial probabilities". Report,
+    Lucent Technologies. Section 2, for sums of large numbers that cancel.
     """
 
     has_analytic_gradient = True
@@ -42,17 +51,25 @@ class PoissonLikelihood(GeneralizedLinear):
             moments, np.zeros_like(moments.mean), np.ones_like(moments.mean)
         )
 
+    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        return mean_of_log_rates(predictor, variance)
+
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
-        log_mean = log_rate(loc)
-        return x * log_mean - torch.exp(log_mean) - torch.lgamma(x + 1)
+        mean = torch.exp(log_rate(loc))
+        # The form of Loader (2000), in which nothing large cancels.
+        count = x.clamp(min=1)
+        log_mass = -0.5 * torch.log(2 * math.pi * count) - stirling_error(count)
+        log_mass = log_mass - deviance(count, mean, count - mean)
+        return torch.where(x < 1, -mean, log_mass)
 
     def derivatives(
         self, x: Tensor, loc: Tensor, log_scale: Tensor, weight: Tensor
     ) -> Derivatives:
-        log_mean = log_rate(loc)
-        mean = torch.exp(log_mean)
-        log_prob = x * log_mean - mean - torch.lgamma(x + 1)
-        return Derivatives(log_prob, weight * (x - mean) * slope_of_log_rate(loc))
+        by_log_mean = x - torch.exp(log_rate(loc))
+        return Derivatives(
+            self.log_prob(x, loc, log_scale),
+            weight * by_log_mean * slope_of_log_rate(loc),
+        )
 
     def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
         return torch.exp(log_rate(loc))

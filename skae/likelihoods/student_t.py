@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skae.likelihoods.base import LocationScale
-from skae.likelihoods.gamma import log_rising, slope_of_log_rising
+from skae.likelihoods.gamma import digamma_rise, log_rising
 
 # Degrees of freedom at the start, if they are learned, and their smallest number: the
 # variance is finite above 2.
@@ -122,4 +122,4 @@ def _log_constant(df: Tensor) -> Tensor:
 
 def _slope_of_log_constant(df: Tensor) -> Tensor:
     """Compute the derivative of :func:`_log_constant`."""
-    return 0.5 * slope_of_log_rising(df.new_full((), 0.5), df / 2)
+    return 0.5 * (digamma_rise(df.new_full((), 0.5), df / 2) - 1 / df)

@@ -54,8 +54,13 @@ class Network(Protocol):
 class BuiltInNetwork(Network, Protocol):
     """Specification whose networks take their first weights from a given generator.
 
-    Without a generator, the weights are drawn from torch's global generator.
+    Without a generator, the weights are drawn from torch's global generator. If data have
+    missing entries, the encoder has twice as many inputs as there are features: the second
+    half is 1 for each entry that is observed, and else 0.
     """
+
+    def check_n_features(self, n_features: int) -> None:
+        """Raise a ValueError if the network is not made for this number of features."""
 
     def encoder(
         self,

@@ -7,13 +7,26 @@ from torch import nn
 from skae._utils.capabilities import Capabilities, ModelPart
 from skae.networks.mlp import ACTIVATIONS, NoCorrection
 
+# Layers of torch that draw no random numbers and keep nothing between two calls.
+_THREAD_SAFE = (
+    *ACTIVATIONS.values(),
+    nn.Conv2d,
+    nn.Flatten,
+    nn.LayerNorm,
+    nn.Linear,
+    nn.PixelShuffle,
+    nn.Unflatten,
+)
+
 
 def network_capabilities(network: nn.Module) -> Capabilities:
     """Return the capabilities of the network of an encoder or decoder.
 
     A plain chain of layers has all of them, and so has the absence of a network. A module
     that derives from :class:`~skae.networks.ModelPart` may declare that it is thread-safe;
-    its gradients are left to autograd. Any other module has no capability.
+    its gradients are left to autograd. So are those of a sequence of such modules and of
+    layers of torch that draw no random numbers, which is thread-safe. Any other module has
+    no capability.
     """
     if isinstance(network, NoCorrection):
         return network.capabilities
@@ -24,7 +37,16 @@ def network_capabilities(network: nn.Module) -> Capabilities:
         return Capabilities(has_analytic_gradient=True, is_thread_safe=True, batch_key=key)
     if isinstance(network, ModelPart):
         return Capabilities(is_thread_safe=network.is_thread_safe)
-    return Capabilities()
+    return Capabilities(is_thread_safe=_are_thread_safe(network))
+
+
+def _are_thread_safe(network: nn.Module) -> bool:
+    """Whether a sequence has only layers that draw nothing, or are declared thread-safe."""
+    return not has_hooks(network) and (
+        (isinstance(network, ModelPart) and network.is_thread_safe)
+        or (type(network) is nn.Sequential and all(map(_are_thread_safe, network)))
+        or (type(network) in _THREAD_SAFE and "forward" not in vars(network))
+    )
 
 
 def is_chain_of_layers(network: nn.Module) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule
+from skae.networks.randomness import fixed_draws
 from skae.objectives.base import Objective
 
 
@@ -69,7 +70,10 @@ def gradient_balance(
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     module.eval()
     try:
-        with torch.enable_grad():
+        draws_of_networks = fixed_draws(
+            module.encoder, module.decoder, device=module.device
+        )
+        with torch.enable_grad(), draws_of_networks:
             outputs, parameters = _gradients(
                 module, objective, y, row_weight, draws, progress
             )

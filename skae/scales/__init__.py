@@ -92,7 +92,11 @@ def check_scale(variance_mode: str, covariance_type: str, likelihood: Likelihood
             f"covariance_type={covariance_type!r}: the optimal scale of a single element "
             "is its own residual. So, without a mean over features, the gradient "
             "2 / (x - loc) of the loss log (x - loc)**2 explodes near a residual of 0. "
-            "Use covariance_type='spherical' or variance_mode='optimal'."
+            + (
+                "A mixed likelihood has a scale for each column: use variance_mode='auto'."
+                if isinstance(likelihood, Mixed)
+                else "Use covariance_type='spherical' or variance_mode='optimal'."
+            )
         )
     families = [family for _, family in likelihood.parts(1)]
     if isinstance(likelihood, Mixed):

@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae.likelihoods import StudentTLikelihood
 from skae.networks import MLP
 from tests.helpers import every_estimator
-from tests.likelihoods.student_t import StudentT
 
 QUICK = {"max_iter": 1, "random_state": 0}
 DATA = np.random.default_rng(0).normal(size=(30, 4))
@@ -146,7 +146,7 @@ def test_masked_entries_are_refused(estimator):
 # No RuntimeWarning where the result is handled; each would fail these tests.
 
 
-@pytest.mark.parametrize("likelihood", [StudentT(2.1), "laplace", "logistic"])
+@pytest.mark.parametrize("likelihood", [StudentTLikelihood(2.1), "laplace", "logistic"])
 def test_a_row_at_the_mean_of_heavy_tails(likelihood):
     """Symmetric data with a row that is exactly their mean."""
     heavy = np.random.default_rng(0).standard_cauchy((40, 4))

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
 from tests.helpers import ESTIMATORS, answers, every_estimator, every_model, weights
-from tests.likelihoods.student_t import StudentT
+from tests.likelihoods.generalized_normal import GeneralizedNormal
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale"),
@@ -542,7 +542,7 @@ def test_parts_of_a_user_learn_from_holes():
     holes = with_holes(X)
     mask = np.isnan(holes)
     for parameters in (
-        {"likelihood": StudentT(3.0), "variance_mode": "learned"},
+        {"likelihood": GeneralizedNormal(1.2), "variance_mode": "learned"},
         {"network": Network()},
     ):
         model = VariationalAutoencoder(2, max_iter=10, random_state=0, **parameters)

@@ -15,7 +15,7 @@ from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.networks import MLP
 from skae.objectives import LinearSchedule
 from tests.helpers import answers, assert_same_answers, every_estimator, weights
-from tests.likelihoods.student_t import StudentT
+from tests.likelihoods.generalized_normal import GeneralizedNormal
 
 QUICK = {"max_iter": 2, "random_state": 0}
 
@@ -127,7 +127,7 @@ def test_scale_belongs_to_the_caller(covariance_type, X):
 
 def test_parts_belong_to_the_caller(X):
     """Likelihood, schedule and prior may change after the fit."""
-    likelihood, schedule = StudentT(df=5.0), LinearSchedule(share=0.5)
+    likelihood, schedule = GeneralizedNormal(power=1.5), LinearSchedule(share=0.5)
     means = np.zeros((2, 2))
     prior = GaussianMixture(2, means_init=means, random_state=np.random.RandomState(0))
     model = VariationalAutoencoder(
@@ -138,7 +138,7 @@ def test_parts_belong_to_the_caller(X):
         **QUICK,
     ).fit(X)
     before = answers(model, X)
-    likelihood.df = 50.0
+    likelihood.power = 4.0
     schedule.share = 0.1
     prior.set_params(n_components=3)
     means += 1

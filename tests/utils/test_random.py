@@ -1,13 +1,15 @@
-"""Generators of torch that belong to one model, in place of the global ones."""
+"""Generators that belong to one model, in place of the global ones."""
 
 import _thread
+import random
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from skae._utils.random import random_linear, replaced_global_generators
+from skae._utils.random import further_streams, random_linear, replaced_global_generators
 from tests.surroundings import nothing_global_changes
 
 
@@ -47,6 +49,58 @@ def test_stream_goes_on_from_block_to_block():
             with torch.random.fork_rng([]):
                 torch.rand(1)
     assert found == pytest.approx(expected)
+
+
+def draw_from_all():
+    """Draw from the global generators of torch, numpy and Python."""
+    normal = np.random.standard_normal()  # noqa: NPY002  (the global state under test)
+    return torch.rand(()).item(), normal, random.random()
+
+
+def test_streams_of_numpy_and_python_go_on():
+    """Each stream is that of its own generator, and the global ones stay."""
+    streams = torch.Generator().manual_seed(0), *further_streams(1)
+    found = []
+    with nothing_global_changes():
+        for _ in range(3):
+            with replaced_global_generators(*streams):
+                found.append(draw_from_all())
+    torch_draws = torch.rand(3, generator=torch.Generator().manual_seed(0)).tolist()
+    assert [each[0] for each in found] == torch_draws
+    # A block begins anew with a pair of normal draws.
+    legacy = np.random.RandomState(np.random.MT19937(1))
+    pairs = [legacy.standard_normal() for _ in range(5)][::2]
+    assert [each[1] for each in found] == pairs
+    expected = random.Random(1)
+    assert [each[2] for each in found] == [expected.random() for _ in range(3)]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_second_of_two_normal_draws_is_kept(kept):
+    """numpy keeps it beside its bit generator; a block does not lose it."""
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        np.random.seed(3)  # noqa: NPY002
+        draws = [np.random.standard_normal() for _ in range(4)]  # noqa: NPY002
+        np.random.seed(3)  # noqa: NPY002
+        n_before = 1 if kept else 2
+        found = [np.random.standard_normal() for _ in range(n_before)]  # noqa: NPY002
+        streams = torch.Generator(), *further_streams(0)
+        with nothing_global_changes(), replaced_global_generators(*streams):
+            draw_from_all()
+        found += [np.random.standard_normal() for _ in range(4 - n_before)]  # noqa: NPY002
+        assert found == draws
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def test_a_seed_inside_a_block_is_no_seed_outside():
+    """A module that seeds the global generators seeds its own streams."""
+    streams = torch.Generator(), *further_streams(0)
+    with nothing_global_changes(), replaced_global_generators(*streams):
+        np.random.seed(0)  # noqa: NPY002
+        random.seed(0)
+        torch.manual_seed(0)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])

@@ -1,0 +1,516 @@
+"""Tables of mixed columns: frames in, frames out."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.compose import make_column_selector
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+
+from skae import VariationalAutoencoder
+from skae.inspection import ResidualQQDisplay, ScaleProfileDisplay
+from skae.likelihoods import (
+    CategoricalLikelihood,
+    LaplaceLikelihood,
+    Mixed,
+    PoissonLikelihood,
+)
+from skae.model_selection import BatchedGridSearchCV
+from skae.outlier import LikelihoodOutlierDetector
+
+
+@pytest.fixture
+def frame():
+    """A table with all kinds of columns, which depend on one number."""
+    rng = np.random.default_rng(0)
+    n = 150
+    z = rng.normal(size=n)
+    size = pd.cut(z + 0.3 * rng.normal(size=n), [-9, -0.5, 0.5, 9], labels=["S", "M", "L"])
+    return pd.DataFrame(
+        {
+            "height": 170 + 10 * z + rng.normal(size=n),
+            "income": np.exp(1 + z),
+            "visits": rng.poisson(np.exp(1.5 + 0.8 * z)) * 2,
+            "smokes": rng.uniform(size=n) < 1 / (1 + np.exp(-2 * z)),
+            "city": np.where(
+                z > 0, "Rome", np.where(rng.uniform(size=n) < 0.5, "Oslo", "Bonn")
+            ),
+            "size": size,
+            "stars": np.clip(np.round(z + 3), 1, 5).astype(int),
+            "delta": np.round(20 * z + 5 * rng.normal(size=n)).astype(int) - 5,
+        },
+        index=pd.RangeIndex(1000, 1000 + n),
+    )
+
+
+CHOSEN = [
+    (["height", "income", "delta"], "gaussian"),
+    (["visits"], "negative_binomial"),
+    (["smokes"], "bernoulli"),
+    (["city", "size", "stars"], "categorical"),
+]
+
+
+def vae(likelihood="mixed", **parameters):
+    parameters = {"max_iter": 15, "random_state": 0, **parameters}
+    return VariationalAutoencoder(2, likelihood=likelihood, **parameters)
+
+
+def test_auto_chooses_by_dtypes_and_values(frame):
+    model = vae().fit(frame)
+    assert model.likelihood_.columns == CHOSEN
+    assert repr(model.likelihood_) == f"Mixed({CHOSEN!r})"
+    assert "categorical: city, size, stars" in model._repr_html_()
+    assert "categorical: city, size, stars" in make_pipeline(model)._repr_html_()
+    assert model.n_features_in_ == 8
+    assert list(model.feature_names_in_) == list(frame.columns)
+    # A scale for each column that has one.
+    has_scale = [True, True, True, False, False, False, False, True]
+    assert np.array_equal(~np.isnan(model.scale_), has_scale)
+    assert model.transform(frame).shape == (len(frame), 2)
+
+
+@pytest.mark.parametrize("as_polars", [False, True])
+def test_columns_come_back_as_they_came_in(frame, as_polars):
+    X = frame
+    if as_polars:
+        X = pl.DataFrame(
+            [
+                pl.Series(name, values.tolist(), pl.Categorical if name == "size" else None)
+                for name, values in frame.items()
+            ]
+        )
+    model = vae().fit(X)
+    codes = model.transform(X)
+    for name, result in {
+        "inverse_transform": model.inverse_transform(codes),
+        "reconstruct": model.reconstruct(X),
+        "sample": model.sample(len(frame), random_state=0),
+        "mean": model.sample(9, random_state=0, noise=False),
+        "impute": model.impute(X),
+        "draws": model.impute(X, n_samples=2)[1],
+        "given": model.sample(5, random_state=0, given=X[:1]),
+    }.items():
+        assert type(result) is type(X), name
+        assert list(result.columns) == list(X.columns)
+        assert list(result.dtypes) == list(X.dtypes), name
+        assert set(result["city"]) <= {"Rome", "Oslo", "Bonn"}
+        assert set(result["stars"]) <= set(frame["stars"])
+        assert min(result["visits"]) >= 0
+    filled = model.impute(X)
+    if as_polars:
+        assert filled.equals(X)
+    else:
+        pd.testing.assert_frame_equal(filled, X)
+        pd.testing.assert_index_equal(model.reconstruct(X).index, X.index)
+    # Both libraries describe the same table; polars has no order of these categories.
+    assert model.score(X) == pytest.approx(vae().fit(frame).score(frame), abs=0.05)
+
+
+def test_missing_values_of_all_kinds_are_filled(frame):
+    X = frame.astype({"visits": "Int64", "smokes": "boolean", "city": "string"})
+    holes = np.random.default_rng(1).uniform(size=X.shape) < 0.2
+    X = X.mask(holes)
+    X["city"] = X["city"].astype(object)
+    model = vae(max_iter=40).fit(X)
+    filled = model.impute(X)
+    assert not filled.isna().to_numpy().any()
+    assert filled["visits"].dtype == "Int64"
+    assert filled["smokes"].dtype == "boolean"
+    for column in X:
+        known = ~X[column].isna()
+        assert (filled[column][known] == X[column][known]).all()
+    # Imputed categories are better than the most frequent one.
+    hidden = holes[:, 5]
+    truth = frame["size"].astype(str)[hidden]
+    mode = X["size"].mode()[0]
+    found = filled["size"].astype(str)[hidden]
+    assert (found == truth).mean() > (truth == mode).mean() + 0.1
+    assert np.isfinite(model.score(X))
+
+
+WAYS = {
+    "names": [
+        (["height", "income"], "laplace"),
+        ("visits", "poisson"),
+        (["smokes"], "bernoulli"),
+        (["city", "size", "stars"], "categorical"),
+        ("delta", "gaussian"),
+    ],
+    "indices": [
+        ([0, 1], "laplace"),
+        (2, PoissonLikelihood()),
+        (3, "bernoulli"),
+        (slice(4, 7), "categorical"),
+        ([-1], "gaussian"),
+    ],
+    "slices and a mask": [
+        (slice("height", "income"), LaplaceLikelihood()),
+        (np.arange(8) == 2, "poisson"),
+        ([3], "bernoulli"),
+        (slice("city", "stars"), CategoricalLikelihood()),
+        (["delta"], "gaussian"),
+    ],
+    "a selector": [
+        (make_column_selector("height|income"), "laplace"),
+        (["visits"], "poisson"),
+        (make_column_selector(dtype_include=bool), "bernoulli"),
+        (make_column_selector("city|size|stars"), "categorical"),
+        (["delta"], "auto"),
+    ],
+}
+
+
+def test_ways_to_name_columns_are_equal(frame):
+    scores = [vae(Mixed(way)).fit(frame).score_samples(frame) for way in WAYS.values()]
+    for other in scores[1:]:
+        np.testing.assert_array_equal(other, scores[0])
+
+
+def test_parts_add_up_by_column(frame):
+    model = vae().fit(frame)
+    parts, kl = model.score_features(frame, return_kl=True)
+    assert parts.shape == frame.shape
+    np.testing.assert_allclose(
+        parts.sum(axis=1) - kl, model.score_samples(frame), rtol=0, atol=1e-9
+    )
+    # Log-probabilities of flags and categories.
+    assert (parts[:, 3:7] <= 0).all()
+
+
+def test_units_of_a_column_move_its_part_only(frame):
+    """Heights in metres shift the score by a constant, and nothing else."""
+    in_metres = frame.assign(height=frame["height"] / 100)
+    one, other = vae().fit(frame), vae().fit(in_metres)
+    np.testing.assert_allclose(
+        other.score_samples(in_metres),
+        one.score_samples(frame) + np.log(100),
+        rtol=0,
+        atol=1e-3,
+    )
+
+
+def test_order_and_repetition_of_rows_do_not_matter(frame):
+    shuffled = frame.sample(frac=1, random_state=0)
+    twice = pd.concat([frame, frame])
+    one = vae().fit(frame)
+    other = vae().fit(shuffled)
+    np.testing.assert_array_equal(one.transform(frame), other.transform(frame))
+    weighted = vae().fit(frame, sample_weight=np.full(len(frame), 2))
+    repeated = vae().fit(twice)
+    np.testing.assert_array_equal(weighted.transform(frame), repeated.transform(frame))
+
+
+def test_pickles_clones_pipelines_and_searches(frame):
+    model = vae().fit(frame)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(other.transform(frame), model.transform(frame))
+        pd.testing.assert_frame_equal(
+            other.sample(3, random_state=0), model.sample(3, random_state=0)
+        )
+    pipeline = make_pipeline(vae()).fit(frame)
+    assert pipeline.score(frame) == model.score(frame)
+    grid = {"beta": [1.0, 2.0]}
+    keywords = {"cv": 2, "refit": False, "error_score": "raise"}
+    together = BatchedGridSearchCV(vae(precision="float64"), grid, **keywords).fit(frame)
+    alone = GridSearchCV(vae(precision="float64"), grid, **keywords).fit(frame)
+    np.testing.assert_allclose(
+        together.cv_results_["mean_test_score"],
+        alone.cv_results_["mean_test_score"],
+        rtol=1e-9,
+    )
+    codes = vae().set_output(transform="pandas").fit_transform(frame)
+    assert list(codes.index) == list(frame.index)
+
+
+def test_unknown_categories(frame):
+    model = vae().fit(frame)
+    strange = frame.iloc[:3].assign(city=["Rome", "Paris", "Oslo"])
+    with pytest.raises(ValueError, match=r"unknown values in column 'city'.*'Paris'"):
+        model.transform(strange)
+    tolerant = vae(Mixed("auto", handle_unknown="ignore")).fit(frame)
+    hidden = strange.assign(city=["Rome", None, "Oslo"])
+    np.testing.assert_array_equal(
+        tolerant.score_samples(strange), tolerant.score_samples(hidden)
+    )
+    part = CategoricalLikelihood(handle_unknown="ignore")
+    own = vae(Mixed([("city", part), (slice(0, 4), "auto"), (slice(5, 8), "auto")]))
+    assert np.isfinite(own.fit(frame).score(strange))
+    # In cross-validation a fold may lack a rare category.
+    rare = frame.copy()
+    rare.loc[1000, "city"] = "Lima"
+    scores = cross_val_score(vae(Mixed(handle_unknown="ignore")), rare, cv=3)
+    assert np.isfinite(scores).all()
+
+
+def test_folds_may_lack_declared_categories(frame):
+    """Categories of a dtype are known to all folds, and come back with the dtype."""
+    X = frame[["height", "size"]].copy()
+    X["size"] = pd.Categorical(
+        ["S"] + ["M", "L"] * (len(X) // 2 - 1) + ["M"], ["S", "M", "L", "XL"], ordered=True
+    )
+    scores = cross_val_score(vae(), X, cv=3, error_score="raise")
+    assert np.isfinite(scores).all()
+    assert vae().fit(X).reconstruct(X).dtypes.equals(X.dtypes)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64"])
+def test_integers_stay_in_the_range_of_their_dtype(dtype):
+    rng = np.random.default_rng(0)
+    limits = np.iinfo(dtype)
+    top = limits.max if dtype != "int64" else 2**53
+    values = (top - rng.integers(0, 50, 200)).astype(dtype)
+    X = pd.DataFrame({"a": values, "b": rng.normal(size=200)})
+    model = vae(Mixed([("a", "gaussian"), ("b", "gaussian")])).fit(X)
+    drawn = model.sample(500, random_state=0)
+    assert drawn["a"].dtype == dtype
+    assert drawn["a"].min() > top // 4
+    pd.testing.assert_frame_equal(model.impute(X), X)
+
+
+def test_impute_keeps_integers_that_floats_cannot_hold():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"id": 2**60 + np.arange(100) * 7, "b": rng.normal(size=100)})
+    X.loc[3, "b"] = np.nan
+    filled = vae(Mixed([(slice(None), "gaussian")])).fit(X).impute(X)
+    assert (filled["id"] == X["id"]).all()
+    assert not filled["b"].isna().any()
+
+
+def test_a_row_of_a_frame_is_given(frame):
+    model = vae().fit(frame)
+    row = frame.iloc[0].copy()
+    row["city"] = None
+    drawn = model.sample(20, random_state=0, given=row)
+    assert (drawn["height"] == frame["height"].iloc[0]).all()
+    assert drawn["size"].nunique() == 1
+
+
+def test_names_that_are_no_strings():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 2)), columns=[0, 1])
+    assert list(vae().fit(X).reconstruct(X).columns) == [0, 1]
+
+
+def test_warm_start_knows_an_equal_selector(frame):
+    def likelihood():
+        return Mixed([(make_column_selector("height|income"), "laplace"),
+                      (slice("visits", None), "auto")])  # fmt: skip
+
+    model = vae(likelihood(), warm_start=True, max_iter=2).fit(frame)
+    model.set_params(likelihood=likelihood()).fit(frame)
+    assert model.n_iter_ == 4
+    model.set_params(likelihood=copy.deepcopy(likelihood())).fit(frame)
+    assert model.n_iter_ == 6
+
+
+def test_outliers_among_mixed_columns(frame):
+    X = frame.copy()
+    X.iloc[:3, X.columns.get_loc("visits")] = 500
+    X.loc[1005:1009, "city"] = None
+    # The refits to the likeliest rows may lack a rare category.
+    estimator = vae(Mixed("auto", handle_unknown="ignore"), max_iter=30)
+    detector = LikelihoodOutlierDetector(estimator).fit(X)
+    scores = detector.score_samples(X)
+    assert set(np.argsort(scores)[:3]) == {0, 1, 2}
+    assert np.isfinite(scores).all()
+    assert set(detector.predict(X)) <= {1, -1}
+
+
+@pytest.mark.parametrize("display", [ResidualQQDisplay, ScaleProfileDisplay])
+def test_displays_of_residuals_refuse_flags(frame, display):
+    model = vae().fit(frame)
+    with pytest.raises(ValueError, match="BinomialLikelihood has none"):
+        display.from_estimator(model, frame)
+
+
+def test_one_hot_columns_are_one_group(frame):
+    one_hot = pd.get_dummies(frame["size"], dtype=float)
+    X = pd.concat([frame[["height"]], one_hot], axis=1)
+    parts = [("height", "gaussian"), (list("SML"), CategoricalLikelihood(one_hot=True))]
+    model = vae(Mixed(parts)).fit(X)
+    by_codes = vae(Mixed([("height", "gaussian"), ("size", "categorical")]))
+    by_codes.fit(frame[["height", "size"]])
+    assert model.score(X) == pytest.approx(
+        by_codes.score(frame[["height", "size"]]), abs=0.03
+    )
+    drawn = model.sample(20, random_state=0)
+    assert (drawn[list("SML")].sum(axis=1) == 1).all()
+    X.iloc[3, 1:] = np.nan
+    assert np.isfinite(model.score(X))
+    X.iloc[3, 1:] = [1.0, 1.0, 0.0]
+    with pytest.raises(ValueError, match="one-hot columns: each row has a single 1"):
+        model.score(X)
+
+
+def test_categories_as_codes_in_an_array():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 3, size=(80, 3)) * 10
+    model = vae("categorical").fit(X)
+    assert model.reconstruct(X).dtype == X.dtype
+    assert set(np.unique(model.sample(30, random_state=0))) <= {0, 10, 20}
+    words = np.array(["a", "b", "c"], dtype=object)[X // 10]
+    assert vae("categorical").fit(words).score(words) == model.score(X)
+    assert set(np.unique(vae("categorical").fit(words).reconstruct(words))) <= set("abc")
+    mixed = np.column_stack([words[:, 0], rng.normal(size=80).astype(object)])
+    back = vae().fit(mixed).reconstruct(mixed)
+    assert back.dtype == object
+    assert isinstance(back[0, 0], str)
+    assert isinstance(back[0, 1], float)
+
+
+def test_early_stopping_and_warm_start(frame):
+    assert np.isfinite(vae(early_stopping=True).fit(frame).score(frame))
+    model = vae(warm_start=True, max_iter=3).fit(frame).fit(frame)
+    assert model.n_iter_ == 6
+    model.set_params(likelihood=Mixed([(slice(None), "auto")]))
+    with pytest.raises(ValueError, match="had another likelihood"):
+        model.fit(frame)
+    assert np.isfinite(model.score(frame))
+
+
+BAD_TABLES = {
+    "missing column": (
+        lambda f: Mixed([(["height"], "gaussian")]),
+        lambda f: f,
+        "Mixed has no likelihood for 7 columns: 'income', 'visits'",
+    ),
+    "twice": (
+        lambda f: Mixed([(slice(None), "auto"), ("height", "laplace")]),
+        lambda f: f,
+        "Column 'height' is twice in Mixed",
+    ),
+    "twice in one part": (
+        lambda f: Mixed([(["height"] * 2, "laplace"), (slice("income", None), "auto")]),
+        lambda f: f,
+        "Column 'height' is twice in Mixed",
+    ),
+    "dates with a zone": (
+        lambda f: Mixed(),
+        lambda f: f.assign(day=pd.Timestamp("2026-01-01", tz="UTC")),
+        "Column 'day' has dates or durations",
+    ),
+    "complex numbers": (
+        lambda f: Mixed(),
+        lambda f: f.assign(wave=1j),
+        "Complex data not supported: column 'wave'",
+    ),
+    "lists": (
+        lambda f: Mixed(),
+        lambda f: f.assign(tags=[["a"]] * len(f)),
+        "Column 'tags' has lists",
+    ),
+    "a misspelt family for reals": (
+        lambda f: Mixed(real="lapalce"),
+        lambda f: f,
+        r"got 'lapalce' Did you mean 'laplace'\?",
+    ),
+    "no such name": (
+        lambda f: Mixed([("weight", "gaussian")]),
+        lambda f: f,
+        "not columns of the dataframe",
+    ),
+    "no such family": (
+        lambda f: Mixed([("height", "normal")]),
+        lambda f: f,
+        "A likelihood of Mixed must be one of",
+    ),
+    "nested": (
+        lambda f: Mixed([("height", Mixed())]),
+        lambda f: f,
+        "cannot be mixed itself",
+    ),
+    "numbers as words": (
+        lambda f: Mixed([("city", "gaussian"), (slice("height", "smokes"), "auto")]),
+        lambda f: f.drop(columns=["size", "stars", "delta"]),
+        "Column 'city' has values that are no numbers, such as 'Rome'",
+    ),
+    "three values of a flag": (
+        lambda f: Mixed([("city", "bernoulli")]),
+        lambda f: f[["city"]],
+        "column 'city' has 3 different values",
+    ),
+    "dates": (
+        lambda f: Mixed(),
+        lambda f: f.assign(day=pd.Timestamp("2026-01-01")),
+        "dates or durations",
+    ),
+    "an empty column": (
+        lambda f: Mixed(),
+        lambda f: f.assign(nothing=np.nan),
+        "no observed value of 'nothing'",
+    ),
+    "infinity": (
+        lambda f: Mixed(),
+        lambda f: f.assign(height=np.inf),
+        "infinity|real numbers",
+    ),
+    "half a count": (
+        lambda f: Mixed([("height", "poisson")]),
+        lambda f: f[["height"]],
+        "PoissonLikelihood is for counts.* but column 'height' has",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BAD_TABLES))
+def test_bad_tables_are_refused(frame, name):
+    likelihood, change, message = BAD_TABLES[name]
+    model = vae(likelihood(frame))
+    with pytest.raises(ValueError, match=message):
+        model.fit(change(frame))
+    assert not hasattr(model, "n_features_in_")
+
+
+def test_other_columns_than_in_the_fit_are_refused(frame):
+    model = vae().fit(frame)
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.transform(frame.rename(columns={"height": "tall"}))
+    with (
+        pytest.warns(UserWarning, match="does not have valid feature names"),
+        pytest.raises(ValueError, match="features, but VariationalAutoencoder"),
+    ):
+        model.transform(frame.to_numpy(dtype=object)[:, :5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"columns": "all"}, "columns must be 'auto' or a list"),
+        ({"columns": ["height"]}, "tuples of columns and a likelihood"),
+        ({"columns": [("height", 3)]}, "tuples of columns and a likelihood"),
+        ({"handle_unknown": "drop"}, "handle_unknown must be"),
+    ],
+)
+def test_parameters_of_mixed(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Mixed(**arguments)
+
+
+def test_verbose_says_what_was_chosen(frame, capsys):
+    vae(verbose=1).fit(frame)
+    printed = capsys.readouterr().out
+    assert "negative_binomial: visits\n" in printed
+    assert "gaussian: height, income, delta\n" in printed
+
+
+def test_callers_objects_are_not_changed(frame):
+    before, likelihood = frame.copy(), Mixed("auto")
+    model = vae(likelihood).fit(frame)
+    pd.testing.assert_frame_equal(frame, before)
+    assert likelihood.columns == "auto"
+    assert likelihood._parts == ()
+    assert model.get_params()["likelihood"] is likelihood
+
+
+@pytest.mark.filterwarnings("ignore:The scale of .* at its floor")
+def test_a_single_row_and_few_rows(frame):
+    model = vae().fit(frame)
+    assert model.transform(frame[:1]).shape == (1, 2)
+    np.testing.assert_allclose(
+        model.score_samples(frame[3:4]), model.score_samples(frame)[3:4], rtol=1e-9
+    )
+    assert np.isfinite(vae().fit(frame[:3]).score(frame[:3]))
