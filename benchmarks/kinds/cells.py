@@ -165,7 +165,7 @@ def compare(records: list[Record]) -> Table:
     def likelihoods(kind: str) -> Callable[[str], str]:
         def cell(table: str) -> str:
             names = (r["system"] for (t, _), r in chosen[kind].items() if t == table)
-            return ", ".join(f"{name} ({n})" for name, n in Counter(names).most_common())
+            return "; ".join(f"{name} ({n})" for name, n in Counter(names).most_common())
 
         return cell
 

@@ -25,7 +25,7 @@ They were run once more when the likelihoods of counts had another start and oth
 
 **Masses and densities.** A likelihood of counts or categories is a mass, at most 1. A
 normal density has values in another unit, and may be as large as its scale is small. So
-densities are turned into masses of the same table, by the most favourable rule. A model
+densities are turned into masses of the same table, by a rule that favours them. A model
 with a density becomes a model of counts if its draws are rounded, and negative draws become
 0. The mass of a count x is then the probability of the interval from x - 1/2 to x + 1/2,
 and that of 0 is the probability of all that is below 1/2. A model with one column for each
@@ -70,7 +70,7 @@ a random forest that sees all other columns is 4.9: given these, rings vary less
 count of a negative binomial, and a likelihood of numbers is better.
 """
 _FAMILIES = """
-The same scores of each model.
+The scores of all candidates on the test rows, which chose nothing.
 """
 _AS_IS = """
 Scores of the one-hot models that are not comparable, or looser. *As is* is the log-density
@@ -79,8 +79,7 @@ of the one-hot rows, which is what `score` returns: a density of flags and of co
 columns but the numbers. The mean of its log-density is a lower bound of the log-mass of a
 cell of width 1 ("A note on the evaluation of generative models", ICLR 2016, section 3.1).
 The density must learn the shape of the noise, and has mass where two levels of one category
-are 1, so the bound is loose.
-*Largest column* is the score of the section above.
+are 1, so the bound is loose. *Largest column* is the score of the section above.
 """
 _SAMPLES = f"""
 Samples of the models that the validation part chose. *Valid* is the share of draws that
@@ -89,7 +88,8 @@ need no decoding but rounding: one level of each category, and no negative count
 5,000 draws and among the test rows, the mean over flags and categories. *AUC* is how well
 gradient boosting tells as many draws as there are test rows from test rows, by
 {N_FOLDS}-fold cross-validation; 0.5 is no difference. Draws of one-hot models are decoded
-by the largest column. *Training rows*, as many as test rows, show the noise of both.
+by the largest column. *Training rows*, as many as test rows, show the noise of both. Draws
+of *independent columns* are values of different training rows.
 """
 
 
