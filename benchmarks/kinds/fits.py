@@ -8,7 +8,7 @@ from skae.likelihoods import Likelihood
 
 # Draws of an importance-weighted bound.
 N_DRAWS = 100
-_COMMON = {
+COMMON = {
     "n_components": 8,
     "covariance_type": "diag",
     "hidden_layer_sizes": (64,),
@@ -29,7 +29,7 @@ def fit(
 ) -> tuple[VariationalAutoencoder, float]:
     """Fit a model with the common settings; return it and the CPU seconds."""
     model = VariationalAutoencoder(
-        likelihood=likelihood, random_state=seed, **{**_COMMON, **parameters}
+        likelihood=likelihood, random_state=seed, **{**COMMON, **parameters}
     )
     if quick:
         model.set_params(max_iter=_QUICK_EPOCHS)
