@@ -39,6 +39,9 @@ _SMALLEST_STD = 1e-8
 # Largest ratio of a feature's loadings to its standard deviation. Exact loadings are not
 # above 1, and those of a feature far below all others are rounding errors.
 _LARGEST_LOADING = 10.0
+# Largest standard deviation of a linear predictor over the codes at the start: a factor of
+# 7 in a rate or in odds.
+_LARGEST_PREDICTOR = 2.0
 # Smallest variance of a component in the likelihood's units. A smaller one is a rounding
 # error or a row of negligible weight, whose code would overflow float32.
 _SMALLEST_VARIANCE = 1e-30
@@ -248,6 +251,8 @@ def start_at_pca(
     is_rounding = norm > _LARGEST_LOADING * std_in_units
     W[is_rounding] *= (std_in_units[is_rounding] / norm[is_rounding])[:, None]
 
+    _bound_predictors(module, W)
+
     # Size of what the network may explain of a feature, and width of a posterior.
     residual = np.square(std_in_units) - noise * (np.square(components) @ eigenvalues)
     width = beta if beta > 0 else 1.0
@@ -295,6 +300,19 @@ def start_at_pca(
             torch.from_numpy(loadings),
             width,
         )
+
+
+def _bound_predictors(module: AutoencoderModule, W: np.ndarray) -> None:
+    """Bound the loadings ``(d, q)`` of linear predictors, in place.
+
+    Their expansion at the mean holds for small changes only: a component of rare flags
+    or counts would be extrapolated to a hundred times the odds.
+    """
+    for part, _ in module.linked:
+        spread = module.input_std[part].double().cpu().numpy()
+        norm = np.linalg.norm(W[part], axis=1)
+        limit = np.maximum(_LARGEST_PREDICTOR, spread)
+        W[part] *= np.minimum(1.0, limit / np.maximum(norm, limit))[:, None]
 
 
 def _shift_of_predictors(module: AutoencoderModule, variance: np.ndarray) -> np.ndarray:
