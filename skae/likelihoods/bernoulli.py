@@ -6,10 +6,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from skae.likelihoods.base import Derivatives
-from skae.likelihoods.generalized_linear import (
-    GeneralizedLinear,
-    LinkStart,
-    Moments,
+from skae.likelihoods.generalized_linear import GeneralizedLinear, LinkStart, Moments
+from skae.likelihoods.rates import (
     smoothed_share,
 )
 

@@ -5,10 +5,8 @@ import torch
 from torch import Tensor
 
 from skae.likelihoods.base import Derivatives
-from skae.likelihoods.generalized_linear import (
-    GeneralizedLinear,
-    LinkStart,
-    Moments,
+from skae.likelihoods.generalized_linear import GeneralizedLinear, LinkStart, Moments
+from skae.likelihoods.rates import (
     smoothed_share,
 )
 

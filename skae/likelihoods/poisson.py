@@ -8,10 +8,8 @@ from torch import Tensor
 
 from skae.likelihoods.base import Derivatives
 from skae.likelihoods.gamma import deviance, stirling_error
-from skae.likelihoods.generalized_linear import (
-    GeneralizedLinear,
-    LinkStart,
-    Moments,
+from skae.likelihoods.generalized_linear import GeneralizedLinear, LinkStart, Moments
+from skae.likelihoods.rates import (
     counts_of,
     draw_poisson,
     log1p_input,

@@ -60,7 +60,18 @@ class BuiltInNetwork(Network, Protocol):
     """
 
     def check_n_features(self, n_features: int) -> None:
-        """Raise a ValueError if the network is not made for this number of features."""
+        """Raise if the network is not made for a number of features.
+
+        Parameters
+        ----------
+        n_features : int
+            Number of features of the data.
+
+        Raises
+        ------
+        ValueError
+            With what it is made for.
+        """
 
     def encoder(
         self,
