@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skae import VariationalAutoencoder
+from skae._optim import learning_rate_multipliers
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import ACTIVATIONS, NETWORKS, Conv, Network, is_built_in
 from skae.networks.layers import is_chain_of_layers, network_capabilities
@@ -202,6 +203,15 @@ def test_capabilities():
         assert not network_capabilities(module).has_analytic_gradient
         module[0].register_forward_hook(lambda *args: None)
         assert not network_capabilities(module).is_thread_safe
+
+
+def test_all_parameters_take_a_fraction_of_the_learning_rate():
+    """Those of the linear path take the whole rate."""
+    network = Conv((1, 7, 7), **SMALL)
+    for module in (network.encoder(49, 2), network.decoder(2, 50)):
+        multipliers = learning_rate_multipliers(module)
+        assert set(multipliers) == set(module.parameters())
+        assert set(multipliers.values()) == {0.3}
 
 
 # -------------------------------------------------------------------------- bad input
