@@ -138,7 +138,8 @@ def test_masks_are_further_channels():
 def test_outputs_of_the_decoder_are_images():
     """Locations, then what belongs to no pixel, then further images."""
     shape, d = (2, 5, 3), 30
-    decoder = Conv(shape, (4, 3), hidden_layer_sizes=()).decoder(2, 3 * d + 1)
+    network = Conv(shape, (4, 3), hidden_layer_sizes=(), activation="logistic")
+    decoder = network.decoder(2, 3 * d + 1, generator=generator())
     both = decoder[-1]
     conv = both.images[-4]
     assert conv.out_channels == 4 * 3 * 2
@@ -146,7 +147,7 @@ def test_outputs_of_the_decoder_are_images():
     constants = torch.arange(6.0)
     conv.bias.data.copy_(constants.repeat_interleave(4))
     both.further.weight.data.fill_(1.0)
-    outputs = decoder(torch.randn(7, 2)).detach()
+    outputs = decoder(torch.randn(7, 2, generator=generator())).detach()
     images = torch.cat([outputs[:, :d], outputs[:, d + 1 :]], dim=1).view(7, 6, 5, 3)
     assert (images == constants[:, None, None]).all()
     assert (outputs[:, d] > 0).all()
@@ -155,11 +156,12 @@ def test_outputs_of_the_decoder_are_images():
 
 def test_convolutions_of_the_decoder_are_local():
     """A unit before the last convolutions moves pixels near to it, and no others."""
-    decoder = Conv((1, 16, 16), (2, 3), hidden_layer_sizes=()).decoder(2, 256)
+    network = Conv((1, 16, 16), (2, 3), hidden_layer_sizes=(), activation="tanh")
+    decoder = network.decoder(2, 256, generator=generator())
     conv = [m for m in decoder if isinstance(m, nn.Conv2d)][-1]
-    conv.weight.data.normal_()
+    conv.weight.data.normal_(generator=generator())
     first = next(i for i, m in enumerate(decoder) if isinstance(m, nn.Unflatten))
-    features = torch.randn(1, 3 * 4 * 4)
+    features = torch.randn(1, 3 * 4 * 4, generator=generator())
     moved = features.view(1, 3, 4, 4).clone()
     moved[:, :, 0, 0] += 1
     one, other = (decoder[first:](f.flatten(1)) for f in (features, moved))
