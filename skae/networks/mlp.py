@@ -178,6 +178,11 @@ class MLP(BaseEstimator):
     2
     """
 
+    # Values for pickles of former versions, which do not have these parameters.
+    residual: bool = False
+    layer_norm: bool = False
+    dropout: float = 0.0
+
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] = (64,),

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skae import VariationalAutoencoder
+from skae._optim import learning_rate_multipliers
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import ACTIVATIONS, NETWORKS, Conv, Network, is_built_in
 from skae.networks.layers import is_chain_of_layers, network_capabilities
@@ -137,7 +138,8 @@ def test_masks_are_further_channels():
 def test_outputs_of_the_decoder_are_images():
     """Locations, then what belongs to no pixel, then further images."""
     shape, d = (2, 5, 3), 30
-    decoder = Conv(shape, (4, 3), hidden_layer_sizes=()).decoder(2, 3 * d + 1)
+    network = Conv(shape, (4, 3), hidden_layer_sizes=(), activation="logistic")
+    decoder = network.decoder(2, 3 * d + 1, generator=generator())
     both = decoder[-1]
     conv = both.images[-4]
     assert conv.out_channels == 4 * 3 * 2
@@ -145,7 +147,7 @@ def test_outputs_of_the_decoder_are_images():
     constants = torch.arange(6.0)
     conv.bias.data.copy_(constants.repeat_interleave(4))
     both.further.weight.data.fill_(1.0)
-    outputs = decoder(torch.randn(7, 2)).detach()
+    outputs = decoder(torch.randn(7, 2, generator=generator())).detach()
     images = torch.cat([outputs[:, :d], outputs[:, d + 1 :]], dim=1).view(7, 6, 5, 3)
     assert (images == constants[:, None, None]).all()
     assert (outputs[:, d] > 0).all()
@@ -154,11 +156,12 @@ def test_outputs_of_the_decoder_are_images():
 
 def test_convolutions_of_the_decoder_are_local():
     """A unit before the last convolutions moves pixels near to it, and no others."""
-    decoder = Conv((1, 16, 16), (2, 3), hidden_layer_sizes=()).decoder(2, 256)
+    network = Conv((1, 16, 16), (2, 3), hidden_layer_sizes=(), activation="tanh")
+    decoder = network.decoder(2, 256, generator=generator())
     conv = [m for m in decoder if isinstance(m, nn.Conv2d)][-1]
-    conv.weight.data.normal_()
+    conv.weight.data.normal_(generator=generator())
     first = next(i for i, m in enumerate(decoder) if isinstance(m, nn.Unflatten))
-    features = torch.randn(1, 3 * 4 * 4)
+    features = torch.randn(1, 3 * 4 * 4, generator=generator())
     moved = features.view(1, 3, 4, 4).clone()
     moved[:, :, 0, 0] += 1
     one, other = (decoder[first:](f.flatten(1)) for f in (features, moved))
@@ -202,6 +205,15 @@ def test_capabilities():
         assert not network_capabilities(module).has_analytic_gradient
         module[0].register_forward_hook(lambda *args: None)
         assert not network_capabilities(module).is_thread_safe
+
+
+def test_all_parameters_take_a_fraction_of_the_learning_rate():
+    """Those of the linear path take the whole rate."""
+    network = Conv((1, 7, 7), **SMALL)
+    for module in (network.encoder(49, 2), network.decoder(2, 50)):
+        multipliers = learning_rate_multipliers(module)
+        assert set(multipliers) == set(module.parameters())
+        assert set(multipliers.values()) == {0.3}
 
 
 # -------------------------------------------------------------------------- bad input

@@ -263,3 +263,15 @@ def test_good_options():
         4, 2
     )
     assert isinstance(MLP((3,), dropout=0).encoder(4, 2)[-1], nn.Linear)
+
+
+def test_pickles_of_former_versions(X):
+    """They have no options, which then have their defaults."""
+    model = fit(X, {})
+    expected = model.score_samples(X)
+    for network in (model.network, model.module_.spec.network):
+        for name in ("residual", "layer_norm", "dropout"):
+            del vars(network)[name]
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.score_samples(X), expected)
+    assert again.network.get_params() == MLP((8, 8)).get_params()
