@@ -198,7 +198,9 @@ def check_state(model, report, is_continued=False):
         # NaN by their definition: without a gradient, and in a part without validation.
         if not (k.startswith("grad_cosine") or (is_continued and k == "validation_score"))
     }
-    numbers |= vars(model._standardization)
+    statistics = dict(vars(model._standardization))
+    links = statistics.pop("links")
+    numbers |= statistics | ({} if links is None else vars(links))
     numbers["loss_curve_"] = model.loss_curve_
     if model.scale_ is not None:
         numbers["scale_"] = model.scale_
