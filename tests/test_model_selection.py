@@ -100,7 +100,7 @@ GRIDS = {
         "alpha": [0.0, 10.0],
     },
     "programs": {
-        "variance_mode": list(SCALES),
+        "variance_mode": sorted(set(SCALES) - {"none"}),
         "likelihood": ["gaussian", "laplace"],
         "beta": [0.5, 2],
     },
