@@ -17,18 +17,16 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
 import torch
+from image_networks import N_COMPONENTS, NETWORKS, count, fitted_width
 from image_sets import load, set_up, source
 from records import Records
 from report import RESULTS, write_page
 from threadpoolctl import threadpool_limits
 
 from skae import VariationalAutoencoder
-from skae.networks import MLP, Conv
 
 KEY = ("data", "network", "learning_rate", "seed")
-N_COMPONENTS = 16
 LEARNING_RATES = (0.005, 0.01)
 SEEDS = (0, 1, 2)
 # Draws of the bound, and test images of the slower ELBO.
@@ -51,20 +49,6 @@ SETTINGS = {
 }
 # The part of a name before this is that of a data set.
 _COMMA = ","
-# Name -> network of an image's shape and of a width, which decides the parameter count.
-NETWORKS = {
-    "MLP, 1 layer": lambda shape, width: MLP((width,)),
-    "MLP, 2 layers": lambda shape, width: MLP((width, width)),
-    "Conv (16, 32)": lambda shape, width: Conv(
-        shape, (16, 32), hidden_layer_sizes=(width,)
-    ),
-    "Conv (32, 32)": lambda shape, width: Conv(
-        shape, (32, 32), hidden_layer_sizes=(width,)
-    ),
-    "Conv (16, 32, 64)": lambda shape, width: Conv(
-        shape, (16, 32, 64), hidden_layer_sizes=(width,)
-    ),
-}
 # Candidates of each side: as many for MLP as for Conv. The second Conv is for the smaller
 # images, the third for the larger ones.
 LAYERS = ("MLP, 1 layer", "MLP, 2 layers")
@@ -113,22 +97,6 @@ _TUNING = (
 )
 
 
-def count(network, d, k, n_outputs):
-    """Return the number of parameters of encoder and decoder."""
-    parts = network.encoder(d, 2 * k), network.decoder(k, n_outputs)
-    return sum(p.numel() for part in parts for p in part.parameters())
-
-
-def fitted_width(make, shape, budget, n_outputs):
-    """Return the largest width with which a network has at most so many parameters."""
-    d, low, high = int(np.prod(shape)), 1, 4096
-    while high - low > 1:
-        middle = (low + high) // 2
-        is_below = count(make(shape, middle), d, N_COMPONENTS, n_outputs) <= budget
-        low, high = (middle, high) if is_below else (low, middle)
-    return low
-
-
 def fit(images, name, network, learning_rate, seed, quick):
     """Train a candidate; return the model and a record of it."""
     budget, n_epochs, settings = SETTINGS[name]
@@ -155,7 +123,7 @@ def fit(images, name, network, learning_rate, seed, quick):
         "seed": seed,
         "side": next(side for side in SIDES if network.startswith(side)),
         "width": width,
-        "n_parameters": count(spec, train.shape[1], N_COMPONENTS, n_outputs),
+        "n_parameters": count(spec, train.shape[1], n_outputs),
         "seconds": time.perf_counter() - start,
         "validation": float(model.history_["validation_score"].max()),
         "best_iter": model.best_iter_,
