@@ -30,6 +30,9 @@ DATA = {
 }
 FOLDS = KFold(2, shuffle=True, random_state=0)
 
+# Those of likelihoods with a scale.
+MODES = sorted(set(SCALES) - {"none"})
+
 
 @ignore_spread
 @pytest.mark.filterwarnings(
@@ -59,7 +62,7 @@ def test_search_over_beta_and_variance_mode(name, scaled):
             make_pipeline(StandardScaler(), pca),
         )
         prefix = "variationalautoencoder__"
-    grid = {f"{prefix}beta": [0.5, 1, 2], f"{prefix}variance_mode": sorted(set(SCALES) - {"none"})}
+    grid = {f"{prefix}beta": [0.5, 1, 2], f"{prefix}variance_mode": MODES}
     search = GridSearchCV(model, grid, cv=FOLDS).fit(X)
 
     scores = search.cv_results_["mean_test_score"]
@@ -206,7 +209,7 @@ def test_optuna_search(counted):
     X = load_iris().data
     space = {
         "beta": optuna.distributions.FloatDistribution(0.1, 100, log=True),
-        "variance_mode": optuna.distributions.CategoricalDistribution(sorted(set(SCALES) - {"none"})),
+        "variance_mode": optuna.distributions.CategoricalDistribution(MODES),
     }
     model = VariationalAutoencoder(max_iter=8, random_state=0)
     search = OptunaSearchCV(model, space, n_trials=6, cv=FOLDS, random_state=0).fit(X)
