@@ -222,12 +222,15 @@ def check_support(
             j = part.start + int(column)
             feature_names = columns.feature_names() if columns is not None else names
             name = repr(str(feature_names[j])) if feature_names is not None else str(j)
+            advice = support.advice
+            if isinstance(likelihood, Mixed):
+                advice = "Give this column another likelihood, as a part of Mixed."
             # The words of scikit-learn, by which its checks know this error.
             negative = "Negative values in data passed to the estimator: "
             raise ValueError(
                 (negative if own[row, column] < 0 else "")
                 + f"{type(family).__name__} is for {support.description}, but column "
-                f"{name} has {own[row, column]:g}. {support.advice}".rstrip()
+                f"{name} has {own[row, column]:g}. {advice}".rstrip()
             )
 
 
@@ -363,6 +366,9 @@ def _choose(X: Any, i: int, real: str | Likelihood, weight: np.ndarray) -> str |
         return real
     if np.array_equal(different, [0.0, 1.0]):
         return "bernoulli"
+    if library_of(X) is not None and values.dtype.kind == "f" and is_observed.all():
+        # A frame has a dtype for integers. Pandas leaves it where values are missing.
+        return real
     if len(different) <= _FEW_CATEGORIES:
         return "categorical"
     # A negative binomial distribution cannot vary less than Poisson's.

@@ -505,9 +505,15 @@ def mapped(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:The scale of .* at its floor:UserWarning")
+@pytest.mark.filterwarnings("ignore:Column .* categories in .* rows:UserWarning")
 @parametrize_with_checks(
     [VariationalAutoencoder(likelihood=name, max_iter=2) for name in sorted(MAPS)]
-    + [VariationalAutoencoder(likelihood="mixed", max_iter=2)]
+    + [
+        VariationalAutoencoder(likelihood="mixed", max_iter=2),
+        VariationalAutoencoder(
+            likelihood=CategoricalLikelihood(handle_unknown="ignore"), max_iter=2
+        ),
+    ]
 )
 def test_estimator_checks(estimator, check, mapped):
     """The checks of scikit-learn pass, on numbers mapped into the support."""

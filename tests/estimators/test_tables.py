@@ -221,6 +221,18 @@ def test_weights_choose_as_repetitions_do():
     )
 
 
+def test_floats_of_a_frame_are_no_counts():
+    """Whole numbers among floats may be an accident, unless what is missing made them."""
+    counts = np.random.default_rng(0).poisson(20, 60) * 2
+    X = pd.DataFrame({"int": counts, "float": counts * 1.0, "holes": counts * 1.0})
+    X.loc[3, "holes"] = np.nan
+    assert vae().fit(X).likelihood_.columns == [
+        (["int", "holes"], "negative_binomial"),
+        (["float"], "gaussian"),
+    ]
+    assert vae().fit(X.to_numpy()).likelihood_.columns == [([0, 1, 2], "negative_binomial")]
+
+
 def test_columns_of_one_family_are_one_part(frame):
     parts = [(name, "gaussian") for name in ("height", "income", "delta")]
     rest = [(["visits", "smokes", "city", "size", "stars"], "auto")]
