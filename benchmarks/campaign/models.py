@@ -9,7 +9,7 @@ from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from torch import nn
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae.likelihoods import LogisticLikelihood
+from skae.likelihoods import LIKELIHOODS, LogisticLikelihood
 from skae.networks import ACTIVATIONS, MLP
 from skae.objectives import CyclicalSchedule, DecreasingSchedule, LinearSchedule
 from skae.scales import SCALES, legal_combinations
@@ -106,7 +106,9 @@ def power(rng, low, high):
 
 def draw_estimator(rng):
     """Draw an estimator with parameters from everywhere in their ranges."""
-    likelihood, variance_mode, covariance_type = pick(rng, *legal_combinations())
+    # The tables of the campaign are numbers of any sign.
+    combinations = [c for c in legal_combinations() if LIKELIHOODS[c[0]].support == "real"]
+    likelihood, variance_mode, covariance_type = pick(rng, *combinations)
     deterministic = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
     if rng.random() < 1 / _CONTRADICTIONS:
         variance_mode, covariance_type = pick(rng, *SCALES), "diag"
