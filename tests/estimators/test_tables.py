@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from sklearn.compose import make_column_selector
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -15,7 +16,9 @@ from skae import VariationalAutoencoder
 from skae.inspection import ResidualQQDisplay, ScaleProfileDisplay
 from skae.likelihoods import (
     CategoricalLikelihood,
+    GeneralizedLinear,
     LaplaceLikelihood,
+    LinkStart,
     Mixed,
     PoissonLikelihood,
 )
@@ -578,3 +581,112 @@ def test_a_single_row_and_few_rows(frame):
         model.score_samples(frame[3:4]), model.score_samples(frame)[3:4], rtol=1e-9
     )
     assert np.isfinite(vae().fit(frame[:3]).score(frame[:3]))
+
+
+def test_fixed_scales_of_columns(frame):
+    X = frame[["height", "city", "delta"]]
+    model = vae(variance_mode="fixed", scale=[2.0, 1.0, 3.0]).fit(X)
+    assert model.scale_[[0, 2]] == pytest.approx([2.0, 3.0])
+    assert np.isnan(model.scale_[1])
+
+
+def test_one_hot_columns_alone(frame):
+    X = pd.get_dummies(frame["size"], dtype=float).to_numpy()
+    model = vae(CategoricalLikelihood(one_hot=True)).fit(X)
+    np.testing.assert_allclose(model.reconstruct(X).sum(axis=1), 1)
+    assert (model.sample(9, random_state=0).sum(axis=1) == 1).all()
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        vae(CategoricalLikelihood(one_hot=True)).fit(X[:, 0])
+
+
+def test_tables_without_rows_or_values(frame):
+    with pytest.raises(ValueError, match="0 sample"):
+        vae().fit(frame[:0])
+    with pytest.raises(ValueError, match="no observed value of 'city'"):
+        vae(Mixed([("city", "categorical")])).fit(frame[["city"]].assign(city=None))
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        LikelihoodOutlierDetector(vae()).fit(frame[:1])
+    with pytest.raises(ValueError, match="given must be one row, but has 2 rows"):
+        vae().fit(frame).sample(2, given=frame[:2])
+
+
+def test_models_of_former_versions(frame):
+    """A pickle without what tables need is that of a table of numbers."""
+    X = frame[["height", "income"]].to_numpy()
+    model = vae("gaussian").fit(X)
+    state = model.__getstate__()
+    del state["_table"], state["likelihood_"]
+    old = VariationalAutoencoder.__new__(VariationalAutoencoder)
+    old.__setstate__(state)
+    np.testing.assert_array_equal(old.score_samples(X), model.score_samples(X))
+    assert repr(old.likelihood_) == repr(model.likelihood_)
+
+
+def test_values_of_several_types():
+    X = np.array([[1, "a"], ["one", "b"], [1, "a"], ["two", "b"]] * 9, dtype=object)
+    model = vae().fit(X)
+    assert set(model.reconstruct(X)[:, 0]) <= {1, "one", "two"}
+    flags = np.array([[True, False], [False, False], [True, True]] * 9)
+    assert vae().fit(flags).reconstruct(flags).dtype == bool
+
+
+def test_enums_and_decimals_of_polars(frame):
+    sizes = pl.Series("size", frame["size"].tolist(), pl.Enum(["S", "M", "L", "XL"]))
+    price = pl.Series("price", frame["income"].round(2).tolist()).cast(pl.Decimal(10, 2))
+    X = pl.DataFrame([sizes, price])
+    drawn = vae().fit(X).sample(5, random_state=0)
+    assert drawn["size"].dtype == sizes.dtype
+    assert drawn["price"].dtype == pl.Float64
+
+
+class Geometric(GeneralizedLinear):
+    """A user's distribution of counts, with a parameter that cannot be hashed."""
+
+    support = "nonnegative_integer"
+
+    def __init__(self):
+        self.notes = ["trained alone"]
+
+    def start(self, moments):
+        mean = moments.mean + 0.5 / moments.n
+        ones = np.ones_like(mean)
+        return LinkStart(np.log(mean), ones, 1 + 1 / mean, ones)
+
+    def log_prob(self, x, loc, log_scale):
+        return x * loc - (x + 1) * torch.nn.functional.softplus(loc)
+
+    def mean(self, loc, log_scale):
+        return torch.exp(loc)
+
+    def sample(self, loc, log_scale, generator):
+        uniform = torch.empty_like(loc).uniform_(generator=generator).clamp(min=1e-30)
+        return torch.floor(-uniform.log() / torch.nn.functional.softplus(-loc))
+
+
+def test_a_counts_distribution_of_a_user(frame):
+    """It needs the analytic step no more than a user's network, alone and in a table."""
+    X = frame[["visits"]].assign(again=frame["visits"] + 1, height=frame["height"])
+    alone = vae(Geometric()).fit(X[["visits", "again"]])
+    assert np.isfinite(alone.score(X[["visits", "again"]]))
+    mixed = Mixed([(["visits", "again"], Geometric()), ("height", "gaussian")])
+    model = vae(mixed).fit(X)
+    assert np.isfinite(model.score(X))
+    assert model.likelihood_.batch_key is None
+    assert model.sample(5, random_state=0)["visits"].min() >= 0
+    with pytest.raises(TypeError, match="Geometric has no derivatives"):
+        Geometric().derivatives(*torch.zeros(4, 1, 1))
+
+
+def test_a_bound_mixture_of_likelihoods_as_a_density():
+    """`mean` and `sample` of all features join those of the parts."""
+    parts = [(slice(0, 2), LaplaceLikelihood()), (slice(2, 3), PoissonLikelihood())]
+    mixed = Mixed().bind([], parts)
+    loc, log_scale = torch.zeros(4, 3), torch.zeros(1, 3)
+    torch.testing.assert_close(mixed.mean(loc, log_scale)[0], torch.tensor([0.0, 0.0, 1.0]))
+    drawn = mixed.sample(loc, log_scale, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn[:, 2], drawn[:, 2].round())
+    assert mixed.unit_stddev == 1.0
+    assert Mixed().describe() == []
+    assert repr(Mixed(real="laplace", handle_unknown="ignore")) == (
+        "Mixed('auto', real='laplace', handle_unknown='ignore')"
+    )
