@@ -33,7 +33,7 @@ class Column:
     is_integer : bool
         Whether numbers are rounded on the way back.
     dtype : str
-        Dtype of the column, as its library prints it.
+        Dtype of the column, as its package prints it.
     categories : tuple
         Values of a flag or a category, in order.
     is_ordered : bool
@@ -118,14 +118,14 @@ class Columns:
         Number of features of the model.
     names : tuple or None
         Names of the columns, if the table had names.
-    library : {"pandas", "polars"} or None
-        The library of the table; None for an array.
+    package : {"pandas", "polars"} or None
+        The package of the table; None for an array.
     """
 
     columns: tuple[Column, ...]
     n_features: int
     names: tuple[Any, ...] | None
-    library: str | None
+    package: str | None
 
     def encode(self, X: Any, *, takes_unknown: bool = False) -> np.ndarray:
         """Encode a table as features ``(n, n_features)``; NaN is missing.
@@ -148,7 +148,7 @@ class Columns:
     def _is_single(self) -> bool:
         """Whether all columns of a frame that are no integers or categories are float32."""
         floats = {c.dtype.lower() for c in self.columns if c.dtype.lower()[:5] == "float"}
-        return self.library is not None and floats == {"float32"}
+        return self.package is not None and floats == {"float32"}
 
     def name(self, i: int) -> str:
         """Return the name of a column for a message."""
@@ -192,9 +192,9 @@ class Columns:
 
     def _assemble(self, values: Sequence[np.ndarray], like: Any) -> Any:
         """Return the table of columns of values, each ``(n,)``; see :meth:`decode`."""
-        if self.library == "pandas":
+        if self.package == "pandas":
             return _pandas_frame(self, values, like)
-        if self.library == "polars":
+        if self.package == "polars":
             return _polars_frame(self, values)
         if all(column.dtype.startswith(("int", "uint")) for column in self.columns):
             return np.column_stack(values).astype(self.columns[0].dtype)
@@ -215,7 +215,7 @@ def read_column(X: Any, i: int) -> np.ndarray:
     values = np.asarray(column)
     if values.dtype.kind in "fiub":
         return values
-    name = repr(X.columns[i]) if library_of(X) else str(i)
+    name = repr(X.columns[i]) if package_of(X) else str(i)
     listed = [None if _is_missing(v) else v for v in values]
     known = [v for v in listed if v is not None]
     if values.dtype.kind in "mM" or any(isinstance(v, _TIMES) for v in known):
@@ -278,8 +278,8 @@ def categories_of(values: np.ndarray, column: Any) -> tuple[tuple[Any, ...], boo
     return tuple(ordered), False
 
 
-def library_of(X: Any) -> str | None:
-    """Return the library of a table: "pandas", "polars" or None for an array."""
+def package_of(X: Any) -> str | None:
+    """Return the package of a table: "pandas", "polars" or None for an array."""
     root = type(X).__module__.partition(".")[0]
     return root if root in ("pandas", "polars") else None
 
@@ -323,7 +323,7 @@ def _pandas_frame(columns: Columns, values: Sequence[np.ndarray], like: Any) -> 
     frame = pd.concat(series, axis=1)
     names = range(len(series)) if columns.names is None else columns.names
     frame.columns = pd.Index(list(names))
-    if library_of(like) == "pandas":
+    if package_of(like) == "pandas":
         frame.index = like.index
     return frame
 

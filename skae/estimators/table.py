@@ -21,8 +21,8 @@ from skae._data.columns import (
     Column,
     Columns,
     categories_of,
-    library_of,
     numbers_of,
+    package_of,
     read_column,
 )
 from skae._utils.choices import did_you_mean
@@ -178,7 +178,7 @@ def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> np.ndarray:
 
 def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
     """Validate a table whose columns may be no numbers: a frame, or an array."""
-    if library_of(X) is None:
+    if package_of(X) is None:
         array = X if isinstance(X, np.ndarray) else as_table(X)
         check = {"dtype": None, "ensure_all_finite": array.dtype.kind != "f"}
         if array.dtype.kind == "f":
@@ -366,7 +366,7 @@ def _choose(X: Any, i: int, real: str | Likelihood, weight: np.ndarray) -> str |
         return real
     if np.array_equal(different, [0.0, 1.0]):
         return "bernoulli"
-    if library_of(X) is not None and values.dtype.kind == "f" and is_observed.all():
+    if package_of(X) is not None and values.dtype.kind == "f" and is_observed.all():
         # A frame has a dtype for integers. Pandas leaves it where values are missing.
         return real
     if len(different) <= _FEW_CATEGORIES:
@@ -467,12 +467,12 @@ def _columns(X: Any, found: dict[int, Column]) -> Columns:
     """Join the columns of all parts, in the order of the table."""
     columns = tuple(found[i] for i in sorted(found))
     n_features = max(c.position + c.width for c in columns)
-    return Columns(columns, n_features, _names(X), library_of(X))
+    return Columns(columns, n_features, _names(X), package_of(X))
 
 
 def _names(X: Any) -> tuple[Any, ...] | None:
     """Return the names of the columns of a frame."""
-    return None if library_of(X) is None else tuple(X.columns)
+    return None if package_of(X) is None else tuple(X.columns)
 
 
 def _name(X: Any, i: int) -> str:

@@ -7,13 +7,14 @@ passed as ``likelihood``. The tests run over the registry, so each entry is test
 
 from torch import Tensor
 
-from skae.likelihoods.base import Derivatives, Likelihood, LocationScale
+from skae.likelihoods.base import Derivatives, Likelihood
 from skae.likelihoods.bernoulli import BernoulliLikelihood
 from skae.likelihoods.categorical import CategoricalLikelihood
 from skae.likelihoods.continuous_bernoulli import ContinuousBernoulliLikelihood
 from skae.likelihoods.gaussian import GaussianLikelihood
 from skae.likelihoods.generalized_linear import GeneralizedLinear, LinkStart, Moments
 from skae.likelihoods.laplace import LaplaceLikelihood
+from skae.likelihoods.location_scale import LocationScale
 from skae.likelihoods.log_normal import LogNormalLikelihood
 from skae.likelihoods.logistic import LogisticLikelihood
 from skae.likelihoods.mixed import Mixed

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from skae.likelihoods.base import LocationScale
+from skae.likelihoods.location_scale import LocationScale
 
 
 class LaplaceLikelihood(LocationScale):

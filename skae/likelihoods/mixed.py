@@ -136,7 +136,7 @@ class Mixed(Likelihood):
         """Return the density of each part."""
         return [family for _, family in self._parts]
 
-    @property
+    @property  # an attribute of all other classes, which mypy tells apart
     def has_scale(self) -> bool:  # type: ignore[override]
         """Whether a part has a scale; always before a fit."""
         return not self._parts or any(f.has_scale for f in self._families())

@@ -9,9 +9,9 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from skae.likelihoods.base import LocationScale
 from skae.likelihoods.gaussian import GaussianLikelihood
 from skae.likelihoods.laplace import LaplaceLikelihood
+from skae.likelihoods.location_scale import LocationScale
 from skae.likelihoods.logistic import LogisticLikelihood
 
 _COMPONENTS: dict[str, LocationScale] = {

@@ -8,8 +8,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from skae.likelihoods.base import LocationScale
 from skae.likelihoods.gamma import digamma_rise, log_rising
+from skae.likelihoods.location_scale import LocationScale
 
 # Degrees of freedom at the start, if they are learned, and their smallest number: the
 # variance is finite above 2.

@@ -326,8 +326,8 @@ class Objective(ModelPart, ABC):
 
         def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
             likelihood, log_scale = module.conditional(outputs)
-            log_prob = likelihood.log_prob(x, loc, log_scale)
-            return log_prob if observed is None else log_prob.masked_fill(~observed, 0.0)
+            values = likelihood.log_prob(x, loc, log_scale)
+            return values if observed is None else values.masked_fill(~observed, 0.0)
 
         z, kl = self.latents(module, y, draws)
         by_feature = self._mean_over_draws(log_prob, module, y, z)
