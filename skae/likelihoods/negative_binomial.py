@@ -8,13 +8,11 @@ from torch import Tensor
 
 from skae.likelihoods.base import Derivatives
 from skae.likelihoods.gamma import deviance, digamma_rise, stirling_error
-from skae.likelihoods.generalized_linear import GeneralizedLinear, LinkStart, Moments
+from skae.likelihoods.generalized_linear import LinkStart, Moments
 from skae.likelihoods.rates import (
-    counts_of,
+    CountLikelihood,
     draw_poisson,
-    log1p_input,
     log_rate,
-    mean_of_log_rates,
     slope_of_log_rate,
     smoothed_rate,
     start_of_counts,
@@ -28,7 +26,7 @@ _PART_LEFT = 0.5
 _LARGEST_LOG_SCALE = 20.0
 
 
-class NegativeBinomialLikelihood(GeneralizedLinear):
+class NegativeBinomialLikelihood(CountLikelihood):
     r"""Negative binomial distribution, whose location is the logarithm of the mean.
 
     A count is Poisson with the rate :math:`\mu g`, where g has a gamma distribution of mean
@@ -50,22 +48,12 @@ class NegativeBinomialLikelihood(GeneralizedLinear):
     has_analytic_gradient = True
     is_thread_safe = True
     has_scale = True
-    support = "nonnegative_integer"
-
-    def to_input(self, x: np.ndarray) -> np.ndarray:
-        return log1p_input(x)
-
-    def from_input(self, t: Tensor) -> Tensor:
-        return counts_of(t)
 
     def start(self, moments: Moments) -> LinkStart:
         mean = smoothed_rate(moments)
         excess = np.maximum(moments.variance - mean, 0) / np.square(mean)
         scale = np.sqrt(_PART_LEFT * excess).clip(_SMALLEST_START, _LARGEST_START)
         return start_of_counts(moments, np.square(scale), scale)
-
-    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
-        return mean_of_log_rates(predictor, variance)
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         r, log_mean = _shape(log_scale), log_rate(loc)
@@ -102,9 +90,6 @@ class NegativeBinomialLikelihood(GeneralizedLinear):
             weight * by_log_mean * slope_of_log_rate(loc),
             weight * by_log_scale,
         )
-
-    def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
-        return torch.exp(log_rate(loc))
 
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         r = _shape(log_scale).expand_as(loc).contiguous()

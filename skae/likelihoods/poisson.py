@@ -8,19 +8,17 @@ from torch import Tensor
 
 from skae.likelihoods.base import Derivatives
 from skae.likelihoods.gamma import deviance, stirling_error
-from skae.likelihoods.generalized_linear import GeneralizedLinear, LinkStart, Moments
+from skae.likelihoods.generalized_linear import LinkStart, Moments
 from skae.likelihoods.rates import (
-    counts_of,
+    CountLikelihood,
     draw_poisson,
-    log1p_input,
     log_rate,
-    mean_of_log_rates,
     slope_of_log_rate,
     start_of_counts,
 )
 
 
-class PoissonLikelihood(GeneralizedLinear):
+class PoissonLikelihood(CountLikelihood):
     r"""Poisson distribution, whose location is the logarithm of the rate.
 
     .. math:: \log p(x) = x \eta - e^\eta - \log x!
@@ -37,21 +35,11 @@ class PoissonLikelihood(GeneralizedLinear):
 
     has_analytic_gradient = True
     is_thread_safe = True
-    support = "nonnegative_integer"
-
-    def to_input(self, x: np.ndarray) -> np.ndarray:
-        return log1p_input(x)
-
-    def from_input(self, t: Tensor) -> Tensor:
-        return counts_of(t)
 
     def start(self, moments: Moments) -> LinkStart:
         return start_of_counts(
             moments, np.zeros_like(moments.mean), np.ones_like(moments.mean)
         )
-
-    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
-        return mean_of_log_rates(predictor, variance)
 
     def log_prob(self, x: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
         log_mean = log_rate(loc)
@@ -70,9 +58,6 @@ class PoissonLikelihood(GeneralizedLinear):
             self.log_prob(x, loc, log_scale),
             weight * by_log_mean * slope_of_log_rate(loc),
         )
-
-    def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
-        return torch.exp(log_rate(loc))
 
     def sample(self, loc: Tensor, log_scale: Tensor, generator: torch.Generator) -> Tensor:
         return draw_poisson(self.mean(loc, log_scale), generator)

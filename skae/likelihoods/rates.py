@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae.likelihoods.generalized_linear import LinkStart, Moments
+from skae.likelihoods.generalized_linear import GeneralizedLinear, LinkStart, Moments
 
 # Linear predictor of a log-rate above which the rate grows linearly: no float32 overflows,
 # and no count that float32 can hold is beyond it.
@@ -13,6 +13,28 @@ _LARGEST_LOG_RATE = 40.0
 _LARGEST_POISSON = 1e15
 # Predictor above that, from which on the rate is constant: it is 2e32, which is finite.
 _LARGEST_EXCESS = 1e15
+
+
+class CountLikelihood(GeneralizedLinear):
+    """Distribution of counts whose location is the logarithm of the mean.
+
+    The encoder sees log(1 + x), in which large counts are no outliers.
+    """
+
+    support = "nonnegative_integer"
+
+    def to_input(self, x: np.ndarray) -> np.ndarray:
+        return np.log1p(x)
+
+    def from_input(self, t: Tensor) -> Tensor:
+        return torch.expm1(t.clamp(min=0)).round()
+
+    def spread_predictor(self, predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        # The mean of exp(eta) for a normal eta.
+        return np.asarray(predictor - variance / 2)
+
+    def mean(self, loc: Tensor, log_scale: Tensor) -> Tensor:
+        return torch.exp(log_rate(loc))
 
 
 def smoothed_share(moments: Moments) -> np.ndarray:
@@ -43,16 +65,6 @@ def _excess(loc: Tensor) -> Tensor:
     return (loc - _LARGEST_LOG_RATE).clamp(0, _LARGEST_EXCESS)
 
 
-def log1p_input(x: np.ndarray) -> np.ndarray:
-    """Return log(1 + x) of counts ``(n, d)``, in which large counts are not outliers."""
-    return np.log1p(x)
-
-
-def counts_of(t: Tensor) -> Tensor:
-    """Return the counts whose log(1 + x) is t, rounded to integers."""
-    return torch.expm1(t.clamp(min=0)).round()
-
-
 def start_of_counts(moments: Moments, excess: np.ndarray, scale: np.ndarray) -> LinkStart:
     """Return the start of log-rates; ``excess`` is the variance beyond Poisson's, ``(d,)``.
 
@@ -62,11 +74,6 @@ def start_of_counts(moments: Moments, excess: np.ndarray, scale: np.ndarray) -> 
     # With t = log(1 + x) and the rate exp(t) - 1, the derivative of the log-rate.
     slope = 1 / -np.expm1(-np.maximum(moments.mean_input, 0.5 / moments.n))
     return LinkStart(np.log(mean), slope, 1 / mean + excess, scale)
-
-
-def mean_of_log_rates(predictor: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Return the mean ``(d,)`` of normal log-rates; the log of the mean rate is given."""
-    return np.asarray(predictor - variance / 2)
 
 
 def draw_poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
