@@ -16,6 +16,13 @@ _LIBRARIES = (
 )
 
 
+class InvalidFileError(ValueError):
+    """A file that is broken, hostile, or not one that skae can read.
+
+    It is raised in place of any error of the readers of archives, JSON, arrays and skops.
+    """
+
+
 class NoStopIteration:
     """Context that raises a RuntimeError in place of StopIteration, and names the source.
 

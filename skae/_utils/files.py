@@ -1,0 +1,144 @@
+"""Files that are written whole, and whose content is checked before it is used.
+
+A file is a zip archive of numpy arrays and JSON, as of :func:`numpy.savez`, whose comment
+is a hash of all bytes before it. Nothing in a file is run, and no size that a file claims
+is believed.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from skae._utils.errors import InvalidFileError
+
+# Bytes of the comment: a hash in hexadecimal digits.
+_DIGEST_SIZE = 64
+# Name of the JSON text among the arrays.
+_META = "meta.json"
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that at any moment its name has the whole old or new content.
+
+    Raises OSError if that fails; the old content is then still there.
+    """
+    # A link stays, and the file that it leads to is replaced.
+    path = os.path.realpath(path)
+    # One name for all tries, so that a process that is killed leaves one such file at most.
+    temporary = f"{path}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+    _sync_folder(os.path.dirname(path))
+
+
+def _sync_folder(folder: str) -> None:
+    """Wait until the names in a folder are on the disk, where a system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def seal(archive: bytes) -> bytes:
+    """Return a zip archive whose comment is the hash of all bytes before the comment."""
+    buffer = io.BytesIO(archive)
+    with zipfile.ZipFile(buffer, "a") as file:
+        file.comment = b"0" * _DIGEST_SIZE
+    content = buffer.getvalue()[:-_DIGEST_SIZE]
+    return content + hashlib.sha256(content).hexdigest().encode()
+
+
+def open_sealed(sealed: bytes) -> zipfile.ZipFile:
+    """Open a sealed archive; raise InvalidFileError unless each part has its true size.
+
+    Nothing is unpacked: all parts have to be stored as they are.
+    """
+    content, digest = sealed[:-_DIGEST_SIZE], sealed[-_DIGEST_SIZE:]
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise InvalidFileError(
+            "The file is incomplete or was changed: its content does not have the hash "
+            "that was written with it."
+        )
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(sealed))
+    # The reader raises errors of many kinds for headers that contradict each other.
+    except Exception as error:
+        raise InvalidFileError(f"The file is no archive: {error}") from error
+    total = 0
+    for part in archive.infolist():
+        total += part.file_size
+        is_stored = part.compress_type == zipfile.ZIP_STORED
+        if not is_stored or part.file_size != part.compress_size or total > len(sealed):
+            raise InvalidFileError(
+                f"The size of {part.filename!r} in the file is not true."
+            )
+    return archive
+
+
+def to_array(content: bytes) -> np.ndarray:
+    """Return the array of the bytes of an .npy file; raise ValueError if they are none."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read_header is None:
+        raise ValueError(f"version {version} of the format of arrays is not known")
+    shape, is_fortran, dtype = read_header(file)
+    if dtype.hasobject or min(shape, default=0) < 0:
+        raise ValueError("an array has objects or a negative size")
+    # The numbers that are there, and not those that the header claims, take memory.
+    values = np.frombuffer(content, dtype, offset=file.tell())
+    return values.reshape(shape, order="F" if is_fortran else "C")
+
+
+def pack(arrays: Mapping[str, np.ndarray], meta: Any) -> bytes:
+    """Return the content of a sealed file with arrays, by name, and an object of JSON."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_META, json.dumps(meta))
+        for name, array in arrays.items():
+            part = io.BytesIO()
+            np.save(part, np.asarray(array), allow_pickle=False)
+            archive.writestr(f"{name}.npy", part.getbuffer())
+    return seal(buffer.getvalue())
+
+
+def unpack(content: bytes) -> tuple[dict[str, np.ndarray], Any]:
+    """Return the arrays and the object of JSON of a file, or raise InvalidFileError."""
+    with open_sealed(content) as archive:
+        try:
+            meta = json.loads(archive.read(_META))
+            arrays = {
+                part.filename.removesuffix(".npy"): to_array(archive.read(part))
+                for part in archive.infolist()
+                if part.filename != _META
+            }
+        # Readers of JSON, zip archives and arrays raise errors of many kinds.
+        except Exception as error:
+            raise InvalidFileError(f"A part of the file cannot be read: {error}") from error
+    return arrays, meta
