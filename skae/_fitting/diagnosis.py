@@ -32,6 +32,11 @@ DIVERGED_TO_START = (
     "before was better than the start, which is kept (best_iter_). Lower "
     "learning_rate_init."
 )
+RECOVERED = (
+    "Training diverged in {} of its epochs: a loss, parameter or validation score was not "
+    "finite. Each time it went back to the epoch before, with half the learning rate. Set "
+    "learning_rate_init={:.3g}, with which it went on."
+)
 _KEPT_BY_VALIDATION = (
     "No epoch had a better validation score than {0}, which is kept (best_iter_). It may "
     "be the best model for these data. If not, lower learning_rate_init, or raise alpha or "
@@ -71,14 +76,26 @@ def spread_message(
 
 
 def end_message(
-    problem: FitProblem, *, diverged: bool, best_iter: int, n_iter: int, last: float
+    problem: FitProblem,
+    *,
+    diverged: bool,
+    n_divergences: int,
+    learning_rate: float,
+    best_iter: int,
+    n_iter: int,
+    last: float,
 ) -> str | None:
     """Return a warning if training diverged, or if the start is kept (``best_iter`` 0).
 
-    ``last`` is the objective after ``n_iter`` epochs, in the likelihood's units.
+    ``last`` is the objective after ``n_iter`` epochs, in the likelihood's units. The rate
+    is that after ``n_divergences`` halvings.
     """
+    if (diverged or n_divergences) and not best_iter:
+        return DIVERGED_TO_START
     if diverged:
-        return DIVERGED if best_iter else DIVERGED_TO_START
+        return DIVERGED
+    if n_divergences:
+        return RECOVERED.format(n_divergences, learning_rate)
     if best_iter:
         return None
     is_continued = problem.options.init == CONTINUED

@@ -1,6 +1,7 @@
 """What happens around the epochs of a training: history, validation, callbacks, the end."""
 
 import math
+from collections.abc import Mapping
 from threading import Event
 
 import numpy as np
@@ -13,14 +14,19 @@ from skae._data import Rows, Standardization
 from skae._evaluation import shared_scale
 from skae._fitting import diagnosis
 from skae._fitting.problem import FitProblem, FitResult
-from skae._fitting.snapshot import Snapshot
+from skae._fitting.snapshot import Snapshot, copy_buffers, restore_buffers
+from skae._fitting.training_state import TrainingState
 from skae._module import AutoencoderModule
-from skae._optim import CosineSchedule, FlatParameters, Plateau
+from skae._optim import SCHEDULES, Adam, ModelSnapshot, ModelState, Plateau
+from skae._utils.errors import InvalidFileError
+from skae._utils.random import set_stream_state, stream_state
 from skae.objectives import Objective, gradient_balance
 
 # Rows and different draws that the balance of the gradients is computed from.
 _BALANCE_ROWS = 512
 _BALANCE_DRAWS = 256
+# Epochs that may diverge before a training gives up: the rate is then 1/32 of the first.
+_MOST_DIVERGENCES = 5
 
 
 class TrainingMonitor:
@@ -34,8 +40,8 @@ class TrainingMonitor:
     ----------
     problem : FitProblem
         The model and its data.
-    parameters : FlatParameters
-        The parameters that are trained.
+    optimizer : Adam
+        The optimiser of the parameters that are trained.
     model : int
         The model's position in these parameters.
     interrupted : Event
@@ -45,25 +51,34 @@ class TrainingMonitor:
     def __init__(
         self,
         problem: FitProblem,
-        parameters: FlatParameters,
+        optimizer: Adam,
         model: int,
         interrupted: Event,
     ) -> None:
         options = problem.options
         self.problem = problem
-        self.parameters = parameters
+        self.optimizer = optimizer
         self.model = model
         self.interrupted = interrupted
-        self.schedule = CosineSchedule(options.learning_rate_init, options.max_iter)
+        schedule = SCHEDULES[options.learning_rate]
+        self.schedule = schedule(options.learning_rate_init, options.max_iter)
         self.plateau = Plateau(options.tol, options.n_iter_no_change)
         self.epochs: list[dict[str, float]] = []
         self.warnings: list[tuple[str, type[Warning]]] = []
         self.error: Exception | None = None
+        # Epochs that are done, those that diverged included.
+        self.n_done = 0
+        self.n_divergences = 0
+        # Whether a callback or a divergence ended the training.
+        self.has_stopped = False
         self._epoch_context: CallbackContext | None = None
-        self._is_settled = False
-        self._start = self._last_good = self._snapshot()
-        scale = problem.module.scale
-        self._start_scale = {name: b.clone() for name, b in scale.named_buffers()}
+        self._is_settled = self._has_diverged = self._was_interrupted = False
+        buffers = copy_buffers(problem.module)
+        self._start = Snapshot(optimizer.parameters.get(model), buffers)
+        # Number of good epochs, and the state after the last of them.
+        self._last_good: tuple[int, ModelSnapshot, Mapping[str, Tensor]]
+        # Kept whole, because a training may be interrupted in the middle of an epoch's end.
+        self._state: TrainingState | None = None
         self._balance_data: tuple[Tensor, Tensor, Tensor] | None = None
         if options.gradient_balance:
             self._balance_data = choose_balance_data(
@@ -71,59 +86,148 @@ class TrainingMonitor:
             )
         # Epoch and state of the best validation score.
         self._best: tuple[int, Snapshot] | None = None
-        self._has_diverged = self._was_interrupted = False
         if options.early_stopping and problem.validation is not None:
             # The start, too, may be the best.
             self.plateau.update(-problem.first_score)
             self._best = 0, self._start
+        if problem.resumed is not None:
+            self._resume(problem.resumed)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.has_stopped or self.n_done >= self.schedule.n_epochs
+
+    def begin(self, snapshot: ModelSnapshot) -> None:
+        """Keep the state before the first epoch."""
+        resumed = self.problem.resumed
+        buffers = self._start.buffers if resumed is None else resumed.buffers
+        self._last_good = len(self.epochs), snapshot, buffers
+        if resumed is None:
+            self._state = self._capture()
+
+    def _resume(self, state: TrainingState) -> None:
+        """Go on after the epochs of a former training."""
+        problem, numbers = self.problem, state.numbers
+        # Before anything is replaced, all parts of the state have to fit the model.
+        if state.start.values.shape != self._start.values.shape:
+            raise InvalidFileError("The state of the training is that of another model.")
+        own = state.optimizer
+        assert isinstance(own, ModelState)
+        self.optimizer.restore(self.model, own)
+        restore_buffers(problem.module, state.buffers, with_scale=True)
+        streams = [*problem.generators, *problem.streams]
+        for stream, kept in zip(streams, state.generators, strict=True):
+            set_stream_state(stream, kept)
+        problem.first_objective = numbers["first_objective"]
+        problem.first_score = numbers["first_score"]
+        self.schedule.restore(numbers["schedule"])
+        self.plateau = Plateau(problem.options.tol, problem.options.n_iter_no_change)
+        self.plateau.restore(numbers["plateau"])
+        self.epochs = list(state.history)
+        self.n_done, self.n_divergences = state.epoch, numbers["n_divergences"]
+        self.has_stopped = numbers["has_stopped"]
+        self._has_diverged = numbers["has_diverged"]
+        self._is_settled = numbers["is_settled"]
+        self._start = state.start
+        self._best = None if state.best is None else (numbers["best_iter"], state.best)
+        self._state = state
+
+    def _capture(self) -> TrainingState | None:
+        """Return the present state of the training, if it has to be kept."""
+        problem = self.problem
+        if problem.checkpoint is None and not problem.keeps_state:
+            return None
+        _, optimizer, buffers = self._last_good
+        best_iter, best = self._best or (0, None)
+        return TrainingState(
+            optimizer,
+            buffers,
+            self._start,
+            best,
+            [stream_state(each) for each in (*problem.generators, *problem.streams)],
+            self.epochs,
+            {
+                "epoch": self.n_done,
+                "n_divergences": self.n_divergences,
+                "has_stopped": self.has_stopped,
+                "has_diverged": self._has_diverged,
+                "is_settled": self._is_settled,
+                "best_iter": best_iter,
+                "first_objective": float(problem.first_objective),
+                "first_score": float(problem.first_score),
+                "schedule": self.schedule.state(),
+                "plateau": self.plateau.state(),
+            },
+        )
 
     def on_epoch_begin(self) -> None:
         """Handle the begin of an epoch; see `EpochHooks.on_epoch_begin`."""
         if self.interrupted.is_set():
             raise KeyboardInterrupt
-        callbacks = self.problem.callbacks
-        if callbacks is None:
-            return
+        callbacks, checkpoint = self.problem.callbacks, self.problem.checkpoint
         try:
-            with self.problem.callback_lock:
-                self._epoch_context = callbacks.context.subcontext(task_name="epoch")
-                self._epoch_context.call_on_fit_task_begin(**callbacks.kwargs)
+            if checkpoint is not None:
+                # The states of all starts are there now, if they are trained side by side.
+                checkpoint.write()
+            if callbacks is not None:
+                with self.problem.callback_lock:
+                    self._epoch_context = callbacks.context.subcontext(task_name="epoch")
+                    self._epoch_context.call_on_fit_task_begin(**callbacks.kwargs)
         # A user's callback may raise anything; `conclude` passes the error on.
         except Exception as error:
             self.error = error
 
-    def on_epoch_end(self, metrics: np.ndarray, progress: float) -> bool:
+    def on_epoch_end(
+        self, metrics: np.ndarray, progress: float, snapshot: ModelSnapshot
+    ) -> bool:
         """Handle the end of an epoch; see `EpochHooks.on_epoch_end`."""
         if self.error is not None:
             return True
         try:
-            return self._end_epoch(metrics, progress)
+            self.n_done += 1
+            self.has_stopped = self._end_epoch(metrics, progress, snapshot)
+            state = self._capture()
+            if state is not None:
+                self._state = state
+                checkpoint = self.problem.checkpoint
+                if checkpoint is not None and checkpoint.is_due(self.n_done):
+                    checkpoint.put(self.problem.start, state)
+            return self.has_stopped
         # Callbacks and modules are the user's, and may raise anything.
         except Exception as error:
             self.error = error
             return True
 
-    def _end_epoch(self, metrics: np.ndarray, progress: float) -> bool:
+    def _end_epoch(
+        self, metrics: np.ndarray, progress: float, snapshot: ModelSnapshot
+    ) -> bool:
         """Record an epoch, and return whether the training ends."""
-        state = self._snapshot()
         epoch = None
-        if np.isfinite(metrics).all() and _is_finite(state.values):
+        if np.isfinite(metrics).all() and snapshot.is_finite():
             epoch = self._describe(metrics, progress)
         if epoch is None or not math.isfinite(epoch.get("validation_score", 0.0)):
-            self._has_diverged = True
-            self.restore_last_epoch()
-            self._call_callbacks()
-            return True
+            return self._end_diverged_epoch()
+        buffers = copy_buffers(self.problem.module)
         self.epochs.append(epoch)
-        self._last_good = state
+        self._last_good = len(self.epochs), snapshot, buffers
         stop = self._call_callbacks()
         # Epochs are not comparable while the weight of the KL changes.
         self._is_settled = self._is_settled or self.problem.objective.is_settled(progress)
         if self._is_settled:
-            self._watch(epoch, state)
-        is_last = stop or len(self.epochs) >= self.schedule.n_epochs
+            self._watch(epoch, snapshot, buffers)
+        is_last = stop or self.n_done >= self.schedule.n_epochs
         self.problem.report.add(len(self.epochs), epoch, is_last=is_last)
         return stop
+
+    def _end_diverged_epoch(self) -> bool:
+        """Go back to the last good state with half the rate; return whether to give up."""
+        self.n_divergences += 1
+        self.restore_last_epoch()
+        stop = self._call_callbacks()
+        self._has_diverged = self.n_divergences >= _MOST_DIVERGENCES
+        self.schedule.halve()
+        return stop or self._has_diverged
 
     def _describe(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
         """Return the history of an epoch, in the units of X."""
@@ -153,40 +257,49 @@ class TrainingMonitor:
                 **callbacks.kwargs, reconstruction_attributes=callbacks.fitted_attributes
             )
 
-    def _watch(self, epoch: dict[str, float], state: Snapshot) -> None:
-        """Keep the best state, and start the cooldown on a plateau."""
+    def _watch(
+        self,
+        epoch: dict[str, float],
+        snapshot: ModelSnapshot,
+        buffers: Mapping[str, Tensor],
+    ) -> None:
+        """Keep the best state, and let the training end on a plateau."""
         watched = epoch["objective"]
         early_stopping = self.problem.options.early_stopping
         if early_stopping:
             watched = -epoch["validation_score"]
         if self.plateau.update(watched) and early_stopping:
-            self._best = len(self.epochs), state
-        if self.plateau.reached and not self.schedule.is_cooling:
-            self._restore_best()
-            self.schedule.start_cooldown(len(self.epochs), self.plateau.patience)
+            self._best = len(self.epochs), Snapshot(snapshot.values(), buffers)
+        if self.plateau.reached and not self.schedule.is_ending:
+            # The running scale and the moments go on where they are.
+            self._restore_best(with_scale=False)
+            self.schedule.end_soon(self.n_done, self.plateau.patience)
 
-    def _snapshot(self) -> Snapshot:
-        """Copy the present state."""
-        return Snapshot.take(self.problem.module, self.parameters, self.model)
-
-    def _restore(self, state: Snapshot) -> None:
-        """Go back to a former state."""
-        state.restore(self.problem.module, self.parameters, self.model)
+    def _restore(self, state: Snapshot, *, with_scale: bool = True) -> None:
+        """Go back to the parameters and buffers of a former state."""
+        parameters, module = self.optimizer.parameters, self.problem.module
+        state.restore(module, parameters, self.model, with_scale=with_scale)
 
     def interrupt(self) -> None:
         """Go back to the last whole epoch, because the user interrupts."""
         self._was_interrupted = True
         self.restore_last_epoch()
-        self.warnings.append(("Training interrupted by user.", UserWarning))
+        checkpoint = self.problem.checkpoint
+        if checkpoint is not None and self._state is not None:
+            checkpoint.put(self.problem.start, self._state)
 
     def restore_last_epoch(self) -> None:
         """Go back to the state of the last whole epoch, whose parameters are finite."""
-        self._restore(self._last_good)
+        n_epochs, snapshot, buffers = self._last_good
+        # An interrupt may come in the middle of an epoch's end.
+        del self.epochs[n_epochs:]
+        self.optimizer.restore(self.model, snapshot.state())
+        restore_buffers(self.problem.module, buffers, with_scale=True)
 
-    def _restore_best(self) -> None:
+    def _restore_best(self, *, with_scale: bool = True) -> None:
         """Go back to the state of the best validation score, if there is one."""
         if self._best is not None:
-            self._restore(self._best[1])
+            self._restore(self._best[1], with_scale=with_scale)
 
     def conclude(self) -> FitResult:
         """Finish the model and return the result; an error belongs to this model alone."""
@@ -206,6 +319,8 @@ class TrainingMonitor:
         """
         problem, early_stopping = self.problem, self.problem.options.early_stopping
         problem.report.end()
+        if problem.checkpoint is not None and self._state is not None:
+            problem.checkpoint.put(problem.start, self._state)
         self._restore_best()
         problem.module.requires_grad_(False).eval()
         best_iter = len(self.epochs) if self._best is None else self._best[0]
@@ -215,8 +330,6 @@ class TrainingMonitor:
             self._has_diverged |= not math.isfinite(loss)
             best_iter, loss = 0, problem.first_objective
             self._restore(self._start)
-            for name, value in self._start_scale.items():
-                problem.module.scale.get_buffer(name).copy_(value)
         if early_stopping:
             loss = self.plateau.best
         problem.module.leave_shared_memory()
@@ -224,6 +337,8 @@ class TrainingMonitor:
         message = diagnosis.end_message(
             problem,
             diverged=self._has_diverged,
+            n_divergences=self.n_divergences,
+            learning_rate=self.schedule.learning_rate,
             best_iter=best_iter,
             n_iter=len(self.epochs),
             last=last,
@@ -233,7 +348,14 @@ class TrainingMonitor:
             message = None
         found = diagnosis.final_messages(problem, message)
         self.warnings += [(message, ConvergenceWarning) for message in found]
-        return FitResult(self.epochs, loss, best_iter, warnings=self.warnings)
+        return FitResult(
+            self.epochs,
+            loss,
+            best_iter,
+            is_interrupted=self._was_interrupted,
+            state=self._state.detach() if problem.keeps_state and self._state else None,
+            warnings=self.warnings,
+        )
 
 
 def choose_balance_data(
@@ -260,9 +382,3 @@ def choose_balance_data(
     draws = torch.stack([draws[pair], draws[pair + half]], dim=1).flatten(0, 1)
     like = module.std_in_units
     return y.to(like), row_weight.to(like), draws.to(like)
-
-
-def _is_finite(values: Tensor) -> bool:
-    """Whether all numbers are finite."""
-    # A sum is faster, and that of finite numbers is nearly always finite.
-    return math.isfinite(values.sum()) or bool(torch.isfinite(values).all())

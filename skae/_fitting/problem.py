@@ -13,10 +13,13 @@ from sklearn.callback import CallbackContext
 
 from skae._data import Rows, Standardization, batch_shape
 from skae._evaluation import SCALE_ROWS, finalize_scale, validation_score
+from skae._fitting.checkpoint import Checkpoint
 from skae._fitting.report import ProgressReport
+from skae._fitting.training_state import TrainingState
 from skae._module import AutoencoderModule
 from skae._utils.cached import cached
-from skae._utils.random import Stream
+from skae._utils.random import Stream, torch_generator
+from skae.networks.randomness import training_streams
 from skae.objectives import Objective
 
 # Largest factor of the penalty. A larger one has the same result, weights of 0, but the
@@ -34,6 +37,7 @@ class TrainingOptions:
 
     init: str
     min_scale: float | str
+    learning_rate: str
     batch_size: int | str
     max_iter: int
     learning_rate_init: float
@@ -120,9 +124,19 @@ class FitProblem:
         Names of the columns, if X had names.
     callback_lock : context manager
         Held while callbacks run, if several threads train.
-    streams : sequence of Stream
+    generators : list of Generator
+        Sources of the order of the rows, on the CPU, and of the noise.
+    streams : list of Stream
         Sources of what the networks draw from the global generators; empty if they draw
         nothing.
+    checkpoint : Checkpoint or None
+        The file of the fit.
+    start : int
+        Number of this start among those of the fit.
+    resumed : TrainingState or None
+        The state from which the training goes on, if it does.
+    keeps_state : bool
+        Whether the result has the state after the last epoch.
     report : ProgressReport
         What prints the progress.
     capabilities : Capabilities
@@ -141,7 +155,12 @@ class FitProblem:
     first_score: float = math.nan
     feature_names: Sequence[str] | None = None
     callback_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
-    streams: Sequence[Stream] = ()
+    generators: list[torch.Generator] = field(default_factory=list)
+    streams: list[Stream] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
+    start: int = 0
+    resumed: TrainingState | None = None
+    keeps_state: bool = False
     report: ProgressReport = field(default_factory=ProgressReport)
 
     def __post_init__(self) -> None:
@@ -158,6 +177,25 @@ class FitProblem:
     def log_det_units(self) -> float:
         """Mean log-determinant of the map from the likelihood's units to those of X."""
         return self.standardization.mean_log_det(self.rows)
+
+    def make_generators(self) -> None:
+        """Make the sources of random numbers."""
+        module, cpu = self.module, torch.device("cpu")
+        self.generators = [
+            torch_generator(self.random_state, device) for device in (cpu, module.device)
+        ]
+        # A module that may run at the same time as others cannot draw from the global
+        # generators.
+        if module.network_capabilities.is_thread_safe:
+            return
+        devices = sorted({cpu, module.device}, key=str)
+        own = [torch_generator(self.random_state, device) for device in devices]
+        self.streams = training_streams([module.encoder, module.decoder], own)
+
+    @property
+    def first_epoch(self) -> int:
+        """Number of epochs that are done before the training."""
+        return 0 if self.resumed is None else self.resumed.epoch
 
     def batch_key(self) -> Hashable:
         """Return what problems must have in common to be trained side by side.
@@ -176,7 +214,8 @@ class FitProblem:
         # The rows of models side by side would lie in memory as no model alone has them.
         if shape[1] == 1:
             return id(self)
-        training = options.precision, options.shuffle, n_rows, shape
+        # Adam counts the steps of all models together.
+        training = options.precision, options.shuffle, n_rows, shape, self.first_epoch
         return capabilities.batch_key, training, str(self.module.device)
 
     def final_objective(self) -> float:
@@ -218,6 +257,10 @@ class FitResult:
         The epoch whose model is kept; 0 is the start.
     error : Exception or None
         The exception that ended the training.
+    is_interrupted : bool
+        Whether the user ended the training.
+    state : TrainingState or None
+        The state after the last epoch, if the problem keeps it.
     warnings : list of (str, category)
         Warnings for the user, to be issued by the call of ``fit``.
     """
@@ -226,6 +269,8 @@ class FitResult:
     loss: float = math.inf
     best_iter: int = 0
     error: Exception | None = None
+    is_interrupted: bool = False
+    state: TrainingState | None = None
     warnings: list[tuple[str, type[Warning]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:

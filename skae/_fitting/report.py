@@ -101,6 +101,11 @@ class ProgressReport:
         if self.verbose:
             self._print(f"start: objective {_formatted(objective)}")
 
+    def resume(self, epoch: int) -> None:
+        """Print from which epoch the training goes on."""
+        if self.verbose:
+            self._print(f"resumed: after epoch {epoch:,}")
+
     def close(self, best_iter: int) -> None:
         """Print which epoch the model is from; 0 is the start."""
         if not self.verbose:

@@ -1,62 +1,74 @@
 """Copies of what the epochs of a training change in a model, to go back to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skae._module import AutoencoderModule
 from skae._optim import FlatParameters
 
+# Parts of a model that have buffers which change in training.
+_NETWORKS = "encoder", "decoder"
+_SCALE = "scale"
+
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Parameters of a model, and buffers of its networks such as running means.
-
-    Buffers of the scale are not among them: a scale in closed form is set anew from the
-    data, once the parameters are restored.
+    """Parameters of a model, and its buffers such as running means.
 
     Attributes
     ----------
     values : Tensor of shape (n_parameters,)
         The parameters, see `FlatParameters.get`.
     buffers : dict of str to Tensor
-        Buffers of encoder and decoder.
+        Buffers of the networks and of the scale, see `copy_buffers`.
     """
 
     values: Tensor
-    buffers: dict[str, Tensor]
-
-    @classmethod
-    def take(
-        cls, module: AutoencoderModule, parameters: FlatParameters, model: int
-    ) -> "Snapshot":
-        """Copy the state of a module, whose parameters are those of a model."""
-        buffers = {
-            name: buffer.clone() for name, buffer in _networks(module).named_buffers()
-        }
-        return cls(parameters.get(model), buffers)
+    buffers: Mapping[str, Tensor]
 
     def restore(
-        self, module: AutoencoderModule, parameters: FlatParameters, model: int
+        self,
+        module: AutoencoderModule,
+        parameters: FlatParameters,
+        model: int,
+        *,
+        with_scale: bool,
     ) -> None:
         """Put the copies back; the model may have another place than when they were made.
 
-        A buffer that is another tensor meanwhile is overwritten, too.
+        Without the scale, one in closed form goes on where it is.
         """
         parameters.put(model, self.values)
-        networks = _networks(module)
-        with torch.no_grad():
-            for name, value in self.buffers.items():
-                path, _, leaf = name.rpartition(".")
-                owner, buffer = networks.get_submodule(path), networks.get_buffer(name)
-                if buffer.shape == value.shape and buffer.dtype == value.dtype:
-                    # In place, because several modules may share a buffer.
-                    buffer.copy_(value)
-                else:
-                    setattr(owner, leaf, value.clone())
+        restore_buffers(module, self.buffers, with_scale=with_scale)
 
 
-def _networks(module: AutoencoderModule) -> nn.Module:
-    """Return encoder and decoder as one module."""
-    return nn.ModuleList([module.encoder, module.decoder])
+def copy_buffers(module: AutoencoderModule) -> dict[str, Tensor]:
+    """Copy the buffers of networks and scale, by their names in the module."""
+    return {
+        name: buffer.clone()
+        for part in (*_NETWORKS, _SCALE)
+        for name, buffer in module.get_submodule(part).named_buffers(part)
+    }
+
+
+def restore_buffers(
+    module: AutoencoderModule, buffers: Mapping[str, Tensor], *, with_scale: bool
+) -> None:
+    """Put copies of buffers back.
+
+    A buffer that is another tensor meanwhile is overwritten, too.
+    """
+    with torch.no_grad():
+        for name, value in buffers.items():
+            if name.startswith(_SCALE) and not with_scale:
+                continue
+            path, _, leaf = name.rpartition(".")
+            owner, buffer = module.get_submodule(path), module.get_buffer(name)
+            if buffer.shape == value.shape and buffer.dtype == value.dtype:
+                # In place, because several modules may share a buffer.
+                buffer.copy_(value)
+            else:
+                setattr(owner, leaf, value.clone())

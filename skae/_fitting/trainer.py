@@ -13,7 +13,7 @@ from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
 from skae._fitting.problem import FitProblem, FitResult
 from skae._optim import Adam, minimize
-from skae._utils.random import Stream, torch_generator
+from skae._utils.signals import sigterm_as_interrupt
 from skae._utils.threads import (
     flushed_denormals,
     in_parts,
@@ -22,13 +22,13 @@ from skae._utils.threads import (
     suitable_threads,
     tf32_products,
 )
-from skae.networks.randomness import training_streams
 
 # Bytes that the parameters of models side by side may take, with all their copies.
 _MOST_BYTES = 2**31
-# Copies of the parameters: the parameters themselves, gradient, two moments of Adam, a
-# temporary, and the parameters of the start, of the last epoch and of the best one.
-_COPIES = 8
+# Copies of the parameters: the parameters themselves, gradient, two moments of Adam, all
+# three as they were after the last epoch and the one before, a temporary, and the
+# parameters of the start and of the best epoch.
+_COPIES = 13
 # Bytes that a step of models side by side may use: what stays in the caches of the cores.
 _CACHE_BYTES = 2**23
 
@@ -43,6 +43,18 @@ def train(problems: Sequence[FitProblem]) -> list[FitResult]:
 @torch.enable_grad()
 def train_problems(problems: Sequence[FitProblem]) -> list[FitResult]:
     """Train models of any shapes: those with equal batch keys side by side."""
+    checkpoints = {p.checkpoint: None for p in problems if p.checkpoint is not None}
+    with sigterm_as_interrupt(bool(checkpoints)):
+        try:
+            return _train_groups(problems)
+        finally:
+            # Also after an error, for what was trained before it.
+            for checkpoint in checkpoints:
+                checkpoint.close(is_alone=len(checkpoints) == 1)
+
+
+def _train_groups(problems: Sequence[FitProblem]) -> list[FitResult]:
+    """Train models of any shapes, group by group."""
     groups: dict[Hashable, list[int]] = {}
     for i, problem in enumerate(problems):
         key = problem.batch_key() if len(problems) > 1 else None
@@ -111,16 +123,21 @@ def train_side_by_side(
     options = problems[0].options
     modules = [problem.module for problem in problems]
     parameters = flatten(modules, problems[0].objective, options.autocast)
-    batches = _make_batches(problems)
     for problem in problems:
-        problem.streams = _make_streams(problem)
-    monitors = [
-        TrainingMonitor(problem, parameters, i, interrupted)
-        for i, problem in enumerate(problems)
-    ]
+        problem.make_generators()
+    batches = _make_batches(problems)
     adam = Adam(parameters, [problem.l2 for problem in problems])
-    epoch, running = 0, list(monitors)
+    monitors = [
+        TrainingMonitor(problem, adam, i, interrupted) for i, problem in enumerate(problems)
+    ]
+    epoch = problems[0].first_epoch
+    adam.resume(epoch * batches.n_batches)
+    for monitor, snapshot in zip(monitors, adam.snapshot().by_model(), strict=True):
+        monitor.begin(snapshot)
+    running = [monitor for monitor in monitors if not monitor.is_over]
     try:
+        if running and len(running) < len(monitors):
+            adam, batches = _select(adam, batches, running)
         with flushed_denormals():
             while running:
                 step = make_step(
@@ -135,10 +152,7 @@ def train_side_by_side(
                 epoch, left = minimize(step, batches, adam, schedules, running, epoch)
                 running = [running[i] for i in left]
                 if running:
-                    parameters = adam.parameters.select(left)
-                    adam, batches = adam.select(left, parameters), batches.select(left)
-                    for i, monitor in enumerate(running):
-                        monitor.parameters, monitor.model = parameters, i
+                    adam, batches = _select(adam, batches, running)
     except KeyboardInterrupt:
         interrupted.set()
         for monitor in running:
@@ -146,11 +160,21 @@ def train_side_by_side(
     return [monitor.conclude() for monitor in monitors]
 
 
+def _select(
+    adam: Adam, batches: Batches, running: Sequence[TrainingMonitor]
+) -> tuple[Adam, Batches]:
+    """Return optimiser and batches of the models that go on, and tell their monitors."""
+    chosen = [monitor.model for monitor in running]
+    adam, batches = adam.select(chosen), batches.select(chosen)
+    for i, monitor in enumerate(running):
+        monitor.optimizer, monitor.model = adam, i
+    return adam, batches
+
+
 def _make_batches(problems: Sequence[FitProblem]) -> Batches:
     """Make the batches of models that are trained side by side."""
     first = problems[0]
     module, options, device = first.module, first.options, first.module.device
-    cpu = torch.device("cpu")
     return Batches(
         [problem.rows for problem in problems],
         [problem.standardization for problem in problems],
@@ -159,8 +183,8 @@ def _make_batches(problems: Sequence[FitProblem]) -> Batches:
         noise_shape=(first.objective.n_mc_samples, module.spec.n_components),
         dtype=module.dtype,
         device=device,
-        order=[torch_generator(problem.random_state, cpu) for problem in problems],
-        noise=[torch_generator(problem.random_state, device) for problem in problems],
+        order=[problem.generators[0] for problem in problems],
+        noise=[problem.generators[1] for problem in problems],
         # A network that normalises over a batch would count the rows that fill it up.
         fill_up=module.network_capabilities.has_analytic_gradient,
         prepare=(
@@ -169,14 +193,3 @@ def _make_batches(problems: Sequence[FitProblem]) -> Batches:
             else None
         ),
     )
-
-
-def _make_streams(problem: FitProblem) -> list[Stream]:
-    """Make the streams from which networks draw that use the global generators."""
-    # A module that may run at the same time as others cannot draw from those.
-    if problem.module.network_capabilities.is_thread_safe:
-        return []
-    module = problem.module
-    devices = sorted({torch.device("cpu"), module.device}, key=str)
-    generators = [torch_generator(problem.random_state, device) for device in devices]
-    return training_streams([module.encoder, module.decoder], generators)

@@ -1,6 +1,7 @@
 """The update of the parameters in one flat buffer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -58,11 +59,12 @@ class Adam:
         self._changes: list[int] = []
         self._groups: list[_UpdateGroup] = []
 
-    def select(self, chosen: Sequence[int], parameters: FlatParameters) -> "Adam":
+    def select(self, chosen: Sequence[int]) -> "Adam":
         """Return the optimiser of some models, with its present state.
 
-        ``parameters`` are those of the chosen models.
+        Their parameters move, see `FlatParameters.select`.
         """
+        parameters = self.parameters.select(chosen)
         adam = Adam(parameters, [self._l2_of_models[r] for r in chosen])
         index = torch.tensor(list(chosen), device=self.mean.device)
         for new, old in ((adam.mean, self.mean), (adam.mean_square, self.mean_square)):
@@ -74,6 +76,33 @@ class Adam:
         adam.n_steps = self.n_steps
         adam._n_norms = self._n_norms
         return adam
+
+    def snapshot(self) -> "OptimizerSnapshot":
+        """Copy the present state of all models."""
+        norms = self.norms
+        return OptimizerSnapshot(
+            self.parameters,
+            self.parameters.values.clone(),
+            self.mean.clone(),
+            self.mean_square.clone(),
+            list(norms) if isinstance(norms, list) else norms.clone(),
+        )
+
+    def restore(self, model: int, state: "ModelState") -> None:
+        """Go back to a state of one model; the count of the steps goes on.
+
+        The state may be older than a :meth:`select`.
+        """
+        put = self.parameters.put
+        put(model, state.values)
+        put(model, state.mean, self.mean)
+        put(model, state.mean_square, self.mean_square)
+        self.norms[model] = state.norm
+
+    def resume(self, n_steps: int) -> None:
+        """Set the number of the steps that all models have done."""
+        self.n_steps.fill_(n_steps)
+        self._n_norms = min(n_steps, _NORM_STEPS)
 
     def step(self, learning_rates: Sequence[float]) -> None:
         """Update the parameters of R models by their gradients and R learning rates."""
@@ -136,6 +165,92 @@ class Adam:
             for first, last in pairwise([0, *changes, len(self._l2_of_models)])
             for multiplier in p.learning_rate_multipliers
         ]
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """What the optimiser has of one model.
+
+    Attributes
+    ----------
+    values, mean, mean_square : Tensor of shape (n_parameters,)
+        Parameters and moments, see `FlatParameters.get`.
+    norm : float or Tensor of shape ()
+        Running norm of the watched gradient.
+    """
+
+    values: Tensor
+    mean: Tensor
+    mean_square: Tensor
+    norm: Any
+
+
+@dataclass(frozen=True)
+class OptimizerSnapshot:
+    """A copy of the state of R models: one operation for all, and one check.
+
+    Attributes
+    ----------
+    parameters : FlatParameters
+        The layout of the buffers.
+    values, mean, mean_square : Tensor
+        Copies of the buffers.
+    norms : list of R floats, or Tensor of shape (R,)
+        Copies of the running norms.
+    """
+
+    parameters: FlatParameters
+    values: Tensor
+    mean: Tensor
+    mean_square: Tensor
+    norms: Any
+
+    def by_model(self) -> "list[ModelSnapshot]":
+        """Return the parts of all models, without copying them again."""
+        sums = self.parameters.sums(self.values) + self.parameters.sums(self.mean_square)
+        found: list[bool] = torch.isfinite(sums).tolist()
+        return [ModelSnapshot(self, r, found[r]) for r in range(len(found))]
+
+
+@dataclass(frozen=True)
+class ModelSnapshot:
+    """One model in a snapshot; its numbers are copied when they are asked for.
+
+    Attributes
+    ----------
+    shared : OptimizerSnapshot
+        The snapshot.
+    model : int
+        The model's position in it.
+    has_finite_sum : bool
+        Whether the sum of parameters and mean squares is finite.
+    """
+
+    shared: OptimizerSnapshot
+    model: int
+    has_finite_sum: bool
+
+    def values(self) -> Tensor:
+        """Copy the parameters, ``(n_parameters,)``."""
+        return self.shared.parameters.get(self.model, self.shared.values)
+
+    def state(self) -> ModelState:
+        """Copy parameters and moments."""
+        shared, get = self.shared, self.shared.parameters.get
+        return ModelState(
+            self.values(),
+            get(self.model, shared.mean),
+            get(self.model, shared.mean_square),
+            shared.norms[self.model],
+        )
+
+    def is_finite(self) -> bool:
+        """Whether parameters and mean squares are finite."""
+        # The sum is faster, but that of finite numbers may overflow.
+        if self.has_finite_sum:
+            return True
+        state = self.state()
+        return bool(state.values.isfinite().all() and state.mean_square.isfinite().all())
 
 
 def update_norm(running: float, norm: float, n_norms: int) -> tuple[float, float]:

@@ -171,18 +171,31 @@ class FlatParameters:
         stacked.grad = grads[place]
         return stacked
 
-    def get(self, model: int) -> Tensor:
-        """Copy the parameters of one model, ``(n_parameters,)``, in the order of memory."""
-        return torch.cat(self._unpadded_by_model[model])
+    def get(self, model: int, flat: Tensor | None = None) -> Tensor:
+        """Copy the parameters of one model, ``(n_parameters,)``, in the order of memory.
 
-    def put(self, model: int, values: Tensor) -> None:
+        With ``flat``, a buffer like ``values``, the numbers are those of the buffer.
+        """
+        return torch.cat(list(self._parts(model, flat)))
+
+    def put(self, model: int, values: Tensor, flat: Tensor | None = None) -> None:
         """Replace the parameters of one model by a copy from :meth:`get`.
 
         The copy may be older than a :meth:`select`.
         """
-        parts = self._unpadded_by_model[model]
+        parts = self._parts(model, flat)
         for part, own in zip(parts, values.split([len(p) for p in parts]), strict=True):
             part.copy_(own)
+
+    def _parts(self, model: int, flat: Tensor | None) -> Sequence[Tensor]:
+        """View the numbers of one model by blocks, each ``(size,)``."""
+        if flat is None:
+            return self._unpadded_by_model[model]
+        return [part[model] for part in self._unpadded_views(flat)]
+
+    def sums(self, flat: Tensor) -> Tensor:
+        """Add up the numbers of each model in a buffer like ``values``, ``(R,)``."""
+        return torch.stack([part.sum(dim=1) for part in self.blocks(flat)]).sum(dim=0)
 
     def l2_factors(self, factors: Sequence[float]) -> Tensor:
         """Fill a buffer like ``values`` with each model's factor of the L2 penalty.

@@ -1,6 +1,7 @@
 """The learning rate: how it falls, and which weights take a fraction of it."""
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,12 +14,8 @@ _FEW_INPUTS = 8
 _WITH_CONVOLUTIONS = 0.3
 
 
-class CosineSchedule:
-    """A learning rate that falls to 0 along half a cosine over the whole training.
-
-    The noise of the gradients keeps the parameters at a distance from the optimum that
-    grows with the learning rate. So a training that ends early has to bring the rate to
-    0 too: :meth:`start_cooldown` does that within a few epochs.
+class Schedule:
+    """A learning rate that stays constant until the training ends.
 
     Parameters
     ----------
@@ -33,36 +30,97 @@ class CosineSchedule:
         Epochs until the end as it is planned now.
     max_epochs : int
         Epochs that were planned at the start.
+    is_ending : bool
+        Whether the end is nearer than planned at the start.
     """
 
     def __init__(self, learning_rate: float, n_epochs: int) -> None:
         self.learning_rate = learning_rate
         self.n_epochs = n_epochs
         self.max_epochs = n_epochs
-        self._cooldown: tuple[float, float] | None = None
-
-    @property
-    def is_cooling(self) -> bool:
-        """Whether the cooldown has begun."""
-        return self._cooldown is not None
+        self.is_ending = False
 
     def rate(self, epoch: float) -> float:
         """Return the rate after a number of epochs, whole and in part."""
+        return self.learning_rate
+
+    def end_soon(self, epoch: int, length: int) -> None:
+        """End the training after an epoch, because its value no longer improves.
+
+        A schedule may take up to ``length`` epochs more to bring the rate down.
+        """
+        self.is_ending = True
+        self.n_epochs = epoch
+
+    def halve(self) -> None:
+        """Halve the rate of all later steps."""
+        self.learning_rate /= 2
+
+    def state(self) -> dict[str, Any]:
+        """Return what changes during the training, as plain numbers."""
+        return {
+            "learning_rate": self.learning_rate,
+            "n_epochs": self.n_epochs,
+            "is_ending": self.is_ending,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state of :meth:`state`; a later planned end stays."""
+        self.learning_rate = state["learning_rate"]
+        self.is_ending = state["is_ending"]
+        if self.is_ending:
+            self.n_epochs = state["n_epochs"]
+
+
+class CosineSchedule(Schedule):
+    """A learning rate that falls to 0 along half a cosine over the whole training.
+
+    The noise of the gradients keeps the parameters at a distance from the optimum that
+    grows with the learning rate. So a training that ends early has to bring the rate to
+    0 too: :meth:`end_soon` does that within a few epochs. See `Schedule`.
+    """
+
+    def __init__(self, learning_rate: float, n_epochs: int) -> None:
+        super().__init__(learning_rate, n_epochs)
+        # Epoch at which the rate begins to fall in a straight line, and its fraction then.
+        self._cooldown: tuple[float, float] | None = None
+
+    def rate(self, epoch: float) -> float:
         if self._cooldown is None:
-            return (
-                self.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.max_epochs))
-            )
-        start, rate = self._cooldown
+            return self.learning_rate * self._cosine(epoch)
+        start, fraction = self._cooldown
+        rate = self.learning_rate * fraction
         return rate * (self.n_epochs - epoch) / (self.n_epochs - start)
 
-    def start_cooldown(self, epoch: int, length: int) -> None:
+    def _cosine(self, epoch: float) -> float:
+        """Return the fraction of the rate that is left after a number of epochs."""
+        return 0.5 * (1 + math.cos(math.pi * epoch / self.max_epochs))
+
+    def end_soon(self, epoch: int, length: int) -> None:
         """Let the rate fall in a straight line from an epoch on, and end the training.
 
         The training ends after ``length`` more epochs, or at its planned end if that is
         earlier.
         """
-        self._cooldown = (epoch, self.rate(epoch))
+        self._cooldown = epoch, self._cosine(epoch)
+        self.is_ending = True
         self.n_epochs = min(self.n_epochs, epoch + length)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"cooldown": self._cooldown}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        if state["cooldown"] is not None:
+            start, fraction = state["cooldown"]
+            self._cooldown = start, fraction
+
+
+# Schedules by the values of the parameter ``learning_rate``.
+SCHEDULES: dict[str, type[Schedule]] = {
+    "cosine": CosineSchedule,
+    "constant": Schedule,
+}
 
 
 def learning_rate_multipliers(network: nn.Module) -> dict[Tensor, float]:

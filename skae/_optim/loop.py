@@ -6,8 +6,8 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from skae._optim.adam import Adam
-from skae._optim.learning_rate import CosineSchedule
+from skae._optim.adam import Adam, ModelSnapshot
+from skae._optim.learning_rate import Schedule
 
 
 class Step(Protocol):
@@ -51,11 +51,14 @@ class EpochHooks(Protocol):
     def on_epoch_begin(self) -> None:
         """Prepare for the next epoch."""
 
-    def on_epoch_end(self, metrics: np.ndarray, progress: float) -> bool:
+    def on_epoch_end(
+        self, metrics: np.ndarray, progress: float, snapshot: ModelSnapshot
+    ) -> bool:
         """Return whether to stop the training.
 
         ``metrics``, ``(n_metrics,)``, are means over the batches. ``progress`` is the
-        fraction of the training that is done.
+        fraction of the training that is done. The snapshot has the model's parameters and
+        moments.
         """
 
 
@@ -63,7 +66,7 @@ def minimize(
     step: Step,
     batches: Batches,
     optimizer: Adam,
-    schedules: Sequence[CosineSchedule],
+    schedules: Sequence[Schedule],
     hooks: Sequence[EpochHooks],
     epoch: int = 0,
 ) -> tuple[int, list[int]]:
@@ -93,8 +96,10 @@ def minimize(
         epoch += 1
         assert totals is not None
         means = totals.double().cpu().numpy() / n_batches
+        snapshots = optimizer.snapshot().by_model()
         for r in list(running):
-            stop = hooks[r].on_epoch_end(means[r], epoch / schedules[r].max_epochs)
+            done_share = epoch / schedules[r].max_epochs
+            stop = hooks[r].on_epoch_end(means[r], done_share, snapshots[r])
             if stop or epoch >= schedules[r].n_epochs:
                 running.remove(r)
                 done.add(r)

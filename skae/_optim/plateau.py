@@ -4,6 +4,7 @@ import math
 import sys
 from collections import deque
 from statistics import median
+from typing import Any
 
 
 class Plateau:
@@ -39,6 +40,22 @@ class Plateau:
             self.best = value
             return True
         return False
+
+    def state(self) -> dict[str, Any]:
+        """Return what changes with the values, as plain numbers."""
+        return {
+            "best": self.best,
+            "n_stale": self.n_stale,
+            "last": list(self._last),
+            "best_median": self._best_median,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state of :meth:`state`."""
+        self.best = state["best"]
+        self.n_stale = state["n_stale"]
+        self._last.extend(state["last"])
+        self._best_median = state["best_median"]
 
     @property
     def reached(self) -> bool:

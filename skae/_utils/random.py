@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import RLock
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,31 @@ def random_linear(
 def further_streams(seed: int) -> tuple[Stream, Stream]:
     """Make streams that can stand in for the global generators of numpy and Python."""
     return np.random.MT19937(seed), random.Random(seed)
+
+
+def stream_state(stream: Stream) -> np.ndarray:
+    """Return a copy of the state of a stream, ``(m,)``."""
+    if isinstance(stream, torch.Generator):
+        return np.array(stream.get_state().numpy())
+    if isinstance(stream, random.Random):
+        _, numbers, kept = stream.getstate()
+        # Of two normal draws the second is kept; NaN stands for none.
+        return np.array([*numbers, math.nan if kept is None else kept])
+    state: dict[str, Any] = dict(stream.state)["state"]
+    return np.append(state["key"], state["pos"])
+
+
+def set_stream_state(stream: Stream, state: np.ndarray) -> None:
+    """Set a stream to a state of :func:`stream_state`."""
+    if isinstance(stream, torch.Generator):
+        stream.set_state(torch.tensor(state, device="cpu"))
+    elif isinstance(stream, random.Random):
+        *numbers, kept = state.tolist()
+        kept = None if math.isnan(kept) else kept
+        stream.setstate((random.Random.VERSION, tuple(map(int, numbers)), kept))
+    else:
+        key = {"key": state[:-1].astype(np.uint32), "pos": int(state[-1])}
+        stream.state = {"bit_generator": "MT19937", "state": key}
 
 
 class _WithoutWeights(nn.Conv2d):

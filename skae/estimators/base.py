@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from abc import ABCMeta, abstractmethod
 from dataclasses import replace
 from functools import partial
@@ -39,6 +40,7 @@ from skae._fitting.report import ProgressReport
 from skae._fitting.size import check_memory
 from skae._fitting.trainer import train
 from skae._module import AutoencoderModule, Spec
+from skae._optim import SCHEDULES
 from skae._utils.choices import (
     choices,
     did_you_mean,
@@ -54,6 +56,7 @@ from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.inference import fitted_attributes
+from skae.estimators.resume import make_continuation
 from skae.estimators.table import Table, bind_table, check_same_likelihood
 from skae.estimators.training_data import (
     TrainingData,
@@ -71,7 +74,7 @@ from skae.scales import SCALES, check_scale
 from skae.scales.fixed import check_fixed_scale, warn_of_ignored_scale
 
 # Attributes that scikit-learn's validation of X sets.
-_ATTRIBUTES_OF_X = ("n_features_in_", "feature_names_in_")
+_ATTRIBUTES_OF_X = {"n_features_in_", "feature_names_in_"}
 
 
 def _attributes_in_training(
@@ -148,6 +151,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         "n_init": [positive_integer()],
         "batch_size": [positive_integer(), choices("auto")],
         "max_iter": [positive_integer(), choices("auto")],
+        "learning_rate": [StrOptions(set(SCHEDULES))],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "alpha": [Interval(Real, 0, None, closed="left"), choices("auto")],
         "early_stopping": ["boolean"],
@@ -156,6 +160,11 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         "tol": [Interval(Real, 0, None, closed="left")],
         "shuffle": ["boolean"],
         "warm_start": ["boolean"],
+        "checkpoint": [str, os.PathLike, None],
+        "checkpoint_interval": [
+            positive_integer(),
+            Interval(RealNotInt, 0, None, closed="neither"),
+        ],
         "device": [str],
         "precision": [choices("auto", "float32", "float64", "tf32", "bf16")],
         "random_state": ["random_state"],
@@ -183,6 +192,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         n_init: int = 1,
         batch_size: int | str = "auto",
         max_iter: int | str = 100,
+        learning_rate: str = "cosine",
         learning_rate_init: float = 1e-2,
         alpha: float | str = 10.0,
         early_stopping: bool = False,
@@ -191,6 +201,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         tol: float = 1e-4,
         shuffle: bool = True,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_interval: float = 30.0,
         device: str = "auto",
         precision: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -208,6 +220,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         self.n_init = n_init
         self.batch_size = batch_size
         self.max_iter = max_iter
+        self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
         self.alpha = alpha
         self.early_stopping = early_stopping
@@ -216,6 +229,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         self.tol = tol
         self.shuffle = shuffle
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
+        self.checkpoint_interval = checkpoint_interval
         self.device = device
         self.precision = precision
         self.random_state = random_state
@@ -304,15 +319,17 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         """
         self._validate_params()
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
+        last = self.__dict__.get("module_")
         try:
             # Training needs gradients, whatever mode of torch the caller is in.
             with torch.inference_mode(False), torch.enable_grad(), NoStopIteration():
                 return self._fit(X, y, sample_weight, X_val)
         except BaseException:
-            # An earlier fit stays usable.
-            for name in _ATTRIBUTES_OF_X:
-                self.__dict__.pop(name, None)
-            self.__dict__.update(earlier)
+            if self.__dict__.get("module_") is last:
+                # An earlier fit stays usable. One assignment, so that a further interrupt
+                # comes before or after it.
+                names = self.__dict__.keys() - _ATTRIBUTES_OF_X
+                self.__dict__ = {name: self.__dict__[name] for name in names} | earlier
             raise
 
     def _fit(
@@ -323,15 +340,14 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         X_val: ArrayLike | None,
     ) -> Self:
         """Validate, build the problems, train them and store the best model."""
-        random_state = local_random_state(self.random_state)
-        data = self._validate_fit(X, sample_weight, X_val, random_state)
         objective = self._make_objective()
+        data = self._validate_fit(X, sample_weight, X_val, objective)
         spec, options = make_spec(self, objective, data), make_options(self, data)
         context = self._init_callback_context(max_subtasks=options.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         kwargs = {"estimator": self, "X": data.given, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**kwargs)
-        problems = self._build_problems(spec, objective, options, data, random_state)
+        problems = self._build_problems(spec, objective, options, data)
         # Of several starts, callbacks follow the first.
         problems[0].callbacks = CallbackSource(
             context,
@@ -350,11 +366,11 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         results = train(problems)
         histories = [result.history() for result in results]
         best = min(range(len(results)), key=lambda i: results[i].loss)
-        # An interrupt ends all starts; anything else is about the model that is kept.
-        found = [w for r in results for w in r.warnings if w[1] is UserWarning]
-        for message, category in dict.fromkeys(found + results[best].warnings):
+        for message, category in results[best].warnings:
             warn_user(message, category)
         self._store(problems[best], results[best], histories[best], data)
+        if any(result.is_interrupted for result in results):
+            raise KeyboardInterrupt
         context.call_on_fit_task_end(**kwargs, reconstruction_attributes={})
         return self
 
@@ -363,7 +379,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         X: ArrayLike,
         sample_weight: ArrayLike | None,
         X_val: ArrayLike | None,
-        random_state: RandomState,
+        objective: Objective,
     ) -> TrainingData:
         """Validate the input of a fit; see `fit`."""
         is_continued = self.warm_start and self.__sklearn_is_fitted__()
@@ -402,6 +418,20 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 held_out = table.to_input(table.encode(self, X_val))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"X_val cannot be used: {error}") from error
+        continuation = make_continuation(
+            self,
+            objective,
+            local_random_state(self.random_state),
+            device,
+            {
+                "X": data,
+                "sample_weight": None if sample_weight is None else weight,
+                "X_val": held_out,
+                "columns": table.columns,
+            },
+            self.module_ if is_continued else None,
+        )
+        random_state = continuation.random_state
         fraction = self.validation_fraction if self.early_stopping else None
         rows, validation, are_shared = divide(
             data, weight, held_out, fraction, random_state, shuffle=bool(self.shuffle)
@@ -438,6 +468,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             fixed_scale,
             device,
             is_continued,
+            continuation,
         )
 
     def _build_problems(
@@ -446,19 +477,24 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         objective: Objective,
         options: TrainingOptions,
         data: TrainingData,
-        random_state: RandomState,
     ) -> list[FitProblem]:
         """Build a model for each start, with its first weights."""
         size = data.rows.epoch_size, self.n_init
         check_memory(spec, objective, options, *size, data.device)
         build = partial(self._build_problem, spec, objective, data)
+        random_state = data.continuation.random_state
         if data.is_continued:
-            problems = [build(replace(options, init=CONTINUED), random_state)]
+            n_epochs = data.continuation.n_before + options.max_iter
+            continued = replace(options, init=CONTINUED, max_iter=n_epochs)
+            problems = [build(continued, random_state, 0)]
         else:
             first, *others = _init_random_states(random_state, self.n_init)
             random = replace(options, init="random", verbose=0)
             # A second start in closed form would equal the first one.
-            problems = [build(options, first), *(build(random, other) for other in others)]
+            problems = [
+                build(options, first, 0),
+                *(build(random, other, i) for i, other in enumerate(others, 1)),
+            ]
         errors = [start_error(problem) for problem in problems]
         if None not in errors:
             raise ValueError(errors[0])
@@ -472,6 +508,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         data: TrainingData,
         options: TrainingOptions,
         random_state: RandomState,
+        start: int,
     ) -> FitProblem:
         """Build a model with its first weights; a warm start takes the last fit's."""
         module = build_module(
@@ -482,7 +519,9 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             data.device,
             seed=draw_seed(random_state),
         )
-        n_before = self.n_iter_ if data.is_continued else 0
+        continuation = data.continuation
+        # The history of a training that goes on counts by itself.
+        n_before = self.n_iter_ if data.is_continued and continuation.last is None else 0
         report = ProgressReport(options.verbose, options.max_iter, n_before)
         name, precision = type(self).__name__, options.precision
         report.begin(name, module, data.rows, data.validation, precision)
@@ -499,15 +538,21 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 getattr(self, "feature_names_in_", None)
             ),
             report=report,
+            checkpoint=continuation.checkpoint,
+            start=start,
+            keeps_state=continuation.keeps_state,
         )
         last = self.module_ if data.is_continued else None
-        start = partial(_set_start, problem, data.fixed_scale, last)
+        set_start = partial(_set_start, problem, data.fixed_scale, last)
         multiply_adds = options.multiply_adds_per_step(data.rows.epoch_size, module)
         with suitable_threads(multiply_adds):
             if problem.capabilities.is_thread_safe:
-                offload(start)
+                offload(set_start)
             else:
-                start()
+                set_start()
+        problem.resumed = continuation.state_of(start, data.device)
+        if problem.resumed is not None:
+            report.resume(problem.resumed.epoch)
         return problem
 
     def _extra_fitted_attributes(self, problem: FitProblem | None) -> dict[str, Any]:
@@ -525,18 +570,23 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         names = list(epochs[0]) if epochs else ["objective", "log_likelihood"]
         history = {name: np.array([epoch[name] for epoch in epochs]) for name in names}
         best_iter = result.best_iter
-        if data.is_continued:
+        if data.is_continued and data.continuation.last is None:
             # A start that is kept is the model of the last fit. Fits of old pickles have no
             # `best_iter_`.
             last = getattr(self, "best_iter_", self.n_iter_)
             best_iter = self.n_iter_ + best_iter if best_iter else last
             history = concatenate_histories(self.history_, history)
-        extra = self._extra_fitted_attributes(problem)
-        attributes = fitted_attributes(problem.module, data.standardization, data.table)
-        # No attribute of an earlier fit is replaced before this fit has succeeded.
-        for name, value in {**attributes, **extra}.items():
-            setattr(self, name, value)
-        self.history_ = history
-        self.loss_curve_ = history["objective"].tolist()
-        self.n_iter_ = len(self.loss_curve_)
-        self.best_iter_ = best_iter
+        loss_curve = history["objective"].tolist()
+        # No attribute of an earlier fit is replaced before this fit has succeeded, and then
+        # all at once, because an interrupt may come at any time.
+        self.__dict__.update(
+            {
+                **fitted_attributes(problem.module, data.standardization, data.table),
+                **self._extra_fitted_attributes(problem),
+                "history_": history,
+                "loss_curve_": loss_curve,
+                "n_iter_": len(loss_curve),
+                "best_iter_": best_iter,
+                "_training_state": data.continuation.keep(result.state),
+            }
+        )

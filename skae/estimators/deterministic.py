@@ -101,9 +101,15 @@ class GaussianAutoencoder(BaseAutoencoder):
         between 32 and 512.
 
     max_iter : int or "auto", default=100
-        Largest number of epochs (passes over the data). Over these epochs, the learning
-        rate decreases to 0 along half a cosine. "auto" takes as many epochs as 2,800 steps
-        need, between 140 and 1,000, and at least 200 for more than 10,000 samples.
+        Largest number of epochs (passes over the data). "auto" takes as many epochs as
+        2,800 steps need, between 140 and 1,000, and at least 200 for more than 10,000
+        samples.
+
+    learning_rate : {"cosine", "constant"}, default="cosine"
+        How the learning rate changes. "cosine" lets it decrease to 0 over `max_iter`
+        epochs, along half a cosine, and sooner if `early_stopping` or `tol` end the
+        training; the objective is then better by the noise of the steps. "constant" keeps
+        it: the training can go on later as if it had not ended (`warm_start`).
 
     learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
@@ -142,7 +148,21 @@ class GaussianAutoencoder(BaseAutoencoder):
         False, each epoch takes the samples in the given order.
 
     warm_start : bool, default=False
-        Whether a call of `fit` continues the last fit, with its standardisation.
+        Whether a call of `fit` continues the last fit, with its standardisation. With
+        ``learning_rate="constant"``, no `kl_schedule`, and the same data and parameters,
+        n epochs and then m more equal n + m, to the bit. Otherwise a new training begins
+        with the model of the last fit, and the learning rate begins again.
+
+    checkpoint : str, path-like or None, default=None
+        File in which a fit keeps the state of its training. A later fit with the same
+        parameters and data goes on from there, and its result is that of a fit without a
+        break, to the bit on the same machine. Of a finished fit, it returns the result. A
+        folder (there is one, or the path ends with "/") has a file for each fit, as a
+        search needs.
+
+    checkpoint_interval : int or float, default=30.0
+        An int is the number of epochs between two writes, a float the number of seconds.
+        Seconds are exceeded if writing would take more than 2% of the time.
 
     device : str, default="auto"
         Torch's name of the device to train on; "auto" is "cuda" if it is available, else
@@ -333,9 +353,15 @@ class LaplaceAutoencoder(BaseAutoencoder):
         between 32 and 512.
 
     max_iter : int or "auto", default=100
-        Largest number of epochs (passes over the data). Over these epochs, the learning
-        rate decreases to 0 along half a cosine. "auto" takes as many epochs as 2,800 steps
-        need, between 140 and 1,000, and at least 200 for more than 10,000 samples.
+        Largest number of epochs (passes over the data). "auto" takes as many epochs as
+        2,800 steps need, between 140 and 1,000, and at least 200 for more than 10,000
+        samples.
+
+    learning_rate : {"cosine", "constant"}, default="cosine"
+        How the learning rate changes. "cosine" lets it decrease to 0 over `max_iter`
+        epochs, along half a cosine, and sooner if `early_stopping` or `tol` end the
+        training; the objective is then better by the noise of the steps. "constant" keeps
+        it: the training can go on later as if it had not ended (`warm_start`).
 
     learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
@@ -374,7 +400,21 @@ class LaplaceAutoencoder(BaseAutoencoder):
         False, each epoch takes the samples in the given order.
 
     warm_start : bool, default=False
-        Whether a call of `fit` continues the last fit, with its standardisation.
+        Whether a call of `fit` continues the last fit, with its standardisation. With
+        ``learning_rate="constant"``, no `kl_schedule`, and the same data and parameters,
+        n epochs and then m more equal n + m, to the bit. Otherwise a new training begins
+        with the model of the last fit, and the learning rate begins again.
+
+    checkpoint : str, path-like or None, default=None
+        File in which a fit keeps the state of its training. A later fit with the same
+        parameters and data goes on from there, and its result is that of a fit without a
+        break, to the bit on the same machine. Of a finished fit, it returns the result. A
+        folder (there is one, or the path ends with "/") has a file for each fit, as a
+        search needs.
+
+    checkpoint_interval : int or float, default=30.0
+        An int is the number of epochs between two writes, a float the number of seconds.
+        Seconds are exceeded if writing would take more than 2% of the time.
 
     device : str, default="auto"
         Torch's name of the device to train on; "auto" is "cuda" if it is available, else

@@ -13,6 +13,7 @@ from skae._data import Rows, Standardization, select_rows, split_validation
 from skae._fitting.diagnosis import list_columns, spread_message
 from skae._fitting.lockstep import shared_result
 from skae._utils.messages import warn_user
+from skae.estimators.resume import Continuation
 from skae.estimators.table import Table
 from skae.likelihoods import GeneralizedLinear
 
@@ -24,7 +25,8 @@ class TrainingData:
     ``X`` is ``(n_samples, n_features)``, what the encoder sees before it is standardised;
     ``given`` is the user's table, and ``table`` how one becomes the other. ``fixed_scale``
     is ``(1, 1)`` or ``(1, n_features)``, in the likelihood's units, or None.
-    ``is_continued`` is True if a warm start continues the last fit.
+    ``is_continued`` is True if a warm start continues the last fit, and ``continuation``
+    says from where the training goes on.
     """
 
     X: np.ndarray
@@ -36,6 +38,7 @@ class TrainingData:
     fixed_scale: np.ndarray | None
     device: torch.device
     is_continued: bool
+    continuation: Continuation
 
 
 def divide(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from numbers import Real
 from typing import Any, ClassVar
@@ -176,9 +177,15 @@ class VariationalAutoencoder(BaseAutoencoder):
         between 32 and 512.
 
     max_iter : int or "auto", default=100
-        Largest number of epochs (passes over the data). Over these epochs, the learning
-        rate decreases to 0 along half a cosine. "auto" takes as many epochs as 2,800 steps
-        need, between 140 and 1,000, and at least 200 for more than 10,000 samples.
+        Largest number of epochs (passes over the data). "auto" takes as many epochs as
+        2,800 steps need, between 140 and 1,000, and at least 200 for more than 10,000
+        samples.
+
+    learning_rate : {"cosine", "constant"}, default="cosine"
+        How the learning rate changes. "cosine" lets it decrease to 0 over `max_iter`
+        epochs, along half a cosine, and sooner if `early_stopping` or `tol` end the
+        training; the objective is then better by the noise of the steps. "constant" keeps
+        it: the training can go on later as if it had not ended (`warm_start`).
 
     learning_rate_init : float, default=1e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
@@ -217,7 +224,21 @@ class VariationalAutoencoder(BaseAutoencoder):
         False, each epoch takes the samples in the given order.
 
     warm_start : bool, default=False
-        Whether a call of `fit` continues the last fit, with its standardisation.
+        Whether a call of `fit` continues the last fit, with its standardisation. With
+        ``learning_rate="constant"``, no `kl_schedule`, and the same data and parameters,
+        n epochs and then m more equal n + m, to the bit. Otherwise a new training begins
+        with the model of the last fit, and the learning rate begins again.
+
+    checkpoint : str, path-like or None, default=None
+        File in which a fit keeps the state of its training. A later fit with the same
+        parameters and data goes on from there, and its result is that of a fit without a
+        break, to the bit on the same machine. Of a finished fit, it returns the result. A
+        folder (there is one, or the path ends with "/") has a file for each fit, as a
+        search needs.
+
+    checkpoint_interval : int or float, default=30.0
+        An int is the number of epochs between two writes, a float the number of seconds.
+        Seconds are exceeded if writing would take more than 2% of the time.
 
     device : str, default="auto"
         Torch's name of the device to train on; "auto" is "cuda" if it is available, else
@@ -379,6 +400,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         n_init: int = 1,
         batch_size: int | str = "auto",
         max_iter: int | str = 100,
+        learning_rate: str = "cosine",
         learning_rate_init: float = 1e-2,
         alpha: float | str = 10.0,
         early_stopping: bool = False,
@@ -387,6 +409,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         tol: float = 1e-4,
         shuffle: bool = True,
         warm_start: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_interval: float = 30.0,
         device: str = "auto",
         precision: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -405,6 +429,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             n_init=n_init,
             batch_size=batch_size,
             max_iter=max_iter,
+            learning_rate=learning_rate,
             learning_rate_init=learning_rate_init,
             alpha=alpha,
             early_stopping=early_stopping,
@@ -413,6 +438,8 @@ class VariationalAutoencoder(BaseAutoencoder):
             tol=tol,
             shuffle=shuffle,
             warm_start=warm_start,
+            checkpoint=checkpoint,
+            checkpoint_interval=checkpoint_interval,
             device=device,
             precision=precision,
             random_state=random_state,

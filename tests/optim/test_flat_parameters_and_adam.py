@@ -225,8 +225,8 @@ def test_clipping_of_a_model_does_not_depend_on_the_others():
         generator = torch.Generator().manual_seed(0)
         steps = 10 ** torch.randn(80, 3, dtype=torch.float64, generator=generator)
         if len(chosen) < 3:
-            flat = flat.select(chosen)
-            adam = adam.select(chosen, flat)
+            adam = adam.select(chosen)
+            flat = adam.parameters
         for sizes in steps:
             for part in flat.blocks(flat.grads):
                 line = torch.linspace(0, 1, part.shape[1], dtype=torch.float64)
@@ -331,8 +331,8 @@ def test_adam_of_several_models(rates):
                 others = [i for i in range(len(chosen)) if i != place]
                 if not left:
                     break
-                flat = flat.select(others)
-                adam = adam.select(others, flat)
+                adam = adam.select(others)
+                flat = adam.parameters
             flat.grads.zero_()
             sum(squared_error(model, x) for model in models).backward()
             adam.step([rates[r] * (0.5 if step > 9 and r == 1 else 1.0) for r in left])

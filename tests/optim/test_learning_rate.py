@@ -15,7 +15,7 @@ def test_rate_is_half_a_cosine(n_epochs):
     np.testing.assert_allclose(rates, expected, atol=1e-16)
     assert rates[0] == 0.02
     assert rates[-1] == pytest.approx(0, abs=1e-18)
-    assert not schedule.is_cooling
+    assert not schedule.is_ending
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ def test_rate_is_half_a_cosine(n_epochs):
 def test_cooldown_is_linear(epoch, length):
     schedule = CosineSchedule(0.02, 100)
     before = schedule.rate(epoch)
-    schedule.start_cooldown(epoch, length)
-    assert schedule.is_cooling
+    schedule.end_soon(epoch, length)
+    assert schedule.is_ending
     assert schedule.n_epochs == min(100, epoch + length)
     times = np.linspace(epoch, schedule.n_epochs, 23)
     rates = [schedule.rate(t) for t in times]
@@ -35,5 +35,5 @@ def test_cooldown_is_linear(epoch, length):
 
 def test_cooldown_after_last_epoch_ends_training():
     schedule = CosineSchedule(0.02, 20)
-    schedule.start_cooldown(20, 10)
+    schedule.end_soon(20, 10)
     assert schedule.n_epochs == 20

@@ -21,7 +21,7 @@ class Hooks:
     def on_epoch_begin(self):
         self.calls.append("begin")
 
-    def on_epoch_end(self, metrics, progress):
+    def on_epoch_end(self, metrics, progress, snapshot):
         self.calls.append("end")
         self.metrics.append(metrics)
         self.progress.append(progress)
@@ -121,10 +121,10 @@ def test_cooldown_shortens_training():
     schedule = CosineSchedule(0.1, 50)
 
     class Cooling(Hooks):
-        def on_epoch_end(self, metrics, progress):
-            super().on_epoch_end(metrics, progress)
+        def on_epoch_end(self, metrics, progress, snapshot):
+            super().on_epoch_end(metrics, progress, snapshot)
             if len(self.metrics) == 10:
-                schedule.start_cooldown(10, 4)
+                schedule.end_soon(10, 4)
             return False
 
     _, hooks, seen = run(25, 50, Cooling(), schedule=schedule)
