@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 
-import skae
 from skae._fitting.training_state import TrainingState
 from skae._utils.errors import InvalidFileError
 from skae._utils.files import pack, read_file, unpack, write_atomically
 from skae._utils.fingerprint import digest
 from skae._utils.messages import warn_user
+from skae._utils.versions import own_version
 
 # Version of the content of a file; raised if the meaning of a part changes.
 _FORMAT = 1
@@ -96,7 +96,7 @@ class Checkpoint:
         try:
             self._arrays, meta = unpack(read_file(self.path))
             written_by, found = meta["skae"], meta["fingerprint"]
-            is_known = meta["format"] == _FORMAT and written_by == skae.__version__
+            is_known = meta["format"] == _FORMAT and written_by == own_version()
             if is_known:
                 self._starts = dict(meta["starts"])
                 self.random_numbers = meta["random_state"]
@@ -114,7 +114,7 @@ class Checkpoint:
         if not is_known:
             raise InvalidFileError(
                 f"The checkpoint {self.path!r} was written by skae {written_by}, and this "
-                f"is {skae.__version__}. Continue the fit with that version, or delete the "
+                f"is {own_version()}. Continue the fit with that version, or delete the "
                 "file to fit from the start."
             )
         self._check(found)
@@ -216,7 +216,7 @@ class Checkpoint:
         self._states = {}
         meta = {
             "format": _FORMAT,
-            "skae": skae.__version__,
+            "skae": own_version(),
             "torch": str(torch.__version__),
             "fingerprint": self.fingerprint,
             "random_state": self.random_numbers,

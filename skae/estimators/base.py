@@ -314,8 +314,12 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         ------
         ValueError
             Before any training: if a parameter is out of range, if parameters contradict
-            each other, or if X has infinities, strings, no samples, or a column without any
-            observed entry.
+            each other, if X has infinities, strings, no samples, or a column without any
+            observed entry, or if the checkpoint is of another fit.
+
+        KeyboardInterrupt
+            After an interrupt (Ctrl-C) while the model is trained. The estimator is then
+            fitted: with the model of the last whole epoch.
         """
         self._validate_params()
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
@@ -369,9 +373,10 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         for message, category in results[best].warnings:
             warn_user(message, category)
         self._store(problems[best], results[best], histories[best], data)
-        if any(result.is_interrupted for result in results):
-            raise KeyboardInterrupt
         context.call_on_fit_task_end(**kwargs, reconstruction_attributes={})
+        if any(result.is_interrupted for result in results):
+            # The model is there, and whatever called this fit ends too.
+            raise KeyboardInterrupt
         return self
 
     def _validate_fit(

@@ -168,7 +168,7 @@ def test_interrupts_restore_the_buffers_of_the_last_epoch(estimator, X):
     """An interrupt within an epoch goes back to the end of the epoch before."""
     history = History(interrupt_at=4)
     model = estimator(network=Normalised(), max_iter=9, init="random", random_state=0)
-    with pytest.warns(UserWarning, match="interrupted"):
+    with pytest.raises(KeyboardInterrupt):
         model.set_callbacks(history).fit(X)
     assert model.n_iter_ == 4
     assert_equal(buffers(model), history.buffers[3])
@@ -194,7 +194,7 @@ def test_interrupts_in_the_midst_of_steps(X):
     model = VariationalAutoencoder(
         network=Interrupting(), max_iter=9, init="random", random_state=0, batch_size=30
     )
-    with pytest.warns(UserWarning, match="interrupted"):
+    with pytest.raises(KeyboardInterrupt):
         model.set_callbacks(history).fit(X)
     assert model.n_iter_ == 2
     assert_equal(buffers(model), history.buffers[1])

@@ -81,11 +81,11 @@ def test_callback_stops_the_training(estimator, X):
 @every_estimator
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_interrupt_keeps_the_last_whole_epoch(estimator, early_stopping, X):
-    """An interrupt within an epoch warns and keeps the model of the last whole epoch."""
+    """An interrupt within an epoch is raised, with the model of the last whole epoch."""
     parameters = {"max_iter": 9, "random_state": 0, "early_stopping": early_stopping}
     interrupt = Recording(raise_at_begin=(4, KeyboardInterrupt()))
     model = estimator(**parameters).set_callbacks(interrupt)
-    with pytest.warns(UserWarning, match="Training interrupted by user"):
+    with pytest.raises(KeyboardInterrupt):
         model.fit(X)
     stopped = estimator(**parameters).set_callbacks(Recording(stop_after=3)).fit(X)
     assert weights(model) == weights(stopped)
@@ -100,7 +100,7 @@ def test_interrupt_in_the_first_epoch(estimator, where, X):
     """An interrupt in the first epoch leaves the start, as good as scikit-learn's PCA."""
     model = estimator(max_iter=9, random_state=0, hidden_layer_sizes=())
     model.set_callbacks(Recording(**{where: (1, KeyboardInterrupt())}))
-    with pytest.warns(UserWarning, match="Training interrupted by user"):
+    with pytest.raises(KeyboardInterrupt):
         model.fit(X)
     assert model.n_iter_ == len(model.loss_curve_) == (where == "raise_at_end")
     assert {len(values) for values in model.history_.values()} == {model.n_iter_}
@@ -114,7 +114,7 @@ def test_interrupted_continuation_keeps_its_history(X):
     model = VariationalAutoencoder(max_iter=3, warm_start=True, random_state=0).fit(X)
     before = {name: values.copy() for name, values in model.history_.items()}
     model.set_callbacks(Recording(raise_at_begin=(1, KeyboardInterrupt())))
-    with pytest.warns(UserWarning, match="Training interrupted by user"):
+    with pytest.raises(KeyboardInterrupt):
         model.fit(X)
     assert model.history_.keys() == before.keys()
     for name, values in before.items():

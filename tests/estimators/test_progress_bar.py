@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from contextlib import suppress
 
 import joblib
 import pytest
@@ -33,7 +34,6 @@ def percentages(capsys):
     return re.findall(r"\b\d+%", capsys.readouterr().out)
 
 
-@pytest.mark.filterwarnings("ignore:Training interrupted by user:UserWarning")
 @ignore_divergence
 @pytest.mark.parametrize(
     ("parameters", "callback"),
@@ -52,12 +52,12 @@ def test_bar_ends_at_100_percent(parameters, callback, X, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     model = VariationalAutoencoder(max_iter=60, random_state=0).set_params(**parameters)
     callbacks = [ProgressBar(), *([] if callback is None else [callback])]
-    model.set_callbacks(*callbacks).fit(X)
+    with suppress(KeyboardInterrupt):
+        model.set_callbacks(*callbacks).fit(X)
     assert model.n_iter_ < 60
     assert percentages(capsys) == ["100%"]
 
 
-@pytest.mark.filterwarnings("ignore:Training interrupted by user:UserWarning")
 def test_bars_of_an_interrupted_search_end_at_100_percent(X, capsys, monkeypatch):
     """An interrupt while models train side by side: the bars of search and fits."""
     monkeypatch.setenv("COLUMNS", "200")
@@ -65,6 +65,6 @@ def test_bars_of_an_interrupted_search_end_at_100_percent(X, capsys, monkeypatch
     model.set_callbacks(SignalAtEpoch())
     search = GridSearchCV(model, {"beta": [1, 2]}, cv=2, refit=False)
     search.set_callbacks(ProgressBar(max_propagation_depth=None))
-    with joblib.parallel_config("skae"):
+    with joblib.parallel_config("skae"), pytest.raises(KeyboardInterrupt):
         search.fit(X)
     assert percentages(capsys) == ["100%"] * 6

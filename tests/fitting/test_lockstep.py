@@ -308,16 +308,19 @@ def long_vae(max_iter=500, **parameters):
 def fit_and_interrupt(models, interrupting, X):
     """Train models side by side until one of them interrupts; all can be used then."""
     interrupting.set_callbacks(Interrupting())
-    with pytest.warns(UserWarning, match="Training interrupted by user"):
+    with pytest.raises(KeyboardInterrupt):
         run_in_lockstep([lambda m=m: m.fit(X) for m in models], len(models))
-    assert all(np.isfinite(m.score(X)) for m in models)
+    fitted = [m for m in models if hasattr(m, "module_")]
+    assert fitted
+    assert all(np.isfinite(m.score(X)) for m in fitted)
+    return fitted
 
 
 def test_interrupt_while_models_are_trained(X):
-    """All models are those of the last whole epoch, and the calls go on."""
+    """A model that is fitted is that of the last whole epoch, and the calls end."""
     models = [long_vae(beta=1 + i) for i in range(3)]
-    fit_and_interrupt(models, models[1], X)
-    assert {m.n_iter_ for m in models} <= {4, 5}
+    fitted = fit_and_interrupt(models, models[1], X)
+    assert {m.n_iter_ for m in fitted} <= {4, 5}
 
 
 def test_signal_ends_a_search():
@@ -965,13 +968,12 @@ def test_an_error_on_one_core_is_no_others(X, on_all_cores):
 def test_interrupt_of_all_cores(X, on_all_cores):
     """Each thread ends with a whole epoch, and those that have not begun do not begin."""
     models = [long_vae(3000, beta=1 + i) for i in range(4)]
-    fit_and_interrupt(models, models[0], X)
-    assert all(m.n_iter_ < 3000 for m in models)
+    fitted = fit_and_interrupt(models, models[0], X)
+    assert all(m.n_iter_ < 3000 for m in fitted)
 
 
 def test_an_interrupt_ends_other_shapes_too(X, counted):
     models = [long_vae(n_components=k) for k in (1, 2)]
-    fit_and_interrupt(models, models[0], X)
+    (fitted,) = fit_and_interrupt(models, models[0], X)
     assert counted == [1, 1]
-    assert models[0].n_iter_ in {4, 5}
-    assert models[1].n_iter_ == 0
+    assert fitted.n_iter_ in {4, 5}

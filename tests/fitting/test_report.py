@@ -130,7 +130,7 @@ def test_the_last_line_of_a_fit_that_ends_early(X, clock, capsys):
     model.set_callbacks(Recording(stop_after=3)).fit(X)
     assert numbers(capsys.readouterr().out) == [1, 3]
     model.set_callbacks(Recording(raise_at_begin=(5, KeyboardInterrupt())))
-    with pytest.warns(UserWarning, match="interrupted"):
+    with pytest.raises(KeyboardInterrupt):
         model.fit(X)
     assert numbers(capsys.readouterr().out) == [1, 4]
     model.set_callbacks().set_params(tol=10.0, n_iter_no_change=2).fit(X)
