@@ -677,7 +677,7 @@ def test_large_models_are_trained_in_parts(X, monkeypatch, counted):
     grid = {"beta": [0.5, 1, 2, 4]}
     n_weights = vae().fit(X).module_.n_weights
     counted.clear()
-    monkeypatch.setattr(trainer, "_MOST_BYTES", 5 * 8 * 8 * n_weights)
+    monkeypatch.setattr(trainer, "_MOST_BYTES", 5 * trainer._COPIES * 8 * n_weights)
     compare(vae(), grid, X)
     assert counted[:4] == [4, 4, 4, 1]
 

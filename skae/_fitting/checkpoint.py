@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from glob import escape, glob
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.random import RandomState
 
 from skae._fitting.training_state import TrainingState
 from skae._utils.errors import InvalidFileError
-from skae._utils.files import pack, read_file, unpack, write_atomically
+from skae._utils.files import pack, read_file, remove_leftovers, unpack, write_atomically
 from skae._utils.fingerprint import digest
 from skae._utils.messages import warn_user
 from skae._utils.versions import own_version
@@ -88,6 +87,7 @@ class Checkpoint:
         self._has_news = self._has_failed = False
         self._lock = threading.Lock()
         self._next_time = time.monotonic() + interval
+        remove_leftovers(path)
         if os.path.exists(path):
             self._read()
 
@@ -177,9 +177,9 @@ class Checkpoint:
             self._states[start] = state.detach()
             self._has_news = True
 
-    def close(self, *, is_alone: bool) -> None:
-        """Write the last states; not if many short fits side by side take too much time."""
-        if is_alone or isinstance(self.interval, int) or _budget.allows():
+    def close(self, *, is_due: bool) -> None:
+        """Write the last states; if they are not due, only if the time allows it."""
+        if is_due or isinstance(self.interval, int) or _budget.allows():
             self.write()
 
     def write(self) -> None:
@@ -193,7 +193,9 @@ class Checkpoint:
             except (OSError, MemoryError) as error:
                 failure: Exception | None = error
             else:
-                failure, self._has_news = None, False
+                failure = None
+            # After a failure, the next state is written when it is due.
+            self._has_news = False
             now = time.monotonic()
             _budget.spend(now - begin)
             self._next_time = now + self.interval
@@ -231,18 +233,13 @@ def is_folder(path: str) -> bool:
 
 
 def prepare_place(path: str) -> None:
-    """Make the folder of a checkpoint, or raise an error if there cannot be one.
-
-    Files that were half written when a process was killed are removed.
-    """
+    """Make the folder of a checkpoint, or raise an error if there cannot be one."""
     if is_folder(path):
         os.makedirs(path, exist_ok=True)
         return
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"checkpoint={path!r}: there is no folder {folder!r}.")
-    for leftover in glob(f"{escape(os.path.realpath(path))}.*.tmp"):
-        os.remove(leftover)
 
 
 def random_numbers(random_state: RandomState) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -76,7 +77,7 @@ class TrainingMonitor:
         buffers = copy_buffers(problem.module)
         self._start = Snapshot(optimizer.parameters.get(model), buffers)
         # Number of good epochs, and the state after the last of them.
-        self._last_good: tuple[int, ModelSnapshot, Mapping[str, Tensor]]
+        self._last_good: tuple[int, ModelSnapshot | ModelState, Mapping[str, Tensor]]
         # Kept whole, because a training may be interrupted in the middle of an epoch's end.
         self._state: TrainingState | None = None
         self._balance_data: tuple[Tensor, Tensor, Tensor] | None = None
@@ -91,7 +92,13 @@ class TrainingMonitor:
             self.plateau.update(-problem.first_score)
             self._best = 0, self._start
         if problem.resumed is not None:
-            self._resume(problem.resumed)
+            try:
+                self._resume(problem.resumed)
+            # A file may hold anything, and torch and numpy raise errors of many kinds.
+            except Exception as error:
+                raise InvalidFileError(
+                    f"The state of the training in the checkpoint is of no use: {error!r}"
+                ) from error
 
     @property
     def is_over(self) -> bool:
@@ -109,9 +116,9 @@ class TrainingMonitor:
     def _resume(self, state: TrainingState) -> None:
         """Go on after the epochs of a former training."""
         problem, numbers = self.problem, state.numbers
-        # Before anything is replaced, all parts of the state have to fit the model.
-        if state.start.values.shape != self._start.values.shape:
-            raise InvalidFileError("The state of the training is that of another model.")
+        snapshots = [state.start] if state.best is None else [state.start, state.best]
+        if any(s.values.shape != self._start.values.shape for s in snapshots):
+            raise ValueError("it has another number of parameters")
         own = state.optimizer
         assert isinstance(own, ModelState)
         self.optimizer.restore(self.model, own)
@@ -271,9 +278,20 @@ class TrainingMonitor:
         if self.plateau.update(watched) and early_stopping:
             self._best = len(self.epochs), Snapshot(snapshot.values(), buffers)
         if self.plateau.reached and not self.schedule.is_ending:
-            # The running scale and the moments go on where they are.
-            self._restore_best(with_scale=False)
+            self._go_on_with_best(snapshot, buffers)
             self.schedule.end_soon(self.n_done, self.plateau.patience)
+
+    def _go_on_with_best(
+        self, snapshot: ModelSnapshot, buffers: Mapping[str, Tensor]
+    ) -> None:
+        """Go back to the best state, if there is one, but for moments and running scale."""
+        if self._best is None:
+            return
+        best = self._best[1]
+        self._restore(best, with_scale=False)
+        state = replace(snapshot.state(), values=best.values)
+        # From here the training goes on after an interrupt or a divergence, too.
+        self._last_good = len(self.epochs), state, {**buffers, **best.without_scale()}
 
     def _restore(self, state: Snapshot, *, with_scale: bool = True) -> None:
         """Go back to the parameters and buffers of a former state."""
@@ -296,10 +314,10 @@ class TrainingMonitor:
         self.optimizer.restore(self.model, snapshot.state())
         restore_buffers(self.problem.module, buffers, with_scale=True)
 
-    def _restore_best(self, *, with_scale: bool = True) -> None:
+    def _restore_best(self) -> None:
         """Go back to the state of the best validation score, if there is one."""
         if self._best is not None:
-            self._restore(self._best[1], with_scale=with_scale)
+            self._restore(self._best[1])
 
     def conclude(self) -> FitResult:
         """Finish the model and return the result; an error belongs to this model alone."""

@@ -44,6 +44,10 @@ class Snapshot:
         parameters.put(model, self.values)
         restore_buffers(module, self.buffers, with_scale=with_scale)
 
+    def without_scale(self) -> dict[str, Tensor]:
+        """Return the buffers of the networks."""
+        return {k: v for k, v in self.buffers.items() if not k.startswith(_SCALE)}
+
 
 def copy_buffers(module: AutoencoderModule) -> dict[str, Tensor]:
     """Copy the buffers of networks and scale, by their names in the module."""

@@ -44,24 +44,24 @@ def train(problems: Sequence[FitProblem]) -> list[FitResult]:
 def train_problems(problems: Sequence[FitProblem]) -> list[FitResult]:
     """Train models of any shapes: those with equal batch keys side by side."""
     checkpoints = {p.checkpoint: None for p in problems if p.checkpoint is not None}
+    # An interrupt ends all groups.
+    interrupted = Event()
     with sigterm_as_interrupt(bool(checkpoints)):
         try:
-            return _train_groups(problems)
+            return _train_groups(problems, interrupted)
         finally:
             # Also after an error, for what was trained before it.
             for checkpoint in checkpoints:
-                checkpoint.close(is_alone=len(checkpoints) == 1)
+                checkpoint.close(is_due=len(checkpoints) == 1 or interrupted.is_set())
 
 
-def _train_groups(problems: Sequence[FitProblem]) -> list[FitResult]:
+def _train_groups(problems: Sequence[FitProblem], interrupted: Event) -> list[FitResult]:
     """Train models of any shapes, group by group."""
     groups: dict[Hashable, list[int]] = {}
     for i, problem in enumerate(problems):
         key = problem.batch_key() if len(problems) > 1 else None
         groups.setdefault(key, []).append(i)
     results: dict[int, FitResult] = {}
-    # An interrupt ends all groups.
-    interrupted = Event()
     for group in groups.values():
         # Adam updates neighbours of equal learning rate together.
         group.sort(key=lambda i: problems[i].options.learning_rate_init)

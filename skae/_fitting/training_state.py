@@ -50,8 +50,6 @@ class TrainingState:
 
     def detach(self) -> "TrainingState":
         """Return the state with tensors of its own, not those of models side by side."""
-        if isinstance(self.optimizer, ModelState):
-            return self
         return replace(self, optimizer=self.optimizer.state(), history=list(self.history))
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -98,6 +96,8 @@ class TrainingState:
                 if name.startswith(f"{part}/")
             }
 
+        if not isinstance(numbers["epoch"], int):
+            raise ValueError("the number of epochs is no integer")
         n_generators = sum(name.startswith("generators/") for name in arrays)
         moments = tensor("mean"), tensor("mean_square")
         return cls(

@@ -184,6 +184,10 @@ class ModelState:
     mean_square: Tensor
     norm: Any
 
+    def state(self) -> "ModelState":
+        """Return itself, as `ModelSnapshot.state` does."""
+        return self
+
 
 @dataclass(frozen=True)
 class OptimizerSnapshot:

@@ -10,8 +10,10 @@ import hashlib
 import io
 import json
 import os
+import threading
 import zipfile
 from collections.abc import Mapping
+from glob import escape, glob
 from typing import Any
 
 import numpy as np
@@ -31,8 +33,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """
     # A link stays, and the file that it leads to is replaced.
     path = os.path.realpath(path)
-    # One name for all tries, so that a process that is killed leaves one such file at most.
-    temporary = f"{path}.tmp"
+    # Other threads and processes may write the same file.
+    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -54,6 +56,14 @@ def _sync_folder(folder: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove files that were half written when a process was killed."""
+    for leftover in glob(f"{escape(os.path.realpath(path))}.*.tmp"):
+        # Another process may do the same.
+        with contextlib.suppress(OSError):
+            os.remove(leftover)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:

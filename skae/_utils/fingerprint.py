@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from numbers import Integral, Real
+from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ def describe(value: Any, level: int = 0) -> str:
         return describe(value.detach().cpu().numpy(), level)
     if isinstance(value, np.ndarray):
         return describe_array(value)
-    if isinstance(value, type):
+    if isinstance(value, (type, BuiltinFunctionType)):
         return f"{value.__module__}.{value.__qualname__}"
     if level == _MOST_LEVELS:
         return "..."
@@ -51,8 +53,15 @@ def _describe_object(value: Any, level: int) -> str:
         return f"{name}({', '.join(sorted(describe(v, level) for v in value))})"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(describe(v, level) for v in value)}]"
-    if code := getattr(value, "__code__", None):
-        return f"{value.__qualname__}({digest([code.co_code, repr(code.co_consts)])})"
+    if isinstance(value, CodeType):
+        constants = describe(value.co_consts, level)
+        return digest([value.co_code, repr(value.co_names), constants])
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        text = f"{describe(value.__code__, level)}, {describe(cells, level)}"
+        return f"{value.__qualname__}({text})"
+    if isinstance(value, (slice, range)):
+        return repr(value)
     state = _state(value)
     parts = [(key, describe(v, level)) for key, v in sorted(state.items())]
     return f"{name}({', '.join(f'{key}={text}' for key, text in parts)})"
@@ -62,6 +71,8 @@ def _state(value: Any) -> dict[str, Any]:
     """Return the attributes of an object."""
     if isinstance(value, torch.nn.Module):
         return dict(value.state_dict())
+    if isinstance(value, partial):
+        return {"func": value.func, "args": value.args, "keywords": value.keywords}
     get_params = getattr(value, "get_params", None)
     if get_params is not None:
         return dict(get_params(deep=False))

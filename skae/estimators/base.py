@@ -56,7 +56,7 @@ from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.inference import fitted_attributes
-from skae.estimators.resume import make_continuation
+from skae.estimators.resume import check_epochs, make_continuation
 from skae.estimators.table import Table, bind_table, check_same_likelihood
 from skae.estimators.training_data import (
     TrainingData,
@@ -557,6 +557,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 set_start()
         problem.resumed = continuation.state_of(start, data.device)
         if problem.resumed is not None:
+            check_epochs(problem.resumed, options.max_iter)
             report.resume(problem.resumed.epoch)
         return problem
 

@@ -118,6 +118,15 @@ def make_continuation(
     return Continuation(fingerprint, random_state, checkpoint, found, keeps_state, numbers)
 
 
+def check_epochs(state: TrainingState, max_iter: int) -> None:
+    """Raise ValueError if a training has done more epochs than it should in all."""
+    if state.epoch > max_iter:
+        raise ValueError(
+            f"The training of the checkpoint has {state.epoch} epochs, which is more than "
+            f"max_iter={max_iter}. Raise max_iter, or choose another checkpoint."
+        )
+
+
 def _fingerprint(
     estimator: Any,
     is_constant: bool,
