@@ -24,8 +24,10 @@ _HIGH_FLOOR = 0.1
 _WIDE_SPREAD = 1e3
 
 DIVERGED = (
-    "Training diverged: a loss, parameter or validation score was not finite. The model "
-    "before is kept (best_iter_). Lower learning_rate_init."
+    "Training diverged 5 times, also with 1/32 of the learning rate: a loss, parameter or "
+    "validation score was not finite. The model before is kept (best_iter_). Lower "
+    "learning_rate_init. If that does not help, the network may return numbers that are "
+    "not finite."
 )
 DIVERGED_TO_START = (
     "Training diverged: a loss, parameter or validation score was not finite, and no epoch "

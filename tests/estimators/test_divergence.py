@@ -1,20 +1,26 @@
 """Tests of diverging training: finite models, warnings, and the start as a fallback."""
 
+from functools import partial
+
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skae import VariationalAutoencoder
+from skae._fitting.lockstep import run_in_lockstep
 from skae.networks import MLP
 from tests.helpers import (
+    Recording,
     assert_finite,
     every_estimator,
     every_model,
     ignore_divergence,
     ignore_floor,
     models_of,
+    weights,
 )
 
 
@@ -54,6 +60,91 @@ def test_divergence_warns(estimator, X):
     # The fit starts at PCA, so its score is at least that of PCA.
     if estimator is VariationalAutoencoder:
         assert model.score(X) > PCA(2).fit(X).score(X) - 0.05
+
+
+class ExplodingIn(MLP):
+    """A network whose output is infinite in some epochs of four steps, counted from 1."""
+
+    def __init__(self, epochs=(), hidden_layer_sizes=(8,)):
+        super().__init__(hidden_layer_sizes)
+        self.epochs = epochs
+
+    def decoder(self, n_components, n_outputs):
+        network = super().decoder(n_components, n_outputs)
+        n_steps = 0
+
+        def explode(module, args, out):
+            nonlocal n_steps
+            n_steps += module.training
+            is_on = module.training and (n_steps - 1) // 4 + 1 in self.epochs
+            return out * torch.inf if is_on else out
+
+        network.register_forward_hook(explode)
+        return network
+
+
+def exploding(estimator, epochs, **parameters):
+    """Make an estimator whose training diverges in some epochs."""
+    # A random start, from which each epoch improves the model much.
+    own = {"max_iter": 9, "random_state": 0, "batch_size": 30, "init": "random"}
+    parameters = own | parameters
+    return estimator(network=ExplodingIn(epochs), **parameters)
+
+
+@every_estimator
+@pytest.mark.parametrize("variance_mode", ["optimal", "learned"])
+def test_a_diverged_epoch_is_taken_back(estimator, variance_mode, X):
+    """The training goes on with the last good state and half the rate, and says so."""
+    model = exploding(estimator, (4, 6), variance_mode=variance_mode)
+    with pytest.warns(ConvergenceWarning, match=r"in 2 of its epochs.*rate_init=0\.0025"):
+        model.fit(X)
+    assert model.n_iter_ == model.best_iter_ == len(model.loss_curve_) == 7
+    assert_finite(model, X)
+    calm = exploding(estimator, (), variance_mode=variance_mode).fit(X)
+    # Until then both are the same, and afterwards both improve.
+    assert model.loss_curve_[:3] == calm.loss_curve_[:3]
+    assert model.loss_curve_[3] < model.loss_curve_[2]
+    assert model.loss_curve_[-1] < model.loss_curve_[3]
+
+
+@every_estimator
+def test_the_first_epoch_may_diverge(estimator, X):
+    """The last good state is then the start."""
+    model = exploding(estimator, (1,))
+    with pytest.warns(ConvergenceWarning, match="in 1 of its epochs"):
+        model.fit(X)
+    assert model.n_iter_ == 8
+    start = exploding(estimator, (), learning_rate_init=1e-12, max_iter=1).fit(X)
+    assert model.loss_curve_[-1] < start.loss_curve_[-1] - 0.1
+
+
+@every_estimator
+def test_after_some_tries_the_training_ends(estimator, X):
+    """It keeps the best model so far."""
+    model = exploding(estimator, range(4, 100), max_iter=50)
+    with pytest.warns(ConvergenceWarning, match="diverged 5 times.*Lower learning_rate"):
+        model.fit(X)
+    assert model.n_iter_ == model.best_iter_ == 3
+    three = exploding(estimator, (), max_iter=50).set_callbacks(Recording(stop_after=3))
+    assert weights(model) == weights(three.fit(X))
+
+
+@ignore_divergence
+def test_a_divergence_does_not_touch_the_models_beside(X):
+    """Side by side, each model is that of a fit alone, whether it diverges or not."""
+    # Rates that differ by so much that one model diverges, in the analytic step.
+    rates = [1e-3, 1e25, 1e-2]
+    models = [
+        VariationalAutoencoder(learning_rate_init=rate, max_iter=8, random_state=0)
+        for rate in rates
+    ]
+    beside = [clone(model) for model in models]
+    run_in_lockstep([partial(model.fit, X) for model in beside], 3)
+    for model, other in zip(models, beside, strict=True):
+        assert weights(model.fit(X)) == weights(other)
+        assert model.loss_curve_ == other.loss_curve_
+    assert beside[1].best_iter_ == 0
+    assert beside[2].n_iter_ == 8
 
 
 class Normalised(MLP):
