@@ -101,10 +101,9 @@ def test_a_diverged_epoch_is_taken_back(estimator, variance_mode, X):
     assert model.n_iter_ == model.best_iter_ == len(model.loss_curve_) == 7
     assert_finite(model, X)
     calm = exploding(estimator, (), variance_mode=variance_mode).fit(X)
-    # Until then both are the same, and afterwards both improve.
+    # Until then both are the same, and afterwards the training improves.
     assert model.loss_curve_[:3] == calm.loss_curve_[:3]
-    assert model.loss_curve_[3] < model.loss_curve_[2]
-    assert model.loss_curve_[-1] < model.loss_curve_[3]
+    assert max(model.loss_curve_[3:]) < model.loss_curve_[2]
 
 
 @every_estimator
