@@ -304,9 +304,8 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     At most 128 fits are under way at the same time in a worker, and fewer where their
     copies of X would take more than a gigabyte. A lock around ``fit`` ends the search with
     a RuntimeError (see the guide). ``mean_fit_time`` of a candidate is the
-    time until its models were ready, the others' time included. After an interrupt (Ctrl-C)
-    while models are trained, each of them is what it was after its last whole epoch, as for
-    a single fit; at other times an interrupt ends the search.
+    time until its models were ready, the others' time included. An interrupt (Ctrl-C) ends
+    the search; a `checkpoint` of the estimator that is a folder keeps what was trained.
 
     Examples
     --------

@@ -1,10 +1,15 @@
 """Tests of continued fits and of refused refits."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from skae import VariationalAutoencoder
-from tests.helpers import answers, every_estimator, weights
+from skae.networks import MLP
+from tests.helpers import Recording, answers, every_estimator, ignore_floor, weights
 
 
 @every_estimator
@@ -125,3 +130,109 @@ def test_columns_of_one_fit_only_are_padded(is_validated_first, X):
     for name in ("objective", "kl", "active_units", "scale"):
         assert np.isfinite(model.history_[name]).all(), name
         assert len(model.history_[name]) == 6, name
+
+
+# At a constant learning rate
+
+
+@ignore_floor
+@every_estimator
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"variance_mode": "learned", "covariance_type": "diag"},
+        {"early_stopping": True},
+        {"init": "random", "random_state": None},
+        {"network": MLP((5,), dropout=0.2)},
+        {"precision": "float64", "batch_size": 17},
+    ],
+    ids=lambda parameters: "-".join(parameters) or "defaults",
+)
+def test_n_epochs_and_m_more_equal_n_plus_m(estimator, parameters, X):
+    """To the bit: moments, running scale, random numbers and patience go on."""
+    common = {"learning_rate": "constant", "random_state": 0, "n_iter_no_change": 50}
+    model = estimator(**common | parameters, warm_start=True, max_iter=4)
+    for n in (4, 3, 6):
+        model.set_params(max_iter=n).fit(X)
+    assert model.n_iter_ == 13
+    if parameters.get("random_state", 0) is None:
+        return
+    whole = estimator(**common | parameters, max_iter=13).fit(X)
+    assert weights(model) == weights(whole)
+    assert (model.loss_curve_, model.best_iter_) == (whole.loss_curve_, whole.best_iter_)
+
+
+def test_a_pickled_model_goes_on(X):
+    """The state of the training is in pickles and copies, as numpy arrays."""
+    model = VariationalAutoencoder(
+        learning_rate="constant", warm_start=True, random_state=0, max_iter=5
+    ).fit(X)
+    other = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    assert weights(other.fit(X)) == weights(model.fit(X))
+    assert other.n_iter_ == 10
+
+
+def test_an_interrupted_fit_goes_on(X):
+    """After an interrupt, the epochs that are whole count."""
+    model = VariationalAutoencoder(
+        learning_rate="constant", warm_start=True, random_state=0, max_iter=9
+    )
+    with pytest.raises(KeyboardInterrupt):
+        model.set_callbacks(Recording(raise_at_begin=(5, KeyboardInterrupt()))).fit(X)
+    assert model.n_iter_ == 4
+    model.set_callbacks().set_params(max_iter=3).fit(X)
+    whole = clone(model).set_callbacks().set_params(max_iter=7).fit(X)
+    assert weights(model) == weights(whole)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"beta": 2.0}, {"learning_rate_init": 1e-3}, {"learning_rate": "cosine"}]
+)
+def test_other_parameters_begin_a_new_training(changed, X):
+    """It begins with the model of the last fit, and so with another state of Adam."""
+    model = VariationalAutoencoder(
+        learning_rate="constant", warm_start=True, random_state=0, max_iter=4
+    ).fit(X)
+    other = copy.deepcopy(model).set_params(**changed)
+    other._training_state = None
+    model.set_params(**changed)
+    assert weights(model.fit(X)) == weights(other.fit(X))
+    assert model.n_iter_ == 8
+
+
+def test_other_data_begin_a_new_training(X):
+    """The moments of Adam are those of other rows."""
+    model = VariationalAutoencoder(
+        learning_rate="constant", warm_start=True, random_state=0, max_iter=4
+    ).fit(X)
+    other = copy.deepcopy(model)
+    other._training_state = None
+    assert weights(model.fit(X[:70])) == weights(other.fit(X[:70]))
+
+
+def test_a_plateau_ends_a_constant_rate(X):
+    """Without a cooldown, and also a warm start has nothing left to train."""
+    model = VariationalAutoencoder(
+        learning_rate="constant", warm_start=True, random_state=0,
+        max_iter=100, tol=1.0, n_iter_no_change=3,
+    ).fit(X)  # fmt: skip
+    n_iter = model.n_iter_
+    assert n_iter < 20
+    before = weights(model)
+    model.fit(X)
+    assert model.n_iter_ == n_iter
+    assert weights(model) == before
+
+
+def test_a_constant_rate_is_constant(X):
+    """Epochs do not depend on how many are planned."""
+    fits = [
+        VariationalAutoencoder(
+            learning_rate="constant", random_state=0, max_iter=n, n_iter_no_change=n
+        ).fit(X)
+        for n in (5, 9)
+    ]
+    assert fits[0].loss_curve_ == fits[1].loss_curve_[:5]
+    with pytest.raises(ValueError, match="'learning_rate' parameter"):
+        VariationalAutoencoder(learning_rate="adaptive").fit(X)

@@ -342,3 +342,64 @@ def test_adam_of_several_models(rates):
     assert set(together) == {0, 1, 2, 3}
     for r in range(4):
         torch.testing.assert_close(together[r], trained([r])[r], rtol=1e-12, atol=1e-13)
+
+
+def advance(flat, adam, generator, n_steps=4):
+    """Make some steps with gradients from a generator."""
+    for _ in range(n_steps):
+        for part in flat.views(flat.grads):
+            part.normal_(generator=generator)
+        adam.step(len(adam._l2_of_models) * [0.01])
+
+
+@pytest.mark.parametrize("place", ["same", "after a selection", "new"])
+def test_a_restored_state_goes_on(place):
+    """A model goes back, and then makes the same steps: also at another place."""
+    flat, adam = watched_layers(3)
+    generator = torch.Generator().manual_seed(0)
+    advance(flat, adam, generator)
+    snapshot = adam.snapshot().by_model()[1]
+    before, kept = generator.get_state(), snapshot.state()
+    advance(flat, adam, generator)
+    expected, mean = flat.get(1), flat.get(1, adam.mean)
+    assert torch.equal(kept.values, snapshot.values())
+    assert not torch.equal(kept.values, expected)
+    r = 1
+    if place == "after a selection":
+        adam, r = adam.select([1, 2]), 0
+    elif place == "new":
+        _, adam = watched_layers(3)
+    flat = adam.parameters
+    adam.restore(r, kept.state())
+    adam.resume(4)
+    generator.set_state(before)
+    if place == "after a selection":
+        # The gradients of the first model are drawn before those of the second one.
+        flat.grads.zero_()
+        other, _ = watched_layers(3)
+        for _ in range(4):
+            for part, source in zip(
+                flat.views(flat.grads), other.views(other.grads), strict=True
+            ):
+                part.copy_(source.normal_(generator=generator)[1:])
+            adam.step([0.01, 0.01])
+    else:
+        advance(flat, adam, generator)
+    assert torch.equal(flat.get(r), expected)
+    assert torch.equal(flat.get(r, adam.mean), mean)
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("where", ["values", "mean_square"])
+def test_a_snapshot_says_what_is_finite(bad, where):
+    """A model with a number that is not finite is found, and numbers of any size pass."""
+    flat, adam = watched_layers(3)
+    assert [each.is_finite() for each in adam.snapshot().by_model()] == [True] * 3
+    largest = torch.finfo(flat.values.dtype).max
+    for part in flat.views(flat.values):
+        part[0].fill_(largest)
+    assert not adam.snapshot().by_model()[0].has_finite_sum
+    assert [each.is_finite() for each in adam.snapshot().by_model()] == [True] * 3
+    buffer = flat.values if where == "values" else adam.mean_square
+    flat.views(buffer)[1][2].view(-1)[0] = bad
+    assert [each.is_finite() for each in adam.snapshot().by_model()] == [True, True, False]

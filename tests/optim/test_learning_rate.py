@@ -1,9 +1,11 @@
-"""The cosine schedule and its cooldown."""
+"""Schedules of the learning rate."""
+
+import json
 
 import numpy as np
 import pytest
 
-from skae._optim import CosineSchedule
+from skae._optim import SCHEDULES, CosineSchedule, Schedule
 
 
 @pytest.mark.parametrize("n_epochs", [1, 7, 100])
@@ -37,3 +39,34 @@ def test_cooldown_after_last_epoch_ends_training():
     schedule = CosineSchedule(0.02, 20)
     schedule.end_soon(20, 10)
     assert schedule.n_epochs == 20
+
+
+def test_constant_schedule():
+    schedule = Schedule(0.02, 20)
+    assert {schedule.rate(t) for t in np.linspace(0, 20, 11)} == {0.02}
+    schedule.end_soon(7, 10)
+    assert schedule.is_ending
+    assert schedule.n_epochs == 7
+
+
+@pytest.mark.parametrize("kind", SCHEDULES.values())
+def test_half_the_rate(kind):
+    schedule, other = kind(0.02, 20), kind(0.02, 20)
+    schedule.halve()
+    assert [schedule.rate(t) for t in (0, 3, 11)] == [other.rate(t) / 2 for t in (0, 3, 11)]
+    for each in (schedule, other):
+        each.end_soon(12, 6)
+    assert [schedule.rate(t) for t in (12, 15)] == [other.rate(t) / 2 for t in (12, 15)]
+
+
+@pytest.mark.parametrize("kind", SCHEDULES.values())
+@pytest.mark.parametrize("is_ending", [False, True])
+def test_a_restored_schedule_goes_on(kind, is_ending):
+    schedule, other = kind(0.02, 20), kind(0.02, 20)
+    schedule.halve()
+    if is_ending:
+        schedule.end_soon(9, 5)
+    other.restore(json.loads(json.dumps(schedule.state())))
+    assert (other.n_epochs, other.is_ending) == (schedule.n_epochs, is_ending)
+    times = np.linspace(0, schedule.n_epochs - 0.5, 7)
+    assert [other.rate(t) for t in times] == [schedule.rate(t) for t in times]

@@ -1,5 +1,6 @@
 """The plateau against its definition."""
 
+import json
 import math
 
 import hypothesis
@@ -66,3 +67,17 @@ def test_plateau_needs_consecutive_values():
     # Medians: 5, 5, 4.5, 4, 4, 4, 4.
     assert reached == [False, False, False, False, False, True, True]
     assert plateau.best == 4
+
+
+def test_a_restored_plateau_goes_on():
+    """Also before the first value, when its numbers are infinite."""
+    values = [3.0, 2.0, 2.5, 1.9, 1.95, 1.99, 2.0, 1.8]
+    for n in range(len(values)):
+        plateau, other = Plateau(0.05, 3), Plateau(0.05, 3)
+        for value in values[:n]:
+            plateau.update(value)
+        other.restore(json.loads(json.dumps(plateau.state())))
+        for value in values[n:]:
+            assert plateau.update(value) == other.update(value)
+            assert plateau.state() == other.state()
+            assert plateau.reached == other.reached
