@@ -95,7 +95,8 @@ class Checkpoint:
         """Read the file, or raise InvalidFileError or ValueError if it is of no use."""
         try:
             self._arrays, meta = unpack(read_file(self.path))
-            written_by, found = meta["skae"], meta["fingerprint"]
+            written_by, torch_version = str(meta["skae"]), str(meta["torch"])
+            found = dict(meta["fingerprint"])
             is_known = meta["format"] == _FORMAT and written_by == own_version()
             if is_known:
                 self._starts = dict(meta["starts"])
@@ -118,9 +119,9 @@ class Checkpoint:
                 "file to fit from the start."
             )
         self._check(found)
-        if meta["torch"] != str(torch.__version__):
+        if torch_version != str(torch.__version__):
             warn_user(
-                f"The checkpoint {self.path!r} was written with torch {meta['torch']}, and "
+                f"The checkpoint {self.path!r} was written with torch {torch_version}, and "
                 f"this is {torch.__version__}: the fit goes on, but its result may differ "
                 "by rounding from that of a fit without a break."
             )

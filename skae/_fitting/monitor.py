@@ -94,11 +94,14 @@ class TrainingMonitor:
         if problem.resumed is not None:
             try:
                 self._resume(problem.resumed)
-            # A file may hold anything, and torch and numpy raise errors of many kinds.
+            # A file may hold anything, and torch and numpy raise errors of many kinds. The
+            # models beside this one go on.
             except Exception as error:
-                raise InvalidFileError(
+                self.error = InvalidFileError(
                     f"The state of the training in the checkpoint is of no use: {error!r}"
-                ) from error
+                )
+                self.error.__cause__ = error
+                self.has_stopped = True
 
     @property
     def is_over(self) -> bool:
@@ -116,28 +119,29 @@ class TrainingMonitor:
     def _resume(self, state: TrainingState) -> None:
         """Go on after the epochs of a former training."""
         problem, numbers = self.problem, state.numbers
+        own = state.optimizer.state()
         snapshots = [state.start] if state.best is None else [state.start, state.best]
-        if any(s.values.shape != self._start.values.shape for s in snapshots):
-            raise ValueError("it has another number of parameters")
-        own = state.optimizer
-        assert isinstance(own, ModelState)
+        for values in (own.values, *(snapshot.values for snapshot in snapshots)):
+            if values.shape != self._start.values.shape or not values.isfinite().all():
+                raise ValueError("parameters are missing or not finite")
         self.optimizer.restore(self.model, own)
         restore_buffers(problem.module, state.buffers, with_scale=True)
         streams = [*problem.generators, *problem.streams]
         for stream, kept in zip(streams, state.generators, strict=True):
             set_stream_state(stream, kept)
-        problem.first_objective = numbers["first_objective"]
-        problem.first_score = numbers["first_score"]
+        problem.first_objective = float(numbers["first_objective"])
+        problem.first_score = float(numbers["first_score"])
         self.schedule.restore(numbers["schedule"])
         self.plateau = Plateau(problem.options.tol, problem.options.n_iter_no_change)
         self.plateau.restore(numbers["plateau"])
         self.epochs = list(state.history)
-        self.n_done, self.n_divergences = state.epoch, numbers["n_divergences"]
-        self.has_stopped = numbers["has_stopped"]
-        self._has_diverged = numbers["has_diverged"]
-        self._is_settled = numbers["is_settled"]
+        self.n_done, self.n_divergences = state.epoch, int(numbers["n_divergences"])
+        self.has_stopped = bool(numbers["has_stopped"])
+        self._has_diverged = bool(numbers["has_diverged"])
+        self._is_settled = bool(numbers["is_settled"])
         self._start = state.start
-        self._best = None if state.best is None else (numbers["best_iter"], state.best)
+        if state.best is not None:
+            self._best = int(numbers["best_iter"]), state.best
         self._state = state
 
     def _capture(self) -> TrainingState | None:
@@ -153,7 +157,7 @@ class TrainingMonitor:
             self._start,
             best,
             [stream_state(each) for each in (*problem.generators, *problem.streams)],
-            self.epochs,
+            list(self.epochs),
             {
                 "epoch": self.n_done,
                 "n_divergences": self.n_divergences,

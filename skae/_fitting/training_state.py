@@ -50,7 +50,7 @@ class TrainingState:
 
     def detach(self) -> "TrainingState":
         """Return the state with tensors of its own, not those of models side by side."""
-        return replace(self, optimizer=self.optimizer.state(), history=list(self.history))
+        return replace(self, optimizer=self.optimizer.state())
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the state as arrays, by name, and as objects of JSON."""

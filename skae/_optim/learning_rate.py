@@ -66,10 +66,10 @@ class Schedule:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a state of :meth:`state`; a later planned end stays."""
-        self.learning_rate = state["learning_rate"]
-        self.is_ending = state["is_ending"]
+        self.learning_rate = float(state["learning_rate"])
+        self.is_ending = bool(state["is_ending"])
         if self.is_ending:
-            self.n_epochs = state["n_epochs"]
+            self.n_epochs = int(state["n_epochs"])
 
 
 class CosineSchedule(Schedule):
@@ -113,7 +113,7 @@ class CosineSchedule(Schedule):
         super().restore(state)
         if state["cooldown"] is not None:
             start, fraction = state["cooldown"]
-            self._cooldown = start, fraction
+            self._cooldown = float(start), float(fraction)
 
 
 # Schedules by the values of the parameter ``learning_rate``.

@@ -52,10 +52,10 @@ class Plateau:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a state of :meth:`state`."""
-        self.best = state["best"]
-        self.n_stale = state["n_stale"]
-        self._last.extend(state["last"])
-        self._best_median = state["best_median"]
+        self.best = float(state["best"])
+        self.n_stale = int(state["n_stale"])
+        self._last.extend(map(float, state["last"]))
+        self._best_median = float(state["best_median"])
 
     @property
     def reached(self) -> bool:

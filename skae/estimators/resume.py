@@ -97,9 +97,9 @@ def make_continuation(
     """
     is_constant = estimator.learning_rate == "constant" and objective.is_settled(0.0)
     keeps_state = bool(estimator.warm_start) and is_constant
-    numbers = random_numbers(random_state)
     if estimator.checkpoint is None and not keeps_state:
-        return Continuation({}, random_state, None, None, False, numbers)
+        return Continuation({}, random_state, None, None, False, {})
+    numbers = random_numbers(random_state)
     fingerprint = _fingerprint(estimator, is_constant, device, arrays, last)
     found = None
     if last is not None and keeps_state:

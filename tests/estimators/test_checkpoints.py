@@ -29,6 +29,7 @@ from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP
 from tests.callbacks import Callback
 from tests.helpers import (
+    Recording,
     assert_same_answers,
     every_estimator,
     ignore_divergence,
@@ -474,6 +475,42 @@ def test_leftovers_of_killed_processes_are_removed(X, tmp_path):
     (tmp_path / "fit.npz.123-4.tmp").write_bytes(b"half")
     make().set_params(checkpoint=tmp_path / "fit.npz").fit(X)
     assert os.listdir(tmp_path) == ["fit.npz"]
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_an_interrupt_at_the_end_of_an_epoch(early_stopping, X, tmp_path):
+    """The estimator has this epoch, and the file at least the one before."""
+    path = tmp_path / "fit.npz"
+    model = make(early_stopping=early_stopping, n_iter_no_change=50)
+    own = clone(model).set_params(checkpoint=path, checkpoint_interval=30.0)
+    with pytest.raises(KeyboardInterrupt):
+        own.set_callbacks(Recording(raise_at_end=(5, KeyboardInterrupt()))).fit(X)
+    assert own.n_iter_ == 5
+    arrays, _ = files.unpack(path.read_bytes())
+    assert len(arrays["0/history"]) == 4
+    resumed = clone(model).set_params(checkpoint=path).fit(X)
+    assert_same_fit(resumed, clone(model).fit(X), X)
+
+
+def test_a_bad_file_does_not_touch_the_models_beside(X, tmp_path):
+    """Side by side, only the fit with the file fails."""
+    path = tmp_path / "fit.npz"
+    interrupted(make(), path, X)
+    arrays, meta = files.unpack(path.read_bytes())
+    arrays["0/values"] = np.full_like(arrays["0/values"], np.nan)
+    path.write_bytes(files.pack(arrays, meta))
+    models = [make(beta=2), make().set_params(checkpoint=path)]
+    ends = []
+
+    def fit(model):
+        try:
+            ends.append(weights(model.fit(X)))
+        except InvalidFileError as error:
+            ends.append(str(error))
+
+    run_in_lockstep([partial(fit, model) for model in models], 2)
+    assert weights(make(beta=2).fit(X)) in ends
+    assert any("not finite" in str(end) for end in ends)
 
 
 def test_an_error_of_a_callback_keeps_what_was_trained(X, tmp_path):
