@@ -352,6 +352,9 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         kwargs = {"estimator": self, "X": data.given, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(**kwargs)
         problems = self._build_problems(spec, objective, options, data)
+        # Epochs of a checkpoint are tasks that are over.
+        for _ in range(problems[0].first_epoch - data.continuation.n_before):
+            context.subcontext(task_name="epoch")
         # Of several starts, callbacks follow the first.
         problems[0].callbacks = CallbackSource(
             context,

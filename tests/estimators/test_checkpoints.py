@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, clone
+from sklearn.callback import ProgressBar
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
@@ -145,6 +147,19 @@ def test_a_fit_goes_on_to_the_bit(estimator, name, X, tmp_path):
     # The file now has the whole fit.
     again = clone(model).set_params(checkpoint=str(path))
     assert_same_fit(again.set_callbacks(StopAt(1, ZeroDivisionError)).fit(X), expected, X)
+
+
+def test_callbacks_count_from_the_first_epoch(X, tmp_path, capsys, monkeypatch):
+    """They see the epochs that are trained now, by their numbers; a bar ends at 100%."""
+    monkeypatch.setenv("COLUMNS", "200")
+    path = tmp_path / "fit.npz"
+    interrupted(make(), path, X)
+    recording = Recording()
+    model = make().set_params(checkpoint=path).set_callbacks(recording, ProgressBar())
+    model.fit(X)
+    assert recording.begun == list(range(5, N_EPOCHS))
+    assert re.findall(r"\b\d+%", capsys.readouterr().out) == ["100%"]
+    assert_same_fit(model, make().fit(X), X)
 
 
 def test_holes_and_weights_go_on(X, tmp_path):
