@@ -260,6 +260,8 @@ def main():
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    # A shell lets processes in the background ignore this signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     counts, problems = run_campaign(arguments.signals, arguments.kinds, arguments.seed)
     found = {"seed": arguments.seed, "counts": counts, "failures": len(problems)}
     arguments.out.write_text(json.dumps(found, indent=1) + "\n")
