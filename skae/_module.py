@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from skae._utils.cached import cached
 from skae._utils.capabilities import Capabilities
+from skae._utils.memory import AllocationLimit
 from skae._utils.random import (
     further_streams,
     random_linear,
@@ -26,6 +27,9 @@ from skae.scales import make_scale
 
 # Buffers of a module whose likelihood, or a part of it, is a generalised linear model.
 LINK_BUFFERS = "loc_offset", "input_mean", "input_std"
+# Numbers that a module may take while it is rebuilt: so many for each number of its arrays,
+# of which it makes a few copies, and what parts of users may take for themselves.
+_MOST_OF_ARRAYS, _FURTHER_NUMBERS = 10, 10**6
 
 
 @dataclass(frozen=True)
@@ -345,14 +349,19 @@ class AutoencoderModule(nn.Module):
 
     @classmethod
     def from_arrays(cls, spec: Spec, arrays: dict[str, Any]) -> "AutoencoderModule":
-        """Rebuild a module on the CPU from the arrays of :meth:`get_arrays`."""
+        """Rebuild a module on the CPU from the arrays of :meth:`get_arrays`.
+
+        Raises MemoryError for a description of a much larger module, without building it.
+        """
         tensors = {
             name: torch.tensor(np.asarray(a), device="cpu") for name, a in arrays.items()
         }
         generator = torch.Generator("cpu").manual_seed(0)
         links = {k: tensors[k] for k in LINK_BUFFERS if k in tensors}
         units, floor = tensors["std_in_units"], tensors["scale.floor"]
-        module = cls(spec, units, floor, generator, links)
+        n_numbers = sum(tensor.numel() for tensor in tensors.values())
+        with AllocationLimit(_MOST_OF_ARRAYS * n_numbers + _FURTHER_NUMBERS):
+            module = cls(spec, units, floor, generator, links)
         # Models of former versions fill with the mean.
         tensors = {f"fill.{k}": v for k, v in module.fill.state_dict().items()} | tensors
         module.to(tensors["std_in_units"].dtype).load_state_dict(tensors)
