@@ -27,9 +27,11 @@ from skae.scales import make_scale
 
 # Buffers of a module whose likelihood, or a part of it, is a generalised linear model.
 LINK_BUFFERS = "loc_offset", "input_mean", "input_std"
-# Numbers that a module may take while it is rebuilt: so many for each number of its arrays,
-# of which it makes a few copies, and what parts of users may take for themselves.
-_MOST_OF_ARRAYS, _FURTHER_NUMBERS = 10, 10**6
+# What a module may take while it is rebuilt: so many numbers for each number of its arrays,
+# of which it makes a few copies, so many calls of torch for each array, which takes two
+# or three, and what parts of users may take for themselves.
+_NUMBERS_OF_EACH, _FURTHER_NUMBERS = 10, 10**6
+_CALLS_OF_EACH, _FURTHER_CALLS = 20, 1000
 
 
 @dataclass(frozen=True)
@@ -360,7 +362,11 @@ class AutoencoderModule(nn.Module):
         links = {k: tensors[k] for k in LINK_BUFFERS if k in tensors}
         units, floor = tensors["std_in_units"], tensors["scale.floor"]
         n_numbers = sum(tensor.numel() for tensor in tensors.values())
-        with AllocationLimit(_MOST_OF_ARRAYS * n_numbers + _FURTHER_NUMBERS):
+        limit = AllocationLimit(
+            _NUMBERS_OF_EACH * n_numbers + _FURTHER_NUMBERS,
+            _CALLS_OF_EACH * len(tensors) + _FURTHER_CALLS,
+        )
+        with limit:
             module = cls(spec, units, floor, generator, links)
         # Models of former versions fill with the mean.
         tensors = {f"fill.{k}": v for k, v in module.fill.state_dict().items()} | tensors

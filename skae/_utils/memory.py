@@ -51,7 +51,7 @@ def _container_memory() -> float:
 
 
 class AllocationLimit(TorchDispatchMode):
-    """Context in which the tensors that torch makes may have so many numbers in all.
+    """Context in which torch may make so many numbers, in so many calls.
 
     Sizes count when they are asked for, so the error comes before the memory is taken.
 
@@ -59,11 +59,14 @@ class AllocationLimit(TorchDispatchMode):
     ----------
     n_numbers : int
         Numbers of all tensors together.
+    n_calls : int
+        Calls of functions of torch: also an empty layer takes memory and time.
     """
 
-    def __init__(self, n_numbers: int) -> None:
+    def __init__(self, n_numbers: int, n_calls: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.n_left = n_numbers
+        self.n_numbers = n_numbers
+        self.n_calls = n_calls
 
     def __torch_dispatch__(
         self,
@@ -72,7 +75,7 @@ class AllocationLimit(TorchDispatchMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a function of torch, or raise MemoryError if its sizes are too large."""
+        """Call a function of torch, or raise MemoryError beyond one of the limits."""
         # Beside a tensor, a number is an index, or the number of an axis.
         makes_new = not any(isinstance(arg, torch.Tensor) for arg in args)
         for arg in args:
@@ -80,7 +83,8 @@ class AllocationLimit(TorchDispatchMode):
             is_size = isinstance(size, (list, tuple))
             if is_size and all(isinstance(n, int) for n in size):
                 # A length of -1 stands for the one that is there.
-                self.n_left -= math.prod(map(abs, size))
-        if self.n_left < 0:
-            raise MemoryError("A tensor would have more numbers than it should.")
+                self.n_numbers -= math.prod(map(abs, size))
+        self.n_calls -= 1
+        if min(self.n_numbers, self.n_calls) < 0:
+            raise MemoryError("A model would take more memory than its arrays say.")
         return func(*args, **(kwargs or {}))
