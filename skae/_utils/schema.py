@@ -40,6 +40,8 @@ _TYPES: dict[str, set[str]] = {
 # Characters of a key that is no text. Whole numbers with so few digits have hashes of their
 # own; many longer ones could share one, and a dictionary of them would take hours.
 _MOST_KEY_DIGITS = 18
+# What reads objects that are equal if they look equal.
+_WITHOUT_IDENTITY = ("JsonNode", "TypeNode")
 # Numbers of the state of the Mersenne Twister.
 _TWISTER = 624
 
@@ -48,7 +50,8 @@ def plain_schema(content: bytes) -> bytes:
     """Return the description of all objects that skops wrote, as :func:`check_schema` asks.
 
     An object that is at several places is equal at all of them, and has a small number in
-    place of an address in memory. White space is left out.
+    place of an address in memory. Numbers, texts and types have none. White space is left
+    out.
     """
     schema = _same_copies(json.loads(content), {})
     return json.dumps(schema, separators=(",", ":")).encode()
@@ -61,8 +64,11 @@ def _same_copies(value: Any, first: dict[int, Node]) -> Any:
     if not isinstance(value, dict):
         return value
     identity = value.get("__id__")
+    # The keys of a dictionary may be any; then a key of this name has an object.
     if not isinstance(identity, int):
         return {name: _same_copies(item, first) for name, item in value.items()}
+    if value["__loader__"] in _WITHOUT_IDENTITY:
+        return {name: item for name, item in value.items() if name != "__id__"}
     if identity not in first:
         node = first[identity] = {}
         number = len(first)
