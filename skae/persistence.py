@@ -93,14 +93,14 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     >>> from sklearn.datasets import load_iris
     >>> import skae
     >>> from skae.persistence import save
-    >>> model = skae.GaussianAutoencoder(2, max_iter=2, random_state=0).fit(
+    >>> model = skae.GaussianAutoencoder(3, max_iter=2, random_state=0).fit(
     ...     load_iris().data
     ... )
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "iris.skops"
     ...     save(model, path)
     ...     skae.load(path)
-    GaussianAutoencoder(max_iter=2, n_components=2, random_state=0)
+    GaussianAutoencoder(max_iter=2, n_components=3, random_state=0)
     """
     skops_io = _skops_io()
     name, classes = type(model).__name__, _state_classes()
@@ -169,7 +169,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> from sklearn.datasets import load_iris
     >>> import skae
     >>> X = load_iris().data
-    >>> model = skae.GaussianAutoencoder(2, max_iter=2, random_state=0).fit(X)
+    >>> model = skae.GaussianAutoencoder(3, max_iter=2, random_state=0).fit(X)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "iris.skops"
     ...     model.save(path)
