@@ -60,7 +60,7 @@ _WAY_OUT = (
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:
-    """Save a model to a file that :func:`load` reads without running code of the file.
+    """Save a model to a file that :func:`skae.load` reads without running code of the file.
 
     Parameters
     ----------
@@ -127,10 +127,11 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Load a model from a file of :func:`save`, without running code of the file.
+    """Load a model from a file, without running code of the file.
 
-    The model is on the CPU. Objects of skae, scikit-learn, numpy and Python are loaded, and
-    no others. Memory and time are at most in proportion to the size of the file.
+    The file is one of :func:`skae.persistence.save`. Objects of skae, scikit-learn, numpy
+    and Python are loaded, and no others. Memory and time are at most in proportion to the
+    size of the file. The model is on the CPU.
 
     Parameters
     ----------

@@ -86,15 +86,20 @@ def broken(kind, change, i):
     return CHANGES[change](whole, rng), content
 
 
+def read(kind, content, path):
+    """Return what a file of some bytes holds, by a path."""
+    path.write_bytes(content)
+    return unpack(path.read_bytes()) if kind == "checkpoint" else skae.load(path)
+
+
 def outcome(kind, change, i, path):
     """Load a broken file by a path, and return what happens in a word.
 
     Any other error than the one of the contract is raised.
     """
     hostile, content = broken(kind, change, i)
-    path.write_bytes(hostile)
     try:
-        loaded = unpack(path.read_bytes()) if kind == "checkpoint" else skae.load(path)
+        loaded = read(kind, hostile, path)
     except InvalidFileError as error:
         cause = error.__cause__
         # skae refuses a module that is too large by an error of the same class.
