@@ -73,6 +73,7 @@ def work(args):
             except BaseException as error:
                 word = "error"
                 print(f"{kind}, {change}, {i}: {error!r}", file=sys.stderr)
+            signal.alarm(0)
             seconds = time.process_time() - start
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
             print(json.dumps([i, word, seconds, grown / 1024]), flush=True)
@@ -96,7 +97,7 @@ def run(args, kind, change, n):
             i += 1
             counts[word] += 1
             slowest, largest = max(slowest, seconds), max(largest, megabytes)
-        if process.returncode:
+        if i < stop:
             word = "hang" if process.returncode == -signal.SIGALRM else "crash"
             print(f"{kind}, {change}, {i}: {word}", file=sys.stderr)
             counts[word] += 1

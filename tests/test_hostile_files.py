@@ -150,9 +150,7 @@ HOSTILE = {
     "position": random_state(10**9),
     "negative position": random_state(-1),
     "position that is no number": random_state("1"),
-    "position in an array": random_state(
-        0, __loader__="NdArrayNode", type="numpy", file="other.npy"
-    ),
+    "position in an array": random_state(0, **array("other")),
     "zeros": random_state(key=np.zeros(624, dtype=np.uint32)),
     "short key": random_state(key=np.ones(3, dtype=np.uint32)),
 }
