@@ -152,6 +152,7 @@ HOSTILE = {
     "position that is no number": random_state("1"),
     "position in an array": random_state(0, **array("other")),
     "zeros": random_state(key=np.zeros(624, dtype=np.uint32)),
+    "key of other numbers": random_state(key=np.full(624, np.nan)),
     "short key": random_state(key=np.ones(3, dtype=np.uint32)),
 }
 
@@ -273,10 +274,9 @@ def test_broken_files(kind, change, tmp_path):
         allowed.add("different")
     seen = [outcome(kind, change, i, tmp_path / "file") for i in range(25)]
     assert set(seen) <= allowed
+    # Single changes may be none, such as a byte that is replaced by itself.
     wholes = [whole for whole, _ in originals(kind)]
-    assert (
-        all(broken(kind, change, i)[0] not in wholes for i in range(5)) or "swap" in change
-    )
+    assert any(broken(kind, change, i)[0] not in wholes for i in range(25))
 
 
 def test_loading_runs_no_code_of_a_pickle(path, tmp_path):

@@ -12,6 +12,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import skops.io
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import InconsistentVersionWarning
@@ -28,6 +29,7 @@ from benchmarks.hostile.subjects import content_of
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.impute import AutoencoderImputer
 from skae.likelihoods import (
+    LIKELIHOODS,
     CategoricalLikelihood,
     GaussianLikelihood,
     Mixed,
@@ -35,9 +37,9 @@ from skae.likelihoods import (
     StudentTLikelihood,
 )
 from skae.networks import MLP, Conv
-from skae.objectives import schedules
+from skae.objectives import KL_SCHEDULES, schedules
 from skae.outlier import LikelihoodOutlierDetector
-from skae.persistence import InvalidFileError, load, save
+from skae.persistence import InvalidFileError, _state_classes, load, save
 from skae.scales import legal_combinations
 from tests.families import table
 from tests.helpers import (
@@ -264,6 +266,17 @@ def test_a_refit_of_a_loaded_model(X, path):
     model = vae(warm_start=True).fit(X)
     loaded = assert_round_trip(model, path)
     assert_same_answers(model.fit(X), loaded.fit(X), X)
+
+
+def test_the_types_that_are_trusted():
+    """All parts of models that skae has, and nothing that takes memory by its sizes."""
+    trusted = _state_classes()
+    parts = [*LIKELIHOODS.values(), *ESTIMATORS, *KL_SCHEDULES.values(), MLP, Conv]
+    assert trusted.keys() >= {f"{p.__module__}.{p.__name__}" for p in parts}
+    for name, kind in trusted.items():
+        assert name == f"{kind.__module__}.{kind.__qualname__}"
+        assert name.startswith("skae.")
+        assert not issubclass(kind, torch.nn.Module)
 
 
 # Objects of a user, which a file cannot hold.

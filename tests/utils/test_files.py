@@ -238,6 +238,13 @@ def test_sizes_in_headers_are_not_believed(size):
         unpack(resealed(bytes(broken)))
 
 
+def test_a_part_that_says_that_it_is_compressed():
+    broken = bytearray(SEALED)
+    broken[broken.index(b"PK\x01\x02") + 10] = zipfile.ZIP_DEFLATED
+    with pytest.raises(InvalidFileError, match="size"):
+        open_sealed(resealed(bytes(broken)))
+
+
 def test_parts_that_overlap_are_refused():
     """A thousand names of one part would take a thousand times the bytes of the file."""
     single = archive_of({"a": bytes(5000)})
