@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from skae.estimators.deterministic import GaussianAutoencoder, LaplaceAutoencoder
     from skae.estimators.variational import VariationalAutoencoder
+    from skae.persistence import load
 
 __version__ = "0.1.0.dev0"
 
@@ -22,12 +23,14 @@ __all__ = [
     "GaussianAutoencoder",
     "LaplaceAutoencoder",
     "VariationalAutoencoder",
+    "load",
 ]
 
 _HOME = {
     "GaussianAutoencoder": "skae.estimators.deterministic",
     "LaplaceAutoencoder": "skae.estimators.deterministic",
     "VariationalAutoencoder": "skae.estimators.variational",
+    "load": "skae.persistence",
 }
 
 _PACKAGES = (
@@ -38,6 +41,7 @@ _PACKAGES = (
     "networks",
     "objectives",
     "outlier",
+    "persistence",
     "recipes",
     "scales",
 )

@@ -24,16 +24,18 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skae._data.columns import package_of
 from skae._fitting.diagnosis import list_columns
 from skae._utils.choices import positive_integer
 from skae._utils.messages import warn_user
 from skae._utils.numbers import as_numbers
+from skae.persistence import PersistenceMixin
 from skae.recipes import make_imputation_estimator
 
 __all__ = ["AutoencoderImputer"]
 
 
-class AutoencoderImputer(_BaseImputer):
+class AutoencoderImputer(PersistenceMixin, _BaseImputer):
     """Impute missing values from the distribution that an autoencoder learns.
 
     The estimator is fitted to the table with its missing values; its likelihood is that of
@@ -193,7 +195,8 @@ class AutoencoderImputer(_BaseImputer):
         observed = rows[:, is_observed]
         self._range = np.nanmin(observed, axis=0), np.nanmax(observed, axis=0)
         # For messages, the estimator is to know the names of the columns.
-        self._frame: Any = type(X) if hasattr(self, "feature_names_in_") else None
+        has_names = hasattr(self, "feature_names_in_")
+        self._package = package_of(X) if has_names else None
         self.estimator_ = clone(given).fit(self._observed_columns(rows))
         self._fit_indicator(mask)
         return self
@@ -320,9 +323,13 @@ class AutoencoderImputer(_BaseImputer):
     def _observed_columns(self, rows: NDArray[np.floating]) -> Any:
         """Return the columns that had values in `fit`, as the table that `fit` took."""
         columns = rows[:, self._is_observed]
-        if self._frame is None:
+        if self._package is None:
             return columns
         names = self.feature_names_in_[self._is_observed].tolist()
-        if hasattr(self._frame, "iloc"):
-            return self._frame(columns, columns=names)
-        return self._frame(columns, schema=names)
+        if self._package == "pandas":
+            import pandas as pd  # its frame was passed to fit
+
+            return pd.DataFrame(columns, columns=names)
+        import polars as pl  # its frame was passed to fit
+
+        return pl.DataFrame(columns, schema=names)

@@ -19,6 +19,7 @@ from skae._data.columns import read_column
 from skae._utils.messages import no_warnings_of_fits
 from skae._utils.numbers import as_numbers
 from skae.estimators.table import validated_table
+from skae.persistence import PersistenceMixin
 from skae.recipes import make_outlier_estimator
 
 __all__ = ["LikelihoodOutlierDetector"]
@@ -29,7 +30,7 @@ _N_REFITS = 2
 _FENCE = 1.5
 
 
-class LikelihoodOutlierDetector(OutlierMixin, BaseEstimator):
+class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
     """Detector of rows with a low density.
 
     The estimator is fitted to all rows. Then two fits use the rows of the highest scores

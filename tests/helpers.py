@@ -54,6 +54,34 @@ def assert_same_answers(one, other, X):
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
 
+def walk(value, path="state"):
+    """Yield all objects inside a state, with their paths."""
+    yield path, value
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from walk(inner, f"{path}[{key!r}]")
+    elif isinstance(value, (list, tuple, set)):
+        for i, inner in enumerate(value):
+            yield from walk(inner, f"{path}[{i}]")
+    elif type(value).__module__.startswith(("skae.", "sklearn.")):
+        yield from walk(value.__getstate__(), f"{path}.{type(value).__name__}")
+
+
+def assert_plain_state(model):
+    """Assert that the state of a model has arrays of numpy and plain values only.
+
+    A parameter of the user may be a random state.
+    """
+    plain = (bool, int, float, str, type(None), np.generic, dict, list, tuple, slice)
+    for path, value in walk(model.__getstate__()):
+        is_ours = type(value).__module__.startswith(("skae.", "sklearn."))
+        is_given = isinstance(value, np.random.RandomState) and path.endswith(
+            "random_state']"
+        )
+        assert is_ours or is_given or isinstance(value, (np.ndarray, *plain)), path
+        assert not isinstance(value, torch.nn.Module), path
+
+
 def assert_finite(model, X):
     """Assert that the parameters of a model and its results for X are finite."""
     for name, tensor in model.module_.state_dict().items():

@@ -16,7 +16,7 @@ from skae._utils.errors import InvalidFileError
 from skae._utils.files import pack, read_file, remove_leftovers, unpack, write_atomically
 from skae._utils.fingerprint import digest
 from skae._utils.messages import warn_user
-from skae._utils.versions import own_version
+from skae._utils.versions import current_versions
 
 # Version of the content of a file; raised if the meaning of a part changes.
 _FORMAT = 1
@@ -93,11 +93,12 @@ class Checkpoint:
 
     def _read(self) -> None:
         """Read the file, or raise InvalidFileError or ValueError if it is of no use."""
+        versions = current_versions()
         try:
             self._arrays, meta = unpack(read_file(self.path))
             written_by, torch_version = str(meta["skae"]), str(meta["torch"])
             found = dict(meta["fingerprint"])
-            is_known = meta["format"] == _FORMAT and written_by == own_version()
+            is_known = meta["format"] == _FORMAT and written_by == versions["skae"]
             if is_known:
                 self._starts = dict(meta["starts"])
                 self.random_numbers = meta["random_state"]
@@ -115,14 +116,14 @@ class Checkpoint:
         if not is_known:
             raise InvalidFileError(
                 f"The checkpoint {self.path!r} was written by skae {written_by}, and this "
-                f"is {own_version()}. Continue the fit with that version, or delete the "
+                f"is {versions['skae']}. Continue the fit with that version, or delete the "
                 "file to fit from the start."
             )
         self._check(found)
-        if torch_version != str(torch.__version__):
+        if torch_version != versions["torch"]:
             warn_user(
                 f"The checkpoint {self.path!r} was written with torch {torch_version}, and "
-                f"this is {torch.__version__}: the fit goes on, but its result may differ "
+                f"this is {versions['torch']}: the fit goes on, but its result may differ "
                 "by rounding from that of a fit without a break."
             )
 
@@ -218,9 +219,8 @@ class Checkpoint:
             self._starts[str(start)] = numbers
         self._states = {}
         meta = {
+            **current_versions(),
             "format": _FORMAT,
-            "skae": own_version(),
-            "torch": str(torch.__version__),
             "fingerprint": self.fingerprint,
             "random_state": self.random_numbers,
             "starts": self._starts,

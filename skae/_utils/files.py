@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import os
-import threading
+import secrets
 import zipfile
 from collections.abc import Mapping
 from glob import escape, glob
@@ -29,14 +29,17 @@ _META = "meta.json"
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that at any moment its name has the whole old or new content.
 
-    Raises OSError if that fails; the old content is then still there.
+    Raises OSError if that fails; the old content is then still there. A process that is
+    killed may leave a file whose name ends with ``.tmp`` beside it.
     """
     # A link stays, and the file that it leads to is replaced.
     path = os.path.realpath(path)
-    # Other threads and processes may write the same file.
-    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
+    # A name of its own, so that two writers of one path do not write into one file.
+    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+    # Of a file or a link that somebody has put there, the mode "x" raises an error.
+    file = open(temporary, "xb")  # noqa: SIM115  (closed by the next block)
     try:
-        with open(temporary, "wb") as file:
+        with file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -89,14 +92,16 @@ def open_sealed(sealed: bytes) -> zipfile.ZipFile:
     content, digest = sealed[:-_DIGEST_SIZE], sealed[-_DIGEST_SIZE:]
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise InvalidFileError(
-            "The file is incomplete or was changed: its content does not have the hash "
-            "that was written with it."
+            "The file is incomplete, was changed, or is none of skae: its content does not "
+            "have the hash that is written at its end."
         )
     try:
         archive = zipfile.ZipFile(io.BytesIO(sealed))
     # The reader raises errors of many kinds for headers that contradict each other.
     except Exception as error:
         raise InvalidFileError(f"The file is no archive: {error}") from error
+    if len(archive.namelist()) != len(set(archive.namelist())):
+        raise InvalidFileError("The file has two parts of one name.")
     total = 0
     for part in archive.infolist():
         total += part.file_size
@@ -118,7 +123,11 @@ def to_array(content: bytes) -> np.ndarray:
     }.get(version)
     if read_header is None:
         raise ValueError(f"version {version} of the format of arrays is not known")
-    shape, is_fortran, dtype = read_header(file)
+    try:
+        shape, is_fortran, dtype = read_header(file)
+    # The header is a line of Python, whose parser raises errors of many kinds.
+    except Exception as error:
+        raise ValueError("the header of an array cannot be read") from error
     if dtype.hasobject or min(shape, default=0) < 0:
         raise ValueError("an array has objects or a negative size")
     # The numbers that are there, and not those that the header claims, take memory.

@@ -1,10 +1,13 @@
-"""Memory that a machine does not have, refused before it is asked for."""
+"""Memory that a machine does not have, or should not give, refused in advance."""
 
 import math
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 _CPU = torch.device("cpu")
 # Limit of a container on Linux; "max" stands for none.
@@ -45,3 +48,43 @@ def _container_memory() -> float:
     except OSError:
         return math.inf
     return int(limit) if limit.strip().isdigit() else math.inf
+
+
+class AllocationLimit(TorchDispatchMode):
+    """Context in which torch may make so many numbers, in so many calls.
+
+    Sizes count when they are asked for, so the error comes before the memory is taken.
+
+    Parameters
+    ----------
+    n_numbers : int
+        Numbers of all tensors together.
+    n_calls : int
+        Calls of functions of torch: also an empty layer takes memory and time.
+    """
+
+    def __init__(self, n_numbers: int, n_calls: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.n_numbers = n_numbers
+        self.n_calls = n_calls
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch, or raise MemoryError beyond one of the limits."""
+        # Beside a tensor, a number is an index, or the number of an axis.
+        makes_new = not any(isinstance(arg, torch.Tensor) for arg in args)
+        for arg in args:
+            size = (arg,) if isinstance(arg, int) and makes_new else arg
+            is_size = isinstance(size, (list, tuple))
+            if is_size and all(isinstance(n, int) for n in size):
+                # A length of -1 stands for the one that is there.
+                self.n_numbers -= math.prod(map(abs, size))
+        self.n_calls -= 1
+        if min(self.n_numbers, self.n_calls) < 0:
+            raise MemoryError("A model would take more memory than its arrays say.")
+        return func(*args, **(kwargs or {}))

@@ -19,6 +19,8 @@ _LIBRARIES = (
     _SKAE,
     f"{Path(sklearn.__file__).parent}{os.sep}",
     f"{Path(joblib.__file__).parent}{os.sep}",
+    # It is imported where it is used, and installed beside the others.
+    f"{Path(joblib.__file__).parents[1] / 'skops'}{os.sep}",
     threading.__file__,
 )
 
@@ -38,8 +40,10 @@ def no_warnings_of_fits() -> Iterator[None]:
         _is_silent.reset(token)
 
 
-def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+def warn_user(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn at the innermost frame that is outside of skae, scikit-learn and joblib.
+
+    A message that is a warning has its own category.
 
     In a thread of a search there is no such frame; then at the innermost one outside skae.
     """

@@ -29,6 +29,7 @@ from skae._utils.threads import suitable_threads
 from skae.estimators.table import FLOATS, Table
 from skae.likelihoods import Likelihood, Mixed
 from skae.objectives import Objective
+from skae.persistence import PersistenceMixin
 
 # Standard deviations from the mean to which a row is moved whose code overflows float64.
 _MOST_DEVIATIONS = 1e150
@@ -42,7 +43,9 @@ _NO_PREDICT = (
 )
 
 
-class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class InferenceMixin(
+    PersistenceMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Methods of a fitted autoencoder, which use the attributes that a fit sets."""
 
     module_: AutoencoderModule
@@ -347,7 +350,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __getstate__(self) -> dict[str, Any]:
         """Return a state with numpy arrays in place of the module."""
-        state = dict(super().__getstate__())
+        state = super().__getstate__()
         module = state.pop("module_", None)
         if module is not None:
             state["_module_state"] = (module.spec, module.get_arrays())

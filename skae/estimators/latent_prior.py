@@ -10,6 +10,7 @@ from numpy.random import RandomState
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from skae._data import Rows, Standardization
@@ -168,6 +169,26 @@ def _draw(prior: Any, n_samples: int, random_state: RandomState) -> Any:
         drawn = prior.sample(n_samples, random_state=seed)
     # A mixture returns an array of the components, too.
     return drawn[0] if isinstance(drawn, tuple) else drawn
+
+
+def without_tree(prior: Any) -> Any:
+    """Return a fitted prior as plain arrays: the tree of a kernel density as its codes.
+
+    A tree is an object of compiled code, which does not check the numbers of its state.
+    """
+    if type(prior) is not KernelDensity:
+        return prior
+    plain = copy.copy(prior)
+    plain.tree_ = np.array(prior.tree_.data)
+    return plain
+
+
+def with_tree(prior: Any) -> Any:
+    """Return a fitted prior that :func:`without_tree` changed as it was."""
+    codes = getattr(prior, "tree_", None)
+    if type(prior) is not KernelDensity or not isinstance(codes, np.ndarray):
+        return prior
+    return KernelDensity.fit(prior, codes)
 
 
 def _with_seed(

@@ -1,5 +1,6 @@
 """What a fit goes on from: a checkpoint, or the training of the last fit."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Continuation:
     @property
     def n_before(self) -> int:
         """Epochs of the last fit, if the training goes on with its state."""
-        return 0 if self.last is None else int(self.last["numbers"]["epoch"])
+        return 0 if self.last is None else int(json.loads(self.last["numbers"])["epoch"])
 
     def state_of(self, start: int, device: torch.device) -> TrainingState | None:
         """Return the state from which a start goes on, if there is one."""
@@ -67,18 +68,21 @@ class Continuation:
                 return found
         if self.last is None:
             return None
-        return TrainingState.from_arrays(self.last["arrays"], self.last["numbers"], device)
+        numbers = json.loads(self.last["numbers"])
+        # A callback that ended the last fit does not end this one.
+        numbers["has_stopped"] = numbers["has_diverged"]
+        return TrainingState.from_arrays(self.last["arrays"], numbers, device)
 
     def keep(self, state: TrainingState | None) -> dict[str, Any] | None:
-        """Return the state of a training as arrays and plain objects, for a warm start."""
+        """Return the state of a training as arrays and texts, for a warm start."""
         if state is None:
             return None
         arrays, numbers = state.to_arrays()
         return {
             "fingerprint": self.fingerprint,
-            "random_state": self.numbers,
+            "random_state": json.dumps(self.numbers),
             "arrays": arrays,
-            "numbers": numbers,
+            "numbers": json.dumps(numbers),
         }
 
 
@@ -105,7 +109,7 @@ def make_continuation(
     if last is not None and keeps_state:
         found = _same_training(estimator, fingerprint)
     if found is not None:
-        numbers = found["random_state"]
+        numbers = json.loads(found["random_state"])
         random_state = restored_random_state(random_state, numbers)
     checkpoint = None
     if estimator.checkpoint is not None:
@@ -160,9 +164,7 @@ def _same_training(estimator: Any, fingerprint: Mapping[str, str]) -> dict[str, 
     found: dict[str, Any] | None = getattr(estimator, "_training_state", None)
     if found is None or _without_last(found["fingerprint"]) != _without_last(fingerprint):
         return None
-    # A callback that ended the last fit does not end this one.
-    numbers = found["numbers"]
-    return found | {"numbers": numbers | {"has_stopped": numbers["has_diverged"]}}
+    return found
 
 
 def _without_last(fingerprint: Mapping[str, str]) -> dict[str, str]:

@@ -31,6 +31,8 @@ from skae.estimators.latent_prior import (
     log_ratio,
     make_prior,
     sample_prior,
+    with_tree,
+    without_tree,
 )
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
@@ -460,6 +462,19 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     def _make_likelihood(self) -> Likelihood:
         return make_likelihood(self.likelihood)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return a state with plain arrays in place of module and trees."""
+        state = super().__getstate__()
+        if "prior_" in state:
+            state["prior_"] = without_tree(state["prior_"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the module on the CPU, and trees."""
+        super().__setstate__(state)
+        if hasattr(self, "prior_"):
+            self.prior_ = with_tree(self.prior_)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -4,10 +4,12 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 from skae import VariationalAutoencoder
 from skae._utils import memory
-from skae._utils.memory import require_memory
+from skae._utils.memory import AllocationLimit, require_memory
+from skae._utils.random import random_conv, random_linear
 
 GIB = 2**30
 
@@ -47,3 +49,41 @@ def test_the_limit_of_a_container(monkeypatch, limit_file):
         require_memory(total * GIB, "This", "Lower it.")
         with pytest.raises(MemoryError, match=rf"this machine has {total} GiB\. Lower it"):
             require_memory(total * GIB + 1, "This", "Lower it.")
+
+
+GENERATOR = torch.Generator("cpu")
+HUGE = 10**12
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.zeros(HUGE),
+        lambda: torch.empty((10**6, 10**6)),
+        lambda: torch.full((HUGE,), 1.0),
+        lambda: torch.arange(HUGE),
+        lambda: torch.linspace(0, 1, HUGE),
+        lambda: torch.eye(10**6),
+        lambda: torch.ones(2).new_zeros(HUGE),
+        lambda: torch.ones(2).repeat(HUGE),
+        lambda: torch.ones(4).expand(HUGE, 4).contiguous(),
+        lambda: torch.ones(4, 1).expand(-1, HUGE).reshape(-1),
+        lambda: random_linear(10**6, 10**6, GENERATOR),
+        lambda: random_conv(1, 1, 10**6 + 1, GENERATOR),
+        lambda: [torch.zeros(400) for _ in range(3)],
+        lambda: [torch.zeros(1) for _ in range(101)],
+    ],
+)
+def test_memory_that_is_not_given(make):
+    with AllocationLimit(1000, 100), pytest.raises(MemoryError, match="arrays"):
+        make()
+
+
+def test_memory_that_is_given():
+    """Indices of what is there, and numbers of axes, are no sizes."""
+    with AllocationLimit(1000, 100):
+        layer = random_linear(5, 6, GENERATOR)
+        y = layer(torch.ones(2, 5))
+        assert y[:, 1:].shape == (2, 5)
+        assert y.sum(dim=1).shape == (2,)
+        assert torch.cat([y, y], dim=1).view(2, 2, -1).shape == (2, 2, 6)
