@@ -53,9 +53,9 @@ _KEYS = {
     "torch": "_torch_version",
 }
 
-# What torch may take to build the modules of a file: numbers for each of its bytes, of which
-# a number takes four or eight and a module makes a few copies, and calls for each of its
-# arrays, which takes two or three.
+# What torch may take to build the modules of a file: numbers for each byte (a number takes
+# four or eight of them, and a module makes a few copies), and calls for each array, which
+# takes two or three.
 _NUMBERS_PER_BYTE, _FURTHER_NUMBERS = 3, 10**6
 _CALLS_PER_PART, _FURTHER_CALLS = 20, 1000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -354,6 +355,9 @@ class InferenceMixin(
         module = state.pop("module_", None)
         if module is not None:
             state["_module_state"] = (module.spec, module.get_arrays())
+        if isinstance(state.get("checkpoint"), os.PathLike):
+            # As text, because another system has other types of paths.
+            state["checkpoint"] = os.fspath(state["checkpoint"])
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pickle
 import random
 import re
 import signal
@@ -399,6 +400,20 @@ def test_a_broken_file_is_refused(content, X, tmp_path):
     with pytest.raises(InvalidFileError, match=r"cannot be read: .*Delete the file"):
         make().set_params(checkpoint=path).fit(X)
     assert path.read_bytes() == content
+
+
+def test_a_model_with_a_checkpoint_is_saved(X, tmp_path):
+    """Its path is saved as text, and the state of a warm start goes along."""
+    model = make(learning_rate="constant", warm_start=True, checkpoint=tmp_path / "a.npz")
+    model.fit(X).save(tmp_path / "model.skops")
+    for loaded in (
+        skae.load(tmp_path / "model.skops"),
+        pickle.loads(pickle.dumps(model)),
+    ):
+        assert loaded.checkpoint == str(tmp_path / "a.npz")
+        assert_same_fit(loaded, model, X)
+        again = clone(model).set_params(max_iter=2 * N_EPOCHS, checkpoint=None).fit(X)
+        assert_same_fit(loaded.set_params(checkpoint=None).fit(X), again, X)
 
 
 def test_each_changed_byte_is_noticed(X, tmp_path):
