@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -18,6 +17,7 @@ from skae._utils.random import (
     random_linear,
     replaced_global_generators,
 )
+from skae._utils.settings import built_on_cpu
 from skae.likelihoods import GeneralizedLinear, Likelihood, n_outputs, n_parameters
 from skae.networks import Network, is_built_in
 from skae.networks.fill import LinearFill
@@ -388,7 +388,7 @@ def _make_networks(
             network.decoder(*decoder_sizes, generator=generator),
         )
     streams = generator, *further_streams(generator.initial_seed())
-    with replaced_global_generators(*streams), _default_device_cpu():
+    with replaced_global_generators(*streams), built_on_cpu():
         built = network.encoder(*encoder_sizes), network.decoder(*decoder_sizes)
     for method, part in zip(("encoder", "decoder"), built, strict=True):
         if not isinstance(part, nn.Module):
@@ -404,10 +404,3 @@ def _make_networks(
     # error. It is then trained itself.
     except Exception:
         return built
-
-
-def _default_device_cpu() -> AbstractContextManager[Any]:
-    """Let modules of users be built on the CPU, whatever torch's default device is."""
-    if torch.get_default_device().type == "cpu":
-        return nullcontext()
-    return torch.device("cpu")

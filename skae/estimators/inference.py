@@ -25,6 +25,7 @@ from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
 from skae._utils.names import MissingMethod, without_missing
 from skae._utils.numbers import as_numbers, weighted_mean
+from skae._utils.settings import own_settings
 from skae._utils.threads import suitable_threads
 from skae.estimators.table import FLOATS, Table
 from skae.likelihoods import Likelihood, Mixed
@@ -281,6 +282,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         largest = np.finfo(X.dtype).max
         return np.clip(values, -largest, largest).astype(X.dtype, copy=False)
 
+    @own_settings()
     def _in_precision_of(
         self,
         X: np.ndarray,
@@ -345,6 +347,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         tags.input_tags.allow_nan = True
         return tags
 
+    @own_settings()
     def __getstate__(self) -> dict[str, Any]:
         """Return a state with numpy arrays in place of the module."""
         state = dict(super().__getstate__())
@@ -353,6 +356,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             state["_module_state"] = (module.spec, module.get_arrays())
         return state
 
+    @own_settings()
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild the module on the CPU, which every machine has."""
         state = dict(state)

@@ -23,6 +23,7 @@ from skae._utils.messages import warn_user
 from skae._utils.names import own_method_names
 from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
+from skae._utils.settings import own_settings
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.latent_prior import (
     check_prior,
@@ -607,6 +608,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             gap = np.full_like(gap, np.inf)
         return self._to_units(both[:, 0], data), gap
 
+    @own_settings()
     def sample(
         self,
         n_samples: int = 1,
