@@ -227,11 +227,12 @@ class AutoencoderModule(nn.Module):
         if is_known and self._copy is not None and self._copy[0] == (dtype, key):
             module = self._copy[1]
             module.spec, module.scale.likelihood = self.spec, self.scale.likelihood
-            tensors = chain(self.parameters(), self.buffers())
-            copies = chain(module.parameters(), module.buffers())
+            copies = dict(chain(module.named_parameters(), module.named_buffers()))
             with torch.no_grad():
-                for tensor, copied in zip(tensors, copies, strict=True):
-                    copied.copy_(tensor)
+                for name, tensor in chain(self.named_parameters(), self.named_buffers()):
+                    # Another thread may use the copy, so its buffers stay exact.
+                    if name not in exact:
+                        copies[name].copy_(tensor)
         else:
             with torch.inference_mode(False):
                 module = copy.deepcopy(self).to(dtype)
