@@ -8,6 +8,10 @@ import torch
 from skae._data import BLOCK_NUMBERS, Links, Rows, Standardization
 from skae.likelihoods import GeneralizedLinear, Likelihood, Mixed, Moments
 
+# Number of observed values from which half a value more is a rounding error. The sum of
+# weights may be beyond the range of float64.
+_MOST_OBSERVED = 1e15
+
 
 def add_links(
     standardization: Standardization,
@@ -65,5 +69,5 @@ def _moments(rows: Rows, part: slice, family: GeneralizedLinear) -> Moments:
         first_input += weight @ t
     mean = first / share
     variance = np.maximum(second / share - np.square(mean), 0.0)
-    n = np.maximum(rows.n_samples * share, 1.0)
+    n = np.clip(rows.n_samples * share, 1.0, _MOST_OBSERVED)
     return Moments(n, mean, variance, first_input / share)

@@ -1,12 +1,13 @@
 """Settings of torch that would change a result."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -113,15 +114,25 @@ def _owners() -> list[Any]:
 _exact = [(owner, SharedSetting(partial(_exact_setting, owner))) for owner in _owners()]
 
 
+def _unraised(errors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of numpy's errors in which none is raised."""
+    unraised = {kind: "warn" if how == "raise" else how for kind, how in errors.items()}
+    return {**unraised, "under": "ignore"}
+
+
 @contextmanager
 def own_settings() -> Iterator[None]:
     """Compute in the precision of the tensors, and in one thread after a fork.
 
+    An error of numpy that the user raises is a warning, and underflow is none: code of
+    scikit-learn, such as the density of a mixture, counts on that.
     The user's autocast does not apply. Nor does a lower precision of float32 products that
     the user has set for the process: it is raised until the last such block ends.
     """
     with ExitStack() as stack:
         stack.enter_context(one_thread_after_fork())
+        if "raise" in np.geterr().values():
+            stack.enter_context(np.errstate(**_unraised(np.geterr())))
         for device in _AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))

@@ -64,6 +64,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Make the objective that defines the score of the fitted model."""
         return self._make_objective()
 
+    @own_settings()
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Compute the code of each sample.
 
@@ -82,6 +83,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         objective = self._fitted_objective()
         return self._in_range(lambda module, y: objective.code(module, y), data)
 
+    @own_settings()
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Decode codes.
 
@@ -113,6 +115,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         identity = Standardization.identity(self.n_components_)
         return self._table.decode(self._in_range(self._mean, Z, identity))
 
+    @own_settings()
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
         """Compute ``inverse_transform(transform(X))`` in one pass.
 
@@ -148,6 +151,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             torch.tensor(own.likelihood_unit, device=device),
         )
 
+    @own_settings()
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Compute the log-likelihood of each sample.
 
@@ -173,6 +177,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         )
         return self._to_units(scores, data)
 
+    @own_settings()
     def score(
         self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None
     ) -> float:
@@ -196,6 +201,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         return weighted_mean(self.score_samples(X), sample_weight)
 
+    @own_settings()
     def score_features(
         self, X: ArrayLike, *, return_kl: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -282,7 +288,6 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         largest = np.finfo(X.dtype).max
         return np.clip(values, -largest, largest).astype(X.dtype, copy=False)
 
-    @own_settings()
     def _in_precision_of(
         self,
         X: np.ndarray,

@@ -466,6 +466,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         # A score depends on neither beta nor the schedule.
         return ELBO(1.0, "constant", 1, ratio)
 
+    @own_settings()
     def posterior(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Compute the posterior q(z|x) of each sample: independent normal components.
 
@@ -505,6 +506,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         """
         return self.score_samples(X)
 
+    @own_settings()
     def log_marginal(
         self,
         X: ArrayLike,
@@ -637,7 +639,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Draws in the units of the training data, float64.
+            Draws in the units of the training data, float64; a number beyond its range is
+            the largest or smallest of this range.
 
         Raises
         ------
@@ -674,4 +677,5 @@ class VariationalAutoencoder(BaseAutoencoder):
                 x = likelihood.data_sample(loc, log_scale, *units, generator)
             else:
                 x = likelihood.data_mean(loc, log_scale, *units)
-        return self._table.decode(x.cpu().numpy())
+        largest = np.finfo(np.float64).max
+        return self._table.decode(np.clip(x.cpu().numpy(), -largest, largest))

@@ -6,10 +6,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from skae._utils.settings import own_settings
 
-
-@own_settings()
 def sobol_normal(n_draws: int, n_components: int, seed: int) -> Tensor:
     """Draw standard normal points of low discrepancy.
 
@@ -97,7 +94,6 @@ def shifted_normal(draws: Tensor, shift: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-@own_settings()
 def matched_normal(n_components: int, min_draws: int = 32) -> Tensor:
     """Return a fixed set of standard normal draws with exact first and second moments.
 
