@@ -266,13 +266,13 @@ _ALTERNATIVES = (
 
 
 @contextmanager
-def many_settings(which):
+def many_settings(which, omitted=()):
     """Use all settings of a user at once; of alternatives, the one at a position."""
-    omitted = set().union(
-        *(set(names) - {names[which % len(names)]} for names in _ALTERNATIVES)
-    )
+    others = set(omitted)
+    for names in _ALTERNATIVES:
+        others |= {*names} - {names[which % len(names)]}
     with ExitStack() as stack:
         for name, setting in SETTINGS.items():
-            if name not in omitted:
+            if name not in others:
                 stack.enter_context(setting())
         yield

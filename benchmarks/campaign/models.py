@@ -105,6 +105,14 @@ def draw_case(kind, rng):
     return Case(kind.name, must_fail, X, estimator, arguments, factor, support, settings)
 
 
+def likelihood_of(estimator):
+    """Return the name of an estimator's likelihood, or of its class if it has none."""
+    likelihood = getattr(estimator, "likelihood", None)
+    if likelihood is None:
+        return type(estimator).__name__
+    return likelihood if isinstance(likelihood, str) else type(likelihood).__name__
+
+
 def support_of(estimator):
     """Return the name of the support of an estimator's likelihood."""
     likelihood = getattr(estimator, "likelihood", None)
