@@ -20,6 +20,8 @@ Setting = tuple[Any, str, str | bool]
 _AUTOCAST_DEVICES = "cpu", "cuda", "xpu", "hpu"
 # What torch calls a precision of float32 products that keeps all digits.
 _EXACT = "ieee", "none"
+# A denormal number, which is 0 in arithmetic if the processor flushes them.
+_SMALLEST = 5e-324
 # Functions of torch whose results have the default dtype, and may be first weights. Others
 # keep the numbers that they are given.
 _FACTORIES = {
@@ -133,6 +135,9 @@ def own_settings() -> Iterator[None]:
         stack.enter_context(one_thread_after_fork())
         if "raise" in np.geterr().values():
             stack.enter_context(np.errstate(**_unraised(np.geterr())))
+        if _SMALLEST * 1.0 == 0.0:
+            torch.set_flush_denormal(False)
+            stack.callback(torch.set_flush_denormal, True)
         for device in _AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
