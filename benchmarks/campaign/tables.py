@@ -423,12 +423,13 @@ def mapped(X, support, rng):
         return X
     values = array.astype(np.float64)
     with np.errstate(all="ignore"):
-        values = _MAPS[support](values, rng)
+        values = np.where(np.isinf(values), values, _MAPS[support](values, rng))
     if isinstance(X, list):
         return values.tolist()
     kept = array.dtype if array.dtype.kind == "f" else np.float64
     largest = np.finfo(kept).max
-    return np.clip(values, -largest, largest).astype(kept, order="K")
+    within = np.clip(values, -largest, largest)
+    return np.where(np.isinf(values), values, within).astype(kept, order="K")
 
 
 def _positive(x, rng):
