@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from skae import VariationalAutoencoder
 
@@ -54,3 +55,17 @@ def test_bounds_of_distant_rows_of_a_model_of_missing_values(X):
     ).fit(holes)  # fmt: skip
     distant = np.outer([1e10, 1e38, 1e155, 1e307], [1, -1, 1, -1, 1, -1])
     assert np.isfinite(model.log_marginal(distant, 8)).all()
+
+
+@ignore_start
+def test_a_feature_whose_noise_is_beyond_float32():
+    """It is filled with its mean, beside a fixed scale that is that much larger."""
+    X = np.random.default_rng(0).normal(size=(40, 2)) * [1e-4, 1e33]
+    model = VariationalAutoencoder(
+        n_components=1, variance_mode="fixed", scale=1e36, max_iter=1, random_state=0
+    )
+    with pytest.warns(ConvergenceWarning, match="standard deviations of the features"):
+        model.fit(X)
+    assert np.isfinite(model.module_.fill.noise.numpy()).all()
+    filled = model.impute(np.where([True, False], np.nan, X), statistic="plug_in")
+    np.testing.assert_allclose(filled[:, 0], X[:, 0].mean(), atol=1e-5)
