@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -18,6 +17,7 @@ from skae._utils.random import (
     random_linear,
     replaced_global_generators,
 )
+from skae._utils.settings import built_on_cpu
 from skae.likelihoods import GeneralizedLinear, Likelihood, n_outputs, n_parameters
 from skae.networks import Network, is_built_in
 from skae.networks.fill import LinearFill
@@ -227,11 +227,12 @@ class AutoencoderModule(nn.Module):
         if is_known and self._copy is not None and self._copy[0] == (dtype, key):
             module = self._copy[1]
             module.spec, module.scale.likelihood = self.spec, self.scale.likelihood
-            tensors = chain(self.parameters(), self.buffers())
-            copies = chain(module.parameters(), module.buffers())
+            copies = dict(chain(module.named_parameters(), module.named_buffers()))
             with torch.no_grad():
-                for tensor, copied in zip(tensors, copies, strict=True):
-                    copied.copy_(tensor)
+                for name, tensor in chain(self.named_parameters(), self.named_buffers()):
+                    # Another thread may use the copy, so its buffers stay exact.
+                    if name not in exact:
+                        copies[name].copy_(tensor)
         else:
             with torch.inference_mode(False):
                 module = copy.deepcopy(self).to(dtype)
@@ -388,7 +389,7 @@ def _make_networks(
             network.decoder(*decoder_sizes, generator=generator),
         )
     streams = generator, *further_streams(generator.initial_seed())
-    with replaced_global_generators(*streams), _default_device_cpu():
+    with replaced_global_generators(*streams), built_on_cpu():
         built = network.encoder(*encoder_sizes), network.decoder(*decoder_sizes)
     for method, part in zip(("encoder", "decoder"), built, strict=True):
         if not isinstance(part, nn.Module):
@@ -404,10 +405,3 @@ def _make_networks(
     # error. It is then trained itself.
     except Exception:
         return built
-
-
-def _default_device_cpu() -> AbstractContextManager[Any]:
-    """Let modules of users be built on the CPU, whatever torch's default device is."""
-    if torch.get_default_device().type == "cpu":
-        return nullcontext()
-    return torch.device("cpu")

@@ -1,21 +1,66 @@
 """A short campaign: hostile tables, random parameters, and the contract of each fit."""
 
+import json
+from argparse import Namespace
+
 import numpy as np
 import pytest
 
-from benchmarks.campaign.__main__ import case_of, page
+from benchmarks.campaign import faults
+from benchmarks.campaign.__main__ import case_of, page, write_counts
 from benchmarks.campaign.checks import Report, check, check_state, general
+from benchmarks.campaign.faults import FAULTS, Fault
 from benchmarks.campaign.tables import KINDS
 from skae import GaussianAutoencoder
+from skae.estimators.base import BaseAutoencoder
 
 
 @pytest.mark.parametrize("index", range(len(KINDS)), ids=[kind.name for kind in KINDS])
 def test_contract(index):
     """One fit of each kind of table. The campaign has thousands, with other seeds."""
-    report = check(case_of(7, index))
+    case = case_of(7, index)
+    report = check(case)
     assert not report.violations
-    if KINDS[index].must_fail:
+    if case.must_fail:
         assert report.outcome == "refused"
+
+
+@pytest.mark.parametrize("index", range(2 * len(FAULTS)))
+def test_faults(index):
+    """Two fits with each kind of fault, which end in a model or in an allowed error."""
+    found, report = faults.check(11, index)
+    assert found.name == list(FAULTS)[index % len(FAULTS)]
+    assert not report.violations
+
+
+def test_faults_that_are_not_handled_are_found(monkeypatch):
+    """The campaign reports a changed exception, and an earlier fit that is lost."""
+    fit, index = BaseAutoencoder._fit, list(FAULTS).index("network raises")
+
+    def changed(self, *args):
+        try:
+            return fit(self, *args)
+        except Exception as error:
+            self.module_ = None
+            raise KeyError(1) from error
+
+    monkeypatch.setattr(BaseAutoencoder, "_fit", changed)
+    kinds = [kind for kind, _ in faults.check(11, index)[1].violations]
+    assert kinds[:2] == ["wrong exception", "earlier fit lost"]
+
+
+def test_counts(tmp_path):
+    """The file has the outcomes of each kind of table, likelihood and fault."""
+    refused = Report(outcome="refused", violations=[("error", "x")])
+    done = [(case_of(0, 0), Report()), (case_of(0, 0), refused)]
+    arguments = Namespace(seed=3)
+    write_counts(arguments, done, [(Fault("no memory"), refused)], tmp_path / "counts.json")
+    found = json.loads((tmp_path / "counts.json").read_text())
+    both = {"fitted": 1, "refused": 1, "violations": 1}
+    assert found["tables"] == {KINDS[0].name: both}
+    assert list(found["likelihoods"].values()) == [both]
+    assert found["faults"] == {"no memory": {"refused": 1, "violations": 1}}
+    assert (found["seed"], found["fits"], found["violations"]) == (3, 2, 2)
 
 
 def test_cases_depend_on_seed_and_index_only():

@@ -3,26 +3,33 @@
     python -m benchmarks.campaign                          # 2,000 fits and the page
     python -m benchmarks.campaign --fits 300 --no-page     # while you develop
     python -m benchmarks.campaign --seed 0 --only 1234     # one of the fits, in detail
+    python -m benchmarks.campaign --faults 2000            # and 2,000 fits with a fault
+    python -m benchmarks.campaign --only 1234 --faults 1   # one of those, in detail
 
 A fit depends on the seed and on its index only. Violations of the contract are printed with
-the index, and the exit status is 1 if there are any. 2,000 fits take about ten minutes on
-one core.
+the index, and the exit status is 1 if there are any. The counts are written to
+``benchmarks/results/campaign.json``. A fit takes about half a second on one core.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from benchmarks.campaign import faults
 from benchmarks.campaign.checks import check, general
-from benchmarks.campaign.models import draw_case, shape_of
+from benchmarks.campaign.models import draw_case, likelihood_of, shape_of
 from benchmarks.campaign.tables import KINDS
 from benchmarks.report import RESULTS, write_page
 
+# Where the numbers of outcomes are written to.
+COUNTS = Path(__file__).parents[1] / "results" / "campaign.json"
 _TEXT = """
 Random estimators are fitted to tables of {n_kinds} kinds, most of them hostile. The
 parameters are drawn from everywhere in their ranges, and some of them contradict each
@@ -58,6 +65,7 @@ def parse_arguments():
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fits", type=int, default=2000, help="number of fits")
+    parser.add_argument("--faults", type=int, default=0, help="number of fits with faults")
     parser.add_argument("--first", type=int, default=0, help="index of the first fit")
     parser.add_argument("--only", type=int, help="index of the only fit")
     parser.add_argument("--no-page", action="store_true", help="write no page")
@@ -78,6 +86,15 @@ def describe(seed, index):
     print(f"{case.estimator!r}\nwith {case.arguments}, then times {case.factor}")
     report = check(case)
     print(report.outcome, report.refusal, *report.warnings, sep="\n")
+    for kind, text in report.violations:
+        print(f"VIOLATION ({kind}): {text}")
+    return len(report.violations)
+
+
+def describe_fault(seed, index):
+    """Print a fit with a fault, what happened and all violations."""
+    found, report = faults.check(seed, index)
+    print(found, report.outcome, report.refusal, sep="\n")
     for kind, text in report.violations:
         print(f"VIOLATION ({kind}): {text}")
     return len(report.violations)
@@ -142,19 +159,59 @@ def page(seed, done, path):
     write_page(path, title, command, text, tables)
 
 
+def run_faults(seed, indices):
+    """Check some fits with faults; return a list of fault and report."""
+    done = []
+    for index in indices:
+        found, report = faults.check(seed, index)
+        done.append((found, report))
+        for kind, text in report.violations:
+            last = str(text).strip().splitlines()[-1]
+            where = f"--seed {seed} --only {index} --faults 1"
+            print(f"{where}: {found.name}: {kind}: {last}", flush=True)
+    return done
+
+
+def counts(pairs):
+    """Count outcomes and violations of pairs of a name and a report."""
+    counted = defaultdict(Counter)
+    for name, report in pairs:
+        counted[name][report.outcome] += 1
+        counted[name]["violations"] += len(report.violations)
+    return {name: dict(counted[name]) for name in sorted(counted)}
+
+
+def write_counts(arguments, done, with_faults, path):
+    """Write the numbers of outcomes, by kind of table, likelihood and fault."""
+    reports = [report for _, report in [*done, *with_faults]]
+    found = {
+        "seed": arguments.seed,
+        "fits": len(done),
+        "fits with faults": len(with_faults),
+        "violations": sum(len(report.violations) for report in reports),
+        "tables": counts((case.kind, report) for case, report in done),
+        "likelihoods": counts((likelihood_of(case.estimator), r) for case, r in done),
+        "faults": counts((fault.name, report) for fault, report in with_faults),
+    }
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
 def main():
     """Run the campaign; return the exit status."""
     arguments = parse_arguments()
     torch.set_num_threads(1)
     threadpool_limits(1)
     if arguments.only is not None:
-        return int(describe(arguments.seed, arguments.only) > 0)
+        tell = describe_fault if arguments.faults else describe
+        return int(tell(arguments.seed, arguments.only) > 0)
     indices = range(arguments.first, arguments.first + arguments.fits)
     done = run(arguments.seed, indices)
     if not arguments.no_page:
         page(arguments.seed, done, RESULTS / "campaign.rst")
-    n_violations = sum(len(report.violations) for _, report in done)
-    print(f"{len(done)} fits, {n_violations} violations")
+    with_faults = run_faults(arguments.seed, range(arguments.faults))
+    write_counts(arguments, done, with_faults, COUNTS)
+    n_violations = sum(len(report.violations) for _, report in [*done, *with_faults])
+    print(f"{len(done)} + {len(with_faults)} fits, {n_violations} violations")
     return int(n_violations > 0)
 
 

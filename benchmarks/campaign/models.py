@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from torch import nn
 
+from benchmarks.campaign.tables import OF_CATEGORIES, mapped
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.likelihoods import LIKELIHOODS, LogisticLikelihood
 from skae.networks import ACTIVATIONS, MLP
@@ -58,6 +59,10 @@ class Case:
         Other arguments of `fit`.
     factor : float
         Factor of the table that a warm start continues with.
+    support : str
+        Name of the numbers that the likelihood is for.
+    settings : int
+        Position of the settings of a user under which the fit is repeated.
     """
 
     kind: str
@@ -66,26 +71,55 @@ class Case:
     estimator: BaseEstimator
     arguments: dict[str, Any] = field(default_factory=dict)
     factor: float = 1.0
+    support: str = "real"
+    settings: int = 0
 
 
 def draw_case(kind, rng):
     """Draw a table of a kind, an estimator, and the other arguments of its fit."""
     X = kind.make(rng)
     estimator = draw_estimator(rng)
+    support = support_of(estimator)
+    # A mixed table may have columns of any kind.
+    if not (getattr(estimator, "likelihood", None) == "mixed" and rng.random() < 0.5):
+        X = mapped(X, support, rng)
     arguments = {}
     n = shape_of(X)[0]
-    if kind.must_fail or n == 0:
-        return Case(kind.name, kind.must_fail, X, estimator)
-    if rng.random() < 0.4:
+    must_fail = kind.must_fail
+    if support == "category" and kind.name in OF_CATEGORIES:
+        must_fail = False
+    if must_fail or n == 0:
+        return Case(kind.name, must_fail, X, estimator, support=support)
+    # Categories of rows of weight 0 are unknown, and refused later.
+    if rng.random() < 0.4 and support != "category":
         arguments["sample_weight"] = draw_weight(rng, n)
         if np.sum(np.minimum(arguments["sample_weight"], 1e6)) > 10_000:
             estimator.set_params(max_iter=1, n_init=1, batch_size="auto")
     if rng.random() < 0.25:
-        arguments["X_val"] = draw_validation(rng, X)
+        arguments["X_val"] = draw_validation(rng, X, support)
     if estimator.variance_mode == "fixed":
         estimator.set_params(scale=draw_scale(rng, X, estimator.covariance_type))
     factor = float(rng.choice([1, 1, 1 + 1e-9, 2, 1e-3, 1e3, 1e-12, 1e12, 1e30, -1]))
-    return Case(kind.name, kind.must_fail, X, estimator, arguments, factor)
+    if support != "real":
+        factor = 1.0
+    settings = int(rng.integers(6))
+    return Case(kind.name, must_fail, X, estimator, arguments, factor, support, settings)
+
+
+def likelihood_of(estimator):
+    """Return the name of an estimator's likelihood, or of its class if it has none."""
+    likelihood = getattr(estimator, "likelihood", None)
+    if likelihood is None:
+        return type(estimator).__name__
+    return likelihood if isinstance(likelihood, str) else type(likelihood).__name__
+
+
+def support_of(estimator):
+    """Return the name of the support of an estimator's likelihood."""
+    likelihood = getattr(estimator, "likelihood", None)
+    if isinstance(likelihood, str):
+        return LIKELIHOODS[likelihood].support
+    return "real" if likelihood is None else likelihood.support
 
 
 def shape_of(X):
@@ -106,9 +140,14 @@ def power(rng, low, high):
 
 def draw_estimator(rng):
     """Draw an estimator with parameters from everywhere in their ranges."""
-    # The tables of the campaign are numbers of any sign.
-    combinations = [c for c in legal_combinations() if LIKELIHOODS[c[0]].support == "real"]
-    likelihood, variance_mode, covariance_type = pick(rng, *combinations)
+    # Equally many of each likelihood, however many scales it can have.
+    likelihood = pick(rng, *LIKELIHOODS)
+    combinations = [c for c in legal_combinations() if c[0] == likelihood]
+    # The parts of a mixed one decide.
+    combinations = combinations or [
+        (likelihood, mode, "diag") for mode in ("auto", *SCALES)
+    ]
+    _, variance_mode, covariance_type = pick(rng, *combinations)
     deterministic = {"gaussian": GaussianAutoencoder, "laplace": LaplaceAutoencoder}
     if rng.random() < 1 / _CONTRADICTIONS:
         variance_mode, covariance_type = pick(rng, *SCALES), "diag"
@@ -182,12 +221,12 @@ def draw_weight(rng, n):
     return weight
 
 
-def draw_validation(rng, X):
+def draw_validation(rng, X, support):
     """Draw validation data from the rows of a table, some of them out of its range."""
     if hasattr(X, "columns") or isinstance(X, list) or X.dtype == object:
         return X[: max(1, len(X) // 2)]
     rows = X[rng.integers(0, len(X), size=int(rng.choice([1, 2, 30])))]
-    if X.dtype.kind != "f":
+    if X.dtype.kind != "f" or support != "real":
         return rows
     return rows * X.dtype.type(rng.choice([1, 1, 0.5, 0, -1]))
 

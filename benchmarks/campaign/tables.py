@@ -24,6 +24,8 @@ class Kind:
 
 
 KINDS: list[Kind] = []
+# Kinds that must be refused, but for likelihoods of categories, which may take them.
+OF_CATEGORIES = {"strings", "datetimes in a frame", "complex numbers", "beyond float64"}
 
 
 def kind(name, must_fail=False):
@@ -406,3 +408,63 @@ def beyond_float64(rng):
     X = normal(rng, d=2).tolist()
     X[0][0] = 10**400
     return X
+
+
+def mapped(X, support, rng):
+    """Map a table of numbers to a support, so that it stays as hostile as it is.
+
+    Constants, copies, holes, sizes and the type of the table stay. A frame, and a table
+    that is not of real numbers, stays as it is.
+    """
+    if support == "real" or hasattr(X, "columns") or sparse.issparse(X):
+        return X
+    array = np.asarray(X)
+    if array.dtype.kind not in "fiub" or array.ndim != 2 or 0 in array.shape:
+        return X
+    values = array.astype(np.float64)
+    with np.errstate(all="ignore"):
+        values = np.where(np.isinf(values), values, _MAPS[support](values, rng))
+    if isinstance(X, list):
+        return values.tolist()
+    kept = array.dtype if array.dtype.kind == "f" else np.float64
+    largest = np.finfo(kept).max
+    within = np.clip(values, -largest, largest)
+    return np.where(np.isinf(values), values, within).astype(kept, order="K")
+
+
+def _positive(x, rng):
+    """Map to positive numbers."""
+    smallest = rng.choice([1.0, 1e-6, 1e-30])
+    return np.where(x == 0, smallest, np.maximum(np.abs(x), 1e-40))
+
+
+def _unit(x, rng):
+    """Map to numbers from 0 to 1, some of them at these ends."""
+    largest = np.nanmax(np.abs(x))
+    if not largest > 0:
+        return x
+    return rng.choice([np.abs(x) / largest, 1 / (1 + np.exp(-x))])
+
+
+def _counts(x, rng):
+    """Map to counts, which may be as large as the numbers are."""
+    return np.floor(np.minimum(np.abs(x), rng.choice([5.0, 1e3, 1e9, 1e300])))
+
+
+def _flags(x, rng):
+    """Map to flags."""
+    return np.where(np.isnan(x), x, x > rng.choice([0.0, np.nanmedian(x)]))
+
+
+def _categories(x, rng):
+    """Map to a few categories."""
+    return np.floor(np.abs(x)) % int(rng.integers(1, 9))
+
+
+_MAPS = {
+    "positive": _positive,
+    "unit_interval": _unit,
+    "nonnegative_integer": _counts,
+    "boolean": _flags,
+    "category": _categories,
+}

@@ -204,7 +204,9 @@ class Standardization:
         Returns ``(1, 1)`` for a spherical scale, the smallest of all features, or
         ``(1, n_features)``, in the likelihood's units.
         """
-        values = (values / self.likelihood_unit).reshape(1, -1)
+        # A scale beyond float64 cannot be trained with, and is refused later.
+        with np.errstate(over="ignore"):
+            values = (values / self.likelihood_unit).reshape(1, -1)
         if covariance_type == "spherical":
             return values.min(axis=1, keepdims=True)
         return values

@@ -62,6 +62,9 @@ class AutogradStep:
                         module, y[r], row_weight[r], noise[r], progress[r]
                     )
                 loss.backward()
+            if self.autocast is not None:
+                # Within an autocast of the user, torch would keep the rounded parameters.
+                torch.clear_autocast_cache()
             metrics.append(m)
         return torch.stack(metrics)
 

@@ -296,7 +296,8 @@ def start_at_pca(
             loadings = components * np.sqrt(np.maximum(eigenvalues - 1, 1e-4 * eigenvalues))
         module.fill.set(
             torch.from_numpy(center),
-            torch.from_numpy(deviation / spread),
+            # Beside a scale of 1e36, that of a feature may be beyond float32.
+            torch.from_numpy(np.minimum(deviation / spread, np.finfo(np.float32).max)),
             torch.from_numpy(loadings),
             width,
         )

@@ -8,6 +8,10 @@ import torch
 from skae._data import BLOCK_NUMBERS, Links, Rows, Standardization
 from skae.likelihoods import GeneralizedLinear, Likelihood, Mixed, Moments
 
+# Number of observed values from which half a value more is a rounding error. The sum of
+# weights may be beyond the range of float64.
+_MOST_OBSERVED = 1e15
+
 
 def add_links(
     standardization: Standardization,
@@ -61,9 +65,14 @@ def _moments(rows: Rows, part: slice, family: GeneralizedLinear) -> Moments:
         x = np.where(observed, family.from_input(torch.from_numpy(t)).numpy(), 0.0)
         share += weight @ observed
         first += weight @ x
-        second += weight @ np.square(x)
+        with np.errstate(over="ignore"):
+            second += weight @ np.square(x)
         first_input += weight @ t
     mean = first / share
-    variance = np.maximum(second / share - np.square(mean), 0.0)
-    n = np.maximum(rows.n_samples * share, 1.0)
+    # Squares of counts above 1e154 overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = np.maximum(second / share - np.square(mean), 0.0)
+    largest = np.finfo(np.float64).max
+    variance = np.nan_to_num(variance, nan=largest, posinf=largest)
+    n = np.clip(rows.n_samples * share, 1.0, _MOST_OBSERVED)
     return Moments(n, mean, variance, first_input / share)

@@ -13,6 +13,7 @@ from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
 from skae._fitting.problem import FitProblem, FitResult
 from skae._optim import Adam, minimize
+from skae._utils.settings import own_settings, tf32_products
 from skae._utils.signals import sigterm_as_interrupt
 from skae._utils.threads import (
     flushed_denormals,
@@ -20,7 +21,6 @@ from skae._utils.threads import (
     is_worth_a_thread,
     on_cores,
     suitable_threads,
-    tf32_products,
 )
 
 # Bytes that the parameters of models side by side may take, with all their copies.
@@ -39,6 +39,7 @@ def train(problems: Sequence[FitProblem]) -> list[FitResult]:
 
 
 # Training needs gradients, whatever mode of torch the caller is in.
+@own_settings()
 @torch.inference_mode(False)
 @torch.enable_grad()
 def train_problems(problems: Sequence[FitProblem]) -> list[FitResult]:

@@ -1,5 +1,6 @@
 """Warnings that point at the user's line of code."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ from types import FrameType
 
 import joblib
 import sklearn
+import torch.utils._contextlib
 
 _SKAE = f"{Path(__file__).parents[1]}{os.sep}"
 # Code between the user's line and the warning, which the warning must not point at.
@@ -22,6 +24,9 @@ _LIBRARIES = (
     # It is imported where it is used, and installed beside the others.
     f"{Path(joblib.__file__).parents[1] / 'skops'}{os.sep}",
     threading.__file__,
+    # Decorators.
+    contextlib.__file__,
+    torch.utils._contextlib.__file__,
 )
 
 _is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)

@@ -1,5 +1,6 @@
-"""Threads, rounded matrix products and denormal numbers in this process."""
+"""Threads and denormal numbers in this process."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 import torch
 from sklearn import config_context, get_config
 
+from skae._utils.messages import warn_user
+
 T = TypeVar("T")
 
 # Multiply-adds of a step below which a second thread costs more time than it saves. On a
@@ -18,6 +21,11 @@ T = TypeVar("T")
 _WORTH_A_THREAD = 2**26
 # Seconds between two checks for an interrupt: short enough to seem immediate to a user.
 POLL_INTERVAL = 0.1
+_FORKED = (
+    "This process was forked from another one, so skae uses one thread of torch in it. The "
+    "threads of the other process do not exist here, and torch could wait for them for "
+    "ever. For several threads, start processes by 'spawn', 'forkserver' or 'loky'."
+)
 
 
 def in_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
@@ -36,6 +44,8 @@ def suitable_threads(multiply_adds: float) -> Iterator[None]:
 
     ``multiply_adds`` is the size of one step.
     """
+    if _fork.is_limited and is_worth_a_thread(multiply_adds):
+        _fork.warn()
     if is_worth_a_thread(multiply_adds) or torch.get_num_threads() == 1:
         yield
         return
@@ -209,6 +219,45 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class _Fork:
+    """Whether this process was forked, and what follows from that."""
+
+    def __init__(self) -> None:
+        self.is_child = self.is_limited = self.has_warned = False
+
+    def note(self) -> None:
+        """Note that this process is a new child."""
+        self.is_child, self.is_limited, self.has_warned = True, False, False
+
+    def warn(self) -> None:
+        """Warn once that several threads would be faster."""
+        if not self.has_warned:
+            self.has_warned = True
+            warn_user(_FORKED, RuntimeWarning)
+
+
+_fork = _Fork()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_fork.note)
+
+
+@contextmanager
+def one_thread_after_fork() -> Iterator[None]:
+    """Use one torch thread in a process that was forked.
+
+    The helper threads of GNU's OpenMP do not survive a fork, but the child waits for them.
+    """
+    if not _fork.is_child or torch.get_num_threads() == 1:
+        yield
+        return
+    _fork.is_limited = True
+    try:
+        with _one_thread():
+            yield
+    finally:
+        _fork.is_limited = False
+
+
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
     """Treat numbers below the normal range as 0 in this thread.
@@ -223,58 +272,3 @@ def flushed_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(was_on)
-
-
-class _Tf32:
-    """The process-wide setting of rounded matrix products, with a count of its users."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.n_users = 0
-        self.before: str | bool = False
-
-    def enter(self) -> None:
-        """Add a user; the first one changes the setting."""
-        with self.lock:
-            if self.n_users == 0:
-                products, name, value = self._setting()
-                self.before = getattr(products, name)
-                setattr(products, name, value)
-            self.n_users += 1
-
-    def leave(self) -> None:
-        """Remove a user; the last one restores the setting."""
-        with self.lock:
-            self.n_users -= 1
-            if self.n_users == 0:
-                products, name, _ = self._setting()
-                setattr(products, name, self.before)
-
-    @staticmethod
-    def _setting() -> tuple[Any, str, str | bool]:
-        """Return the owner of the setting, its name, and the value for TF32."""
-        products = torch.backends.cuda.matmul
-        # torch.set_float32_matmul_precision fails if a user has set the precision by this
-        # name.
-        if hasattr(products, "fp32_precision"):
-            return products, "fp32_precision", "tf32"
-        return products, "allow_tf32", True  # before torch 2.9
-
-
-_tf32 = _Tf32()
-
-
-@contextmanager
-def tf32_products(enabled: bool) -> Iterator[None]:
-    """Let a GPU round the factors of matrix products to TF32, if enabled.
-
-    Fits in several threads share the setting, which is restored when the last of them ends.
-    """
-    if not enabled:
-        yield
-        return
-    _tf32.enter()
-    try:
-        yield
-    finally:
-        _tf32.leave()

@@ -52,6 +52,7 @@ from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
+from skae._utils.settings import own_settings
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.imputation import ImputationMixin
@@ -326,7 +327,12 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         last = self.__dict__.get("module_")
         try:
             # Training needs gradients, whatever mode of torch the caller is in.
-            with torch.inference_mode(False), torch.enable_grad(), NoStopIteration():
+            with (
+                own_settings(),
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                NoStopIteration(),
+            ):
                 return self._fit(X, y, sample_weight, X_val)
         except BaseException:
             if self.__dict__.get("module_") is last:

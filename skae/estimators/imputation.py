@@ -18,6 +18,7 @@ from skae._utils.choices import validate_parameters
 from skae._utils.memory import require_memory
 from skae._utils.numbers import as_numbers, check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
+from skae._utils.settings import own_settings
 from skae.estimators.inference import InferenceMixin
 from skae.estimators.table import check_support
 from skae.objectives.draws import row_shift, shifted_normal, sobol_normal
@@ -34,6 +35,7 @@ _COPIES = 4
 class ImputationMixin(InferenceMixin):
     """What a fitted model says of missing entries."""
 
+    @own_settings()
     def impute(
         self,
         X: ArrayLike,

@@ -26,6 +26,7 @@ from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
 from skae._utils.names import MissingMethod, without_missing
 from skae._utils.numbers import as_numbers, weighted_mean
+from skae._utils.settings import own_settings
 from skae._utils.threads import suitable_threads
 from skae.estimators.table import FLOATS, Table
 from skae.likelihoods import Likelihood, Mixed
@@ -67,6 +68,7 @@ class InferenceMixin(
         """Make the objective that defines the score of the fitted model."""
         return self._make_objective()
 
+    @own_settings()
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Compute the code of each sample.
 
@@ -85,6 +87,7 @@ class InferenceMixin(
         objective = self._fitted_objective()
         return self._in_range(lambda module, y: objective.code(module, y), data)
 
+    @own_settings()
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Decode codes.
 
@@ -116,6 +119,7 @@ class InferenceMixin(
         identity = Standardization.identity(self.n_components_)
         return self._table.decode(self._in_range(self._mean, Z, identity))
 
+    @own_settings()
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
         """Compute ``inverse_transform(transform(X))`` in one pass.
 
@@ -151,6 +155,7 @@ class InferenceMixin(
             torch.tensor(own.likelihood_unit, device=device),
         )
 
+    @own_settings()
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Compute the log-likelihood of each sample.
 
@@ -176,6 +181,7 @@ class InferenceMixin(
         )
         return self._to_units(scores, data)
 
+    @own_settings()
     def score(
         self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None
     ) -> float:
@@ -199,6 +205,7 @@ class InferenceMixin(
         """
         return weighted_mean(self.score_samples(X), sample_weight)
 
+    @own_settings()
     def score_features(
         self, X: ArrayLike, *, return_kl: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -349,6 +356,7 @@ class InferenceMixin(
         tags.input_tags.allow_nan = True
         return tags
 
+    @own_settings()
     def __getstate__(self) -> dict[str, Any]:
         """Return a state with numpy arrays in place of the module."""
         state = super().__getstate__()
@@ -360,6 +368,7 @@ class InferenceMixin(
             state["checkpoint"] = os.fspath(state["checkpoint"])
         return state
 
+    @own_settings()
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild the module on the CPU, which every machine has."""
         state = dict(state)

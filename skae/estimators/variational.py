@@ -24,6 +24,7 @@ from skae._utils.messages import warn_user
 from skae._utils.names import own_method_names
 from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
+from skae._utils.settings import own_settings
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.latent_prior import (
     check_prior,
@@ -507,6 +508,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         # A score depends on neither beta nor the schedule.
         return ELBO(1.0, "constant", 1, ratio)
 
+    @own_settings()
     def posterior(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Compute the posterior q(z|x) of each sample: independent normal components.
 
@@ -546,6 +548,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         """
         return self.score_samples(X)
 
+    @own_settings()
     def log_marginal(
         self,
         X: ArrayLike,
@@ -649,6 +652,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             gap = np.full_like(gap, np.inf)
         return self._to_units(both[:, 0], data), gap
 
+    @own_settings()
     def sample(
         self,
         n_samples: int = 1,
@@ -677,7 +681,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Draws in the units of the training data, float64.
+            Draws in the units of the training data, float64; a number beyond its range is
+            the largest or smallest of this range.
 
         Raises
         ------
@@ -714,4 +719,5 @@ class VariationalAutoencoder(BaseAutoencoder):
                 x = likelihood.data_sample(loc, log_scale, *units, generator)
             else:
                 x = likelihood.data_mean(loc, log_scale, *units)
-        return self._table.decode(x.cpu().numpy())
+        largest = np.finfo(np.float64).max
+        return self._table.decode(np.clip(x.cpu().numpy(), -largest, largest))

@@ -51,7 +51,8 @@ class NegativeBinomialLikelihood(CountLikelihood):
 
     def start(self, moments: Moments) -> LinkStart:
         mean = smoothed_rate(moments)
-        excess = np.maximum(moments.variance - mean, 0) / np.square(mean)
+        # The square of the mean may overflow.
+        excess = np.maximum(moments.variance - mean, 0) / mean / mean
         scale = np.sqrt(_PART_LEFT * excess).clip(_SMALLEST_START, _LARGEST_START)
         return start_of_counts(moments, np.square(scale), scale)
 

@@ -10,6 +10,10 @@ _NUMBERS = 2**22
 _SMALLEST_NOISE = 1e-3
 
 
+# Posterior standard deviations whose squares have eigenvalues in float64.
+_POSSIBLE_STD = 1e-30, 1e30
+
+
 class LinearFill(nn.Module):
     r"""Conditional mean of missing entries under a linear model, and its wider posterior.
 
@@ -126,6 +130,8 @@ class LinearFill(nn.Module):
     def _posterior_factor(self, missing: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """Factorise the posteriors of some rows; see :meth:`posterior_factor`."""
         M = self._precision(missing)
+        # The encoder of a distant row may overflow, and its result is then replaced.
+        std = std.nan_to_num(nan=1.0).clamp(*_POSSIBLE_STD)
         unit = M.diagonal(dim1=1, dim2=2).rsqrt() / std
         precision = M * unit[:, :, None] * unit[:, None, :]
         # The symmetric root depends on the matrix continuously.

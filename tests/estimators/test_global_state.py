@@ -23,8 +23,8 @@ from skae._fitting.lockstep import run_in_lockstep
 from skae.networks import MLP
 from skae.objectives.draws import matched_normal
 from tests.callbacks import Callback
-from tests.helpers import answers, assert_same_answers, every_estimator, weights
-from tests.surroundings import nothing_global_changes, unusual_settings
+from tests.helpers import answers, every_estimator, weights
+from tests.surroundings import default_dtype, nothing_global_changes, unusual_settings
 
 
 class SettingsRecorder(Callback):
@@ -107,64 +107,6 @@ def test_global_seeds_are_not_read(estimator, X):
     assert fit().loss_curve_ != fit().loss_curve_
 
 
-@contextmanager
-def default_dtype(dtype):
-    """Set torch's default dtype within a block."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@contextmanager
-def default_device(device):
-    """Set torch's default device within a block."""
-    torch.set_default_device(device)
-    try:
-        yield
-    finally:
-        torch.set_default_device(None)
-
-
-SETTINGS = {
-    "no_grad": torch.no_grad,
-    "inference_mode": torch.inference_mode,
-    "default dtype float64": lambda: default_dtype(torch.float64),
-    "default dtype bfloat16": lambda: default_dtype(torch.bfloat16),
-    "default device meta": lambda: default_device("meta"),
-    "device meta in a block": lambda: torch.device("meta"),
-}
-every_setting = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
-STARTS = {
-    "pca": {"init": "pca"},
-    "random": {"init": "random", "n_init": 2, "variance_mode": "learned"},
-    "predicted": {"variance_mode": "predicted", "covariance_type": "diag"},
-    "profile": {"shuffle": False, "early_stopping": True, "precision": "float64"},
-}
-
-
-@every_estimator
-@every_setting
-@pytest.mark.parametrize("start", STARTS)
-def test_fit_does_not_depend_on_torch_settings(estimator, setting, start, X):
-    """Torch's gradient modes, default dtype and default device do not change a fit."""
-    model = estimator(max_iter=3, random_state=0, **STARTS[start])
-    model, other = clone(model).fit(X), clone(model)
-    # The draws of scores are cached, so that a wrong first value would be kept.
-    matched_normal.cache_clear()
-    with setting():
-        other.fit(X)
-        assert_same_answers(model, other, X)
-        assert_same_answers(model, pickle.loads(pickle.dumps(other)), X)
-        assert_same_answers(model, copy.deepcopy(other), X)
-        other.set_params(warm_start=True).fit(X)
-    model.set_params(warm_start=True).fit(X)
-    assert weights(model) == weights(other)
-    assert_same_answers(model, other, X)
-
-
 class Dropout(BaseEstimator):
     """A network that draws from torch's global generator while it trains."""
 
@@ -181,18 +123,6 @@ class Dropout(BaseEstimator):
         return nn.Sequential(
             nn.Linear(n_in, 8), nn.ReLU(), nn.Dropout(self.p), nn.Linear(8, n_out)
         )
-
-
-@pytest.mark.parametrize("setting", ["default device meta", "device meta in a block"])
-def test_networks_of_users_do_not_depend_on_default_device(setting, X):
-    """Networks of users are built on the CPU, too."""
-    model = VariationalAutoencoder(network=Dropout(), max_iter=3, random_state=0)
-    model, other = clone(model).fit(X), clone(model)
-    with SETTINGS[setting]():
-        other.fit(X)
-        assert_same_answers(model, other, X)
-        assert_same_answers(model, pickle.loads(pickle.dumps(other)), X)
-    assert weights(model) == weights(other)
 
 
 def fit_with_dropout(X, random_state=0, p=0.3, **parameters):
@@ -361,16 +291,4 @@ def test_fork_during_fits():
         capture_output=True, text=True, timeout=120,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-
-def test_fit_works_with_torchs_global_fp32_precision():
-    """A fit works in a process that sets `torch.backends.fp32_precision`."""
-    code = (
-        "import torch, numpy as np\n"
-        "torch.backends.fp32_precision = 'tf32'\n"
-        "from skae import GaussianAutoencoder\n"
-        "GaussianAutoencoder(max_iter=2).fit(np.random.RandomState(0).randn(40, 3))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,8 @@ import pytest
 import torch
 from sklearn import config_context, get_config
 
-from skae._utils.threads import flushed_denormals, on_cores, suitable_threads, tf32_products
+from skae._utils.settings import tf32_products
+from skae._utils.threads import flushed_denormals, on_cores, suitable_threads
 from tests.surroundings import nothing_global_changes, unusual_settings
 
 products = torch.backends.cuda.matmul
