@@ -32,10 +32,10 @@ from benchmarks.report import RESULTS, write_page
 COUNTS = Path(__file__).parents[1] / "results" / "campaign.json"
 _TEXT = """
 Random estimators, with each likelihood, are fitted to tables of {n_kinds} kinds, most of
-them hostile. Tables are mapped to what the likelihood is for. The parameters are drawn from everywhere in their ranges, and some of them contradict each
-other. So are sample weights and validation data. After a fit, all methods are called, and
-the fit is repeated, pickled, and continued on a table in other units. A *violation* is one
-of these:
+them hostile. Tables are mapped to what the likelihood is for. The parameters are drawn from
+everywhere in their ranges, and some of them contradict each other. So are sample weights
+and validation data. After a fit, all methods are called, and the fit is repeated, pickled,
+and continued on a table in other units. A *violation* is one of these:
 
 * a fitted attribute, code, reconstruction, score or sample that is not finite;
 * an exception other than ValueError and TypeError, or one after the start of the training;
