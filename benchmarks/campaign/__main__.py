@@ -31,11 +31,11 @@ from benchmarks.report import RESULTS, write_page
 # Where the numbers of outcomes are written to.
 COUNTS = Path(__file__).parents[1] / "results" / "campaign.json"
 _TEXT = """
-Random estimators are fitted to tables of {n_kinds} kinds, most of them hostile. The
-parameters are drawn from everywhere in their ranges, and some of them contradict each
-other. So are sample weights and validation data. After a fit, all methods are called, and
-the fit is repeated, pickled, and continued on a table in other units. A *violation* is one
-of these:
+Random estimators, with each likelihood, are fitted to tables of {n_kinds} kinds, most of
+them hostile. Tables are mapped to what the likelihood is for. The parameters are drawn from
+everywhere in their ranges, and some of them contradict each other. So are sample weights
+and validation data. After a fit, all methods are called, and the fit is repeated, pickled,
+and continued on a table in other units. A *violation* is one of these:
 
 * a fitted attribute, code, reconstruction, score or sample that is not finite;
 * an exception other than ValueError and TypeError, or one after the start of the training;
@@ -44,7 +44,8 @@ of these:
   the call of the user;
 * a changed random state or setting of the process, table or parameter;
 * an earlier fit that a failed one changes;
-* two fits with the same ``random_state`` whose scores differ, to the bit;
+* two fits with the same ``random_state`` whose answers differ, to the bit, although the
+  second has the settings of another user (autocast, default dtype, ``errstate``, ...);
 * a method that raises an error, or answers in another dtype or shape.
 
 In this run of {n_fits} fits (seed {seed}), {n_fitted} were fitted and {n_refused} were

@@ -185,7 +185,7 @@ def _check_warm_start(model, case, report):
     """Continue a fit on data times a factor, which works or leaves the fit as it is."""
     try:
         X = np.asarray(case.X, dtype=np.float64) * case.factor
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return
     if hasattr(case.X, "columns") or not np.isfinite(X).all():
         return

@@ -235,7 +235,7 @@ def draw_scale(rng, X, covariance_type):
     """Draw a fixed scale around the spread of a table, one for each feature if allowed."""
     try:
         values = np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.ones((1, 1))
     with np.errstate(all="ignore"):
         spread = np.nan_to_num(values.std(), posinf=1.0)
