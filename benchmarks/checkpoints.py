@@ -5,8 +5,8 @@
 
 Each setting is fitted in turn with the others, several times, and the medians are compared.
 The seconds are those of the process, which other processes disturb less, and those of the
-clock. The page has the counts of benchmarks/kills.py, benchmarks/files.py and
-``python -m benchmarks.campaign`` too, from their files in benchmarks/results.
+clock. The page has the counts of benchmarks/kills.py and benchmarks/files.py too, from
+their files in benchmarks/results.
 """
 
 import argparse
@@ -86,21 +86,23 @@ def measure_all(n_rounds):
     return rows
 
 
-def campaign_rows():
-    """Return the counts of the campaigns, as far as they have run."""
-    rows = []
-    for name, command in (
-        ("kills", "python benchmarks/kills.py"),
-        ("files", "python benchmarks/files.py"),
-        ("campaign", "python -m benchmarks.campaign"),
-    ):
-        path = ROOT / f"{name}.json"
-        if path.exists():
-            found = json.loads(path.read_text())
-            for what, count in found["counts"].items():
-                rows.append([f"``{command}``", what, f"{count:,}"])
-            rows.append([f"``{command}``", "**failures**", f"**{found['failures']:,}**"])
-    return rows
+def signal_rows():
+    """Return the counts of benchmarks/kills.py."""
+    found = json.loads((ROOT / "kills.json").read_text())
+    rows = [[what, f"{count:,}"] for what, count in sorted(found["counts"].items())]
+    return [*rows, ["**failures**", f"**{found['failures']:,}**"]]
+
+
+def file_rows():
+    """Return the counts of benchmarks/files.py."""
+    found = json.loads((ROOT / "files.json").read_text())["rows"]
+    failures = "error", "crash", "hang", "memory"
+    return [
+        [row["file"], row["change"]]
+        + [f"{row[name]:,}" for name in ("n", "refused", "equal", "different")]
+        + [f"**{sum(row[name] for name in failures):,}**"]
+        for row in found
+    ]
 
 
 def main():
@@ -122,10 +124,22 @@ def main():
         _TEXT,
         [
             (
-                "Campaigns",
-                "A failure is whatever the head of the script does not allow.",
-                ["command", "what", "count"],
-                campaign_rows(),
+                "Signals",
+                "``python benchmarks/kills.py``: fits of eight kinds (searches, several "
+                "starts, early stopping, missing values, a network of a user) get a signal "
+                "at a random moment, the writing of the file included, and then run again.",
+                ["what", "count"],
+                signal_rows(),
+            ),
+            (
+                "Files",
+                "``python benchmarks/files.py``: files of models and checkpoints are "
+                "changed. A resealed file has a true hash again, so it may be another "
+                "model. A failure is an error of another kind, a crash, a hang, or memory "
+                "out of proportion. Hostile tables, parameters and parts of users have a "
+                "page of their own: :doc:`campaign`.",
+                ["file", "change", "files", "refused", "equal", "different", "failures"],
+                file_rows(),
             ),
             (
                 "The cost of a checkpoint",

@@ -25,10 +25,10 @@ from torch import nn
 
 from skae._utils.capabilities import ModelPart
 from skae._utils.errors import InvalidFileError
-from skae._utils.files import open_sealed, read_file, seal, write_atomically
+from skae._utils.files import MODEL_PART, open_sealed, read_file, seal, write_atomically
 from skae._utils.memory import AllocationLimit
 from skae._utils.messages import warn_user
-from skae._utils.schema import SCHEMA, check_schema, plain_schema
+from skae._utils.schema import check_schema, plain_schema
 from skae._utils.versions import current_versions, in_words
 
 __all__ = ["InvalidFileError", "load", "save"]
@@ -307,7 +307,7 @@ def _with_versions(content: bytes) -> bytes:
         archive.writestr(_VERSIONS, json.dumps(current_versions()))
         for name in parts.namelist():
             part = parts.read(name)
-            if name == SCHEMA:
+            if name == MODEL_PART:
                 part = plain_schema(part)
             archive.writestr(name, part)
     return buffer.getvalue()

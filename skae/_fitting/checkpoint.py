@@ -2,9 +2,10 @@
 
 import copy
 import os
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,11 @@ from skae._utils.versions import current_versions
 _FORMAT = 1
 # Largest fraction of the time that writing takes, where the user sets no number of epochs.
 _SHARE = 0.02
-# Differences that a message lists before it is cut off.
+# Differences that a message lists before it is cut off, and characters of each side.
 _MOST_DIFFERENCES = 5
+_MOST_CHARACTERS = 80
+# The text of an array: dtype and shape, and a hash.
+_ARRAY = r"(\S+ \(.*\)) [0-9a-f]{16}"
 
 
 class _Budget:
@@ -33,15 +37,17 @@ class _Budget:
         self._next = 0.0
 
     def allows(self) -> bool:
-        """Whether enough time has passed since the last write."""
+        """Whether enough time has passed since the last writes."""
         return time.monotonic() >= self._next
 
     def spend(self, seconds: float) -> None:
-        """Take the time of a write from the budget."""
-        self._next = time.monotonic() + seconds / _SHARE
+        """Take the time of a write from the budget; writes add up."""
+        self._next = max(self._next, time.monotonic()) + seconds / _SHARE
 
 
 _budget = _Budget()
+# Folders whose fits have been told that a file could not be written.
+_failed_folders: set[str] = set()
 
 
 class Checkpoint:
@@ -62,7 +68,7 @@ class Checkpoint:
     ----------
     random_state : RandomState
         The same; or that of the fit that goes on.
-    random_numbers : dict
+    initial_random_state : dict
         The state of it, as objects of JSON.
     """
 
@@ -80,11 +86,11 @@ class Checkpoint:
         self.interval = interval
         self.fingerprint = dict(fingerprint)
         self.random_state = random_state
-        self.random_numbers = random_numbers(random_state)
+        self.initial_random_state = random_state_to_json(random_state)
         self._states: dict[int, TrainingState] = {}
         self._arrays: dict[str, np.ndarray] = {}
         self._starts: dict[str, Any] = {}
-        self._has_news = self._has_failed = False
+        self._has_news = False
         self._lock = threading.Lock()
         self._next_time = time.monotonic() + interval
         remove_leftovers(path)
@@ -101,16 +107,16 @@ class Checkpoint:
             is_known = meta["format"] == _FORMAT and written_by == versions["skae"]
             if is_known:
                 self._starts = dict(meta["starts"])
-                self.random_numbers = meta["random_state"]
+                self.initial_random_state = meta["random_state"]
                 self.random_state = restored_random_state(
-                    self.random_state, self.random_numbers
+                    self.random_state, self.initial_random_state
                 )
         # A file may have anything in it.
         except Exception as error:
             if isinstance(error, OSError):
                 raise
             raise InvalidFileError(
-                f"The checkpoint {self.path!r} cannot be read: {error} Delete the file to "
+                f"The checkpoint {self.path!r} cannot be read. {error} Delete the file to "
                 "fit from the start."
             ) from error
         if not is_known:
@@ -130,28 +136,34 @@ class Checkpoint:
     def _check(self, found: Mapping[str, str]) -> None:
         """Raise ValueError if the file is of a fit with other parameters or data."""
         own = self.fingerprint
-        differences = [
-            f"{name} is {found.get(name, 'not set')} there and {own.get(name, 'not set')} "
-            "here"
+        differences = {
+            name: _difference(name, found.get(name), own.get(name))
             for name in sorted({*own, *found})
             if own.get(name) != found.get(name)
-        ]
+        }
         if not differences:
             return
-        listed = "; ".join(differences[:_MOST_DIFFERENCES])
+        listed = "; ".join(list(differences.values())[:_MOST_DIFFERENCES])
         if len(differences) > _MOST_DIFFERENCES:
             listed += f"; and {len(differences) - _MOST_DIFFERENCES} more"
+        advice = (
+            "Continue that fit with its parameters and data, or delete the file, or choose "
+            "another one. A search, a warm start, or several fits need a folder (a "
+            "checkpoint that ends with '/'), in which each fit has a file."
+        )
+        if list(differences) == ["max_iter"]:
+            advice += (
+                " With learning_rate='constant', a fit may go on to a higher max_iter; "
+                "otherwise each epoch depends on how many there are."
+            )
         raise ValueError(
-            f"The checkpoint {self.path!r} is of another fit: {listed}. Continue that fit "
-            "with its parameters and data, or delete the file, or choose another one. A "
-            "search, or several fits, need a folder (a checkpoint that ends with '/'), in "
-            "which each fit has a file."
+            f"The checkpoint {self.path!r} is of another fit: {listed}. {advice}"
         )
 
     def state_of(self, start: int, device: torch.device) -> TrainingState | None:
         """Return the state of a start that the file has, if there is one."""
-        numbers = self._starts.get(str(start))
-        if numbers is None:
+        progress = self._starts.get(str(start))
+        if progress is None:
             return None
         prefix = f"{start}/"
         arrays = {
@@ -160,7 +172,7 @@ class Checkpoint:
             if name.startswith(prefix)
         }
         try:
-            return TrainingState.from_arrays(arrays, numbers, device)
+            return TrainingState.from_arrays(arrays, progress, device)
         # The file may have been made by anyone, with anything in it.
         except Exception as error:
             raise InvalidFileError(
@@ -179,9 +191,9 @@ class Checkpoint:
             self._states[start] = state.detach()
             self._has_news = True
 
-    def close(self, *, is_due: bool) -> None:
-        """Write the last states; if they are not due, only if the time allows it."""
-        if is_due or isinstance(self.interval, int) or _budget.allows():
+    def close(self, *, must_write: bool) -> None:
+        """Write the last states; if that is no must, only if the time allows it."""
+        if must_write or isinstance(self.interval, int) or _budget.allows():
             self.write()
 
     def write(self) -> None:
@@ -201,31 +213,53 @@ class Checkpoint:
             now = time.monotonic()
             _budget.spend(now - begin)
             self._next_time = now + self.interval
-        if failure is not None and not self._has_failed:
-            self._has_failed = True
+        folder = os.path.dirname(os.path.abspath(self.path))
+        if failure is None:
+            _failed_folders.discard(folder)
+        elif folder not in _failed_folders:
+            _failed_folders.add(folder)
+            kept = "; the last file is still there" if os.path.exists(self.path) else ""
             warn_user(
                 f"The checkpoint {self.path!r} could not be written: {failure!r}. The fit "
-                "goes on, and tries again; the last file is still there.",
+                f"goes on, and tries again{kept}.",
                 RuntimeWarning,
             )
 
     def _content(self) -> bytes:
         """Return the content of the file."""
         for start, state in self._states.items():
-            arrays, numbers = state.to_arrays()
+            arrays, progress = state.to_arrays()
             prefix = f"{start}/"
             others = {k: v for k, v in self._arrays.items() if not k.startswith(prefix)}
             self._arrays = others | {prefix + name: v for name, v in arrays.items()}
-            self._starts[str(start)] = numbers
+            self._starts[str(start)] = progress
         self._states = {}
         meta = {
             **current_versions(),
             "format": _FORMAT,
             "fingerprint": self.fingerprint,
-            "random_state": self.random_numbers,
+            "random_state": self.initial_random_state,
             "starts": self._starts,
         }
         return pack(self._arrays, meta)
+
+
+def _difference(name: str, there: str | None, here: str | None) -> str:
+    """Say how a part of a fingerprint differs; arrays without their hashes."""
+    texts = ["not set" if text is None else text for text in (there, here)]
+    arrays = [re.fullmatch(_ARRAY, text) for text in texts]
+    texts = [
+        array[1] if array else _shortened(text)
+        for array, text in zip(arrays, texts, strict=True)
+    ]
+    if texts[0] == texts[1]:
+        return f"{name} has other values"
+    return f"{name} is {texts[0]} there and {texts[1]} here"
+
+
+def _shortened(text: str) -> str:
+    """Return the begin of a text."""
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
 def is_folder(path: str) -> bool:
@@ -233,8 +267,23 @@ def is_folder(path: str) -> bool:
     return path.endswith((os.sep, "/")) or os.path.isdir(path)
 
 
+def check_places(checkpoints: Iterable[Checkpoint]) -> None:
+    """Raise ValueError if fits that are trained side by side have one file."""
+    fits: dict[str, dict[str, str]] = {}
+    for checkpoint in checkpoints:
+        path = os.path.realpath(checkpoint.path)
+        if fits.setdefault(path, checkpoint.fingerprint) != checkpoint.fingerprint:
+            raise ValueError(
+                f"Several fits have the checkpoint {checkpoint.path!r}. A search, or "
+                "several fits, need a folder (a checkpoint that ends with '/'), in which "
+                "each fit has a file."
+            )
+
+
 def prepare_place(path: str) -> None:
     """Make the folder of a checkpoint, or raise an error if there cannot be one."""
+    if not path:
+        raise ValueError("checkpoint='' is no path. Without a checkpoint, it is None.")
     if is_folder(path):
         os.makedirs(path, exist_ok=True)
         return
@@ -243,20 +292,20 @@ def prepare_place(path: str) -> None:
         raise FileNotFoundError(f"checkpoint={path!r}: there is no folder {folder!r}.")
 
 
-def random_numbers(random_state: RandomState) -> dict[str, Any]:
+def random_state_to_json(random_state: RandomState) -> dict[str, Any]:
     """Return the state of a generator of numpy as objects of JSON."""
     state: Any = random_state.get_state(legacy=False)
-    numbers = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in state.items()}
+    outer = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in state.items()}
     inner = {
         k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in state["state"].items()
     }
-    return {**numbers, "state": inner}
+    return {**outer, "state": inner}
 
 
-def restored_random_state(own: RandomState, numbers: dict[str, Any]) -> RandomState:
+def restored_random_state(own: RandomState, progress: dict[str, Any]) -> RandomState:
     """Return a generator of numpy in a state: the given one, if it has the state."""
-    if numbers == random_numbers(own):
+    if progress == random_state_to_json(own):
         return own
     found = copy.deepcopy(own)
-    found.set_state(numbers)
+    found.set_state(progress)
     return found

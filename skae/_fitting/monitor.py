@@ -15,7 +15,7 @@ from skae._data import Rows, Standardization
 from skae._evaluation import shared_scale
 from skae._fitting import diagnosis
 from skae._fitting.problem import FitProblem, FitResult
-from skae._fitting.snapshot import Snapshot, copy_buffers, restore_buffers
+from skae._fitting.snapshot import Snapshot, are_finite, copy_buffers, restore_buffers
 from skae._fitting.training_state import TrainingState
 from skae._module import AutoencoderModule
 from skae._optim import SCHEDULES, Adam, ModelSnapshot, ModelState, Plateau
@@ -118,7 +118,7 @@ class TrainingMonitor:
 
     def _resume(self, state: TrainingState) -> None:
         """Go on after the epochs of a former training."""
-        problem, numbers = self.problem, state.numbers
+        problem, progress = self.problem, state.progress
         own = state.optimizer.state()
         snapshots = [state.start] if state.best is None else [state.start, state.best]
         for values in (own.values, *(snapshot.values for snapshot in snapshots)):
@@ -129,19 +129,19 @@ class TrainingMonitor:
         streams = [*problem.generators, *problem.streams]
         for stream, kept in zip(streams, state.generators, strict=True):
             set_stream_state(stream, kept)
-        problem.first_objective = float(numbers["first_objective"])
-        problem.first_score = float(numbers["first_score"])
-        self.schedule.restore(numbers["schedule"])
+        problem.first_objective = float(progress["first_objective"])
+        problem.first_score = float(progress["first_score"])
+        self.schedule.restore(progress["schedule"])
         self.plateau = Plateau(problem.options.tol, problem.options.n_iter_no_change)
-        self.plateau.restore(numbers["plateau"])
+        self.plateau.restore(progress["plateau"])
         self.epochs = list(state.history)
-        self.n_done, self.n_divergences = state.epoch, int(numbers["n_divergences"])
-        self.has_stopped = bool(numbers["has_stopped"])
-        self._has_diverged = bool(numbers["has_diverged"])
-        self._is_settled = bool(numbers["is_settled"])
+        self.n_done, self.n_divergences = state.epoch, int(progress["n_divergences"])
+        self.has_stopped = bool(progress["has_stopped"])
+        self._has_diverged = bool(progress["has_diverged"])
+        self._is_settled = bool(progress["is_settled"])
         self._start = state.start
         if state.best is not None:
-            self._best = int(numbers["best_iter"]), state.best
+            self._best = int(progress["best_iter"]), state.best
         self._state = state
 
     def _capture(self) -> TrainingState | None:
@@ -204,6 +204,8 @@ class TrainingMonitor:
                 checkpoint = self.problem.checkpoint
                 if checkpoint is not None and checkpoint.is_due(self.n_done):
                     checkpoint.put(self.problem.start, state)
+            if self.is_over:
+                self._leave_snapshots()
             return self.has_stopped
         # Callbacks and modules are the user's, and may raise anything.
         except Exception as error:
@@ -217,9 +219,11 @@ class TrainingMonitor:
         epoch = None
         if np.isfinite(metrics).all() and snapshot.is_finite():
             epoch = self._describe(metrics, progress)
-        if epoch is None or not math.isfinite(epoch.get("validation_score", 0.0)):
-            return self._end_diverged_epoch()
         buffers = copy_buffers(self.problem.module)
+        if epoch is None or not are_finite(buffers):
+            return self._end_diverged_epoch()
+        if not math.isfinite(epoch.get("validation_score", 0.0)):
+            return self._end_diverged_epoch()
         self.epochs.append(epoch)
         self._last_good = len(self.epochs), snapshot, buffers
         stop = self._call_callbacks()
@@ -305,6 +309,11 @@ class TrainingMonitor:
     def interrupt(self) -> None:
         """Go back to the last whole epoch, because the user interrupts."""
         self._was_interrupted = True
+        if self.problem.keeps_state and self._state is not None:
+            # An interrupt may come in the middle of an epoch's end. A warm start goes on
+            # from the model that is kept.
+            state = self._state
+            self._last_good = len(state.history), state.optimizer, state.buffers
         self.restore_last_epoch()
         checkpoint = self.problem.checkpoint
         if checkpoint is not None and self._state is not None:
@@ -317,6 +326,13 @@ class TrainingMonitor:
         del self.epochs[n_epochs:]
         self.optimizer.restore(self.model, snapshot.state())
         restore_buffers(self.problem.module, buffers, with_scale=True)
+
+    def _leave_snapshots(self) -> None:
+        """Keep the numbers of this model only, while others beside it go on."""
+        n_epochs, snapshot, buffers = self._last_good
+        self._last_good = n_epochs, snapshot.state(), buffers
+        if self._state is not None:
+            self._state = self._state.detach()
 
     def _restore_best(self) -> None:
         """Go back to the state of the best validation score, if there is one."""

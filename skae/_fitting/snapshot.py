@@ -58,6 +58,15 @@ def copy_buffers(module: AutoencoderModule) -> dict[str, Tensor]:
     }
 
 
+def are_finite(buffers: Mapping[str, Tensor]) -> bool:
+    """Whether the buffers of the networks are finite."""
+    return all(
+        bool(value.isfinite().all())
+        for name, value in buffers.items()
+        if not name.startswith(_SCALE) and value.is_floating_point()
+    )
+
+
 def restore_buffers(
     module: AutoencoderModule, buffers: Mapping[str, Tensor], *, with_scale: bool
 ) -> None:

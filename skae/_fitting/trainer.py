@@ -9,6 +9,7 @@ import torch
 
 from skae._data import Batches
 from skae._engine import flatten, make_step
+from skae._fitting.checkpoint import check_places
 from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
 from skae._fitting.problem import FitProblem, FitResult
@@ -45,15 +46,21 @@ def train(problems: Sequence[FitProblem]) -> list[FitResult]:
 def train_problems(problems: Sequence[FitProblem]) -> list[FitResult]:
     """Train models of any shapes: those with equal batch keys side by side."""
     checkpoints = {p.checkpoint: None for p in problems if p.checkpoint is not None}
+    check_places(checkpoints)
     # An interrupt ends all groups.
     interrupted = Event()
     with sigterm_as_interrupt(bool(checkpoints)):
         try:
-            return _train_groups(problems, interrupted)
+            results = _train_groups(problems, interrupted)
         finally:
             # Also after an error, for what was trained before it.
             for checkpoint in checkpoints:
-                checkpoint.close(is_due=len(checkpoints) == 1 or interrupted.is_set())
+                must_write = len(checkpoints) == 1 or interrupted.is_set()
+                checkpoint.close(must_write=must_write)
+    for result in results:
+        # Also of a model whose training was over before.
+        result.is_interrupted |= interrupted.is_set()
+    return results
 
 
 def _train_groups(problems: Sequence[FitProblem], interrupted: Event) -> list[FitResult]:

@@ -31,7 +31,7 @@ class TrainingState:
         States of the sources of random numbers.
     history : sequence of dict
         The history of each epoch.
-    numbers : dict
+    progress : dict
         The rest, as objects of JSON: ``epoch``, ``schedule``, ``plateau``, ...
     """
 
@@ -41,12 +41,12 @@ class TrainingState:
     best: Snapshot | None
     generators: Sequence[np.ndarray]
     history: Sequence[dict[str, float]]
-    numbers: dict[str, Any]
+    progress: dict[str, Any]
 
     @property
     def epoch(self) -> int:
         """Number of epochs that are done."""
-        return int(self.numbers["epoch"])
+        return int(self.progress["epoch"])
 
     def detach(self) -> "TrainingState":
         """Return the state with tensors of its own, not those of models side by side."""
@@ -69,19 +69,19 @@ class TrainingState:
         rows = [[epoch[name] for name in names] for epoch in self.history]
         arrays["history"] = np.array(rows, dtype=np.float64).reshape(len(rows), len(names))
         counts = [n for n in names if isinstance(self.history[0][n], Integral)]
-        numbers = {
-            **self.numbers,
+        progress = {
+            **self.progress,
             "names": names,
             "counts": counts,
             "norm": float(own.norm),
         }
-        return arrays, numbers
+        return arrays, progress
 
     @classmethod
     def from_arrays(
         cls,
         arrays: Mapping[str, np.ndarray],
-        numbers: dict[str, Any],
+        progress: dict[str, Any],
         device: torch.device,
     ) -> "TrainingState":
         """Return the state of :meth:`to_arrays`, with its tensors on a device."""
@@ -96,22 +96,22 @@ class TrainingState:
                 if name.startswith(f"{part}/")
             }
 
-        if not isinstance(numbers["epoch"], int):
+        if not isinstance(progress["epoch"], int):
             raise ValueError("the number of epochs is no integer")
         n_generators = sum(name.startswith("generators/") for name in arrays)
         moments = tensor("mean"), tensor("mean_square")
         return cls(
-            ModelState(tensor("values"), *moments, float(numbers["norm"])),
+            ModelState(tensor("values"), *moments, float(progress["norm"])),
             named("buffers"),
             Snapshot(tensor("start"), named("start_buffers")),
             Snapshot(tensor("best"), named("best_buffers")) if "best" in arrays else None,
             [arrays[f"generators/{i}"] for i in range(n_generators)],
             [
                 {
-                    name: int(value) if name in numbers["counts"] else value
-                    for name, value in zip(numbers["names"], row, strict=True)
+                    name: int(value) if name in progress["counts"] else value
+                    for name, value in zip(progress["names"], row, strict=True)
                 }
                 for row in arrays["history"].tolist()
             ],
-            numbers,
+            progress,
         )

@@ -22,8 +22,11 @@ from skae._utils.errors import InvalidFileError
 
 # Bytes of the comment: a hash in hexadecimal digits.
 _DIGEST_SIZE = 64
+_NO_DIGEST = b"0" * _DIGEST_SIZE
 # Name of the JSON text among the arrays.
-_META = "meta.json"
+META = "meta.json"
+# Name of the description of all objects in the file of a model.
+MODEL_PART = "schema.json"
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -79,9 +82,16 @@ def seal(archive: bytes) -> bytes:
     """Return a zip archive whose comment is the hash of all bytes before the comment."""
     buffer = io.BytesIO(archive)
     with zipfile.ZipFile(buffer, "a") as file:
-        file.comment = b"0" * _DIGEST_SIZE
-    content = buffer.getvalue()[:-_DIGEST_SIZE]
-    return content + hashlib.sha256(content).hexdigest().encode()
+        file.comment = _NO_DIGEST
+    return _with_digest(buffer)
+
+
+def _with_digest(buffer: io.BytesIO) -> bytes:
+    """Write the hash of an archive into its comment, without a copy of the archive."""
+    with buffer.getbuffer() as content:
+        found = hashlib.sha256(content[:-_DIGEST_SIZE]).hexdigest().encode()
+        content[-_DIGEST_SIZE:] = found
+    return buffer.getvalue()
 
 
 def open_sealed(sealed: bytes) -> zipfile.ZipFile:
@@ -139,23 +149,25 @@ def pack(arrays: Mapping[str, np.ndarray], meta: Any) -> bytes:
     """Return the content of a sealed file with arrays, by name, and an object of JSON."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_META, json.dumps(meta))
+        archive.writestr(META, json.dumps(meta))
         for name, array in arrays.items():
-            part = io.BytesIO()
-            np.save(part, np.asarray(array), allow_pickle=False)
-            archive.writestr(f"{name}.npy", part.getbuffer())
-    return seal(buffer.getvalue())
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
+                np.lib.format.write_array(part, np.asarray(array), allow_pickle=False)
+        archive.comment = _NO_DIGEST
+    return _with_digest(buffer)
 
 
 def unpack(content: bytes) -> tuple[dict[str, np.ndarray], Any]:
     """Return the arrays and the object of JSON of a file, or raise InvalidFileError."""
     with open_sealed(content) as archive:
+        if MODEL_PART in archive.namelist():
+            raise InvalidFileError("It is the file of a model, for skae.load.")
         try:
-            meta = json.loads(archive.read(_META))
+            meta = json.loads(archive.read(META))
             arrays = {
                 part.filename.removesuffix(".npy"): to_array(archive.read(part))
                 for part in archive.infolist()
-                if part.filename != _META
+                if part.filename != META
             }
         # Readers of JSON, zip archives and arrays raise errors of many kinds.
         except Exception as error:

@@ -13,10 +13,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from skae._utils.errors import InvalidFileError
-from skae._utils.files import to_array
-
-# Name of the part that describes all objects.
-SCHEMA = "schema.json"
+from skae._utils.files import META, MODEL_PART, to_array
 
 # An object of the schema: its type, how it is read, and its content.
 Node = dict[str, Any]
@@ -83,9 +80,13 @@ def check_schema(archive: ZipFile, classes: Mapping[str, type]) -> None:
     ``classes`` are skae's own, by their full names. Raises InvalidFileError for what is not
     such a file, and errors of many other kinds for one whose parts contradict each other.
     """
+    if META in archive.namelist():
+        raise InvalidFileError(
+            "It is a checkpoint: pass its path to an estimator as the parameter checkpoint."
+        )
     first: dict[Any, Node] = {}
     parts: set[str] = set()
-    waiting: list[Node] = [json.loads(archive.read(SCHEMA))]
+    waiting: list[Node] = [json.loads(archive.read(MODEL_PART))]
     while waiting:
         node = waiting.pop()
         if identity := node.get("__id__"):

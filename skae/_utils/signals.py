@@ -16,8 +16,10 @@ def sigterm_as_interrupt(enabled: bool) -> Iterator[None]:
     in the main thread only; in other threads nothing changes.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    # None is a handler that was not set by Python, and that Python cannot restore.
-    if not enabled or not is_main or signal.getsignal(signal.SIGTERM) is None:
+    # An ignored signal stays ignored. None is a handler that was not set by Python, and
+    # that Python cannot restore.
+    is_left = signal.getsignal(signal.SIGTERM) in (None, signal.SIG_IGN)
+    if not enabled or not is_main or is_left:
         yield
         return
     is_received = False

@@ -534,9 +534,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             seed=draw_seed(random_state),
         )
         continuation = data.continuation
-        # The history of a training that goes on counts by itself.
-        n_before = self.n_iter_ if data.is_continued and continuation.last is None else 0
-        report = ProgressReport(options.verbose, options.max_iter, n_before)
+        n_earlier, _ = self._earlier_epochs(data)
+        report = ProgressReport(options.verbose, options.max_iter, n_earlier)
         name, precision = type(self).__name__, options.precision
         report.begin(name, module, data.rows, data.validation, precision)
         problem = FitProblem(
@@ -570,6 +569,15 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             report.resume(problem.resumed.epoch)
         return problem
 
+    def _earlier_epochs(self, data: TrainingData) -> tuple[int, int]:
+        """Return how many epochs of a warm start are of earlier trainings, and the best."""
+        if not data.is_continued:
+            return 0, 0
+        if data.continuation.last is not None:
+            return data.continuation.earlier
+        # Fits of old pickles have no `best_iter_`.
+        return self.n_iter_, getattr(self, "best_iter_", self.n_iter_)
+
     def _extra_fitted_attributes(self, problem: FitProblem | None) -> dict[str, Any]:
         """Return fitted attributes beside the model; None stands for a fit in progress."""
         return {}
@@ -585,12 +593,12 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         names = list(epochs[0]) if epochs else ["objective", "log_likelihood"]
         history = {name: np.array([epoch[name] for epoch in epochs]) for name in names}
         best_iter = result.best_iter
-        if data.is_continued and data.continuation.last is None:
-            # A start that is kept is the model of the last fit. Fits of old pickles have no
-            # `best_iter_`.
-            last = getattr(self, "best_iter_", self.n_iter_)
-            best_iter = self.n_iter_ + best_iter if best_iter else last
-            history = concatenate_histories(self.history_, history)
+        n_earlier, last_best = self._earlier_epochs(data)
+        if data.is_continued:
+            # A start that is kept is the model of the last fit.
+            best_iter = n_earlier + best_iter if best_iter else last_best
+            earlier = {name: values[:n_earlier] for name, values in self.history_.items()}
+            history = concatenate_histories(earlier, history)
         loss_curve = history["objective"].tolist()
         # No attribute of an earlier fit is replaced before this fit has succeeded, and then
         # all at once, because an interrupt may come at any time.
@@ -602,6 +610,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 "loss_curve_": loss_curve,
                 "n_iter_": len(loss_curve),
                 "best_iter_": best_iter,
-                "_training_state": data.continuation.keep(result.state),
+                "_training_state": data.continuation.keep(
+                    result.state, n_earlier, last_best
+                ),
             }
         )

@@ -14,7 +14,7 @@ from numpy.random import RandomState
 from skae._fitting.checkpoint import (
     Checkpoint,
     prepare_place,
-    random_numbers,
+    random_state_to_json,
     restored_random_state,
 )
 from skae._fitting.training_state import TrainingState
@@ -25,7 +25,7 @@ from skae.objectives import Objective
 # Parameters that change nothing but how much a fit prints, or where it keeps its state.
 _WITHOUT_INFLUENCE = ("verbose", "warm_start", "checkpoint", "checkpoint_interval")
 # Parts of a fingerprint that a warm start need not share: its random numbers go on.
-_OF_LAST_FIT = ("random_state", "last fit")
+_OF_LAST_FIT = ("random_state", "model of the last fit")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Continuation:
         The state of the last fit's training, if a warm start goes on with it.
     keeps_state : bool
         Whether the estimator keeps the state of this fit's training.
-    numbers : dict
-        State of the source of randomness, before the first draw.
+    initial_random_state : dict
+        State of the source of randomness before the first draw, as objects of JSON.
     """
 
     fingerprint: dict[str, str]
@@ -53,12 +53,17 @@ class Continuation:
     checkpoint: Checkpoint | None
     last: dict[str, Any] | None
     keeps_state: bool
-    numbers: dict[str, Any]
+    initial_random_state: dict[str, Any]
+
+    @property
+    def earlier(self) -> tuple[int, int]:
+        """Epochs before the training that goes on began, and the best of them."""
+        return (0, 0) if self.last is None else tuple(self.last["earlier"])
 
     @property
     def n_before(self) -> int:
         """Epochs of the last fit, if the training goes on with its state."""
-        return 0 if self.last is None else int(json.loads(self.last["numbers"])["epoch"])
+        return 0 if self.last is None else int(json.loads(self.last["progress"])["epoch"])
 
     def state_of(self, start: int, device: torch.device) -> TrainingState | None:
         """Return the state from which a start goes on, if there is one."""
@@ -68,21 +73,27 @@ class Continuation:
                 return found
         if self.last is None:
             return None
-        numbers = json.loads(self.last["numbers"])
+        progress = json.loads(self.last["progress"])
         # A callback that ended the last fit does not end this one.
-        numbers["has_stopped"] = numbers["has_diverged"]
-        return TrainingState.from_arrays(self.last["arrays"], numbers, device)
+        progress["has_stopped"] = progress["has_diverged"]
+        return TrainingState.from_arrays(self.last["arrays"], progress, device)
 
-    def keep(self, state: TrainingState | None) -> dict[str, Any] | None:
-        """Return the state of a training as arrays and texts, for a warm start."""
+    def keep(
+        self, state: TrainingState | None, n_earlier: int, last_best: int
+    ) -> dict[str, Any] | None:
+        """Return the state of a training as arrays and texts, for a warm start.
+
+        There were ``n_earlier`` epochs before the training, and ``last_best`` of them.
+        """
         if state is None:
             return None
-        arrays, numbers = state.to_arrays()
+        arrays, progress = state.to_arrays()
         return {
             "fingerprint": self.fingerprint,
-            "random_state": json.dumps(self.numbers),
+            "earlier": [n_earlier, last_best],
+            "random_state": json.dumps(self.initial_random_state),
             "arrays": arrays,
-            "numbers": json.dumps(numbers),
+            "progress": json.dumps(progress),
         }
 
 
@@ -103,14 +114,14 @@ def make_continuation(
     keeps_state = bool(estimator.warm_start) and is_constant
     if estimator.checkpoint is None and not keeps_state:
         return Continuation({}, random_state, None, None, False, {})
-    numbers = random_numbers(random_state)
+    initial = random_state_to_json(random_state)
     fingerprint = _fingerprint(estimator, is_constant, device, arrays, last)
     found = None
     if last is not None and keeps_state:
         found = _same_training(estimator, fingerprint)
     if found is not None:
-        numbers = json.loads(found["random_state"])
-        random_state = restored_random_state(random_state, numbers)
+        initial = json.loads(found["random_state"])
+        random_state = restored_random_state(random_state, initial)
     checkpoint = None
     if estimator.checkpoint is not None:
         path, interval = os.fspath(estimator.checkpoint), estimator.checkpoint_interval
@@ -118,8 +129,9 @@ def make_continuation(
         # Of the two kinds of numbers, whole ones are epochs.
         interval = int(interval) if isinstance(interval, Integral) else float(interval)
         checkpoint = Checkpoint(path, interval, fingerprint, random_state)
-        random_state, numbers = checkpoint.random_state, checkpoint.random_numbers
-    return Continuation(fingerprint, random_state, checkpoint, found, keeps_state, numbers)
+        random_state = checkpoint.random_state
+        initial = checkpoint.initial_random_state
+    return Continuation(fingerprint, random_state, checkpoint, found, keeps_state, initial)
 
 
 def check_epochs(state: TrainingState, max_iter: int) -> None:
@@ -155,7 +167,7 @@ def _fingerprint(
         texts[name] = describe_array(value) if is_array else describe(value)
     if last is not None:
         parts = (f"{k} {describe_array(v)}" for k, v in last.get_arrays().items())
-        texts["last fit"] = f"{estimator.n_iter_} epochs, {digest(parts)}"
+        texts["model of the last fit"] = f"{estimator.n_iter_} epochs, {digest(parts)}"
     return texts
 
 

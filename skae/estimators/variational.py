@@ -228,20 +228,20 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     warm_start : bool, default=False
         Whether a call of `fit` continues the last fit, with its standardisation. With
-        ``learning_rate="constant"``, no `kl_schedule`, and the same data and parameters,
-        n epochs and then m more equal n + m, to the bit. Otherwise a new training begins
-        with the model of the last fit, and the learning rate begins again.
+        ``learning_rate="constant"``, no `kl_schedule`, one start, and the same data and
+        parameters, n epochs and then m more equal n + m, to the bit. Otherwise a new
+        training begins with the model of the last fit, and the learning rate begins again.
 
     checkpoint : str, path-like or None, default=None
         File in which a fit keeps the state of its training. A later fit with the same
         parameters and data goes on from there, and its result is that of a fit without a
-        break, to the bit on the same machine. Of a finished fit, it returns the result. A
-        folder (there is one, or the path ends with "/") has a file for each fit, as a
+        break, to the bit on the same machine. Of a finished fit, it returns the result. If
+        the path is an existing folder or ends with "/", each fit has a file in it, as a
         search needs.
 
     checkpoint_interval : int or float, default=30.0
         An int is the number of epochs between two writes, a float the number of seconds.
-        Seconds are exceeded if writing would take more than 2% of the time.
+        It is more seconds if writing would otherwise take more than 2% of the time.
 
     device : str, default="auto"
         Torch's name of the device to train on; "auto" is "cuda" if it is available, else

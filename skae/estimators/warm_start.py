@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from skae._module import AutoencoderModule
+from skae._utils.fingerprint import describe
 from skae.likelihoods import Likelihood
 
 
@@ -19,7 +20,7 @@ def continue_from(
     before, now = last.spec, module.spec
     for name in ("n_components", "variance_mode", "covariance_type", "network"):
         old, new = getattr(before, name), getattr(now, name)
-        if repr(old) != repr(new):
+        if describe(old) != describe(new):
             raise ValueError(
                 f"warm_start=True continues from the last fit, which had "
                 f"{name}={old!r} and not {new!r}. Set warm_start=False."

@@ -205,6 +205,16 @@ def test_a_generator_of_the_caller_is_advanced_as_without_a_break(X, tmp_path):
     assert states[0] == states[1]
 
 
+def test_a_search_needs_a_folder(X, tmp_path):
+    """Before any training, because its fits would write over each other's file."""
+    path = tmp_path / "fit.npz"
+    model = make(checkpoint=path, checkpoint_interval=1)
+    search = BatchedGridSearchCV(model, {"beta": [1, 2]}, cv=2, error_score="raise")
+    with pytest.raises(ValueError, match=r"Several fits have the checkpoint .* a folder"):
+        search.fit(X)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("search", [GridSearchCV, BatchedGridSearchCV])
 def test_searches_have_a_file_for_each_fit(search, X, tmp_path):
     """A search that was ended goes on with all its fits, the refit among them."""
@@ -284,7 +294,7 @@ def test_a_divergence_goes_on(X, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "name"),
     [
-        ({"beta": 2.0}, "beta is 1.0 there and 2.0 here"),
+        ({"beta": 2.5}, "beta is 1 there and 2.5 here"),
         ({"likelihood": "laplace"}, "likelihood is 'gaussian' there"),
         ({"max_iter": 20}, "max_iter is 12 there and 20 here"),
         ({"random_state": 1}, "random_state is 0 there and 1 here"),
@@ -312,8 +322,11 @@ def test_other_data_are_refused(X, tmp_path):
     other = X.copy()
     other[3, 2] = np.nextafter(other[3, 2], 9)
     model = make().set_params(checkpoint=path)
-    for data in (other, X[:-1], X.astype(np.float32), np.where(X > 2, np.nan, X)):
-        with pytest.raises(ValueError, match=r"another fit: X is float64 \(120, 6\)"):
+    for data in (X[:-1], X.astype(np.float32)):
+        with pytest.raises(ValueError, match=r"fit: X is float64 \(120, 6\) there and fl"):
+            model.fit(data)
+    for data in (other, np.where(X > 2, np.nan, X)):
+        with pytest.raises(ValueError, match="another fit: X has other values"):
             model.fit(data)
     with pytest.raises(ValueError, match="another fit: sample_weight is None there and"):
         model.fit(X, sample_weight=np.ones(len(X)))
@@ -397,7 +410,7 @@ def test_a_broken_file_is_refused(content, X, tmp_path):
     """Before any training, with what to do; the file is not written over."""
     path = tmp_path / "fit.npz"
     path.write_bytes(content)
-    with pytest.raises(InvalidFileError, match=r"cannot be read: .*Delete the file"):
+    with pytest.raises(InvalidFileError, match=r"cannot be read. .*Delete the file"):
         make().set_params(checkpoint=path).fit(X)
     assert path.read_bytes() == content
 
@@ -488,11 +501,52 @@ def test_a_full_disk_warns_once(error, X, tmp_path, monkeypatch):
     assert_same_fit(model, make().fit(X), X)
 
 
+def test_a_full_disk_warns_once_for_a_folder(X, tmp_path, monkeypatch):
+    """And not for each fit of a search; at the line of the user."""
+
+    def fail(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "write_atomically", fail)
+    model = make(checkpoint=f"{tmp_path}/", checkpoint_interval=1, max_iter=3)
+    with pytest.warns(RuntimeWarning, match=r"written: .* tries again\.$") as warned:
+        BatchedGridSearchCV(model, {"beta": [1, 2]}, cv=2).fit(X)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+
+
+def test_writes_of_many_fits_add_up(monkeypatch):
+    """The time of each counts, also if they come one after the other."""
+    now = [100.0]
+    monkeypatch.setattr(checkpoint_module.time, "monotonic", lambda: now[0])
+    budget = checkpoint_module._Budget()
+    for _ in range(10):
+        now[0] += 0.1
+        budget.spend(0.1)
+    assert not budget.allows()
+    now[0] = 100 + 10 * 0.1 / 0.02
+    assert not budget.allows()
+    now[0] += 0.2
+    assert budget.allows()
+
+
+def test_each_kind_of_file_says_what_it_is(X, tmp_path):
+    """A checkpoint is no model, and a model is no checkpoint."""
+    model = make().set_params(checkpoint=tmp_path / "fit.npz").fit(X)
+    model.save(tmp_path / "model.skops")
+    with pytest.raises(InvalidFileError, match="It is a checkpoint: pass its path"):
+        skae.load(tmp_path / "fit.npz")
+    with pytest.raises(InvalidFileError, match="It is the file of a model"):
+        make().set_params(checkpoint=tmp_path / "model.skops").fit(X)
+
+
 def test_a_missing_folder_is_an_error(X, tmp_path):
     """A wrong path is noticed before any training."""
     model = make().set_params(checkpoint=tmp_path / "none" / "fit.npz")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         model.fit(X)
+    with pytest.raises(ValueError, match="checkpoint='' is no path"):
+        make().set_params(checkpoint="").fit(X)
     with pytest.raises(ValueError, match="'checkpoint' parameter"):
         make().set_params(checkpoint=3).fit(X)
     for interval in (0, -1.0, "often"):
@@ -609,6 +663,8 @@ TERMINATED = """
     )
     if kind == "handler":
         signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
+    if kind == "ignored":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     model.set_callbacks(Terminate())
     if kind == "search":
         model = BatchedGridSearchCV(model, {"beta": [1, 2]}, cv=2, refit=False)
@@ -621,11 +677,13 @@ TERMINATED = """
             model.fit(X)
         except KeyboardInterrupt:
             print("fitted", model.n_iter_, flush=True)
+    if kind == "ignored":
+        print("fitted", model.n_iter_, flush=True)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM on this system")
-@pytest.mark.parametrize("kind", ["fit", "search", "handler", "thread"])
+@pytest.mark.parametrize("kind", ["fit", "search", "handler", "thread", "ignored"])
 def test_sigterm_writes_a_checkpoint(kind, tmp_path):
     """Before the process ends as it would; in other threads the signal is not handled."""
     path = f"{tmp_path}/" if kind == "search" else str(tmp_path / "fit.npz")
@@ -637,6 +695,9 @@ def test_sigterm_writes_a_checkpoint(kind, tmp_path):
     found = sorted(os.listdir(tmp_path))
     if kind == "handler":
         assert (done.returncode, done.stdout.split()) == (0, ["handled", "fitted", "4"])
+    elif kind == "ignored":
+        assert (done.returncode, done.stdout.split()) == (0, ["fitted", "8"])
+        return
     else:
         assert done.returncode == -signal.SIGTERM, done.stderr
     assert len(found) == {"search": 4, "thread": 0}.get(kind, 1)

@@ -128,6 +128,34 @@ def test_after_some_tries_the_training_ends(estimator, X):
     assert weights(model) == weights(three.fit(X))
 
 
+class BadMean(MLP):
+    """A network with a running mean that is NaN after some steps."""
+
+    def encoder(self, n_features, n_outputs):
+        network = nn.Sequential(super().encoder(n_features, n_outputs))
+        network.register_buffer("mean", torch.zeros(()))
+        n_steps = 0
+
+        def spoil(module, args, out):
+            nonlocal n_steps
+            n_steps += module.training
+            if 8 < n_steps <= 12:
+                module.mean.fill_(torch.nan)
+
+        network.register_forward_hook(spoil)
+        return network
+
+
+@every_estimator
+def test_a_running_mean_that_is_not_finite(estimator, X):
+    """It counts as a divergence, and the buffer goes back."""
+    model = estimator(network=BadMean((4,)), max_iter=5, random_state=0, batch_size=30)
+    with pytest.warns(ConvergenceWarning, match="diverged"):
+        model.set_params(init="random").fit(X)
+    assert model.n_iter_ == 4
+    assert model.module_.encoder.mean == 0
+
+
 @ignore_divergence
 def test_a_divergence_does_not_touch_the_models_beside(X):
     """Side by side, each model is that of a fit alone, whether it diverges or not."""

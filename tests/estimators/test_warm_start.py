@@ -5,7 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
+from torch import nn
 
 from skae import VariationalAutoencoder
 from skae.networks import MLP
@@ -199,6 +200,56 @@ def test_other_parameters_begin_a_new_training(changed, X):
     model.set_params(**changed)
     assert weights(model.fit(X)) == weights(other.fit(X))
     assert model.n_iter_ == 8
+
+
+def test_earlier_trainings_stay_in_the_history(X):
+    """Those with another rate, too, and the best epoch counts from the first of all."""
+    model = VariationalAutoencoder(warm_start=True, random_state=0, max_iter=20).fit(X)
+    first, found = list(model.loss_curve_), []
+    model.set_params(learning_rate="constant", max_iter=5)
+    for _ in range(3):
+        model.fit(X)
+        found.append((model.n_iter_, model.best_iter_, len(model.history_["kl"])))
+    assert [(n, rows) for n, _, rows in found] == [(25, 25), (30, 30), (35, 35)]
+    assert all(best in (20, n) for n, best, _ in found)
+    assert model.loss_curve_[:20] == first
+
+
+@pytest.mark.parametrize("where", ["raise_at_begin", "raise_at_end"])
+def test_an_interrupt_leaves_model_and_training_at_one_epoch(where, X):
+    """Also if it comes after the last step of an epoch."""
+    model = VariationalAutoencoder(
+        learning_rate="constant", warm_start=True, random_state=0, max_iter=9
+    )
+    recording = Recording(**{where: (4, KeyboardInterrupt())})
+    with pytest.raises(KeyboardInterrupt):
+        model.set_callbacks(recording).fit(X)
+    assert model.n_iter_ == 3
+    model.set_callbacks().set_params(max_iter=6).fit(X)
+    whole = clone(model).set_callbacks().set_params(max_iter=9).fit(X)
+    assert model.loss_curve_ == whole.loss_curve_
+    assert weights(model) == weights(whole)
+
+
+class Plain(BaseEstimator):
+    """A network of a user, whose ``repr`` is an address."""
+
+    __repr__ = object.__repr__
+
+    def encoder(self, n_features, n_outputs):
+        return nn.Linear(n_features, n_outputs)
+
+    def decoder(self, n_components, n_outputs):
+        return nn.Linear(n_components, n_outputs)
+
+
+def test_a_network_is_compared_by_its_content(X):
+    """A copy of it, from a pickle for example, is the same network."""
+    model = VariationalAutoencoder(
+        network=Plain(), warm_start=True, random_state=0, max_iter=2
+    ).fit(X)
+    other = pickle.loads(pickle.dumps(model)).set_params(network=Plain()).fit(X)
+    assert other.n_iter_ == 4
 
 
 def test_other_data_begin_a_new_training(X):

@@ -972,6 +972,24 @@ def test_interrupt_of_all_cores(X, on_all_cores):
     assert all(m.n_iter_ < 3000 for m in fitted)
 
 
+def test_an_interrupt_in_the_last_epoch_is_raised(X, on_all_cores):
+    """Also if the calls in other threads all have a result."""
+    models = [vae(beta=1 + i, max_iter=1) for i in range(3)]
+    models[0].set_callbacks(InterruptingAtEnd())
+    with pytest.raises(KeyboardInterrupt):
+        run_in_lockstep([lambda m=m: m.fit(X) for m in models], len(models))
+
+
+class InterruptingAtEnd(Callback):
+    """A callback that does what Ctrl-C does, in the last epoch."""
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "epoch":
+            _thread.interrupt_main()
+            time.sleep(0.3)
+        return False
+
+
 def test_an_interrupt_ends_other_shapes_too(X, counted):
     models = [long_vae(n_components=k) for k in (1, 2)]
     (fitted,) = fit_and_interrupt(models, models[0], X)

@@ -1,11 +1,14 @@
 """Texts of parameters and data."""
 
+import logging
+import threading
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from numpy.random import RandomState
+from numpy.random import PCG64, RandomState
 from sklearn.mixture import GaussianMixture
 from torch import nn
 
@@ -90,4 +93,74 @@ def test_numbers_are_compared_by_value():
 def test_an_object_that_has_itself_ends():
     own = Own(None)
     own.inner = own
-    assert "..." in describe(own)
+    assert "inner=object 0" in describe(own)
+
+
+def ramp(end, *, start=0.0):
+    """Return a schedule with default values."""
+
+    def schedule(progress, end=end, *, start=start):
+        return start + end * progress
+
+    return schedule
+
+
+class Slotted:
+    """An object without a dictionary of attributes."""
+
+    __slots__ = ("first", "second")
+
+    def __init__(self, first):
+        self.first = first
+
+    def slow(self):
+        return self.first
+
+    def fast(self):
+        return 2 * self.first
+
+
+def with_method(factor):
+    """Make an object of a class whose method differs in a constant."""
+    scale = {"run": (lambda self: 1) if factor == 1 else (lambda self: 2)}
+    return type("Own", (), scale)()
+
+
+DIFFERENT = {
+    "default value": (ramp(0.5), ramp(0.9)),
+    "default of a keyword": (ramp(0.5), ramp(0.5, start=0.1)),
+    "bound methods": (Slotted(1).slow, Slotted(1).fast),
+    "owners of a method": (Slotted(1).slow, Slotted(2).slow),
+    "slots": (Slotted(1), Slotted(2)),
+    "bit generators": (RandomState(PCG64(0)), RandomState(PCG64(1))),
+    "generators": (np.random.default_rng(0), np.random.default_rng(1)),
+    "settings of a layer": (nn.Dropout(0.1), nn.Dropout(0.5)),
+    "frames": (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})),
+    "names of a frame": (pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]})),
+    "methods of a class": (with_method(1), with_method(2)),
+    "classes": (type(with_method(1)), type(with_method(2))),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_small_differences(name):
+    one, other = DIFFERENT[name]
+    assert describe(one) != describe(other)
+    assert describe(one) == describe(one)
+
+
+def test_whole_numbers_of_both_kinds_are_equal():
+    assert describe(1.0) == describe(1)
+    assert describe(1e300) != describe(1e301)
+
+
+def test_objects_of_python_end_soon():
+    """A logger leads to all loggers and files of the process."""
+    own = Own(logging.getLogger("net"))
+    text = describe([own, threading.Lock(), own])
+    assert len(text) < 500
+    assert " at 0x" not in text
+
+
+def test_very_many_objects_end_soon():
+    assert "..." in describe([Own(i) for i in range(20_000)])
