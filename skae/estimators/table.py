@@ -373,7 +373,9 @@ def _choose(X: Any, i: int, real: str | Likelihood, weight: np.ndarray) -> str |
         return "categorical"
     # A negative binomial distribution cannot vary less than Poisson's.
     mean = np.average(observed, weights=weight[is_observed])
-    variance = np.average(np.square(observed - mean), weights=weight[is_observed])
+    with np.errstate(over="ignore"):
+        squared = np.square(observed - mean)
+    variance = np.average(squared, weights=weight[is_observed])
     if different[0] >= 0 and variance >= mean:
         return "negative_binomial"
     return real

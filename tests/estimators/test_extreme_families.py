@@ -36,10 +36,10 @@ def test_weights_beyond_float64(likelihood):
     np.testing.assert_allclose(huge, large, rtol=1e-5)
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial", "mixed"])
 def test_counts_whose_squares_overflow(likelihood):
     """They are refused, without a warning of numpy's before."""
-    X = np.floor(10 ** np.random.default_rng(0).uniform(150, 300, size=(20, 2)))
+    X = np.floor(10 ** np.random.default_rng(0).uniform(150, 300, size=(40, 2)))
     model = VariationalAutoencoder(likelihood=likelihood, max_iter=1, random_state=0)
     with pytest.raises(ValueError, match="Training cannot start"):
         model.fit(X)
