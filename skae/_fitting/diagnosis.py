@@ -92,14 +92,13 @@ def end_message(
     ``last`` is the objective after ``n_iter`` epochs, in the likelihood's units. The rate
     is that after ``n_divergences`` halvings.
     """
-    if (diverged or n_divergences) and not best_iter:
+    if not best_iter and (diverged or (n_divergences and not n_iter)):
         return DIVERGED_TO_START
     if diverged:
         return DIVERGED
-    if n_divergences:
-        return RECOVERED.format(n_divergences, learning_rate)
     if best_iter:
-        return None
+        # After a divergence, the rate is not the one that was asked for.
+        return RECOVERED.format(n_divergences, learning_rate) if n_divergences else None
     is_continued = problem.options.init == CONTINUED
     start = "the last fit's model" if is_continued else "the start"
     if problem.options.early_stopping:

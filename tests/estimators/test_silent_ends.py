@@ -421,6 +421,7 @@ def test_advice_for_a_start_that_is_kept(gap, advice, monkeypatch):
     (problem,) = problems
     last = problem.first_objective + gap
     arguments = {"diverged": False, "best_iter": 0, "n_iter": 5, "last": last}
+    arguments |= {"n_divergences": 0, "learning_rate": 0.01}
     assert advice in diagnosis.end_message(problem, **arguments)
 
 
