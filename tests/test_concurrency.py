@@ -47,7 +47,9 @@ def in_threads(call, n=8):
         barrier.wait(30)
         return call(i)
 
-    with nothing_global_changes(), ThreadPoolExecutor(n) as pool:
+    # scikit-learn's validation replaces the warning filters for a moment, which is not safe
+    # beside other threads.
+    with nothing_global_changes(but=["warnings"]), ThreadPoolExecutor(n) as pool:
         return [future.result() for future in [pool.submit(begin, i) for i in range(n)]]
 
 

@@ -47,9 +47,19 @@ ignore_floor = pytest.mark.filterwarnings(
 
 
 def every_model(**parameters):
-    """Return the estimators of each legal combination of likelihood, mode and type."""
+    """Return estimators of each variance mode and type, and of each likelihood.
+
+    The Gaussian likelihood has all modes, and the others two of them: what a mode does to
+    the contract does not depend on the likelihood.
+    """
     models = []
     for likelihood, mode, covariance_type in location_scale_combinations():
+        is_one_of_two = (mode, covariance_type) in {
+            ("learned", "spherical"),
+            ("predicted", "diag"),
+        }
+        if likelihood != "gaussian" and not is_one_of_two:
+            continue
         chosen = {"variance_mode": mode, "covariance_type": covariance_type, **parameters}
         models.append(VariationalAutoencoder(likelihood=likelihood, **chosen))
         if likelihood in DETERMINISTIC:
@@ -100,10 +110,8 @@ def test_generated_checks(estimator, check):
 
 
 # Data frames and names do not depend on the training. So one epoch is enough, and one
-# estimator for each combination.
-ONE_EPOCH = [type(model)(max_iter=1) for model in DEFAULTS] + [
-    model for model in every_model(max_iter=1) if isinstance(model, VariationalAutoencoder)
-]
+# estimator of each class.
+ONE_EPOCH = [type(model)(max_iter=1) for model in DEFAULTS]
 
 
 # Some checks fit data frames and transform arrays, or fit arrays and transform frames.
