@@ -16,8 +16,8 @@ def test_each_killed_fit_goes_on_to_the_bit(tmp_path):
     """In a process of its own, because a fork beside threads is not safe."""
     out = tmp_path / "kills.json"
     done = subprocess.run(
-        [sys.executable, "benchmarks/kills.py", "--signals", "2", "--kinds", "fit", "search",
-         "--out", str(out)],
+        [sys.executable, "benchmarks/kills.py", "--signals", "2",
+         "--kinds", "fit", "search", "--out", str(out)],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
