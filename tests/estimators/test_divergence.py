@@ -27,7 +27,7 @@ from tests.helpers import (
 @ignore_floor
 @ignore_divergence
 @every_model
-@pytest.mark.parametrize("learning_rate_init", [1e10, 1e30, 1e37])
+@pytest.mark.parametrize("learning_rate_init", [1e10, 1e37])
 def test_fit_is_finite_for_any_learning_rate(
     likelihood, variance_mode, covariance_type, learning_rate_init, X
 ):
