@@ -19,11 +19,11 @@ _WORDS = """
     numpy numpy.random.mtrand skae.networks.mlp skae._module system eval exec bytes_ void
     object_ str_ MLP Spec Mixed RandomState ndarray float64 list dict set bytearray json
     1000000000 NaN 1e999 [[]] schema.json versions.json
-""".split()  # noqa: SIM905
+""".split()  # noqa: SIM905  (one word a line would take pages)
 _SIZES = (0, 1, -1, 2**31, 2**62, 10**12, 1.5, True)
 _DTYPES = """
     <f8 <f4 >f8 |O |V0 |V9 <U0 <U99999999 |S1 <M8[s] <c16 |b1 <i8 nonsense
-""".split()  # noqa: SIM905
+""".split()  # noqa: SIM905  (one word a line would take pages)
 
 
 def reseal(content):

@@ -111,10 +111,10 @@ class Checkpoint:
                 self.random_state = restored_random_state(
                     self.random_state, self.initial_random_state
                 )
+        except OSError:
+            raise
         # A file may have anything in it.
         except Exception as error:
-            if isinstance(error, OSError):
-                raise
             raise InvalidFileError(
                 f"The checkpoint {self.path!r} cannot be read. {error} Delete the file to "
                 "fit from the start."
