@@ -186,7 +186,8 @@ def main():
                 "Fits",
                 "``python -m benchmarks.campaign --seed 0 --fits 900``: hostile tables for "
                 "all likelihoods. With ``--faults 2200``, callbacks, priors, networks, "
-                "memory and parameters fail, too; this part has no result for this version yet.",
+                "memory and parameters fail, too; this part has "
+                "no result for this version yet.",
                 ["what", "count"],
                 fit_rows(),
             ),
