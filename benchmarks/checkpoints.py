@@ -184,9 +184,9 @@ def main():
             ),
             (
                 "Fits",
-                "``python -m benchmarks.campaign --fits 900 --faults 2200``: hostile tables "
-                "for all likelihoods, and fits in which callbacks, priors, networks, memory "
-                "or parameters fail.",
+                "``python -m benchmarks.campaign --fits 900 --faults 2200``: hostile "
+                "tables for all likelihoods, and fits in which callbacks, priors, "
+                "networks, memory or parameters fail.",
                 ["what", "count"],
                 fit_rows(),
             ),

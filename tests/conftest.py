@@ -14,6 +14,30 @@ from threadpoolctl import threadpool_limits
 
 from skae._fitting import trainer
 
+# Files whose tests run the same lines hundreds of times, with other parameters. The lines
+# that they cover are covered by others too, and to trace them costs half of their time.
+_REPETITIVE = {
+    "tests/data/test_batches.py",
+    "tests/engine/test_step.py",
+    "tests/estimators/test_degenerate_data.py",
+    "tests/estimators/test_families.py",
+    "tests/estimators/test_scores.py",
+    "tests/estimators/test_settings.py",
+    "tests/estimators/test_sklearn_contract.py",
+    "tests/objectives/test_objectives.py",
+    "tests/scales/test_scales.py",
+    "tests/test_campaign.py",
+    "tests/test_model_selection.py",
+}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Measure no coverage in tests of the files above."""
+    folder = config.rootpath
+    for item in items:
+        if item.path.relative_to(folder).as_posix() in _REPETITIVE:
+            item.add_marker("no_cover")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def torch_settings():

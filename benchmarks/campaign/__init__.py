@@ -1,4 +1,4 @@
-"""Random estimators, hostile tables and faults, and the contract that each fit must keep."""
+"""Random estimators, hostile tables and faults, and the contract of each fit."""
 
 import os
 

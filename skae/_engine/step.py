@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from skae._engine.analytic_step import AnalyticStep
 from skae._engine.coder import fused_parameters
 from skae._engine.cuda_graph import GraphedStep
+from skae._engine.tuned_step import TunedStep
 from skae._module import AutoencoderModule
 from skae._optim import FlatParameters, Step, learning_rate_multipliers
 from skae._utils.random import Stream, replaced_global_generators
@@ -114,18 +115,22 @@ def make_step(
     n: int,
     autocast: torch.dtype | None = None,
     streams: Sequence[Sequence[Stream]] = (),
+    most_threads: int = 1,
 ) -> Step:
     """Make the fastest step that these models allow.
 
     The models differ in the values of their parameters only, and their objectives in the
     weight of the KL only. ``n`` is the number of rows of a batch. ``autocast`` is a lower
     precision of the products, for which the step is an :class:`AutogradStep`. ``streams``
-    are those of an :class:`AutogradStep`.
+    are those of an :class:`AutogradStep`. On a CPU an analytic step may use up to
+    ``most_threads``, whatever number of threads is set.
     """
     if _is_analytic(modules[0], objectives[0], autocast):
         step = AnalyticStep(modules, objectives, parameters, n)
         if parameters.values.device.type == "cuda":
             return GraphedStep(step)
+        if most_threads > 1:
+            return TunedStep(step, most_threads)
         return step
     return AutogradStep(modules, objectives, parameters, autocast, streams)
 

@@ -104,9 +104,7 @@ def _train_group(problems: Sequence[FitProblem], interrupted: Event) -> list[Fit
                 problem.callback_lock = lock
             found = on_cores(calls, len(chunks), interrupted)
         else:
-            # As many as for one model alone: the sums of several threads round otherwise.
-            with suitable_threads(multiply_adds):
-                found = [call() for call in calls]
+            found = [call() for call in calls]
     return list(chain.from_iterable(found))
 
 
@@ -128,6 +126,19 @@ def train_side_by_side(
     After an interrupt the models are those of their last whole epoch, and ``interrupted``
     is set, so that other trainings end too.
     """
+    first = problems[0]
+    epoch_size = first.rows.epoch_size
+    # Of one model, so that its result does not depend on the others: where several threads
+    # round otherwise, their number is fixed by this size.
+    multiply_adds = first.options.multiply_adds_per_step(epoch_size, first.module)
+    with suitable_threads(multiply_adds) as most_threads:
+        return _train_side_by_side(problems, interrupted, most_threads)
+
+
+def _train_side_by_side(
+    problems: Sequence[FitProblem], interrupted: Event, most_threads: int
+) -> list[FitResult]:
+    """Train R models with at most so many threads; see `train_side_by_side`."""
     options = problems[0].options
     modules = [problem.module for problem in problems]
     parameters = flatten(modules, problems[0].objective, options.autocast)
@@ -155,6 +166,7 @@ def train_side_by_side(
                     batches.size,
                     options.autocast,
                     [m.problem.streams for m in running],
+                    most_threads,
                 )
                 schedules = [m.schedule for m in running]
                 epoch, left = minimize(step, batches, adam, schedules, running, epoch)

@@ -16,8 +16,9 @@ from skae._utils.messages import warn_user
 
 T = TypeVar("T")
 
-# Multiply-adds of a step below which a second thread costs more time than it saves. On a
-# machine with other busy processes, waiting for that thread costs fifty times as much.
+# Multiply-adds of a step below which a second thread costs more time than it saves, where
+# that is not measured. On a machine with other busy processes, waiting for that thread
+# costs fifty times as much.
 _WORTH_A_THREAD = 2**26
 # Seconds between two checks for an interrupt: short enough to seem immediate to a user.
 POLL_INTERVAL = 0.1
@@ -39,18 +40,22 @@ def in_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
 
 
 @contextmanager
-def suitable_threads(multiply_adds: float) -> Iterator[None]:
+def suitable_threads(multiply_adds: float) -> Iterator[int]:
     """Use one thread for small steps, and as many as the user allows for large ones.
 
-    ``multiply_adds`` is the size of one step.
+    ``multiply_adds`` is the size of one step. Yields the number that the user allows; the
+    block may set another one, which is put back at its end.
     """
+    most = torch.get_num_threads()
     if _fork.is_limited and is_worth_a_thread(multiply_adds):
         _fork.warn()
-    if is_worth_a_thread(multiply_adds) or torch.get_num_threads() == 1:
-        yield
-        return
-    with _one_thread():
-        yield
+    try:
+        if most > 1 and not is_worth_a_thread(multiply_adds):
+            torch.set_num_threads(1)
+        yield most
+    finally:
+        if torch.get_num_threads() != most:
+            torch.set_num_threads(most)
 
 
 def is_worth_a_thread(multiply_adds: float) -> bool:

@@ -6,6 +6,7 @@ import copy
 import os
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from skae._utils.names import MissingMethod, without_missing
 from skae._utils.numbers import as_numbers, weighted_mean
 from skae._utils.settings import own_settings
 from skae._utils.threads import suitable_threads
+from skae._utils.tuning import TunedCall
 from skae.estimators.table import FLOATS, Table
 from skae.likelihoods import Likelihood, Mixed
 from skae.objectives import Objective
@@ -304,11 +306,18 @@ class InferenceMixin(
         own = self._standardization
         module = self.module_.in_precision(dtype, own.module_buffers)
 
+        capabilities = module.capabilities & self._fitted_objective().capabilities
+
         def work() -> np.ndarray:
             n_products = len(X) * n_draws * module.n_weights
-            with suitable_threads(n_products), np.errstate(over="ignore"):
+            of_rows: Callable[[Tensor], Tensor] = partial(function, module)
+            with suitable_threads(n_products) as most, np.errstate(over="ignore"):
+                # Of built-in parts it is known that they have no state.
+                is_pure = capabilities.has_analytic_gradient
+                if most > 1 and is_pure and module.device.type == "cpu":
+                    of_rows = TunedCall(of_rows, most)
                 return over_rows(
-                    lambda y: function(module, y),
+                    of_rows,
                     X,
                     own if standardization is None else standardization,
                     module,
@@ -316,10 +325,8 @@ class InferenceMixin(
                     are_codes=standardization is not None,
                 )
 
-        if in_lockstep():
-            capabilities = module.capabilities & self._fitted_objective().capabilities
-            if capabilities.is_thread_safe:
-                return offload(work)
+        if in_lockstep() and capabilities.is_thread_safe:
+            return offload(work)
         return work()
 
     def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
+from skae.scales import SCALES
 from tests.helpers import (
     FLOOR,
     assert_finite,
@@ -88,13 +89,14 @@ def test_degenerate_data_give_finite_scores(
     }
     train = data(X)
     varied = X[:, : train.shape[1]] + train[:1]
+    # Few components and more than features take turns over the tables and modes.
+    turn = DEGENERATE.index(data) + sorted(SCALES).index(variance_mode)
     for model in models_of(likelihood, **parameters):
-        for n_components in (2, 8):
-            model.set_params(n_components=n_components).fit(train)
-            assert_finite(model, train)
-            assert_finite(model, varied)
-            single = varied.astype(np.float32)
-            assert np.isfinite(model.score_samples(single)).all()
+        model.set_params(n_components=(2, 8)[turn % 2]).fit(train)
+        assert_finite(model, train)
+        assert_finite(model, varied)
+        single = varied.astype(np.float32)
+        assert np.isfinite(model.score_samples(single)).all()
 
 
 @every_estimator

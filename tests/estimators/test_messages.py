@@ -63,7 +63,7 @@ def test_choices_have_one_order():
             text=True,
             check=True,
         ).stdout.split("[")[0]
-        for seed in ("1", "2", "3")
+        for seed in ("1", "2")
     }
     (message,) = said
     assert "{'auto', 'float32', 'float64', 'tf32', 'bf16'}" in message
