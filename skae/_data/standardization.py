@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan
+from skae._data.rows import Rows, has_nan, row_chunks
 
 # Rows that are enough to see how finely a feature was measured.
 _RESOLUTION_ROWS = 1000
@@ -166,7 +166,9 @@ class Standardization:
         """
         log_det: float | np.ndarray = self.log_det_units
         if has_nan(X):
-            log_det = np.asarray(~np.isnan(X) @ np.log(self.likelihood_unit))
+            log_unit = np.log(self.likelihood_unit)
+            parts = row_chunks(*X.shape)
+            log_det = np.concatenate([~np.isnan(X[part]) @ log_unit for part in parts])
         if self.has_logs:
             log_det = log_det + self._sum_of_logs(X)
         return log_det
@@ -395,8 +397,7 @@ def measure_moments(rows: Rows) -> FeatureMoments:
     """
     X = rows.X
     row_weight = rows.weight[:, None] / len(rows)
-    size = max(1, BLOCK_NUMBERS // X.shape[1])
-    chunks = [slice(i, i + size) for i in range(0, len(rows), size)]
+    chunks = row_chunks(len(rows), X.shape[1])
     # In two passes: the second one centres, so that an offset costs no digits. The error
     # of the first pass is added to the mean.
     pivot = _first_observed(rows)

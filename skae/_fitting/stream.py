@@ -1,7 +1,6 @@
 """Trains a model on one block of a stream, and keeps what the next block goes on from."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +27,7 @@ from skae._utils.settings import tf32_products
 from skae._utils.threads import flushed_denormals, suitable_threads
 from skae.scales.closed_form import ClosedFormScale
 
-# Rows from which on a batch has a scale of its own: the smallest batch of batch_size="auto".
+# Rows from which on a batch has a scale of its own: the smallest "auto" batch.
 _FULL_BATCH = 32
 # What the optimiser has for each parameter.
 _BUFFERS = "values", "mean", "mean_square"
@@ -43,9 +42,9 @@ class StreamState:
     arrays : dict of str to ndarray
         ``values/``, ``mean/`` and ``mean_square/`` and the name of a parameter: the last
         iterate and Adam's moments. ``buffers/`` and a name: buffers of networks and scale
-        in training. ``generators/`` and a number: sources of random numbers. ``deviation``:
-        the mean deviation of all blocks, ``(1, 1)`` or ``(1, n_features)``. ``moments/`` and
-        a name: `FeatureMoments`.
+        in training. ``generators/`` and a number: sources of random numbers.
+        ``deviation``: mean deviation of all blocks, ``(1, 1)`` or ``(1, n_features)``.
+        ``moments/`` and a name: `FeatureMoments`.
     progress : dict
         The rest, as objects of JSON: ``n_steps``, ``n_of_optimizer``, ``n_divergences``,
         ``norm``, ``n_blocks``, ``n_samples`` and ``warned``.
@@ -133,8 +132,8 @@ def train_block(
 ) -> BlockResult:
     """Train a model by one pass over its rows; it becomes the average of the iterates.
 
-    The module has the average of the blocks before, and the units of ``moments``, which are
-    those of all rows with this block. After an error or an interrupt, the state is as before.
+    The module has the average of the blocks before, and the units of ``moments``, which
+    are those of all rows with this block. The state is not changed.
     """
     module, options, progress = problem.module, problem.options, state.progress
     n_samples = progress["n_samples"] + problem.rows.n_samples
@@ -305,11 +304,3 @@ def _named(moments: FeatureMoments) -> dict[str, np.ndarray]:
 def _array(values: Tensor) -> np.ndarray:
     """Copy a tensor to an array."""
     return np.array(values.detach().cpu().numpy(), order="C")
-
-
-def padded_arrays(
-    state: Mapping[str, Tensor], module: AutoencoderModule
-) -> dict[str, Tensor]:
-    """Return parameters and buffers of a module, padded for the inputs of another one."""
-    own = module.state_dict()
-    return {name: _padded(value.cpu(), own[name]) for name, value in state.items()}

@@ -12,7 +12,7 @@ from skae._optim.learning_rate import Schedule
 _RISE = 20
 # Steps after which the rate is that of the start over the square root of 2.
 _HALVING = 1000
-# Order of the average: the newest 1 / (order + 1) of the steps have about 2/3 of the weight.
+# Order of the average: the newest 1/17 of the steps have about 2/3 of the weight.
 _ORDER = 16
 
 

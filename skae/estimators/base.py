@@ -50,6 +50,7 @@ from skae._utils.choices import (
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
+from skae._utils.names import missing_if
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.settings import own_settings
@@ -58,7 +59,7 @@ from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import check_epochs, make_continuation
-from skae.estimators.stream import partial_fit
+from skae.estimators.stream import partial_fit, reason_against
 from skae.estimators.table import Table, bind_table, check_same_likelihood
 from skae.estimators.training_data import (
     TrainingData,
@@ -347,6 +348,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 self.__dict__ = {name: self.__dict__[name] for name in names} | earlier
             raise
 
+    @missing_if(reason_against)
     def partial_fit(
         self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -383,7 +385,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             Before any training: for what `fit` refuses, if the columns or parameters of the
             model are not those of the first block, and for parameters that make no sense in
             a stream: `early_stopping`, `checkpoint`, `n_init` above 1, a `kl_schedule`
-            that changes, a `prior` and `gradient_balance`. `max_iter`, `learning_rate`,
+            that changes, a `prior` and `gradient_balance`. (With these, the method is
+            missing for `hasattr`.) `max_iter`, `learning_rate`,
             `tol`, `n_iter_no_change`, `validation_fraction` and `warm_start` are not used.
 
         KeyboardInterrupt

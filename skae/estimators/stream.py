@@ -18,6 +18,8 @@ from skae._data import (
     FeatureMoments,
     Rows,
     Standardization,
+    are_empty,
+    has_nan,
     measure,
     measure_moments,
     select_rows,
@@ -28,7 +30,7 @@ from skae._fitting.initialization import build_module
 from skae._fitting.link_start import add_links, statistics_type
 from skae._fitting.problem import CONTINUED, FitProblem, TrainingOptions
 from skae._fitting.stream import BlockResult, StreamState, first_state, train_block
-from skae._module import AutoencoderModule, Spec
+from skae._module import AutoencoderModule
 from skae._utils.device import resolve_device
 from skae._utils.messages import warn_user
 from skae._utils.numbers import as_numbers
@@ -66,30 +68,44 @@ _WORDS = (
 )
 # What is said of a model whose blocks have too few rows to tell the causes.
 _SMALL_BLOCKS_AT_FLOOR = (
-    "A scale of the likelihood is at its floor min_scale: what the model leaves unexplained "
-    "of some feature is below min_scale. Set min_scale to the precision of the measurement, "
-    "drop constant features, lower n_components, or use variance_mode='fixed'."
+    "A scale of the likelihood is at its floor min_scale: what the model leaves "
+    "unexplained of some feature is below min_scale. Set min_scale to the precision of the "
+    "measurement, drop constant features, lower n_components, or use variance_mode='fixed'."
 )
 _SMALL_BLOCKS_INACTIVE = (
-    "No component of the code was active in the newest blocks: transform returns nearly the "
-    "same code for all samples. Lower beta."
+    "No component of the code was active in the newest blocks: transform returns nearly "
+    "the same code for all samples. Lower beta."
 )
-# Parameters with which a stream would not be what they ask for, and the way out.
-_REFUSED = {
+# Parameters with which a stream would not be what they ask for: the value that is allowed,
+# what is against others, and the way out.
+_ONLY: dict[str, tuple[Any, str]] = {
     "early_stopping": (
-        "sets rows aside that all epochs are compared on, and a stream has no epochs. Set "
-        "early_stopping=False, and score held-out data between the calls."
+        False,
+        "rows are set aside to compare epochs, and a stream has no epochs. Set "
+        "early_stopping=False, and score held-out data between the calls.",
     ),
     "checkpoint": (
-        "is for a call of fit. Set checkpoint=None, and save the estimator between the "
-        "calls (save or pickle): what is loaded goes on as if it had not been saved."
+        None,
+        "a checkpoint is for a call of fit. Set checkpoint=None, and save the estimator "
+        "between the calls: it goes on as if it had not been saved.",
+    ),
+    "n_init": (
+        1,
+        "starts are compared on all samples, which a stream does not keep. Set n_init=1.",
     ),
     "gradient_balance": (
-        "is measured after each epoch of a fit. Set gradient_balance=False."
+        False,
+        "it is measured after each epoch of a fit. Set gradient_balance=False.",
     ),
     "prior": (
-        "is fitted to the codes of all samples, which a stream does not keep. Set "
-        "prior=None, and fit a density to the result of transform."
+        None,
+        "it is fitted to the codes of all samples, which a stream does not keep. Set "
+        "prior=None, and fit a density to the result of transform.",
+    ),
+    "kl_schedule": (
+        "constant",
+        "it is a function of the part of the training that is done, and a stream has no "
+        "planned end. Set kl_schedule='constant'; beta may change between the calls.",
     ),
 }
 
@@ -108,8 +124,8 @@ class _Block:
 
     def rows(self, *, shuffle: bool) -> Rows | None:
         """Select the rows that say something of the model; None without such rows."""
-        is_empty = np.isnan(self.X).all(axis=1)
-        if not (self.weight[~is_empty] > 0).any():
+        index = np.flatnonzero(self.weight > 0)
+        if len(index) == 0 or (has_nan(self.X) and are_empty(self.X, index).all()):
             return None
         return select_rows(self.X, self.weight, shuffle)
 
@@ -123,7 +139,6 @@ def partial_fit(
     missing. The estimator stays as it is, but for the names and number of its columns.
     """
     objective = estimator._make_objective()
-    _check_parameters(estimator, objective)
     kept = estimator.__dict__.get("_stream")
     is_fitted = estimator.__sklearn_is_fitted__()
     block = _validate(estimator, X, sample_weight, is_first=not is_fitted)
@@ -142,25 +157,13 @@ def partial_fit(
     return _begin(estimator, block, objective, initial)
 
 
-def _check_parameters(estimator: Any, objective: Objective) -> None:
-    """Raise ValueError for parameters that make no sense in a stream."""
-    for name, reason in _REFUSED.items():
-        value = getattr(estimator, name, None)
-        if value is not None and value is not False:
-            raise ValueError(
-                f"partial_fit does not support {name}={value!r}, which {reason}"
-            )
-    if estimator.n_init > 1:
-        raise ValueError(
-            f"partial_fit does not support n_init={estimator.n_init}: starts are compared on "
-            "all samples, which a stream does not keep. Set n_init=1."
-        )
-    if not objective.is_settled(0.0):
-        raise ValueError(
-            "partial_fit does not support a kl_schedule that changes: it is a function of "
-            "the part of the training that is done, and a stream has no planned end. Set "
-            "kl_schedule='constant'; beta may be set between the calls."
-        )
+def reason_against(estimator: Any) -> str | None:
+    """Return why the parameters of an estimator make no sense in a stream, or None."""
+    for name, (allowed, reason) in _ONLY.items():
+        value = getattr(estimator, name, allowed)
+        if value is not allowed and value != allowed:
+            return f"partial_fit does not support {name}={value!r}: {reason}"
+    return None
 
 
 def _validate(

@@ -488,7 +488,8 @@ def check_same_likelihood(
 ) -> None:
     """Raise ValueError if the last fit, which goes on, had another likelihood.
 
-    The words say what goes on, and how to begin anew. The parameters of classes other than these two are compared later.
+    The words say what goes on, and how to begin anew. The parameters of classes other than
+    these two are compared later.
     """
     is_same = type(estimator._table.likelihood) is type(likelihood)
     if is_same and isinstance(likelihood, (CategoricalLikelihood, Mixed)):

@@ -68,7 +68,10 @@ def check_observed(rows: Rows, names: Sequence[str] | None) -> None:
     """Raise ValueError if a column has no observed value among the rows to train on."""
     if not rows.has_missing:
         return
-    empty = np.flatnonzero(np.isnan(rows.block()).all(axis=0))
+    is_empty = np.ones(rows.X.shape[1], dtype=bool)
+    for _, block in rows.blocks():
+        is_empty &= np.isnan(block).all(axis=0)
+    empty = np.flatnonzero(is_empty)
     if len(empty):
         raise ValueError(
             f"There is no observed value of {list_columns(empty.tolist(), names)} to train "

@@ -9,7 +9,6 @@ from skae._module import AutoencoderModule
 from skae._utils.fingerprint import describe
 from skae.likelihoods import Likelihood
 
-
 # What continues the last fit, and how to begin anew, in the words of an error.
 WARM_START = "warm_start=True continues from the last fit", "Set warm_start=False."
 
