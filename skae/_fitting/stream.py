@@ -133,13 +133,15 @@ def train_block(
     """Train a model by one pass over its rows; it becomes the average of the iterates.
 
     The module has the average of the blocks before, and the units of ``moments``, which
-    are those of all rows with this block. The state is not changed.
+    are those of all rows with this block. The state is not changed; if the training
+    diverges, neither is the module.
     """
     module, options, progress = problem.module, problem.options, state.progress
     n_samples = progress["n_samples"] + problem.rows.n_samples
     n_steps, n_of_optimizer = progress["n_steps"], progress["n_of_optimizer"]
     rate = options.learning_rate_init / 2 ** progress["n_divergences"]
     _set_batch_share(problem)
+    buffers_before = copy_buffers(module)
     parameters = flatten([module], problem.objective, options.autocast)
     problem.make_generators()
     streams = [*problem.generators, *problem.streams]
@@ -147,6 +149,7 @@ def train_block(
         if f"generators/{i}" in state.arrays:
             set_stream_state(stream, state.arrays[f"generators/{i}"])
     adam = AveragedAdam(parameters, [problem.l2_of(n_samples)], n_steps)
+    average_before = adam.average.clone()
     _restore(module, parameters, adam, state)
     batches = make_batches([problem])
     step = make_step(
@@ -181,6 +184,9 @@ def train_block(
             deviation = _pool_deviation(problem, state, (known / n_samples) ** 2)
             module.scale.finalize(deviation)
             is_finite = bool(deviation.isfinite().all())
+        if not is_finite:
+            parameters.values.copy_(average_before)
+            restore_buffers(module, buffers_before, with_scale=True)
     module.leave_shared_memory()
     progress = {**progress, "n_blocks": progress["n_blocks"] + 1}
     if not is_finite:

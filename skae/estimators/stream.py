@@ -387,18 +387,24 @@ def _attributes(
                 end="",
                 flush=True,
             )
+    counts = {
+        "n_iter_": progress["n_blocks"],
+        "best_iter_": progress["n_blocks"],
+        "_stream": {
+            "arrays": dict(result.state.arrays),
+            "progress": json.dumps(progress),
+        },
+    }
+    if result.epoch is None and estimator.__sklearn_is_fitted__():
+        # The model stays in the units of the block before.
+        return counts
     return {
         **fitted_attributes(problem.module, data.standardization, data.table),
         **estimator._extra_fitted_attributes(None),
         "history_": history,
         "loss_curve_": list(map(float, history["objective"])),
-        "n_iter_": progress["n_blocks"],
-        "best_iter_": progress["n_blocks"],
         "_training_state": None,
-        "_stream": {
-            "arrays": dict(result.state.arrays),
-            "progress": json.dumps(progress),
-        },
+        **counts,
     }
 
 
