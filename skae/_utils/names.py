@@ -163,10 +163,11 @@ class MissingMethod:
 
 
 def without_missing(instance: Any, names: Iterable[str]) -> list[str]:
-    """Return those names of attributes that are no `MissingMethod` of an instance."""
+    """Return those names of attributes that an instance has, of methods it may lack."""
+    kinds = MissingMethod, ConditionalMethod
     return [
         name
         for name in names
-        if not isinstance(inspect.getattr_static(instance, name, None), MissingMethod)
+        if not isinstance(inspect.getattr_static(instance, name, None), kinds)
         or hasattr(instance, name)
     ]

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-# A process of its own: the peak of memory is that of a process. The pages of the file do not
-# count, because the system may drop them; anonymous memory is that of copies.
+# A process of its own: the peak of memory is that of a process. The pages of the file do
+# not count, because the system may drop them; anonymous memory is that of copies.
 SCRIPT = """
 import json, sys, threading, warnings
 import numpy as np, torch

@@ -14,7 +14,6 @@ import torch
 from sklearn import config_context
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.estimator_checks import check_estimators_partial_fit_n_features
 
 import skae
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
@@ -476,9 +475,46 @@ def test_warnings_of_small_blocks():
 
 
 @every_estimator
-def test_scikit_learns_check(estimator):
-    """The check of the number of features of later blocks passes."""
-    check_estimators_partial_fit_n_features(estimator.__name__, estimator())
+def test_units_do_not_matter(estimator):
+    """A stream of a X + c has the same codes, and scores that differ by d log a."""
+    X = curved(900, d=5)
+    model = streamed(estimator(2, **SMALL), blocks_of(X, 100))
+    other = streamed(estimator(2, **SMALL), blocks_of(4096 * X - 5000, 100))
+    moved = 4096 * X - 5000
+    np.testing.assert_allclose(
+        other.transform(moved), model.transform(X), rtol=0.01, atol=0.01
+    )
+    shift = 5 * np.log(4096)
+    assert other.score(moved) == pytest.approx(model.score(X) - shift, abs=0.02)
+
+
+def test_a_column_that_begins_to_vary():
+    """A column that is constant in the first rows may vary later."""
+    X = curved(3000, d=5)
+    varies = X.copy()
+    X[:500, 2] = 1.0
+    model = VariationalAutoencoder(2, covariance_type="diag", **SMALL)
+    streamed(model, blocks_of(X, 500))
+    usual = streamed(
+        VariationalAutoencoder(2, covariance_type="diag", **SMALL), blocks_of(varies, 500)
+    )
+    assert model.score(varies) > usual.score(varies) - 1
+    assert model._standardization.std[2] == pytest.approx(X[:, 2].std())
+
+
+def test_fixed_scale_is_in_the_units_of_the_data():
+    """A constant scale stays what it is while the units of the stream change."""
+    X = curved(900, d=4) * np.linspace(0.5, 3, 900)[:, None]
+    for covariance_type, scale in (("spherical", 0.7), ("diag", [0.5, 0.7, 0.9, 1.1])):
+        model = VariationalAutoencoder(
+            2,
+            variance_mode="fixed",
+            covariance_type=covariance_type,
+            scale=scale,
+            **SMALL,
+        )
+        streamed(model, blocks_of(X, 300))
+        np.testing.assert_allclose(model.scale_, scale, rtol=1e-6)
 
 
 def test_metadata_request():
