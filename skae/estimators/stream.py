@@ -66,6 +66,7 @@ _WORDS = (
     "partial_fit goes on with the model",
     "Set it back, or call fit for a new model, or partial_fit of a clone.",
 )
+_FIRST_BLOCK = "Or let the first block of the stream have a value of each column."
 # What is said of a model whose blocks have too few rows to tell the causes.
 _SMALL_BLOCKS_AT_FLOOR = (
     "A scale of the likelihood is at its floor min_scale: what the model leaves "
@@ -209,7 +210,7 @@ def _begin(
     names = table.feature_names(getattr(estimator, "feature_names_in_", None))
     covariance_type = table.covariance_type(estimator.covariance_type)
     kind = statistics_type(table.likelihood, covariance_type)
-    check_observed(rows, names)
+    check_observed(rows, names, _FIRST_BLOCK)
     standardization = add_links(measure(rows, kind), rows, table.likelihood)
     if initial is None:
         if covariance_type == "spherical":

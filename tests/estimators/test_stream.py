@@ -245,6 +245,14 @@ def test_holes_in_some_blocks(estimator):
     assert model.score(holed[1500:]) > before
 
 
+def test_first_block_needs_a_value_of_each_column():
+    """The error says what to do; later blocks may lack columns."""
+    X = curved(20, d=3)
+    X[:, 1] = np.nan
+    with pytest.raises(ValueError, match=r"column 1 .* Or let the first block"):
+        GaussianAutoencoder(1).partial_fit(X)
+
+
 def test_dtypes_may_differ():
     """Blocks of float32, float64 and integers are one stream."""
     X = np.round(10 * curved(900, d=5)).astype(np.float64)
