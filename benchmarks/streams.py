@@ -1,6 +1,7 @@
 """One pass of partial_fit against a fit of as many steps, streams that drift, and sizes.
 
     python benchmarks/streams.py                     # all parts, and the page
+    python benchmarks/streams.py --parts drift       # one part, and the page with all
     python benchmarks/streams.py --no-page
     python benchmarks/streams.py --rows 10000000     # the largest memmap of the sizes
 
@@ -26,6 +27,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skae import LaplaceAutoencoder, VariationalAutoencoder
 
+# The tables of each part, from which the page is made.
+ROOT = Path(__file__).parent / "results"
 SEEDS = range(3)
 BATCH_SIZE = 32
 _TEXT = """
@@ -268,11 +271,21 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=180.0)
+    parser.add_argument("--parts", nargs="*", default=["quality", "drift", "sizes"])
     parser.add_argument("--no-page", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ConvergenceWarning)
-    parts = [quality(), drift(), sizes(arguments.rows, arguments.seconds)]
+    measures = {
+        "quality": quality,
+        "drift": drift,
+        "sizes": lambda: sizes(arguments.rows, arguments.seconds),
+    }
+    found = {part: measures[part]() for part in arguments.parts}
     if not arguments.no_page:
+        for part, table in found.items():
+            (ROOT / f"streams_{part}.json").write_text(json.dumps(table, indent=1))
+        paths = [ROOT / f"streams_{part}.json" for part in measures]
+        parts = [json.loads(path.read_text()) for path in paths if path.exists()]
         command = "python benchmarks/streams.py"
         write_page(RESULTS / "streams.rst", "Streams", command, _TEXT, parts)

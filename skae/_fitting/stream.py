@@ -244,20 +244,16 @@ def _restore(
     adam.resume(state.progress["n_of_optimizer"])
     adam.norms[0] = state.progress["norm"]
     # A fixed scale and all floors are those of the units of this block.
-    own = {f"scale.{name}".rstrip("."): m for name, m in module.scale.named_modules()}
-    is_kept = {
-        name: not name.startswith("scale")
-        or (
-            isinstance(own[name.rpartition(".")[0]], ClosedFormScale)
-            and not name.endswith(".floor")
-        )
-        for name in state.part("buffers")
-    }
-    kept_buffers = {
-        name: torch.from_numpy(value).to(module.get_buffer(name))
-        for name, value in state.part("buffers").items()
-        if is_kept[name]
-    }
+    closed_form = [
+        f"scale.{name}".rstrip(".")
+        for name, part in module.scale.named_modules()
+        if isinstance(part, ClosedFormScale)
+    ]
+    kept_buffers = {}
+    for name, value in state.part("buffers").items():
+        owner, _, leaf = name.rpartition(".")
+        if not name.startswith("scale") or (owner in closed_form and leaf != "floor"):
+            kept_buffers[name] = torch.from_numpy(value).to(module.get_buffer(name))
     restore_buffers(module, kept_buffers, with_scale=True)
 
 

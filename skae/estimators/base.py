@@ -385,13 +385,24 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             Before any training: for what `fit` refuses, if the columns or parameters of the
             model are not those of the first block, and for parameters that make no sense in
             a stream: `early_stopping`, `checkpoint`, `n_init` above 1, a `kl_schedule`
-            that changes, a `prior` and `gradient_balance`. (With these, the method is
-            missing for `hasattr`.) `max_iter`, `learning_rate`,
-            `tol`, `n_iter_no_change`, `validation_fraction` and `warm_start` are not used.
+            that changes, a `prior` and `gradient_balance`. With these, the method is
+            missing for `hasattr`. `max_iter`, `learning_rate`, `tol`, `n_iter_no_change`,
+            `validation_fraction` and `warm_start` are not used.
 
         KeyboardInterrupt
             After an interrupt (Ctrl-C). The estimator is then as it was before the call, as
             after any error.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import GaussianAutoencoder
+        >>> X = load_digits().data
+        >>> model = GaussianAutoencoder(4, random_state=0)
+        >>> for start in range(0, len(X), 500):
+        ...     model = model.partial_fit(X[start : start + 500])
+        >>> model.n_iter_
+        4
         """
         self._validate_params()
         before = self.__dict__.copy()
