@@ -1,6 +1,7 @@
 """The rows to train on and the rows to validate with."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,7 +52,7 @@ class Rows:
     @cached
     def has_missing(self) -> bool:
         """Whether an entry of these rows is missing."""
-        return has_nan(self.X) and bool(np.isnan(self.block()).any())
+        return has_nan(self.X) and any(np.isnan(b).any() for _, b in self.blocks())
 
     @cached
     def repeats(self) -> np.ndarray:
@@ -73,10 +74,15 @@ class Rows:
         """Return a copy of some rows, ``(m, n_features)``, in the dtype of X."""
         return self.X[self.index[part]]
 
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield all rows in blocks, ``(m, n_features)``, and their positions."""
+        for part in row_chunks(len(self), self.X.shape[1]):
+            yield part, self.block(part)
+
     def observed_share(self) -> np.ndarray:
         """Return the weighted share of the rows that have a feature, ``(n_features,)``."""
-        share = self.weight @ ~np.isnan(self.block())
-        return np.asarray(share / len(self))
+        parts = (self.weight[part] @ ~np.isnan(block) for part, block in self.blocks())
+        return np.asarray(sum(parts) / len(self))
 
     def take(self, chosen: np.ndarray) -> "Rows":
         """Return the rows at some positions, ``(m,)``, their weights scaled to mean 1."""
@@ -110,7 +116,7 @@ def select_rows(X: np.ndarray, weight: np.ndarray, shuffle: bool) -> Rows:
     weight = np.ldexp(weight, -exponent)
     index = np.flatnonzero(weight > 0)
     if has_nan(X):
-        is_empty = np.isnan(X[index]).all(axis=1)
+        is_empty = are_empty(X, index)
         # Without any observed entry, an error says so later.
         index = index[~is_empty | is_empty.all()]
     if shuffle:
@@ -122,6 +128,12 @@ def select_rows(X: np.ndarray, weight: np.ndarray, shuffle: bool) -> Rows:
     with np.errstate(over="ignore"):
         mean_weight = float(np.ldexp(mean, exponent))
     return Rows(X, index, weight / mean, mean_weight)
+
+
+def are_empty(X: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Whether rows ``(m,)`` of X have no observed entry, ``(m,)``."""
+    parts = (index[part] for part in row_chunks(len(index), X.shape[1]))
+    return np.concatenate([np.isnan(X[rows]).all(axis=1) for rows in parts])
 
 
 def split_validation(
@@ -151,7 +163,19 @@ def has_nan(X: np.ndarray) -> bool:
     """Whether an array has NaN."""
     # A finite sum is enough, and needs no memory; a sum may overflow.
     with np.errstate(over="ignore", invalid="ignore"):
-        return not np.isfinite(X.sum()) and bool(np.isnan(X).any())
+        if np.isfinite(X.sum()):
+            return False
+    parts = row_chunks(len(X), math.prod(X.shape[1:]))
+    return any(bool(np.isnan(X[part]).any()) for part in parts)
+
+
+def row_chunks(n: int, d: int) -> list[slice]:
+    """Divide n rows of d numbers into parts that fit the cache of a core.
+
+    An array may be a file that is larger than the memory, so it is looked at part by part.
+    """
+    size = max(1, BLOCK_NUMBERS // max(d, 1))
+    return [slice(first, first + size) for first in range(0, n, size)]
 
 
 def distinct_rows(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan
+from skae._data.rows import Rows, has_nan, row_chunks
 
 # Rows that are enough to see how finely a feature was measured.
 _RESOLUTION_ROWS = 1000
@@ -20,6 +20,8 @@ _LARGEST = 1e15
 _UNLIKE = 10.0
 # Rows that are enough to see it.
 _UNLIKE_ROWS = 10_000
+# Largest weight of rows in a mean over all blocks of a stream.
+_LARGEST_WEIGHT = 1e150
 # Spread below which a feature counts as constant: its differences would include numbers
 # below 2e-308, which a training takes as 0.
 _SMALLEST_SPREAD = 1e-303
@@ -164,7 +166,9 @@ class Standardization:
         """
         log_det: float | np.ndarray = self.log_det_units
         if has_nan(X):
-            log_det = np.asarray(~np.isnan(X) @ np.log(self.likelihood_unit))
+            log_unit = np.log(self.likelihood_unit)
+            parts = row_chunks(*X.shape)
+            log_det = np.concatenate([~np.isnan(X[part]) @ log_unit for part in parts])
         if self.has_logs:
             log_det = log_det + self._sum_of_logs(X)
         return log_det
@@ -289,6 +293,90 @@ class Standardization:
         return floor
 
 
+@dataclass(frozen=True)
+class FeatureMoments:
+    """Mean, spread and size of each feature of some rows; each array is ``(n_features,)``.
+
+    Attributes
+    ----------
+    weight : ndarray
+        Sum of the weights of the rows that have the feature.
+    mean : ndarray
+        Weighted mean.
+    variance, exponent : ndarray
+        Weighted variance in units of ``4**exponent``, so that no square underflows.
+    magnitude : ndarray
+        Largest absolute value.
+    spread : ndarray
+        Largest distance from the mean, or a bound of it.
+    """
+
+    weight: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    exponent: np.ndarray
+    magnitude: np.ndarray
+    spread: np.ndarray
+
+    def merge(self, other: "FeatureMoments") -> "FeatureMoments":
+        """Return the moments of the rows of both (Chan, Golub and LeVeque 1983)."""
+        weight = self.weight + other.weight
+        share = np.divide(other.weight, weight, out=np.zeros_like(weight), where=weight > 0)
+        # Of a feature without observed values nothing is known, its mean included.
+        shift = np.where(other.weight > 0, other.mean - self.mean, 0.0)
+        _, exponent = np.frexp(shift)
+        exponent = np.maximum(np.maximum(self.exponent, other.exponent), exponent)
+        own, others = (
+            np.ldexp(m.variance, 2 * (m.exponent - exponent)) for m in (self, other)
+        )
+        between = share * (1 - share) * np.square(np.ldexp(shift, -exponent))
+        step = share * shift
+        return FeatureMoments(
+            weight,
+            self.mean + step,
+            (1 - share) * own + share * others + between,
+            exponent,
+            np.maximum(self.magnitude, other.magnitude),
+            np.maximum(self.spread + np.abs(step), other.spread + np.abs(shift - step)),
+        )
+
+    def units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """Return deviations, which features are constant, rounding errors, typical size.
+
+        A constant feature has the typical deviation. Raises ValueError as `measure` does.
+        """
+        std = np.ldexp(np.sqrt(self.variance), self.exponent)
+        # Of float64, because float32 numbers are the same numbers: a column of float32
+        # whose values differ varies. A constant that was computed has an error of some
+        # units.
+        rounding = 16 * np.finfo(np.float64).eps * self.magnitude
+        # Training takes numbers below the normal range for 0, and cannot divide by them.
+        constant = std <= np.maximum(rounding, _SMALLEST_SPREAD)
+        if constant.all() and (std > rounding).any():
+            raise ValueError(
+                f"X has differences below {_SMALLEST_SPREAD:.2g}, which underflow "
+                "float64; rescale it."
+            )
+        typical = 1.0
+        if not constant.all():
+            largest = self.exponent[~constant].max()
+            common = np.ldexp(self.variance, 2 * (self.exponent - largest))
+            typical = float(np.ldexp(np.sqrt(np.mean(common[~constant])), largest))
+        std[constant] = typical
+        _check_distance(self.spread / std)
+        return std, constant, rounding, typical
+
+    def standardization(
+        self, covariance_type: str, resolution: np.ndarray, links: Links | None = None
+    ) -> Standardization:
+        """Return the statistics with these moments; raises ValueError as `measure` does."""
+        std, _, _, typical = self.units()
+        unit = std if covariance_type == "diag" else np.full_like(std, typical)
+        if links is not None:
+            unit = np.where(links.is_linked, 1.0, unit)
+        return Standardization(self.mean, std, unit, resolution, links)
+
+
 def measure(rows: Rows, covariance_type: str) -> Standardization:
     """Measure centre, spread and resolution of some rows.
 
@@ -296,19 +384,32 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     underflow, or if values are too far from the mean, which only rows of a tiny weight can
     be.
     """
+    moments = measure_moments(rows)
+    _, constant, rounding, typical = moments.units()
+    resolution = _resolution(rows, constant, rounding, typical)
+    return moments.standardization(covariance_type, resolution)
+
+
+def measure_moments(rows: Rows) -> FeatureMoments:
+    """Measure mean and spread of each feature of some rows, block by block.
+
+    Raises ValueError if the squares of the values overflow float64.
+    """
     X = rows.X
     row_weight = rows.weight[:, None] / len(rows)
-    size = max(1, BLOCK_NUMBERS // X.shape[1])
-    chunks = [slice(i, i + size) for i in range(0, len(rows), size)]
+    chunks = row_chunks(len(rows), X.shape[1])
     # In two passes: the second one centres, so that an offset costs no digits. The error
     # of the first pass is added to the mean.
     pivot = _first_observed(rows)
     # The weight of what is observed of a feature: 1 without missing entries.
-    share = 1.0 if not rows.has_missing else rows.observed_share()
+    share: float | np.ndarray = 1.0
+    if rows.has_missing:
+        share = rows.observed_share()
+    known = np.where(share > 0, share, 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = pivot + (
             sum((row_weight[c] * _distance(rows, c, pivot)).sum(axis=0) for c in chunks)
-            / share
+            / known
         )
         magnitude = np.zeros_like(mean)
         spread = np.zeros_like(mean)
@@ -324,30 +425,10 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     for c in chunks:
         residual = np.ldexp(_distance(rows, c, mean), -exponent)
         variance += (row_weight[c] * np.square(residual)).sum(axis=0)
-    variance /= share
-    std = np.ldexp(np.sqrt(variance), exponent)
-
-    # Of float64, because float32 numbers are the same numbers: a column of float32 whose
-    # values differ varies. A constant that was computed has an error of some units.
-    rounding = 16 * np.finfo(np.float64).eps * magnitude
-    # Training takes numbers below the normal range for 0, and cannot divide by them.
-    constant = std <= np.maximum(rounding, _SMALLEST_SPREAD)
-    if constant.all() and (std > rounding).any():
-        raise ValueError(
-            f"X has differences below {_SMALLEST_SPREAD:.2g}, which underflow float64; "
-            "rescale it."
-        )
-    typical = 1.0
-    if not constant.all():
-        largest = exponent[~constant].max()
-        common = np.ldexp(variance, 2 * (exponent - largest))
-        typical = float(np.ldexp(np.sqrt(np.mean(common[~constant])), largest))
-    std[constant] = typical
-    _check_distance(spread / std)
-    likelihood_unit = std if covariance_type == "diag" else np.full_like(std, typical)
-    return Standardization(
-        mean, std, likelihood_unit, _resolution(rows, constant, rounding, typical)
-    )
+    variance /= known
+    # Weights may be beyond the range of float64, and shares of them must not be NaN.
+    weight = np.full_like(mean, min(rows.n_samples, _LARGEST_WEIGHT)) * share
+    return FeatureMoments(weight, mean, variance, exponent, magnitude, spread)
 
 
 def _first_observed(rows: Rows) -> np.ndarray:

@@ -178,8 +178,13 @@ def start_error(problem: FitProblem) -> str | None:
 
 def final_messages(problem: FitProblem, end: str | None) -> list[str]:
     """Return what is to be said about a trained model; ``end`` is about its training."""
-    found = [end, _inactive_message(problem), _floor_message(problem)]
-    return [message for message in found if message is not None]
+    return [*([end] if end else []), *model_messages(problem).values()]
+
+
+def model_messages(problem: FitProblem) -> dict[str, str]:
+    """Return what is to be said about a model, whatever its training was, by a name."""
+    found = {"inactive": _inactive_message(problem), "floor": _floor_message(problem)}
+    return {name: message for name, message in found.items() if message is not None}
 
 
 def _inactive_message(problem: FitProblem) -> str | None:
@@ -215,7 +220,7 @@ def _inactive_message(problem: FitProblem) -> str | None:
 
 def _floor_message(problem: FitProblem) -> str | None:
     """Return a warning if a scale, or its mean over the data, is at its floor."""
-    at_floor = _is_at_floor(problem)
+    at_floor = is_at_floor(problem)
     if not at_floor.any():
         return None
     spec, names = problem.module.spec, problem.feature_names
@@ -303,7 +308,7 @@ def _by_values(rows: Rows, columns: np.ndarray) -> tuple[list[int], list[int], l
     return constant, few, other
 
 
-def _is_at_floor(problem: FitProblem) -> np.ndarray:
+def is_at_floor(problem: FitProblem) -> np.ndarray:
     """Whether each scale is at its floor, ``(1,)`` or ``(n_features,)``."""
     module, objective = problem.module, problem.objective
 

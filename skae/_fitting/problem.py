@@ -171,7 +171,11 @@ class FitProblem:
     @property
     def l2(self) -> float:
         """Factor of half the squared weights in the objective: alpha over sample size."""
-        return min(self.options.alpha / self.rows.n_samples, _LARGEST_L2)
+        return self.l2_of(self.rows.n_samples)
+
+    def l2_of(self, n_samples: float) -> float:
+        """Return the same factor for the sample size of a stream."""
+        return min(self.options.alpha / n_samples, _LARGEST_L2)
 
     @cached
     def log_det_units(self) -> float:
@@ -196,6 +200,12 @@ class FitProblem:
     def first_epoch(self) -> int:
         """Number of epochs that are done before the training."""
         return 0 if self.resumed is None else self.resumed.epoch
+
+    @property
+    def n_batches(self) -> int:
+        """Number of steps of an epoch."""
+        size = self.rows.epoch_size
+        return batch_shape(size, self.options.rows_per_batch(size))[0]
 
     def batch_key(self) -> Hashable:
         """Return what problems must have in common to be trained side by side.

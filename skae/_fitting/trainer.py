@@ -144,7 +144,7 @@ def _train_side_by_side(
     parameters = flatten(modules, problems[0].objective, options.autocast)
     for problem in problems:
         problem.make_generators()
-    batches = _make_batches(problems)
+    batches = make_batches(problems)
     adam = Adam(parameters, [problem.l2 for problem in problems])
     monitors = [
         TrainingMonitor(problem, adam, i, interrupted) for i, problem in enumerate(problems)
@@ -191,7 +191,7 @@ def _select(
     return adam, batches
 
 
-def _make_batches(problems: Sequence[FitProblem]) -> Batches:
+def make_batches(problems: Sequence[FitProblem]) -> Batches:
     """Make the batches of models that are trained side by side."""
     first = problems[0]
     module, options, device = first.module, first.options, first.module.device

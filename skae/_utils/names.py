@@ -25,6 +25,9 @@ def own_method_names(cls: T) -> T:
             continue
         owner = next(c for c in cls.__mro__ if name in vars(c))
         method = vars(owner)[name]
+        if isinstance(method, ConditionalMethod) and owner is not cls:
+            method = method.renamed(cls)
+            setattr(cls, name, method)
         if not isinstance(method, FunctionType) or not owner.__module__.startswith(
             _PACKAGES
         ):
@@ -89,6 +92,50 @@ def _with_suggestion(init: Callable[..., None]) -> Callable[..., None]:
     return constructor
 
 
+class UnsupportedError(AttributeError, ValueError):
+    """Error of a method that the parameters of its object do not allow.
+
+    It is an AttributeError for `hasattr`, and a ValueError for a caller.
+    """
+
+
+class ConditionalMethod:
+    """Method that is missing in objects with parameters that it does not support.
+
+    Parameters
+    ----------
+    function : function
+        The method.
+    reason_against : callable
+        Maps an object to why the method does not support it, or to None.
+    """
+
+    def __init__(
+        self, function: FunctionType, reason_against: Callable[[Any], str | None]
+    ) -> None:
+        self._function, self._reason_against = function, reason_against
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """Return the method; raise UnsupportedError if the object does not have it."""
+        if instance is not None and (reason := self._reason_against(instance)):
+            raise UnsupportedError(reason, name=self._function.__name__, obj=instance)
+        return self._function.__get__(instance, owner)
+
+    def renamed(self, cls: type) -> "ConditionalMethod":
+        """Return a copy that bears the name of a class."""
+        function = _renamed(self._function, f"{cls.__name__}.{self._function.__name__}")
+        function.__module__ = cls.__module__
+        return ConditionalMethod(function, self._reason_against)
+
+
+def missing_if(
+    reason_against: Callable[[Any], str | None],
+) -> Callable[[Any], Any]:
+    """Make a decorator of methods; see `ConditionalMethod`."""
+    return lambda function: ConditionalMethod(function, reason_against)
+
+
 class MissingMethod:
     """Class attribute for a method that does not exist, whose error says what to use.
 
@@ -116,10 +163,11 @@ class MissingMethod:
 
 
 def without_missing(instance: Any, names: Iterable[str]) -> list[str]:
-    """Return those names of attributes that are no `MissingMethod` of an instance."""
+    """Return those names of attributes that an instance has, of methods it may lack."""
+    kinds = MissingMethod, ConditionalMethod
     return [
         name
         for name in names
-        if not isinstance(inspect.getattr_static(instance, name, None), MissingMethod)
+        if not isinstance(inspect.getattr_static(instance, name, None), kinds)
         or hasattr(instance, name)
     ]

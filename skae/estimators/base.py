@@ -50,6 +50,7 @@ from skae._utils.choices import (
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
+from skae._utils.names import missing_if
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.settings import own_settings
@@ -58,6 +59,7 @@ from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import check_epochs, make_continuation
+from skae.estimators.stream import partial_fit, reason_against
 from skae.estimators.table import Table, bind_table, check_same_likelihood
 from skae.estimators.training_data import (
     TrainingData,
@@ -67,7 +69,11 @@ from skae.estimators.training_data import (
     warn_of_other_units,
     warn_of_spread,
 )
-from skae.estimators.warm_start import concatenate_histories, continue_from
+from skae.estimators.warm_start import (
+    WARM_START,
+    concatenate_histories,
+    continue_from,
+)
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
 from skae.objectives import Objective
@@ -342,6 +348,79 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 self.__dict__ = {name: self.__dict__[name] for name in names} | earlier
             raise
 
+    @missing_if(reason_against)
+    def partial_fit(
+        self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train the model by one pass over a block of a stream.
+
+        The first blocks start the model, later ones train it further; after `fit`, the
+        model of the fit is trained further. Memory does not grow with the blocks. The
+        learning rate falls by a rule of its own, and the model is a weighted average of the
+        iterates. So it is of use after each block, and close to that of a `fit` with as
+        many steps. The user guide has the rules, and what they lose
+        (:doc:`/guide/streams`).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            A block of training data, as for `fit`: one sample or more. The first block
+            defines columns and categories. It needs an observed entry in each column.
+
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights, none of them negative; numbers of copies, as for `fit`. A later
+            block whose weights are all 0 changes nothing.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            Before any training: for what `fit` refuses, if the columns or parameters of the
+            model are not those of the first block, and for parameters that make no sense in
+            a stream: `early_stopping`, `checkpoint`, `n_init` above 1, a `kl_schedule`
+            that changes, a `prior` and `gradient_balance`. With these, the method is
+            missing for `hasattr`. `max_iter`, `learning_rate`, `tol`, `n_iter_no_change`,
+            `validation_fraction` and `warm_start` are not used.
+
+        KeyboardInterrupt
+            After an interrupt (Ctrl-C). The estimator is then as it was before the call, as
+            after any error.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skae import GaussianAutoencoder
+        >>> X = load_digits().data
+        >>> model = GaussianAutoencoder(4, random_state=0)
+        >>> for start in range(0, len(X), 500):
+        ...     model = model.partial_fit(X[start : start + 500])
+        >>> model.n_iter_
+        4
+        """
+        self._validate_params()
+        before = self.__dict__.copy()
+        try:
+            with (
+                own_settings(),
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                NoStopIteration(),
+            ):
+                attributes = partial_fit(self, X, sample_weight)
+            if attributes is not None:
+                self.__dict__.update(attributes)
+        except BaseException:
+            self.__dict__ = before
+            raise
+        return self
+
     def _fit(
         self,
         X: ArrayLike,
@@ -401,7 +480,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         check_scale(self.variance_mode, self.covariance_type, likelihood)
         device = resolve_device(self.device)
         if is_continued:
-            check_same_likelihood(self, X, likelihood)
+            check_same_likelihood(self, X, likelihood, WARM_START)
         if is_continued and self._table.columns is not None:
             table = self._table
         else:
@@ -608,8 +687,12 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 **self._extra_fitted_attributes(problem),
                 "history_": history,
                 "loss_curve_": loss_curve,
-                "n_iter_": len(loss_curve),
+                # More than in the history, of which a stream keeps the newest part.
+                "n_iter_": n_earlier + len(epochs),
                 "best_iter_": best_iter,
+                # What `partial_fit` goes on from.
+                "_stream": None,
+                "_fit_size": (problem.rows.n_samples, problem.n_batches * best_iter),
                 "_training_state": data.continuation.keep(
                     result.state, n_earlier, last_best
                 ),

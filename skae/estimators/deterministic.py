@@ -207,7 +207,7 @@ class GaussianAutoencoder(BaseAutoencoder):
         The distribution of the features; for a mixed one, what was chosen.
 
     n_iter_ : int
-        Number of epochs.
+        Number of epochs; each block of `partial_fit` counts as one.
 
     best_iter_ : int
         Epoch that the model is from: the last one, or with ``early_stopping=True`` the one
@@ -216,10 +216,12 @@ class GaussianAutoencoder(BaseAutoencoder):
         optimum in closed form.
 
     loss_curve_ : list of float
-        Objective of each epoch, in nats per sample, without the penalty of `alpha`.
+        Objective of each epoch, in nats per sample, without the penalty of `alpha`. After
+        `partial_fit`, it has the newest 100 blocks.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
-        Means over the batches of each epoch, at the time of their step: ``objective`` and
+        Numbers of each epoch, or after `partial_fit` of the newest 100 blocks. Means over
+        the batches of an epoch, at the time of their step: ``objective`` and
         ``log_likelihood`` in nats per sample. At the end of each epoch: ``scale``, the
         geometric mean, if the scale does not depend on the code; and ``validation_score``,
         if there are validation data.
@@ -459,7 +461,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
         The distribution of the features; for a mixed one, what was chosen.
 
     n_iter_ : int
-        Number of epochs.
+        Number of epochs; each block of `partial_fit` counts as one.
 
     best_iter_ : int
         Epoch that the model is from: the last one, or with ``early_stopping=True`` the one
@@ -468,10 +470,12 @@ class LaplaceAutoencoder(BaseAutoencoder):
         optimum in closed form.
 
     loss_curve_ : list of float
-        Objective of each epoch, in nats per sample, without the penalty of `alpha`.
+        Objective of each epoch, in nats per sample, without the penalty of `alpha`. After
+        `partial_fit`, it has the newest 100 blocks.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
-        Means over the batches of each epoch, at the time of their step: ``objective`` and
+        Numbers of each epoch, or after `partial_fit` of the newest 100 blocks. Means over
+        the batches of an epoch, at the time of their step: ``objective`` and
         ``log_likelihood`` in nats per sample. At the end of each epoch: ``scale``, the
         geometric mean, if the scale does not depend on the code; and ``validation_score``,
         if there are validation data.

@@ -483,17 +483,18 @@ def _name(X: Any, i: int) -> str:
     return str(i) if names is None else repr(names[i])
 
 
-def check_same_likelihood(estimator: Any, X: Any, likelihood: Likelihood) -> None:
-    """Raise ValueError if a warm start has another likelihood than the last fit.
+def check_same_likelihood(
+    estimator: Any, X: Any, likelihood: Likelihood, words: tuple[str, str]
+) -> None:
+    """Raise ValueError if the last fit, which goes on, had another likelihood.
 
-    The parameters of classes other than these two are compared later.
+    The words say what goes on, and how to begin anew. The parameters of classes other than
+    these two are compared later.
     """
     is_same = type(estimator._table.likelihood) is type(likelihood)
     if is_same and isinstance(likelihood, (CategoricalLikelihood, Mixed)):
         X = validated_table(estimator, X, reset=False)
         is_same = _in_words(X, likelihood) == estimator._table.given
     if not is_same:
-        raise ValueError(
-            "warm_start=True continues from the last fit, which had another "
-            "likelihood. Set warm_start=False."
-        )
+        continues, remedy = words
+        raise ValueError(f"{continues}, which had another likelihood. {remedy}")

@@ -64,15 +64,21 @@ def divide(
     return rows, None, True
 
 
-def check_observed(rows: Rows, names: Sequence[str] | None) -> None:
+_HELD_OUT = "(early_stopping=True holds out a part of the rows.)"
+
+
+def check_observed(rows: Rows, names: Sequence[str] | None, hint: str = _HELD_OUT) -> None:
     """Raise ValueError if a column has no observed value among the rows to train on."""
     if not rows.has_missing:
         return
-    empty = np.flatnonzero(np.isnan(rows.block()).all(axis=0))
+    is_empty = np.ones(rows.X.shape[1], dtype=bool)
+    for _, block in rows.blocks():
+        is_empty &= np.isnan(block).all(axis=0)
+    empty = np.flatnonzero(is_empty)
     if len(empty):
         raise ValueError(
             f"There is no observed value of {list_columns(empty.tolist(), names)} to train "
-            "on: drop such columns. (early_stopping=True holds out a part of the rows.)"
+            f"on: drop such columns. {hint}"
         )
 
 

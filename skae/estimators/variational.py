@@ -286,7 +286,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         The distribution of the features; for a mixed one, what was chosen.
 
     n_iter_ : int
-        Number of epochs.
+        Number of epochs; each block of `partial_fit` counts as one.
 
     best_iter_ : int
         Epoch that the model is from: the last one, or with ``early_stopping=True`` the one
@@ -295,10 +295,12 @@ class VariationalAutoencoder(BaseAutoencoder):
         optimum in closed form.
 
     loss_curve_ : list of float
-        Objective of each epoch, in nats per sample, without the penalty of `alpha`.
+        Objective of each epoch, in nats per sample, without the penalty of `alpha`. After
+        `partial_fit`, it has the newest 100 blocks.
 
     history_ : dict of str to ndarray of shape (`n_iter_`,)
-        Means over the batches of each epoch, at the time of their step: ``objective``,
+        Numbers of each epoch, or after `partial_fit` of the newest 100 blocks. Means over
+        the batches of an epoch, at the time of their step: ``objective``,
         ``log_likelihood`` and ``kl`` (unweighted) in nats per sample, and ``active_units``,
         the number of components whose mean KL is above 0.01 nats. At the end of each epoch:
         ``beta``, the weight of the KL; ``scale``, the geometric mean, if the scale does not

@@ -9,28 +9,36 @@ from skae._module import AutoencoderModule
 from skae._utils.fingerprint import describe
 from skae.likelihoods import Likelihood
 
+# What continues the last fit, and how to begin anew, in the words of an error.
+WARM_START = "warm_start=True continues from the last fit", "Set warm_start=False."
+
 
 def continue_from(
-    last: AutoencoderModule, module: AutoencoderModule, fixed_scale: np.ndarray | None
+    last: AutoencoderModule,
+    module: AutoencoderModule,
+    fixed_scale: np.ndarray | None,
+    words: tuple[str, str] = WARM_START,
 ) -> None:
     """Copy the weights of the last fit, or raise ValueError if its model was another one.
 
-    A fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in the likelihood's units.
+    A fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in the likelihood's units. Floors
+    of the scale stay those of the module.
     """
+    continues, remedy = words
     before, now = last.spec, module.spec
     for name in ("n_components", "variance_mode", "covariance_type", "network"):
         old, new = getattr(before, name), getattr(now, name)
         if describe(old) != describe(new):
             raise ValueError(
-                f"warm_start=True continues from the last fit, which had "
-                f"{name}={old!r} and not {new!r}. Set warm_start=False."
+                f"{continues}, which had {name}={old!r} and not {new!r}. {remedy}"
             )
     if not _is_same_density(before.likelihood, now.likelihood):
-        raise ValueError(
-            "warm_start=True continues from the last fit, which had another "
-            "likelihood. Set warm_start=False."
-        )
-    floor = module.scale.floor.clone()
+        raise ValueError(f"{continues}, which had another likelihood. {remedy}")
+    floors = {
+        name: buffer.clone()
+        for name, buffer in module.scale.named_buffers()
+        if name.endswith("floor")
+    }
     state = last.state_dict()
     if now.n_network_inputs > before.n_network_inputs and "encoder.0.weight" in state:
         # The network did not see yet what is missing: a weight of 0 goes on so.
@@ -38,7 +46,8 @@ def continue_from(
         further = first.new_zeros(len(first), now.n_network_inputs - first.shape[1])
         state["encoder.0.weight"] = torch.cat([first, further], dim=1)
     module.load_state_dict(state)
-    module.scale.floor.copy_(floor)
+    for name, floor in floors.items():
+        module.scale.get_buffer(name).copy_(floor)
     if fixed_scale is not None:
         scale = torch.tensor(fixed_scale, device="cpu")
         module.scale.start(scale.to(module.std_in_units))

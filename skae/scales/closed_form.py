@@ -24,6 +24,10 @@ class ClosedFormScale(Scale):
 
     needs_optimal_scale = True
 
+    # Size of the batches over that from which a batch has a scale of its own. Below 1, as
+    # in a stream of single rows, steps take the running mean, and batches count for less.
+    batch_share: float = 1.0
+
     value: Tensor
 
     def __init__(
@@ -62,12 +66,20 @@ class ClosedFormScale(Scale):
         tiny = torch.finfo(weight.dtype).tiny
         if observed is None:
             total = weight.sum(dim=-2, keepdim=True).clamp_min_(tiny)
-            optimum = self._log_optimum(self.pool(weight.mT @ deviation).div_(total))
+            mean = self.pool(weight.mT @ deviation).div_(total)
+            optimum = self._log_optimum(mean)
         else:
             total = self.pool(weight.mT @ observed)
             mean = self.pool(weight.mT @ (deviation * observed)) / total.clamp_min(tiny)
             # A batch without a value of a feature says nothing of its scale.
             optimum = torch.where(total > 0, self._log_optimum(mean), self.value)
+        if self.batch_share < 1:
+            # A mean of deviations, because the logarithm of a residual of 0 is infinite.
+            running = self.likelihood.deviation(self.value.exp())
+            mean = torch.where(total > tiny, mean, running)
+            optimum = self._log_optimum(running.lerp(mean, _MOMENTUM * self.batch_share))
+            self.value.copy_(optimum)
+            return optimum
         self.value.lerp_(optimum, _MOMENTUM)
         return optimum
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skae._data.rows import Rows, select_rows
-from skae._data.standardization import Standardization, measure
+from skae._data.standardization import Standardization, measure, measure_moments
 
 
 def all_rows(X, weight=None):
@@ -315,3 +315,26 @@ def test_columns_in_other_units_are_found_in_any_unit(unit):
     assert standardization.unlike_column(X / 20) is not None
     assert standardization.unlike_column(X * [1, 1, 20]) == 2
     assert standardization.unlike_column(np.add(X, [0, 20 * unit, 0])) == 1
+
+
+@pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
+def test_merged_moments_are_those_of_all_rows(covariance_type):
+    """Merged moments of blocks are those of all rows: with weights, holes, constants."""
+    rng = np.random.default_rng(0)
+    units = 10.0 ** np.array([-150, -3, 0, 0, 3, 150])
+    X = (rng.normal(size=(500, 6)) + np.array([0, 1e4, 0, 0, 5, 0])) * units
+    X[:, 3] = 5.0
+    X[rng.random(X.shape) < 0.1] = np.nan
+    X[300:350, 2] = np.nan
+    weight = rng.integers(0, 4, size=500).astype(float)
+    whole = measure(select_rows(X, weight, shuffle=True), covariance_type)
+    parts = [slice(0, 7), slice(7, 300), slice(300, 350), slice(350, 500)]
+    first, *others = (
+        measure_moments(select_rows(X[p], weight[p], shuffle=True)) for p in parts
+    )
+    for other in others:
+        first = first.merge(other)
+    merged = first.standardization(covariance_type, whole.resolution)
+    for name in ("mean", "std", "likelihood_unit"):
+        expected = getattr(whole, name)
+        np.testing.assert_allclose(getattr(merged, name), expected, rtol=1e-9)

@@ -38,6 +38,7 @@ EXTRA_CHECKS = [
     estimator_checks.check_dataframe_column_names_consistency,
     estimator_checks.check_param_validation,
     estimator_checks.check_inplace_ensure_writeable,
+    estimator_checks.check_estimators_partial_fit_n_features,
 ]
 
 # Some checks fit one sample or constant columns, so the fit warns.
@@ -138,7 +139,7 @@ def test_every_public_check_for_transformers_is_used():
     foreign = re.compile(
         "classif|regress|cluster|outlier|supervised|sparsify|class_weight|decision_proba"
         "|one_label|nonsquare|non_negative|requires_y|non_transformer|stateless|pairwise"
-        "|partial_fit|sparse_data|not_supporting|array_api|check_estimator$"
+        "|sparse_data|not_supporting|array_api|check_estimator$"
         "|estimators_data_not_an_array|_sample_weight_equivalence|feature_names_out_error"
         # Of estimators that refuse NaN.
         "|estimators_nan_inf"
