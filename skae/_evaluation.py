@@ -36,29 +36,34 @@ _VALIDATION_DRAWS = 8
 
 def over_rows(
     function: Callable[[Tensor], Tensor],
-    X: np.ndarray,
+    X: np.ndarray | Tensor,
     standardization: Standardization,
     module: AutoencoderModule,
     *,
     n_draws: int = 1,
     index: np.ndarray | None = None,
     are_codes: bool = False,
-) -> np.ndarray:
+) -> Tensor:
     """Apply a function of standardised and prepared rows to an array, chunk by chunk.
 
     The function takes what `AutoencoderModule.prepare` returns, or codes
     ``(n, n_components)``, and returns ``(n, ...)``; it may repeat each row ``n_draws``
     times inside. Precision and device are those of the module, which is in evaluation mode
-    meanwhile. ``index`` selects rows of X, all by default.
+    meanwhile. ``index`` selects rows of X, all by default. The result is where X is: rows
+    on the device of the module do not leave it.
     """
     n = len(X) if index is None else len(index)
-    result = np.empty(0)
+    home = X.device if isinstance(X, Tensor) else torch.device("cpu")
+    result = torch.empty(0, device=home)
     with _evaluation_mode(module, n_draws * n):
         for first, y in _blocks(X, standardization, module, n_draws, index, are_codes):
-            values = function(y).cpu().numpy()
+            values = function(y)
             if first == 0:
                 # One array for all chunks: many small ones would fragment the heap.
-                result = np.empty((n, *values.shape[1:]), dtype=values.dtype)
+                shape, dtype = (n, *values.shape[1:]), values.dtype
+                # A tensor of inference mode could not be changed later.
+                with torch.inference_mode(False):
+                    result = torch.empty(shape, dtype=dtype, device=home)
             result[first : first + len(values)] = values
     return result
 
@@ -91,7 +96,7 @@ def _evaluation_mode(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
 
 
 def _blocks(
-    X: np.ndarray,
+    X: np.ndarray | Tensor,
     standardization: Standardization,
     module: AutoencoderModule,
     n_draws: int,
@@ -104,7 +109,10 @@ def _blocks(
     for first in range(0, n, size):
         part = slice(first, first + size)
         block = X[part] if index is None else X[index[part]]
-        y = torch.from_numpy(standardization.standardize(block))
+        if isinstance(block, Tensor):
+            y = standardization.on(module.device).standardize(block.to(module.device))
+        else:
+            y = torch.from_numpy(standardization.standardize(block))
         if are_codes:
             yield first, y.to(module.std_in_units)
         else:
@@ -272,7 +280,7 @@ def validation_score(
         n_draws=len(draws),
         index=rows.index,
     )
-    mean = float(np.mean(scores.astype(np.float64) * rows.weight))
+    mean = float(np.mean(scores.numpy().astype(np.float64) * rows.weight))
     return mean - standardization.mean_log_det(rows)
 
 

@@ -3,6 +3,7 @@
 from skae._data.batches import Batches, batch_shape
 from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan, select_rows, split_validation
 from skae._data.standardization import Links, Standardization, measure
+from skae._data.tensor_statistics import TensorStatistics
 
 __all__ = [
     "BLOCK_NUMBERS",
@@ -10,6 +11,7 @@ __all__ = [
     "Links",
     "Rows",
     "Standardization",
+    "TensorStatistics",
     "batch_shape",
     "has_nan",
     "measure",

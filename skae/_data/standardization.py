@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan
+from skae._data.tensor_statistics import TensorStatistics
 
 # Rows that are enough to see how finely a feature was measured.
 _RESOLUTION_ROWS = 1000
@@ -155,6 +157,16 @@ class Standardization:
         A log-density in the units of X is that in the likelihood's units less this number.
         """
         return float(np.log(self.likelihood_unit).sum())
+
+    def on(self, device: torch.device) -> TensorStatistics:
+        """Return the statistics that rows need which are tensors on a device."""
+        links = self.links
+        return TensorStatistics(
+            torch.tensor(self.mean, device=device),
+            torch.tensor(self.std, device=device),
+            torch.tensor(np.log(self.likelihood_unit), device=device),
+            None if links is None else torch.tensor(links.is_log, device=device),
+        )
 
     def log_det_of(self, X: np.ndarray) -> float | np.ndarray:
         """Return the same number for the observed features of each row, ``(n,)``.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._indexing import _get_column_indices
@@ -16,6 +17,7 @@ from sklearn.utils.validation import (
     _num_samples,
     validate_data,
 )
+from torch import Tensor
 
 from skae._data.columns import (
     Column,
@@ -27,6 +29,7 @@ from skae._data.columns import (
 )
 from skae._utils.choices import did_you_mean
 from skae._utils.messages import warn_user
+from skae._utils.namespaces import home_of, on_host, to_numpy
 from skae._utils.numbers import as_numbers
 from skae.likelihoods import (
     LIKELIHOODS,
@@ -70,8 +73,10 @@ class Table:
         *,
         reset: bool = False,
         takes_unknown: bool = False,
-    ) -> np.ndarray:
+    ) -> Any:
         """Validate a table, and return its features ``(n, n_features)``; NaN is missing.
+
+        They are an array, or a tensor if X is an array of a library other than numpy.
 
         With ``takes_unknown``, what is not known is missing, for rows of weight 0 in a fit.
         Raises ValueError for what is no such table, and for values that the likelihood has
@@ -80,7 +85,7 @@ class Table:
         if self.columns is None:
             features = validated(estimator, X, reset=reset)
         else:
-            table = validated_table(estimator, X, reset=reset)
+            table = validated_table(estimator, on_host(X), reset=reset)
             features = self.columns.encode(table, takes_unknown=takes_unknown)
         names = getattr(estimator, "feature_names_in_", None)
         check_support(features, self.likelihood, self.columns, names)
@@ -93,9 +98,16 @@ class Table:
         features = self.columns.encode(X, takes_unknown=True)
         return np.isnan(self.per_column(features.T).T)
 
-    def to_input(self, features: np.ndarray) -> np.ndarray:
+    def to_input(self, features: Any) -> Any:
         """Return what the encoder sees of features ``(n, d)``, before standardisation."""
         parts = self.likelihood.parts(features.shape[1])
+        if isinstance(features, Tensor):
+            # A likelihood may compute by numpy, most of them leave the data as they are.
+            one = np.ones((1, features.shape[1]))
+            if len(parts) == 1 and parts[0][1].to_input(one) is one:
+                return features
+            seen = self.to_input(features.cpu().numpy())
+            return torch.from_numpy(seen).to(features.device)
         if len(parts) == 1:
             return parts[0][1].to_input(features)
         seen = [family.to_input(features[:, part]) for part, family in parts]
@@ -163,17 +175,23 @@ def bind_table(
     return Table(family, _columns(X, found), given)
 
 
-def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> np.ndarray:
-    """Validate data of a user. See `sklearn.utils.validation.validate_data`."""
+def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> Any:
+    """Validate data of a user. See `sklearn.utils.validation.validate_data`.
+
+    An array of a library other than numpy, of which a fitted model computes something,
+    becomes a tensor.
+    """
+    home = home_of(X)
     # It looks for infinities by a sum, which may overflow; then it looks at each number.
     with np.errstate(over="ignore", invalid="ignore"):
-        return validate_data(
+        checked = validate_data(
             estimator,
             as_numbers(X),
-            dtype=FLOATS,
+            dtype=FLOATS if home is None else home.floats,
             ensure_all_finite="allow-nan",
             reset=reset,
         )
+    return checked if home is None else home.to_tensor(checked, estimator.module_.device)
 
 
 def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
@@ -201,7 +219,7 @@ def as_table(X: Any) -> Any:
 
 
 def check_support(
-    features: np.ndarray,
+    features: Any,
     likelihood: Likelihood,
     columns: Columns | None,
     names: Sequence[str] | None,
@@ -215,8 +233,9 @@ def check_support(
         if support is None or (family.support == "real" and columns is None):
             continue
         own = features[:, part]
-        wrong = ~(support.contains(own) | np.isnan(own))
+        wrong = ~(support.contains(own) | (own != own))
         if wrong.any():
+            own, wrong = to_numpy((own, wrong))
             is_negative = wrong & (own < 0)
             row, column = np.argwhere(is_negative if is_negative.any() else wrong)[0]
             j = part.start + int(column)
@@ -234,11 +253,11 @@ def check_support(
             )
 
 
-def _check_one_hot(features: np.ndarray) -> None:
+def _check_one_hot(features: Any) -> None:
     """Raise ValueError if rows ``(n, d)`` are not one-hot vectors, or missing."""
     is_valid = ((features == 0) | (features == 1)).all(axis=1)
     is_valid &= features.sum(axis=1) == 1
-    is_valid |= np.isnan(features).all(axis=1)
+    is_valid |= (features != features).all(axis=1)
     if not is_valid.all():
         raise ValueError(
             "CategoricalLikelihood(one_hot=True) is for one-hot columns: each row has a "

@@ -13,6 +13,7 @@ from skae._data import Rows, Standardization, select_rows, split_validation
 from skae._fitting.diagnosis import list_columns, spread_message
 from skae._fitting.lockstep import shared_result
 from skae._utils.messages import warn_user
+from skae._utils.namespaces import Home
 from skae.estimators.resume import Continuation
 from skae.estimators.table import Table
 from skae.likelihoods import GeneralizedLinear
@@ -26,7 +27,8 @@ class TrainingData:
     ``given`` is the user's table, and ``table`` how one becomes the other. ``fixed_scale``
     is ``(1, 1)`` or ``(1, n_features)``, in the likelihood's units, or None.
     ``is_continued`` is True if a warm start continues the last fit, and ``continuation``
-    says from where the training goes on.
+    says from where the training goes on. ``home`` is the library and the device of the
+    user's X, if it is no array of numpy.
     """
 
     X: np.ndarray
@@ -39,6 +41,7 @@ class TrainingData:
     device: torch.device
     is_continued: bool
     continuation: Continuation
+    home: Home | None = None
 
 
 def divide(
