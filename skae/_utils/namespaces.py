@@ -95,13 +95,16 @@ def home_of(X: Any) -> Home | None:
 
     It is None without ``array_api_dispatch`` of scikit-learn, for numpy, and for lists,
     frames and sparse matrices. Raises TypeError for a tensor that is not a dense array of
-    numbers, and ValueError for one that requires gradients.
+    numbers, and ValueError for one that requires gradients, and for complex numbers.
     """
     if not (get_config()["array_api_dispatch"] and array_api_compat.is_array_api_obj(X)):
         return None
     xp, _, device = get_namespace_and_device(X)
     if _is_numpy_namespace(xp):
         return None
+    if xp.isdtype(X.dtype, "complex floating"):
+        # Scikit-learn's validation would drop the imaginary part.
+        raise ValueError("Complex data not supported.")
     if isinstance(X, Tensor):
         if X.layout != torch.strided or X.is_meta or X.is_nested:
             kind = "meta" if X.is_meta else "nested" if X.is_nested else str(X.layout)

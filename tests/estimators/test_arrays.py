@@ -11,8 +11,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
-from sklearn.utils._array_api import NamespaceAndDevice, get_namespace_and_device
-from sklearn.utils._array_api import move_estimator_to
+from sklearn.utils._array_api import (
+    NamespaceAndDevice,
+    get_namespace_and_device,
+    move_estimator_to,
+)
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.impute import AutoencoderImputer
@@ -81,9 +84,14 @@ def test_tensors_give_the_numbers_of_numpy(model, dtype, X):
             of_numpy = of_numpy if isinstance(of_numpy, tuple) else (of_numpy,)
             for result, other in zip(results, of_numpy, strict=True):
                 assert result.dtype == other.dtype
-                # The exponential function of a posterior's deviation is rounded otherwise.
-                tolerance = 1e-6 if name == "posterior" else 0
-                np.testing.assert_allclose(result, other, rtol=tolerance, err_msg=name)
+                # Deviations of posteriors, and the units of rows with holes, are rounded
+                # otherwise.
+                tolerance = {"posterior": 1e-6, "score_samples": 1e-14, "elbo": 1e-14}
+                if dtype == np.float64:
+                    tolerance["log_marginal"] = 1e-14
+                np.testing.assert_allclose(
+                    result, other, rtol=tolerance.get(name, 0), err_msg=name
+                )
         codes = fitted.transform(T)
         decoded = tensors_of(fitted.inverse_transform(codes))[0]
         np.testing.assert_array_equal(decoded, expected.inverse_transform(codes.numpy()))
@@ -106,7 +114,7 @@ def test_diagnostics_and_several_tables_are_tensors(X, dispatch):
     assert tables.shape == (3, *X.shape)
     expected = model.impute(T.numpy(), n_samples=3, random_state=0)
     np.testing.assert_array_equal(tables.numpy(), expected)
-    keywords = {"n_samples": 4, "tol": 0.5, "return_diagnostics": True}
+    keywords = {"n_samples": 4, "tol": 0.005, "return_diagnostics": True}
     bound, diagnostics = model.log_marginal(T, **keywords)
     of_numpy, expected = model.log_marginal(T.numpy(), **keywords)
     np.testing.assert_array_equal(bound.numpy(), of_numpy)
@@ -186,6 +194,7 @@ def test_fit_takes_tensors_of_the_cpu_without_a_copy(X, dispatch, monkeypatch):
     assert of_numpy.loss_curve_ == model.loss_curve_
 
 
+@pytest.mark.filterwarnings("ignore:The scale of .* at its floor")
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 @pytest.mark.parametrize("dtype_name", ["float64", "float32"])
 def test_checks_of_values(model, dtype_name):
@@ -271,7 +280,8 @@ def test_other_tensors(kind, X, dispatch):
     expected = VariationalAutoencoder(**FAST).fit(dense)
     codes = fitted.transform(T)
     assert codes.dtype == dtype
-    np.testing.assert_array_equal(codes.numpy(), expected.transform(dense))
+    same_layout = T.double().numpy()
+    np.testing.assert_array_equal(codes.numpy(), expected.transform(same_layout))
 
 
 BAD = {
@@ -306,16 +316,21 @@ def test_bad_tensors(kind, X, dispatch):
 
 @pytest.mark.parametrize(
     ("likelihood", "message"),
-    [("poisson", "Negative values in data"), ("bernoulli", "flags"), ("log_normal", "")],
+    [
+        ("poisson", "Negative values in data"),
+        ("bernoulli", "flags"),
+        ("log_normal", "positive"),
+    ],
 )
 def test_tensors_outside_of_the_support(likelihood, message, X, dispatch):
     """Values without a density are refused, and others have the scores of numpy."""
-    data = (X > 1).astype(float) + (likelihood == "log_normal")
+    data = np.exp(X / 9) if likelihood == "log_normal" else (X > 1).astype(float)
     model = VariationalAutoencoder(likelihood=likelihood, **FAST).fit(data)
     T = torch.from_numpy(with_holes(data))
     for name in ("score_samples", "score_features", "transform"):
         result = getattr(model, name)(T)
-        np.testing.assert_array_equal(result.numpy(), getattr(model, name)(T.numpy()))
+        expected = getattr(model, name)(T.numpy())
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-12)
     with pytest.raises(ValueError, match=message):
         model.score_samples(T - 1.5)
 
