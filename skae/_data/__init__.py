@@ -1,7 +1,14 @@
 """The rows of the user's array: which ones, their units, and their minibatches."""
 
 from skae._data.batches import Batches, batch_shape
-from skae._data.rows import BLOCK_NUMBERS, Rows, has_nan, select_rows, split_validation
+from skae._data.rows import (
+    BLOCK_NUMBERS,
+    Rows,
+    has_nan,
+    select_rows,
+    split_validation,
+    take_rows,
+)
 from skae._data.standardization import Links, Standardization, measure
 from skae._data.tensor_statistics import TensorStatistics
 
@@ -17,4 +24,5 @@ __all__ = [
     "measure",
     "select_rows",
     "split_validation",
+    "take_rows",
 ]

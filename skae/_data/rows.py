@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
+from torch import Tensor
 
 from skae._utils.cached import cached
 
@@ -145,6 +147,11 @@ def split_validation(
         rows.take_repeats(order[n_validation:]),
         rows.take_repeats(order[:n_validation]),
     )
+
+
+def take_rows(X: Any, chosen: Tensor) -> Any:
+    """Return the rows of an array or a tensor that a mask ``(n,)`` chooses."""
+    return X[chosen] if isinstance(X, Tensor) else X[chosen.numpy()]
 
 
 def has_nan(X: np.ndarray) -> bool:

@@ -57,11 +57,12 @@ from skae._utils.settings import own_settings
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.imputation import ImputationMixin
-from skae.estimators.inference import attributes_at, fitted_attributes
+from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import check_epochs, make_continuation
 from skae.estimators.table import Table, bind_table, check_same_likelihood
 from skae.estimators.training_data import (
     TrainingData,
+    attributes_at,
     check_min_scale,
     check_observed,
     divide,

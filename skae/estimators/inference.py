@@ -20,12 +20,12 @@ from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skae._data import Standardization, TensorStatistics
+from skae._data import Standardization, TensorStatistics, take_rows
 from skae._evaluation import over_rows, shared_scale
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
 from skae._utils.names import MissingMethod, without_missing
-from skae._utils.namespaces import Home, home_of, like_input, on_host
+from skae._utils.namespaces import home_of, like_input, on_host
 from skae._utils.numbers import as_numbers, weighted_mean
 from skae._utils.settings import own_settings
 from skae._utils.threads import suitable_threads
@@ -441,11 +441,6 @@ def _on_device_of(
     return standardization.on(X.device) if isinstance(X, Tensor) else standardization
 
 
-def take_rows(X: Any, chosen: Tensor) -> Any:
-    """Return the rows of data that a mask ``(n,)`` chooses."""
-    return X[chosen] if isinstance(X, Tensor) else X[chosen.numpy()]
-
-
 def _double_rows(X: Any, chosen: Tensor) -> Any:
     """Return chosen rows ``(n,)`` of data in double precision."""
     rows = take_rows(X, chosen)
@@ -472,12 +467,3 @@ def fitted_attributes(
         "scale_": value,
         "device_": str(module.device),
     }
-
-
-def attributes_at(home: Home | None, scale: Any) -> dict[str, Any]:
-    """Return the attributes that are arrays of the library of X in `fit`."""
-    if home is None:
-        return {"_fitted_to": None}
-    if isinstance(scale, np.ndarray):
-        scale = home.bring(scale)
-    return {"_fitted_to": home.bring(np.empty(0)), "scale_": scale}

@@ -117,3 +117,12 @@ def check_min_scale(
             "precision='float64', or raise min_scale.",
             UserWarning,
         )
+
+
+def attributes_at(home: Home | None, scale: Any) -> dict[str, Any]:
+    """Return the fitted attributes that are arrays of the library of X."""
+    if home is None:
+        return {"_fitted_to": None}
+    if isinstance(scale, np.ndarray):
+        scale = home.bring(scale)
+    return {"_fitted_to": home.bring(np.empty(0)), "scale_": scale}

@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skae._data import take_rows
 from skae._fitting.lockstep import shared_result
 from skae._fitting.problem import FitProblem
 from skae._utils.choices import choices, positive_integer
@@ -29,7 +30,6 @@ from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae._utils.settings import own_settings
 from skae.estimators.base import BaseAutoencoder
-from skae.estimators.inference import take_rows
 from skae.estimators.latent_prior import (
     check_prior,
     fit_prior,
