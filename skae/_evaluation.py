@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skae._data import Rows, Standardization
+from skae._data import Rows, Standardization, dense
 from skae._module import AutoencoderModule
 from skae._utils.matmul import is_large, large_products
 from skae.networks.randomness import fixed_draws
@@ -36,7 +37,7 @@ _VALIDATION_DRAWS = 8
 
 def over_rows(
     function: Callable[[Tensor], Tensor],
-    X: np.ndarray | Tensor,
+    X: Any,
     standardization: Standardization,
     module: AutoencoderModule,
     *,
@@ -44,15 +45,15 @@ def over_rows(
     index: np.ndarray | None = None,
     are_codes: bool = False,
 ) -> Tensor:
-    """Apply a function of standardised and prepared rows to an array, chunk by chunk.
+    """Apply a function of standardised and prepared rows to data, chunk by chunk.
 
     The function takes what `AutoencoderModule.prepare` returns, or codes
     ``(n, n_components)``, and returns ``(n, ...)``; it may repeat each row ``n_draws``
     times inside. Precision and device are those of the module, which is in evaluation mode
-    meanwhile. ``index`` selects rows of X, all by default. The result is where X is: rows
-    on the device of the module do not leave it.
+    meanwhile. X is an array, dense or sparse, or a tensor; ``index`` selects rows, all by
+    default. The result is where X is: rows on the device of the module do not leave it.
     """
-    n = len(X) if index is None else len(index)
+    n = X.shape[0] if index is None else len(index)
     home = X.device if isinstance(X, Tensor) else torch.device("cpu")
     result = torch.empty(0, device=home)
     with _evaluation_mode(module, n_draws * n):
@@ -96,7 +97,7 @@ def _evaluation_mode(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
 
 
 def _blocks(
-    X: np.ndarray | Tensor,
+    X: Any,
     standardization: Standardization,
     module: AutoencoderModule,
     n_draws: int,
@@ -104,11 +105,11 @@ def _blocks(
     are_codes: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the position of the first row and the prepared rows of each block."""
-    n = len(X) if index is None else len(index)
+    n = X.shape[0] if index is None else len(index)
     size = max(1, _chunk_numbers(module) // (n_draws * module.width))
     for first in range(0, n, size):
         part = slice(first, first + size)
-        block = X[part] if index is None else X[index[part]]
+        block = dense(X, part if index is None else index[part])
         if isinstance(block, Tensor):
             y = standardization.on(module.device).standardize(block.to(module.device))
         else:

@@ -1,8 +1,8 @@
 """The rows of the user's array: which ones, their units, and their minibatches."""
 
 from skae._data.batches import Batches, batch_shape
+from skae._data.blocks import BLOCK_NUMBERS, dense, parts_of
 from skae._data.rows import (
-    BLOCK_NUMBERS,
     Rows,
     has_nan,
     select_rows,
@@ -20,8 +20,10 @@ __all__ = [
     "Standardization",
     "TensorStatistics",
     "batch_shape",
+    "dense",
     "has_nan",
     "measure",
+    "parts_of",
     "select_rows",
     "split_validation",
     "take_rows",

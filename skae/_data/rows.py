@@ -1,18 +1,18 @@
 """The rows to train on and the rows to validate with."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
+from scipy.sparse import issparse
 from torch import Tensor
 
+from skae._data.blocks import ColumnReader, dense, parts_of
 from skae._utils.cached import cached
 
-# Numbers that are gathered and standardised together: 2 MB of float64, which stay in the
-# cache of a core.
-BLOCK_NUMBERS = 2**18
 # Rows of an epoch from which on repetitions add no more of them: enough steps for a fit.
 # Without a limit, weights of 10,000 each would make an epoch 10,000 times as long.
 _EPOCH_ROWS = 100_000
@@ -26,9 +26,9 @@ class Rows:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        The array, float32 or float64; never written to, never copied whole. NaN stands
-        for what is missing.
+    X : ndarray or CSR array of shape (n_samples, n_features)
+        The array, float32 or float64; never written to, never copied whole, and never
+        dense as a whole if it is sparse. NaN stands for what is missing.
     index : ndarray of shape (n,)
         Which rows of X.
     weight : ndarray of shape (n,)
@@ -37,7 +37,7 @@ class Rows:
         Mean of the weights as the user gave them; equal rows have their total weight.
     """
 
-    X: np.ndarray
+    X: Any
     index: np.ndarray
     weight: np.ndarray
     mean_weight: float = 1.0
@@ -53,7 +53,7 @@ class Rows:
     @cached
     def has_missing(self) -> bool:
         """Whether an entry of these rows is missing."""
-        return has_nan(self.X) and bool(np.isnan(self.block()).any())
+        return has_nan(self.X) and any(np.isnan(block).any() for block in self.blocks())
 
     @cached
     def repeats(self) -> np.ndarray:
@@ -73,11 +73,19 @@ class Rows:
 
     def block(self, part: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return a copy of some rows, ``(m, n_features)``, in the dtype of X."""
-        return self.X[self.index[part]]
+        return dense(self.X, self.index[part])
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield copies of all rows: of a dense array together, of a sparse one in parts."""
+        yield from map(self.block, self.parts())
+
+    def parts(self) -> list[slice]:
+        """Return the positions of the rows that :meth:`blocks` yields together."""
+        return parts_of(self.X, len(self))
 
     def observed_share(self) -> np.ndarray:
         """Return the weighted share of the rows that have a feature, ``(n_features,)``."""
-        share = self.weight @ ~np.isnan(self.block())
+        share = sum(self.weight[p] @ ~np.isnan(self.block(p)) for p in self.parts())
         return np.asarray(share / len(self))
 
     def take(self, chosen: np.ndarray) -> "Rows":
@@ -101,7 +109,7 @@ class Rows:
         return self.take(np.linspace(0, len(self) - 1, n).astype(int))
 
 
-def select_rows(X: np.ndarray, weight: np.ndarray, shuffle: bool) -> Rows:
+def select_rows(X: Any, weight: np.ndarray, shuffle: bool) -> Rows:
     """Select the rows of positive weight; merge equal ones if they will be shuffled.
 
     Rows without any observed entry are left out, because they say nothing of the model. X
@@ -112,7 +120,8 @@ def select_rows(X: np.ndarray, weight: np.ndarray, shuffle: bool) -> Rows:
     weight = np.ldexp(weight, -exponent)
     index = np.flatnonzero(weight > 0)
     if has_nan(X):
-        is_empty = np.isnan(X[index]).all(axis=1)
+        blocks = (dense(X, index[part]) for part in parts_of(X, len(index)))
+        is_empty = np.concatenate([np.isnan(block).all(axis=1) for block in blocks])
         # Without any observed entry, an error says so later.
         index = index[~is_empty | is_empty.all()]
     if shuffle:
@@ -150,19 +159,21 @@ def split_validation(
 
 
 def take_rows(X: Any, chosen: Tensor) -> Any:
-    """Return the rows of an array or a tensor that a mask ``(n,)`` chooses."""
+    """Return the rows of an array, dense or sparse, or a tensor, that a mask chooses."""
     return X[chosen] if isinstance(X, Tensor) else X[chosen.numpy()]
 
 
-def has_nan(X: np.ndarray) -> bool:
-    """Whether an array has NaN."""
+def has_nan(X: Any) -> bool:
+    """Whether an array has NaN; of a sparse one, its entries are looked at."""
+    if not isinstance(X, np.ndarray):
+        X = X.data
     # A finite sum is enough, and needs no memory; a sum may overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         return not np.isfinite(X.sum()) and bool(np.isnan(X).any())
 
 
 def distinct_rows(
-    X: np.ndarray, weight: np.ndarray, rows: np.ndarray
+    X: Any, weight: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sort rows lexicographically and merge equal rows into one of their total weight.
 
@@ -174,6 +185,8 @@ def distinct_rows(
     the index ``(m,)`` of the rows to look at. Returns the index and the weight of each
     distinct row, ``(n_distinct,)``.
     """
+    if issparse(X):
+        X = ColumnReader(X)
     # Equal rows are added up in the order of their weights, whatever the order of X.
     rows = rows[np.argsort(weight[rows], kind="stable")]
     order = rows[np.argsort(X[rows, 0], kind="stable")]

@@ -111,7 +111,7 @@ class ImputationMixin(InferenceMixin):
         if n_samples is not None:
             check_count(n_samples, "n_samples")
         check_is_fitted(self)
-        data = self._table.encode(self, X)
+        data = self._table.encode(self, X, takes_sparse=False)
         missing = data != data
         incomplete = missing.any(axis=1)
         rows = self._table.to_input(data[incomplete])

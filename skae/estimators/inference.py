@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -20,7 +21,7 @@ from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skae._data import Standardization, TensorStatistics, take_rows
+from skae._data import Standardization, TensorStatistics, dense, take_rows
 from skae._evaluation import over_rows, shared_scale
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
@@ -260,6 +261,7 @@ class InferenceMixin(
             n_draws=len(draws),
         ).double()
         kl, by_feature = parts[:, 0], parts[:, 1:]
+        data = dense(data) if issparse(data) else data
         by_feature = by_feature - self._of_data("log_det_by_feature", data)
         smallest = np.finfo(np.float64).min / (by_feature.shape[1] + 1)
         by_feature = by_feature.nan_to_num(nan=smallest, neginf=smallest)
@@ -335,7 +337,7 @@ class InferenceMixin(
         module = self.module_.in_precision(dtype, own.module_buffers)
 
         def work() -> Tensor:
-            n_products = len(X) * n_draws * module.n_weights
+            n_products = X.shape[0] * n_draws * module.n_weights
             with suitable_threads(n_products), np.errstate(over="ignore"):
                 return over_rows(
                     lambda y: function(module, y),
@@ -391,6 +393,7 @@ class InferenceMixin(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
         tags.array_api_support = True
+        tags.input_tags.sparse = True
         return tags
 
     @own_settings()
@@ -444,6 +447,7 @@ def _on_device_of(
 def _double_rows(X: Any, chosen: Tensor) -> Any:
     """Return chosen rows ``(n,)`` of data in double precision."""
     rows = take_rows(X, chosen)
+    rows = dense(rows) if issparse(rows) else rows
     return rows.double() if isinstance(rows, Tensor) else rows.astype(np.float64)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array, issparse, vstack
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils.validation import (
@@ -19,6 +20,7 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
+from skae._data import dense, parts_of
 from skae._data.columns import (
     Column,
     Columns,
@@ -73,17 +75,19 @@ class Table:
         *,
         reset: bool = False,
         takes_unknown: bool = False,
+        takes_sparse: bool = True,
     ) -> Any:
         """Validate a table, and return its features ``(n, n_features)``; NaN is missing.
 
-        They are an array, or a tensor if X is an array of a library other than numpy.
+        They are an array, dense or sparse (if ``takes_sparse``), or a tensor if X is an
+        array of a library other than numpy.
 
         With ``takes_unknown``, what is not known is missing, for rows of weight 0 in a fit.
         Raises ValueError for what is no such table, and for values that the likelihood has
         no density for.
         """
         if self.columns is None:
-            features = validated(estimator, X, reset=reset)
+            features = validated(estimator, X, reset=reset, takes_sparse=takes_sparse)
         else:
             table = validated_table(estimator, on_host(X), reset=reset)
             features = self.columns.encode(table, takes_unknown=takes_unknown)
@@ -108,6 +112,8 @@ class Table:
                 return features
             seen = self.to_input(features.cpu().numpy())
             return torch.from_numpy(seen).to(features.device)
+        if issparse(features):
+            return _sparse_input(features, parts)
         if len(parts) == 1:
             return parts[0][1].to_input(features)
         seen = [family.to_input(features[:, part]) for part, family in parts]
@@ -175,7 +181,9 @@ def bind_table(
     return Table(family, _columns(X, found), given)
 
 
-def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> Any:
+def validated(
+    estimator: Any, X: ArrayLike, *, reset: bool, takes_sparse: bool = False
+) -> Any:
     """Validate data of a user. See `sklearn.utils.validation.validate_data`.
 
     An array of a library other than numpy, of which a fitted model computes something,
@@ -189,8 +197,13 @@ def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> Any:
             as_numbers(X),
             dtype=FLOATS if home is None else home.floats,
             ensure_all_finite="allow-nan",
+            accept_sparse="csr" if takes_sparse else False,
             reset=reset,
         )
+    if issparse(checked) and not checked.has_canonical_format:
+        # Duplicate entries add up. The array may be the user's.
+        checked = checked.copy()
+        checked.sum_duplicates()
     return checked if home is None else home.to_tensor(checked, estimator.module_.device)
 
 
@@ -210,6 +223,24 @@ def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
     return validate_data(estimator, X, reset=reset, skip_check_array=True)
 
 
+def _sparse_input(X: Any, parts: list[tuple[slice, Likelihood]]) -> Any:
+    """Return what the encoder sees of a sparse array, block by block; sparse again.
+
+    Raises ValueError if it is not sparse.
+    """
+    likelihood = parts[0][1]
+    one = np.ones((1, X.shape[1]))
+    if likelihood.to_input(one) is one:
+        return X
+    if likelihood.to_input(0 * one).any():
+        raise ValueError(
+            f"Sparse data cannot be used with {type(likelihood).__name__}, whose input is "
+            "not sparse. Use '.toarray()' to convert to a dense numpy array."
+        )
+    seen = [likelihood.to_input(dense(X, part)) for part in parts_of(X)]
+    return vstack([csr_array(block) for block in seen], format="csr")
+
+
 def as_table(X: Any) -> Any:
     """Return what is no array as one: of objects, if it has strings beside numbers."""
     if hasattr(X, "__array__") or hasattr(X, "toarray"):
@@ -226,6 +257,11 @@ def check_support(
 ) -> None:
     """Raise ValueError if features ``(n, d)`` have values without a density."""
     d = features.shape[1]
+    if issparse(features):
+        if likelihood.support != "real":
+            for rows in parts_of(features):
+                check_support(dense(features, rows), likelihood, columns, names)
+        return
     for part, family in likelihood.parts(d):
         if isinstance(family, CategoricalLikelihood) and family.one_hot:
             _check_one_hot(features[:, part])

@@ -23,15 +23,15 @@ from skae.likelihoods import GeneralizedLinear
 class TrainingData:
     """The validated input of a fit.
 
-    ``X`` is ``(n_samples, n_features)``, what the encoder sees before it is standardised;
-    ``given`` is the user's table, and ``table`` how one becomes the other. ``fixed_scale``
-    is ``(1, 1)`` or ``(1, n_features)``, in the likelihood's units, or None.
-    ``is_continued`` is True if a warm start continues the last fit, and ``continuation``
-    says from where the training goes on. ``home`` is the library and the device of the
-    user's X, if it is no array of numpy.
+    ``X`` is ``(n_samples, n_features)``, dense or sparse: what the encoder sees before it
+    is standardised; ``given`` is the user's table, and ``table`` how one becomes the other.
+    ``fixed_scale`` is ``(1, 1)`` or ``(1, n_features)``, in the likelihood's units, or
+    None. ``is_continued`` is True if a warm start continues the last fit, and
+    ``continuation`` says from where the training goes on. ``home`` is the library and the
+    device of the user's X, if it is no array of numpy.
     """
 
-    X: np.ndarray
+    X: Any
     given: Any
     table: Table
     rows: Rows
@@ -45,9 +45,9 @@ class TrainingData:
 
 
 def divide(
-    X: np.ndarray,
+    X: Any,
     weight: np.ndarray,
-    held_out: np.ndarray | None,
+    held_out: Any,
     fraction: float | None,
     random_state: RandomState,
     *,
@@ -60,7 +60,7 @@ def divide(
     """
     rows = shared_result(select_rows, X, weight, shuffle)
     if held_out is not None:
-        return rows, select_rows(held_out, np.ones(len(held_out)), shuffle=False), True
+        return rows, select_rows(held_out, np.ones(held_out.shape[0]), shuffle=False), True
     if fraction is not None:
         # Fits side by side share index and weights, but each has its own array.
         return *split_validation(replace(rows, X=X), fraction, random_state), False
@@ -71,7 +71,8 @@ def check_observed(rows: Rows, names: Sequence[str] | None) -> None:
     """Raise ValueError if a column has no observed value among the rows to train on."""
     if not rows.has_missing:
         return
-    empty = np.flatnonzero(np.isnan(rows.block()).all(axis=0))
+    is_empty = [np.isnan(block).all(axis=0) for block in rows.blocks()]
+    empty = np.flatnonzero(np.all(is_empty, axis=0))
     if len(empty):
         raise ValueError(
             f"There is no observed value of {list_columns(empty.tolist(), names)} to train "
@@ -80,7 +81,7 @@ def check_observed(rows: Rows, names: Sequence[str] | None) -> None:
 
 
 def warn_of_other_units(
-    standardization: Standardization, X: np.ndarray, names: Sequence[str] | None
+    standardization: Standardization, X: Any, names: Sequence[str] | None
 ) -> None:
     """Warn if the data of a warm start seem to be in other units than the last fit's."""
     column = standardization.unlike_column(X)

@@ -488,6 +488,8 @@ class VariationalAutoencoder(BaseAutoencoder):
             support = LIKELIHOODS[self.likelihood].support
         takes_categories = support == "category"
         tags.input_tags.categorical = tags.input_tags.string = takes_categories
+        # A zero is no positive number.
+        tags.input_tags.sparse = not takes_categories and support != "positive"
         tags.input_tags.positive_only = support not in (None, "real", "category")
         return tags
 

@@ -160,7 +160,7 @@ def test_no_check_is_waived(model):
     assert tags.requires_fit
     assert tags.array_api_support
     assert tags.input_tags.two_d_array
-    assert not tags.input_tags.sparse
+    assert tags.input_tags.sparse
     assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
     assert scipy._lib._array_api.SCIPY_ARRAY_API
     checks = [str(check) for _, check in estimator_checks_generator(model)]
