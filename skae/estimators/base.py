@@ -287,10 +287,10 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training data, float32 or float64 (anything else is converted to float64). NaN
             is missing: the likelihood is that of the observed entries. Rows without any
-            observed entry are left out.
+            observed entry are left out. Sparse data are made dense block by block.
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -304,7 +304,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             one factor for the length of an epoch. With ``shuffle=True``, an integer
             weight equals that many copies, to the bit.
 
-        X_val : array-like of shape (n_samples_val, n_features), default=None
+        X_val : array-like or sparse of shape (n_samples_val, n_features), default=None
             Validation data. With ``early_stopping=True`` they are used in place of a part
             of X; else they are only scored after each epoch.
 
