@@ -111,7 +111,7 @@ def _blocks(
         part = slice(first, first + size)
         block = dense(X, part if index is None else index[part])
         if isinstance(block, Tensor):
-            y = standardization.on(module.device).standardize(block.to(module.device))
+            y = standardization.on(block.device).standardize(block)
         else:
             y = torch.from_numpy(standardization.standardize(block))
         if are_codes:

@@ -55,11 +55,12 @@ class Home:
     def to_tensor(self, X: Any, device: torch.device) -> Tensor:
         """Return a validated array as a tensor on a device, or else on the CPU.
 
-        A tensor that is on the device stays as it is. One that is not goes there later,
-        block by block.
+        A tensor that is on the device stays as it is, if the device has the double
+        precision that rows are standardised in. Others go there later, block by block.
         """
         if self.is_torch:
-            return X if X.device == device else X.cpu()
+            is_there = X.device == device and len(self.floats) > 1
+            return X if is_there else X.cpu()
         xp, _ = get_namespace(torch.empty(0, device="cpu"))
         return move_to(X, xp=xp, device=device)
 
