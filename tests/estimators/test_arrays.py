@@ -15,6 +15,7 @@ from sklearn.utils._array_api import (
     NamespaceAndDevice,
     get_namespace_and_device,
     move_estimator_to,
+    move_to,
 )
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
@@ -22,6 +23,7 @@ from skae.impute import AutoencoderImputer
 from skae.likelihoods import Mixed
 from skae.model_selection import BatchedGridSearchCV
 from skae.outlier import LikelihoodOutlierDetector
+from tests.other_arrays import Array
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Training did not improve:sklearn.exceptions.ConvergenceWarning"
@@ -408,3 +410,29 @@ def test_results_are_where_the_data_are(X, dispatch):
     T = torch.from_numpy(X)
     found = get_namespace_and_device(VariationalAutoencoder(**FAST).fit(T).transform(T))
     assert found == get_namespace_and_device(T)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+def test_another_library(model, dtype, X, dispatch):
+    """Arrays of a library that is neither NumPy nor torch come out as they went in."""
+    X = with_holes(X).astype(dtype)
+    fitted, expected = copy.copy(model).fit(Array(X)), copy.copy(model).fit(X)
+    assert fitted.loss_curve_ == expected.loss_curve_
+    for name in methods_of(model):
+        results, of_numpy = getattr(fitted, name)(Array(X)), getattr(expected, name)(X)
+        if not isinstance(results, tuple):
+            results, of_numpy = (results,), (of_numpy,)
+        for result, other in zip(results, of_numpy, strict=True):
+            assert isinstance(result, Array)
+            assert result.dtype == other.dtype
+            result = move_to(result, xp=np, device="cpu")
+            np.testing.assert_allclose(result, other, rtol=1e-6, err_msg=name)
+    weight = Array(np.arange(1.0, len(X) + 1))
+    score = fitted.score(Array(X), sample_weight=weight)
+    assert score == pytest.approx(expected.score(X, sample_weight=np.arange(len(X)) + 1.0))
+    if isinstance(model, VariationalAutoencoder):
+        assert isinstance(fitted.sample(2), Array)
+    with pytest.raises(ValueError, match="must use the same namespace"):
+        fitted.transform(torch.from_numpy(X))
+    assert isinstance(expected.transform(Array(X)), Array)
