@@ -44,14 +44,15 @@ def over_rows(
     n_draws: int = 1,
     index: np.ndarray | None = None,
     are_codes: bool = False,
-) -> Tensor:
+) -> Any:
     """Apply a function of standardised and prepared rows to data, chunk by chunk.
 
     The function takes what `AutoencoderModule.prepare` returns, or codes
     ``(n, n_components)``, and returns ``(n, ...)``; it may repeat each row ``n_draws``
     times inside. Precision and device are those of the module, which is in evaluation mode
     meanwhile. X is an array, dense or sparse, or a tensor; ``index`` selects rows, all by
-    default. The result is where X is: rows on the device of the module do not leave it.
+    default. The result is an array, or a tensor where X is one: rows on the device of the
+    module do not leave it.
     """
     n = X.shape[0] if index is None else len(index)
     home = X.device if isinstance(X, Tensor) else torch.device("cpu")
@@ -66,7 +67,7 @@ def over_rows(
                 with torch.inference_mode(False):
                     result = torch.empty(shape, dtype=dtype, device=home)
             result[first : first + len(values)] = values
-    return result
+    return result if isinstance(X, Tensor) else result.numpy()
 
 
 def _chunk_numbers(module: AutoencoderModule) -> int:
@@ -281,7 +282,7 @@ def validation_score(
         n_draws=len(draws),
         index=rows.index,
     )
-    mean = float(np.mean(scores.numpy().astype(np.float64) * rows.weight))
+    mean = float(np.mean(scores.astype(np.float64) * rows.weight))
     return mean - standardization.mean_log_det(rows)
 
 

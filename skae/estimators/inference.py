@@ -336,7 +336,7 @@ class InferenceMixin(
         own = self._standardization
         module = self.module_.in_precision(dtype, own.module_buffers)
 
-        def work() -> Tensor:
+        def work() -> np.ndarray | Tensor:
             n_products = X.shape[0] * n_draws * module.n_weights
             with suitable_threads(n_products), np.errstate(over="ignore"):
                 return over_rows(
@@ -351,13 +351,13 @@ class InferenceMixin(
         if in_lockstep():
             capabilities = module.capabilities & self._fitted_objective().capabilities
             if capabilities.is_thread_safe:
-                return offload(work)
-        return work()
+                return _as_tensor(offload(work))
+        return _as_tensor(work())
 
     def _of_data(self, statistic: str, X: Any) -> Tensor | float:
         """Return a statistic of the standardisation for rows, on their device."""
         values = getattr(_on_device_of(X, self._standardization), statistic)(X)
-        return torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+        return values if isinstance(values, float) else _as_tensor(values)
 
     def _to_units(self, log_density: Tensor, X: Any) -> Any:
         """Convert log-densities ``(n,)`` to the units of X, and to its dtype: a tensor."""
@@ -424,6 +424,11 @@ class InferenceMixin(
             if not hasattr(self, "_table"):  # a model of a former version
                 self._table = Table(self.module_.spec.likelihood)
                 self.likelihood_ = self.module_.spec.likelihood
+
+
+def _as_tensor(values: np.ndarray | Tensor) -> Tensor:
+    """Return values as a tensor that shares their memory."""
+    return torch.from_numpy(values) if isinstance(values, np.ndarray) else values
 
 
 def _not_finite(values: Tensor) -> Tensor:

@@ -94,8 +94,8 @@ def fit_prior(
         module,
         index=rows.index[chosen],
     )
-    repeated = np.repeat(posterior.double().numpy(), counts, axis=0)
-    mean, log_std = repeated.swapaxes(0, 1)
+    posterior = np.repeat(posterior.astype(np.float64), counts, axis=0)
+    mean, log_std = posterior.swapaxes(0, 1)
     codes = mean + np.exp(log_std) * random_state.standard_normal(mean.shape)
     fitted = _with_seed(clone(prior), random_state, only_where_missing=True)
     name, k = type(prior).__name__, codes.shape[1]
