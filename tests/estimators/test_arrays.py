@@ -20,6 +20,7 @@ from sklearn.utils._array_api import (
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.impute import AutoencoderImputer
+from skae.inspection import KLSpectrumDisplay
 from skae.likelihoods import Mixed
 from skae.model_selection import BatchedGridSearchCV
 from skae.outlier import LikelihoodOutlierDetector
@@ -436,3 +437,23 @@ def test_another_library(model, dtype, X, dispatch):
     with pytest.raises(ValueError, match="must use the same namespace"):
         fitted.transform(torch.from_numpy(X))
     assert isinstance(expected.transform(Array(X)), Array)
+
+
+def test_displays_say_that_they_need_numpy(X, dispatch):
+    """A display of tensors raises an error that says what to do, which is enough."""
+    T = torch.from_numpy(X)
+    model = VariationalAutoencoder(**FAST).fit(T)
+    with pytest.raises(TypeError, match="outside of config_context"):
+        KLSpectrumDisplay.from_estimator(model, T)
+    with config_context(array_api_dispatch=False):
+        KLSpectrumDisplay.from_estimator(model, T.cpu().numpy())
+
+
+def test_frames_as_output(X, dispatch):
+    """`set_output` makes a frame of tensors on the CPU."""
+    model = VariationalAutoencoder(**FAST).fit(torch.from_numpy(X))
+    frame = model.set_output(transform="pandas").transform(torch.from_numpy(X))
+    np.testing.assert_array_equal(
+        frame.to_numpy(),
+        model.set_output(transform="default").transform(torch.from_numpy(X)),
+    )
