@@ -475,4 +475,5 @@ def fitted_attributes(
         "n_components_": module.spec.n_components,
         "scale_": value,
         "device_": str(module.device),
+        "_fitted_to": None,
     }

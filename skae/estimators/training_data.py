@@ -123,7 +123,7 @@ def check_min_scale(
 def attributes_at(home: Home | None, scale: Any) -> dict[str, Any]:
     """Return the fitted attributes that are arrays of the library of X."""
     if home is None:
-        return {"_fitted_to": None}
+        return {}
     if isinstance(scale, np.ndarray):
         scale = home.bring(scale)
     return {"_fitted_to": home.bring(np.empty(0)), "scale_": scale}

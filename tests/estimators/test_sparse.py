@@ -76,8 +76,7 @@ MODELS = {
 
 
 @ignore_floor
-@pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("holes", "dtype"), [(False, np.float64), (True, np.float32)])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_sparse_fit_is_the_dense_one(model, dtype, holes, counts):
     """Fit, validation, weights and results do not depend on the kind of the array."""
