@@ -139,8 +139,8 @@ def like_input(method: _Method) -> _Method:
     """Let a method of a fitted estimator return arrays of the library of its first one.
 
     The method may return tensors, arrays of numpy and other results. As scikit-learn has
-    it, the data must be of the library and on the device of those of `fit`. Other than
-    there, a model that was fitted to arrays of numpy takes all of them.
+    it, the data must be of the library and on the device of those of `fit`. But a model
+    that was fitted to arrays of numpy takes arrays of all libraries.
     """
 
     @wraps(method)
