@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skae._data import Rows, Standardization
+from skae._data import Rows, Standardization, dense
 from skae._module import AutoencoderModule
 from skae._utils.matmul import is_large, large_products
 from skae.networks.randomness import fixed_draws
@@ -36,31 +37,37 @@ _VALIDATION_DRAWS = 8
 
 def over_rows(
     function: Callable[[Tensor], Tensor],
-    X: np.ndarray,
+    X: Any,
     standardization: Standardization,
     module: AutoencoderModule,
     *,
     n_draws: int = 1,
     index: np.ndarray | None = None,
     are_codes: bool = False,
-) -> np.ndarray:
-    """Apply a function of standardised and prepared rows to an array, chunk by chunk.
+) -> Any:
+    """Apply a function of standardised and prepared rows to data, chunk by chunk.
 
     The function takes what `AutoencoderModule.prepare` returns, or codes
     ``(n, n_components)``, and returns ``(n, ...)``; it may repeat each row ``n_draws``
     times inside. Precision and device are those of the module, which is in evaluation mode
-    meanwhile. ``index`` selects rows of X, all by default.
+    meanwhile. X is an array, dense or sparse, or a tensor; ``index`` selects rows, all by
+    default. The result is an array, or a tensor where X is one: rows on the device of the
+    module do not leave it.
     """
-    n = len(X) if index is None else len(index)
-    result = np.empty(0)
+    n = X.shape[0] if index is None else len(index)
+    home = X.device if isinstance(X, Tensor) else torch.device("cpu")
+    result = torch.empty(0, device=home)
     with _evaluation_mode(module, n_draws * n):
         for first, y in _blocks(X, standardization, module, n_draws, index, are_codes):
-            values = function(y).cpu().numpy()
+            values = function(y)
             if first == 0:
                 # One array for all chunks: many small ones would fragment the heap.
-                result = np.empty((n, *values.shape[1:]), dtype=values.dtype)
+                shape, dtype = (n, *values.shape[1:]), values.dtype
+                # A tensor of inference mode could not be changed later.
+                with torch.inference_mode(False):
+                    result = torch.empty(shape, dtype=dtype, device=home)
             result[first : first + len(values)] = values
-    return result
+    return result if isinstance(X, Tensor) else result.numpy()
 
 
 def _chunk_numbers(module: AutoencoderModule) -> int:
@@ -91,7 +98,7 @@ def _evaluation_mode(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
 
 
 def _blocks(
-    X: np.ndarray,
+    X: Any,
     standardization: Standardization,
     module: AutoencoderModule,
     n_draws: int,
@@ -99,12 +106,15 @@ def _blocks(
     are_codes: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the position of the first row and the prepared rows of each block."""
-    n = len(X) if index is None else len(index)
+    n = X.shape[0] if index is None else len(index)
     size = max(1, _chunk_numbers(module) // (n_draws * module.width))
     for first in range(0, n, size):
         part = slice(first, first + size)
-        block = X[part] if index is None else X[index[part]]
-        y = torch.from_numpy(standardization.standardize(block))
+        block = dense(X, part if index is None else index[part])
+        if isinstance(block, Tensor):
+            y = standardization.on(block.device).standardize(block)
+        else:
+            y = torch.from_numpy(standardization.standardize(block))
         if are_codes:
             yield first, y.to(module.std_in_units)
         else:

@@ -28,6 +28,7 @@ from skae._data.columns import package_of
 from skae._fitting.diagnosis import list_columns
 from skae._utils.choices import positive_integer
 from skae._utils.messages import warn_user
+from skae._utils.namespaces import like_input, on_host
 from skae._utils.numbers import as_numbers
 from skae.persistence import PersistenceMixin
 from skae.recipes import make_imputation_estimator
@@ -129,6 +130,9 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         "random_state": ["random_state"],
     }
 
+    # Arrays of any library are copied to the host, whatever those of `fit` were.
+    _fitted_to: ClassVar[None] = None
+
     def __init__(
         self,
         estimator: Any = None,
@@ -201,6 +205,7 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         self._fit_indicator(mask)
         return self
 
+    @like_input
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Fill the missing values.
 
@@ -242,6 +247,7 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         return result
 
     @available_if(attrgetter("add_indicator"))
+    @like_input
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Put the missing values back where the indicator says so.
 
@@ -268,7 +274,7 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         kept = np.arange(self.n_features_in_)
         if not self.keep_empty_features:
             kept = kept[self._is_observed]
-        rows = check_array(X, dtype=(np.float64, np.float32))
+        rows = check_array(on_host(X), dtype=(np.float64, np.float32))
         if rows.shape[1] != len(kept) + len(columns):
             raise ValueError(
                 f"X has {rows.shape[1]} columns, but transform returns "
@@ -308,7 +314,7 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         missing = self._missing_value()
         rows = validate_data(
             self,
-            as_numbers(X),
+            as_numbers(on_host(X)),
             dtype=(np.float64, np.float32),
             ensure_all_finite="allow-nan" if np.isnan(missing) else True,
             reset=reset,

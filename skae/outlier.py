@@ -17,6 +17,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, validate_dat
 
 from skae._data.columns import read_column
 from skae._utils.messages import no_warnings_of_fits
+from skae._utils.namespaces import like_input, on_host
 from skae._utils.numbers import as_numbers
 from skae.estimators.table import validated_table
 from skae.persistence import PersistenceMixin
@@ -96,6 +97,9 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
+    # Arrays of any library are copied to the host, whatever those of `fit` were.
+    _fitted_to: ClassVar[None] = None
+
     def __init__(
         self,
         estimator: Any = None,
@@ -160,6 +164,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         self.offset_ = self._smallest_inlier(scores)
         return self
 
+    @like_input
     def score_samples(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the score of each row by the estimator; low is abnormal.
 
@@ -193,6 +198,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
             scores = scores + missing @ self._log_density
         return scores
 
+    @like_input
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the scores minus `offset_`; outliers are below 0.
 
@@ -208,6 +214,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         """
         return self.score_samples(X) - self.offset_
 
+    @like_input
     def predict(self, X: ArrayLike) -> NDArray[np.integer]:
         """Return 1 for inliers and -1 for outliers.
 
@@ -221,7 +228,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         ndarray of int, shape (n_samples,)
             The class of each row.
         """
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(on_host(self.decision_function(X)) < 0, -1, 1)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -234,6 +241,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         self, X: ArrayLike, estimator: Any, *, reset: bool
     ) -> tuple[Any, NDArray[np.bool_]]:
         """Return what the estimator takes, and what is missing of it, ``(n, d)``."""
+        X = on_host(X)
         if _takes_tables(estimator):
             table = validated_table(self, X, reset=reset)
             if reset and _num_samples(table) < 2:

@@ -377,10 +377,10 @@ def complex_numbers(rng):
     return normal(rng) + 1j
 
 
-@kind("sparse", must_fail=True)
-def sparse_table(rng):
+@kind("sparse, with infinities", must_fail=True)
+def sparse_with_infinities(rng):
     make = rng.choice([sparse.csr_matrix, sparse.coo_array])
-    return make(np.where(rng.random((20, 4)) < 0.2, 1.0, 0.0))
+    return make(np.where(rng.random((20, 4)) < 0.2, np.inf, 0.0))
 
 
 @kind("no rows", must_fail=True)

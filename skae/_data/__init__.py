@@ -1,13 +1,14 @@
 """The rows of the user's array: which ones, their units, and their minibatches."""
 
 from skae._data.batches import Batches, batch_shape
+from skae._data.blocks import BLOCK_NUMBERS, dense, parts_of
 from skae._data.rows import (
-    BLOCK_NUMBERS,
     Rows,
     are_empty,
     has_nan,
     select_rows,
     split_validation,
+    take_rows,
 )
 from skae._data.standardization import (
     FeatureMoments,
@@ -16,6 +17,7 @@ from skae._data.standardization import (
     measure,
     measure_moments,
 )
+from skae._data.tensor_statistics import TensorStatistics
 
 __all__ = [
     "BLOCK_NUMBERS",
@@ -24,11 +26,15 @@ __all__ = [
     "Links",
     "Rows",
     "Standardization",
+    "TensorStatistics",
     "are_empty",
     "batch_shape",
+    "dense",
     "has_nan",
     "measure",
     "measure_moments",
+    "parts_of",
     "select_rows",
     "split_validation",
+    "take_rows",
 ]

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae._data.rows import BLOCK_NUMBERS, Rows
+from skae._data.blocks import BLOCK_NUMBERS
+from skae._data.rows import Rows
 from skae._data.standardization import Standardization
 
 # Bytes of standardised data that are kept in the host's memory for each model. Larger

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
+from scipy.sparse import issparse
+from torch import Tensor
 
+from skae._data.blocks import ColumnReader, dense, parts_of
 from skae._utils.cached import cached
 
-# Numbers that are gathered and standardised together: 2 MB of float64, which stay in the
-# cache of a core.
-BLOCK_NUMBERS = 2**18
 # Rows of an epoch from which on repetitions add no more of them: enough steps for a fit.
 # Without a limit, weights of 10,000 each would make an epoch 10,000 times as long.
 _EPOCH_ROWS = 100_000
@@ -25,9 +26,9 @@ class Rows:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        The array, float32 or float64; never written to, never copied whole. NaN stands
-        for what is missing.
+    X : ndarray or CSR array of shape (n_samples, n_features)
+        The array, float32 or float64; never written to, never copied whole, and never
+        dense as a whole if it is sparse. NaN stands for what is missing.
     index : ndarray of shape (n,)
         Which rows of X.
     weight : ndarray of shape (n,)
@@ -36,7 +37,7 @@ class Rows:
         Mean of the weights as the user gave them; equal rows have their total weight.
     """
 
-    X: np.ndarray
+    X: Any
     index: np.ndarray
     weight: np.ndarray
     mean_weight: float = 1.0
@@ -52,7 +53,7 @@ class Rows:
     @cached
     def has_missing(self) -> bool:
         """Whether an entry of these rows is missing."""
-        return has_nan(self.X) and any(np.isnan(b).any() for _, b in self.blocks())
+        return has_nan(self.X) and any(np.isnan(block).any() for block in self.blocks())
 
     @cached
     def repeats(self) -> np.ndarray:
@@ -72,17 +73,20 @@ class Rows:
 
     def block(self, part: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return a copy of some rows, ``(m, n_features)``, in the dtype of X."""
-        return self.X[self.index[part]]
+        return dense(self.X, self.index[part])
 
-    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield all rows in blocks, ``(m, n_features)``, and their positions."""
-        for part in row_chunks(len(self), self.X.shape[1]):
-            yield part, self.block(part)
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield copies of all rows in blocks, ``(m, n_features)``."""
+        yield from map(self.block, self.parts())
+
+    def parts(self) -> list[slice]:
+        """Return the positions of the rows that :meth:`blocks` yields together."""
+        return parts_of(self.X, len(self))
 
     def observed_share(self) -> np.ndarray:
         """Return the weighted share of the rows that have a feature, ``(n_features,)``."""
-        parts = (self.weight[part] @ ~np.isnan(block) for part, block in self.blocks())
-        return np.asarray(sum(parts) / len(self))
+        share = sum(self.weight[p] @ ~np.isnan(self.block(p)) for p in self.parts())
+        return np.asarray(share / len(self))
 
     def take(self, chosen: np.ndarray) -> "Rows":
         """Return the rows at some positions, ``(m,)``, their weights scaled to mean 1."""
@@ -105,7 +109,7 @@ class Rows:
         return self.take(np.linspace(0, len(self) - 1, n).astype(int))
 
 
-def select_rows(X: np.ndarray, weight: np.ndarray, shuffle: bool) -> Rows:
+def select_rows(X: Any, weight: np.ndarray, shuffle: bool) -> Rows:
     """Select the rows of positive weight; merge equal ones if they will be shuffled.
 
     Rows without any observed entry are left out, because they say nothing of the model. X
@@ -130,10 +134,10 @@ def select_rows(X: np.ndarray, weight: np.ndarray, shuffle: bool) -> Rows:
     return Rows(X, index, weight / mean, mean_weight)
 
 
-def are_empty(X: np.ndarray, index: np.ndarray) -> np.ndarray:
+def are_empty(X: Any, index: np.ndarray) -> np.ndarray:
     """Whether rows ``(m,)`` of X have no observed entry, ``(m,)``."""
-    parts = (index[part] for part in row_chunks(len(index), X.shape[1]))
-    return np.concatenate([np.isnan(X[rows]).all(axis=1) for rows in parts])
+    blocks = (dense(X, index[part]) for part in parts_of(X, len(index)))
+    return np.concatenate([np.isnan(block).all(axis=1) for block in blocks])
 
 
 def split_validation(
@@ -159,27 +163,26 @@ def split_validation(
     )
 
 
-def has_nan(X: np.ndarray) -> bool:
-    """Whether an array has NaN."""
+def take_rows(X: Any, chosen: Tensor) -> Any:
+    """Return the rows of an array, dense or sparse, or a tensor, that a mask chooses."""
+    return X[chosen] if isinstance(X, Tensor) else X[chosen.numpy()]
+
+
+def has_nan(X: Any) -> bool:
+    """Whether an array has NaN; of a sparse one, its entries are looked at."""
+    if not isinstance(X, np.ndarray):
+        X = X.data
     # A finite sum is enough, and needs no memory; a sum may overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(X.sum()):
             return False
-    parts = row_chunks(len(X), math.prod(X.shape[1:]))
-    return any(bool(np.isnan(X[part]).any()) for part in parts)
-
-
-def row_chunks(n: int, d: int) -> list[slice]:
-    """Divide n rows of d numbers into parts that fit the cache of a core.
-
-    An array may be a file that is larger than the memory, so it is looked at part by part.
-    """
-    size = max(1, BLOCK_NUMBERS // max(d, 1))
-    return [slice(first, first + size) for first in range(0, n, size)]
+    # The array may be a file that is larger than the memory.
+    X = X.reshape(len(X), -1)
+    return any(bool(np.isnan(X[part]).any()) for part in parts_of(X))
 
 
 def distinct_rows(
-    X: np.ndarray, weight: np.ndarray, rows: np.ndarray
+    X: Any, weight: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sort rows lexicographically and merge equal rows into one of their total weight.
 
@@ -191,6 +194,8 @@ def distinct_rows(
     the index ``(m,)`` of the rows to look at. Returns the index and the weight of each
     distinct row, ``(n_distinct,)``.
     """
+    if issparse(X):
+        X = ColumnReader(X)
     # Equal rows are added up in the order of their weights, whatever the order of X.
     rows = rows[np.argsort(weight[rows], kind="stable")]
     order = rows[np.argsort(X[rows, 0], kind="stable")]

@@ -1,12 +1,18 @@
 """Centre, spread and resolution of the training data, and standardised rows."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 
-from skae._data.rows import Rows, has_nan, row_chunks
+from skae._data.blocks import BLOCK_NUMBERS, ColumnReader, dense, parts_of
+from skae._data.rows import Rows, has_nan
+from skae._data.tensor_statistics import TensorStatistics
 
 # Rows that are enough to see how finely a feature was measured.
 _RESOLUTION_ROWS = 1000
@@ -22,6 +28,8 @@ _UNLIKE = 10.0
 _UNLIKE_ROWS = 10_000
 # Largest weight of rows in a mean over all blocks of a stream.
 _LARGEST_WEIGHT = 1e150
+# Numbers of a sparse array that are enough: 32 MB of float64.
+_UNLIKE_NUMBERS = 2**22
 # Spread below which a feature counts as constant: its differences would include numbers
 # below 2e-308, which a training takes as 0.
 _SMALLEST_SPREAD = 1e-303
@@ -158,7 +166,17 @@ class Standardization:
         """
         return float(np.log(self.likelihood_unit).sum())
 
-    def log_det_of(self, X: np.ndarray) -> float | np.ndarray:
+    def on(self, device: torch.device) -> TensorStatistics:
+        """Return the statistics that rows need which are tensors on a device."""
+        links = self.links
+        return TensorStatistics(
+            torch.tensor(self.mean, device=device),
+            torch.tensor(self.std, device=device),
+            torch.tensor(np.log(self.likelihood_unit), device=device),
+            None if links is None else torch.tensor(links.is_log, device=device),
+        )
+
+    def log_det_of(self, X: Any) -> float | np.ndarray:
         """Return the same number for the observed features of each row, ``(n,)``.
 
         It is one number if X ``(n, n_features)`` has no missing entry, and no feature is
@@ -167,10 +185,9 @@ class Standardization:
         log_det: float | np.ndarray = self.log_det_units
         if has_nan(X):
             log_unit = np.log(self.likelihood_unit)
-            parts = row_chunks(*X.shape)
-            log_det = np.concatenate([~np.isnan(X[part]) @ log_unit for part in parts])
+            log_det = _by_row(X, lambda block: ~np.isnan(block) @ log_unit)
         if self.has_logs:
-            log_det = log_det + self._sum_of_logs(X)
+            log_det = log_det + _by_row(X, self._sum_of_logs)
         return log_det
 
     def mean_log_det(self, rows: Rows) -> float:
@@ -179,7 +196,8 @@ class Standardization:
         if rows.has_missing:
             log_det = float(rows.observed_share() @ np.log(self.likelihood_unit))
         if self.has_logs:
-            log_det += float(rows.weight @ self._sum_of_logs(rows.block()) / len(rows))
+            sums = np.concatenate([*map(self._sum_of_logs, rows.blocks())])
+            log_det += float(rows.weight @ sums / len(rows))
         return log_det
 
     @property
@@ -232,11 +250,12 @@ class Standardization:
                 f"{_LARGEST:g}."
             )
 
-    def check_range(self, X: np.ndarray) -> None:
+    def check_range(self, X: Any) -> None:
         """Raise ValueError if float32 cannot compute with X in units of this fit."""
         with np.errstate(over="ignore"):
             # Of what is observed: fmin and fmax pass over NaN.
-            ends = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
+            blocks = (dense(X, part) for part in parts_of(X))
+            ends = [end for b in blocks for end in (np.fmin.reduce(b), np.fmax.reduce(b))]
             distance = np.abs([end - self.mean for end in ends])
             distance = np.fmax.reduce(distance / self.std, axis=None, initial=0.0)
         if not distance <= _LARGEST:
@@ -246,12 +265,15 @@ class Standardization:
                 f"at most {_LARGEST:g} are allowed. Set warm_start=False."
             )
 
-    def unlike_column(self, X: np.ndarray) -> int | None:
+    def unlike_column(self, X: Any) -> int | None:
         """Return a column of X whose unit or offset seems to be another one, or None."""
-        if len(X) < 2:
+        if X.shape[0] < 2:
             return None
         # Standardised first, because squares in the units of X may overflow.
-        y = self.standardize(X[:: -(-len(X) // _UNLIKE_ROWS)])
+        n_rows = _UNLIKE_ROWS
+        if issparse(X):
+            n_rows = min(n_rows, max(_UNLIKE_NUMBERS // X.shape[1], 2))
+        y = self.standardize(dense(X, slice(None, None, -(-X.shape[0] // n_rows))))
         observed = ~np.isnan(y)
         # A column of fewer than two values is taken as it was.
         y[:, observed.sum(axis=0) < 2] = [[-1.0], *[[1.0]] * (len(y) - 1)]
@@ -395,9 +417,8 @@ def measure_moments(rows: Rows) -> FeatureMoments:
 
     Raises ValueError if the squares of the values overflow float64.
     """
-    X = rows.X
     row_weight = rows.weight[:, None] / len(rows)
-    chunks = row_chunks(len(rows), X.shape[1])
+    chunks = rows.parts()
     # In two passes: the second one centres, so that an offset costs no digits. The error
     # of the first pass is added to the mean.
     pivot = _first_observed(rows)
@@ -433,9 +454,13 @@ def measure_moments(rows: Rows) -> FeatureMoments:
 
 def _first_observed(rows: Rows) -> np.ndarray:
     """Return the first observed value of each feature, ``(d,)``, float64."""
-    first = rows.X[rows.index[0]].astype(np.float64)
-    for column in np.flatnonzero(np.isnan(first)):
-        values = rows.X[rows.index, column]
+    first = rows.block(slice(1))[0].astype(np.float64)
+    columns = np.flatnonzero(np.isnan(first))
+    if len(columns) == 0:
+        return first
+    X = ColumnReader(rows.X) if issparse(rows.X) else rows.X
+    for column in map(int, columns):
+        values = X[rows.index, column]
         first[column] = values[np.argmin(np.isnan(values))]
     return first
 
@@ -459,6 +484,18 @@ def _check_distance(distance: np.ndarray) -> None:
         )
 
 
+def _by_row(X: Any, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Compute a statistic of each row of an array, in blocks if it is sparse, ``(n,)``."""
+    return np.concatenate([statistic(dense(X, part)) for part in parts_of(X)])
+
+
+def _gaps(X: np.ndarray, rounding: np.ndarray) -> np.ndarray:
+    """Return the smallest gap above the rounding in each column; infinity if none."""
+    gaps = np.diff(np.sort(X.astype(np.float64), axis=0), axis=0)
+    gaps[~(gaps > rounding)] = np.inf  # NaN is sorted to the end
+    return gaps.min(axis=0, initial=np.inf)
+
+
 def _resolution(
     rows: Rows,
     constant: np.ndarray,
@@ -469,9 +506,15 @@ def _resolution(
     index = rows.index
     if len(index) > _RESOLUTION_ROWS:
         index = np.random.RandomState(0).choice(index, _RESOLUTION_ROWS, replace=False)
-    gaps = np.diff(np.sort(rows.X[index].astype(np.float64), axis=0), axis=0)
-    gaps[~(gaps > rounding)] = np.inf  # NaN is sorted to the end
-    resolution = gaps.min(axis=0, initial=np.inf)
+    some = rows.X[index]
+    if issparse(some):
+        # In blocks of columns, of which there may be many.
+        some, width = some.tocsc(), max(1, BLOCK_NUMBERS // len(index))
+        columns = [slice(i, i + width) for i in range(0, some.shape[1], width)]
+        parts = [_gaps(some[:, c].toarray(), rounding[c]) for c in columns]
+        resolution = np.concatenate(parts)
+    else:
+        resolution = _gaps(some, rounding)
     # A feature without a gap is assumed to be as fine as the finest other feature.
     known = np.isfinite(resolution) & ~constant
     return np.where(known, resolution, resolution[known].min() if known.any() else typical)

@@ -301,7 +301,7 @@ def _by_values(rows: Rows, columns: np.ndarray) -> tuple[list[int], list[int], l
         n_values = int((~np.isnan(values)).sum())
         if n_values <= 1:
             constant.append(column)
-        elif n_values <= min(_FEW_VALUES, len(rows.X) / 2):
+        elif n_values <= min(_FEW_VALUES, rows.X.shape[0] / 2):
             few.append(column)
         else:
             other.append(column)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 
 from skae._utils.threads import (
     POLL_INTERVAL,
@@ -104,11 +105,18 @@ def shared_result(function: Callable[..., T], *args: Any) -> T:
     if task is None:
         return function(*args)
     results = task.scheduler.shared_results
-    key = (function, *(_digest(a) if isinstance(a, np.ndarray) else a for a in args))
+    key = (function, *map(_key, args))
     # No lock is needed, because one task runs at a time.
     if key not in results:
         results[key] = function(*args)
     return results[key]
+
+
+def _key(value: Any) -> Any:
+    """Return what arguments are compared by."""
+    if issparse(value):
+        return value.shape, *map(_digest, (value.data, value.indices, value.indptr))
+    return _digest(value) if isinstance(value, np.ndarray) else value
 
 
 def _digest(array: np.ndarray) -> tuple[object, ...]:

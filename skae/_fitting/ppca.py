@@ -8,6 +8,7 @@ import torch
 from sklearn.utils.extmath import randomized_svd
 
 from skae._data import BLOCK_NUMBERS, Rows, Standardization
+from skae._fitting.sparse_ppca import is_large_sparse, sparse_components
 
 # Rows that are enough for a start.
 _START_ROWS = 10_000
@@ -36,6 +37,8 @@ def principal_components(
     rows = rows.subsample(_START_ROWS)
     n, d = len(rows), rows.X.shape[1]
     q = min(n_components, n, d)
+    if is_wide_sparse(rows):
+        return sparse_components(rows, standardization, q)
     if min(n, d) > _EXACT_SIZE:
         A = _scaled(rows, standardization)
         _, singular, Vt = randomized_svd(A, q, random_state=0)
@@ -61,6 +64,13 @@ def principal_components(
         norms = np.sqrt(np.maximum(eigenvalues, np.finfo(float).tiny))
         vectors = (A.T @ vectors) / norms
     return vectors, eigenvalues, rest
+
+
+def is_wide_sparse(rows: Rows) -> bool:
+    """Whether only a few principal components are affordable, since rows stay sparse."""
+    rows = rows.subsample(_START_ROWS)
+    n, d = len(rows), rows.X.shape[1]
+    return is_large_sparse(rows) and (min(n, d) > _EXACT_SIZE or d > n)
 
 
 def components_of(
@@ -115,15 +125,20 @@ def factor_noise(
     21.2.2). The result ``(n_features,)``, in the likelihood's units, is a start for
     training and not the exact optimum. ``smallest``, ``(1, n_features)``, bounds it.
     """
-    A = _scaled(rows.subsample(_START_ROWS), standardization)
-    variance = np.square(A).sum(axis=0)
-    d = len(variance)
+    rows = rows.subsample(_START_ROWS)
+    parts = rows.parts() if is_large_sparse(rows) else [slice(None)]
+    d = rows.X.shape[1]
+    variance, covariance = np.zeros(d), np.zeros((d, d) if d <= _FACTOR_FEATURES else 0)
+    for part in parts:
+        A = _scaled(rows, standardization, part)
+        variance += np.square(A).sum(axis=0)
+        if d <= _FACTOR_FEATURES:
+            covariance += _product(A.T, A)
     q = min(n_components, d)
     smallest = smallest[0]
     noise = np.maximum(0.5 * variance, smallest)
     if d > _FACTOR_FEATURES:
         return noise
-    covariance = _product(A.T, A)
     return factor_noise_of(covariance, variance, noise, q, beta, smallest)
 
 
@@ -161,16 +176,23 @@ def winsorized(rows: Rows, standardization: Standardization) -> Rows:
     except for the inner half. Many rows are subsampled.
     """
     rows = rows.subsample(_START_ROWS)
-    squared = np.square(standardization.to_likelihood_units(rows.block()))
-    if rows.has_missing:
-        # A missing entry counts like the mean of the others.
-        squared = np.where(
-            np.isnan(squared), np.nanmean(squared, axis=1, keepdims=True), squared
-        )
-    squared = squared.sum(axis=1)
+    squared = np.concatenate(
+        [_squared_norms(block, standardization) for block in rows.blocks()]
+    )
     median, factor = np.median(squared), np.ones(len(squared))
     np.divide(median, squared, out=factor, where=squared > median)
     return replace(rows, weight=rows.weight * factor)
+
+
+def _squared_norms(block: np.ndarray, standardization: Standardization) -> np.ndarray:
+    """Return the squared norms of centred rows, in the likelihood's units, ``(m,)``."""
+    squared = np.square(standardization.to_likelihood_units(block))
+    missing = np.isnan(squared)
+    if missing.any():
+        # A missing entry counts like the mean of the others.
+        mean = np.nanmean(squared, axis=1, keepdims=True)
+        squared = np.where(missing, mean, squared)
+    return squared.sum(axis=1)
 
 
 def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Short texts that say whether parameters and data are the same as before."""
 
 import hashlib
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.random import RandomState
+from scipy.sparse import issparse
 
 # Hexadecimal digits of a hash that a text has.
 _N_DIGITS = 16
@@ -31,8 +33,8 @@ def describe(value: Any) -> str:
     return _Description().of(value)
 
 
-def describe_array(array: np.ndarray) -> str:
-    """Return dtype, shape and a hash of an array."""
+def describe_array(array: Any) -> str:
+    """Return dtype, shape and a hash of an array; a sparse one has that of a dense one."""
     if array.dtype.hasobject:
         content: Iterable[bytes | str] = map(describe, array.ravel().tolist())
     else:
@@ -42,10 +44,12 @@ def describe_array(array: np.ndarray) -> str:
     return f"{array.dtype} {array.shape} {digest(content)}"
 
 
-def _blocks(array: np.ndarray) -> Iterable[np.ndarray]:
+def _blocks(array: Any) -> Iterable[np.ndarray]:
     """Divide an array into blocks of rows, of about a megabyte."""
-    n = max(1, 2**20 // max(array[:1].nbytes, 1))
-    return (array[start : start + n] for start in range(0, len(array), n))
+    n_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
+    n = max(1, 2**20 // max(n_bytes, 1))
+    blocks = (array[start : start + n] for start in range(0, array.shape[0], n))
+    return (block.toarray() if issparse(block) else block for block in blocks)
 
 
 def digest(parts: Iterable[bytes | str]) -> str:

@@ -11,7 +11,11 @@ from sklearn.base import clone
 
 from skae._data import Rows, Standardization
 from skae._fitting.moments import MOST_FEATURES, expected_moments
-from skae._fitting.ppca import components_of, principal_components
+from skae._fitting.ppca import (
+    components_of,
+    is_wide_sparse,
+    principal_components,
+)
 from skae._fitting.problem import TrainingOptions
 from skae._module import Spec
 from skae._utils.numbers import is_integer
@@ -98,6 +102,11 @@ def choose_n_components(
     if isinstance(n_components, str):
         return max(min(round(_COMPONENTS_PER_FEATURE * d), _MOST_COMPONENTS), 1)
     most = min(len(rows), d)
+    if is_wide_sparse(rows):
+        raise ValueError(
+            f"n_components={n_components} needs all principal components, which take too "
+            f"long for sparse data of {d} features. Pass an integer."
+        )
     if standardization.links is not None:
         # Of a flag or a count, what its distribution leaves is no variance to explain.
         links = standardization.links

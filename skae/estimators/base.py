@@ -51,6 +51,7 @@ from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
 from skae._utils.names import missing_if
+from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
 from skae._utils.settings import own_settings
@@ -63,6 +64,7 @@ from skae.estimators.stream import partial_fit, reason_against
 from skae.estimators.table import Table, bind_table, check_same_likelihood
 from skae.estimators.training_data import (
     TrainingData,
+    attributes_at,
     check_min_scale,
     check_observed,
     divide,
@@ -291,10 +293,10 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training data, float32 or float64 (anything else is converted to float64). NaN
             is missing: the likelihood is that of the observed entries. Rows without any
-            observed entry are left out.
+            observed entry are left out. Sparse data are made dense block by block.
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -308,7 +310,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             one factor for the length of an epoch. With ``shuffle=True``, an integer
             weight equals that many copies, to the bit.
 
-        X_val : array-like of shape (n_samples_val, n_features), default=None
+        X_val : array-like or sparse of shape (n_samples_val, n_features), default=None
             Validation data. With ``early_stopping=True`` they are used in place of a part
             of X; else they are only scored after each epoch.
 
@@ -430,7 +432,9 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
     ) -> Self:
         """Validate, build the problems, train them and store the best model."""
         objective = self._make_objective()
-        data = self._validate_fit(X, sample_weight, X_val, objective)
+        home = home_of(X)
+        X, sample_weight, X_val = map(on_host, (X, sample_weight, X_val))
+        data = self._validate_fit(X, sample_weight, X_val, objective, home)
         spec, options = make_spec(self, objective, data), make_options(self, data)
         context = self._init_callback_context(max_subtasks=options.max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -473,12 +477,13 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         sample_weight: ArrayLike | None,
         X_val: ArrayLike | None,
         objective: Objective,
+        home: Home | None,
     ) -> TrainingData:
-        """Validate the input of a fit; see `fit`."""
+        """Validate the input of a fit, which was at home; see `fit`."""
         is_continued = self.warm_start and self.__sklearn_is_fitted__()
         likelihood = self._make_likelihood()
         check_scale(self.variance_mode, self.covariance_type, likelihood)
-        device = resolve_device(self.device)
+        device = resolve_device(device_name(self.device, home))
         if is_continued:
             check_same_likelihood(self, X, likelihood, WARM_START)
         if is_continued and self._table.columns is not None:
@@ -562,6 +567,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             device,
             is_continued,
             continuation,
+            home,
         )
 
     def _build_problems(
@@ -679,11 +685,13 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             earlier = {name: values[:n_earlier] for name, values in self.history_.items()}
             history = concatenate_histories(earlier, history)
         loss_curve = history["objective"].tolist()
+        fitted = fitted_attributes(problem.module, data.standardization, data.table)
         # No attribute of an earlier fit is replaced before this fit has succeeded, and then
         # all at once, because an interrupt may come at any time.
         self.__dict__.update(
             {
-                **fitted_attributes(problem.module, data.standardization, data.table),
+                **fitted,
+                **attributes_at(data.home, fitted["scale_"]),
                 **self._extra_fitted_attributes(problem),
                 "history_": history,
                 "loss_curve_": loss_curve,

@@ -16,6 +16,7 @@ from skae._fitting.lockstep import shared_result
 from skae._module import AutoencoderModule, from_inputs
 from skae._utils.choices import validate_parameters
 from skae._utils.memory import require_memory
+from skae._utils.namespaces import like_input, on_host
 from skae._utils.numbers import as_numbers, check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae._utils.settings import own_settings
@@ -36,6 +37,7 @@ class ImputationMixin(InferenceMixin):
     """What a fitted model says of missing entries."""
 
     @own_settings()
+    @like_input
     def impute(
         self,
         X: ArrayLike,
@@ -109,41 +111,51 @@ class ImputationMixin(InferenceMixin):
         if n_samples is not None:
             check_count(n_samples, "n_samples")
         check_is_fitted(self)
-        data = self._table.encode(self, X)
-        missing = np.isnan(data)
-        incomplete = np.flatnonzero(missing.any(axis=1))
-        known, holes = data[incomplete], missing[incomplete]
-        rows = self._table.to_input(known)
+        data = self._table.encode(self, X, takes_sparse=False)
+        missing = data != data
+        incomplete = missing.any(axis=1)
+        rows = self._table.to_input(data[incomplete])
+        if isinstance(data, Tensor):
+            filled = data.clone()
+        else:
+            filled = torch.from_numpy(data.copy())
+            missing, incomplete = map(torch.from_numpy, (missing, incomplete))
+        known, holes = filled[incomplete], missing[incomplete]
         if n_samples is None:
-            filled = data.copy()
             if len(rows):
                 values = self._conditional(rows, None, statistic, n_draws, random_state)
-                filled[incomplete] = np.where(holes, values[:, 0], known)
-            return self._table.fill(X, filled)
+                filled[incomplete] = torch.where(holes, values[:, 0], known)
+            return self._fill(X, filled)
         require_memory(
-            _COPIES * 8 * int(n_samples) * data.size,
+            _COPIES * 8 * int(n_samples) * filled.numel(),
             f"n_samples={n_samples} tables",
             "Lower n_samples.",
         )
-        tables = np.tile(data, (int(n_samples), 1, 1))
+        tables = filled.repeat(int(n_samples), 1, 1)
         if len(rows):
             values = self._conditional(rows, int(n_samples), "mean", n_draws, random_state)
-            tables[:, incomplete] = np.where(holes, values.swapaxes(0, 1), known)
+            tables[:, incomplete] = torch.where(holes, values.swapaxes(0, 1), known)
         if self._table.columns is None:
             return tables
-        filled_tables = [self._table.fill(X, table) for table in tables]
+        filled_tables = [self._fill(X, table) for table in tables]
         is_array = isinstance(filled_tables[0], np.ndarray)
         return np.stack(filled_tables) if is_array else filled_tables
 
+    def _fill(self, X: Any, filled: Tensor) -> Any:
+        """Return the table of a user with its missing entries filled."""
+        if self._table.columns is None:
+            return filled
+        return self._table.fill(on_host(X), filled.cpu().numpy())
+
     def _conditional(
         self,
-        rows: np.ndarray,
+        rows: Any,
         n_samples: int | None,
         statistic: str,
         n_draws: int,
         random_state: int | np.random.RandomState | None,
         noise: bool = True,
-    ) -> np.ndarray:
+    ) -> Tensor:
         """Draw from, or summarise, the distribution of rows given what is observed.
 
         Returns ``(n, n_samples or 1, d)`` in the units of X. Without noise, draws are the
@@ -233,7 +245,7 @@ class ImputationMixin(InferenceMixin):
         rows = self._table.to_input(row[None])
         drawn = self._conditional(
             rows, int(n_samples), "mean", _FEWEST_DRAWS, random_state, noise
-        )[0]
+        )[0].numpy()
         return np.where(np.isnan(row), drawn, row)
 
     def _sample_given_columns(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -21,11 +22,12 @@ from sklearn.utils import Tags, check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skae._data import Standardization
+from skae._data import Standardization, TensorStatistics, dense, take_rows
 from skae._evaluation import over_rows, shared_scale
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
 from skae._utils.names import MissingMethod, without_missing
+from skae._utils.namespaces import home_of, like_input, on_host
 from skae._utils.numbers import as_numbers, weighted_mean
 from skae._utils.settings import own_settings
 from skae._utils.threads import suitable_threads
@@ -59,6 +61,8 @@ class InferenceMixin(
     n_components_: int
     device_: str
     history_: dict[str, np.ndarray]
+    # An empty array of the library and on the device of X in `fit`; None of numpy.
+    _fitted_to: Any = None
 
     predict = MissingMethod(_NO_PREDICT)
 
@@ -71,12 +75,13 @@ class InferenceMixin(
         return self._make_objective()
 
     @own_settings()
+    @like_input
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Compute the code of each sample.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -90,6 +95,7 @@ class InferenceMixin(
         return self._in_range(lambda module, y: objective.code(module, y), data)
 
     @own_settings()
+    @like_input
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Decode codes.
 
@@ -110,24 +116,29 @@ class InferenceMixin(
             If X does not have ``n_components`` columns.
         """
         check_is_fitted(self)
+        home = home_of(X)
         with np.errstate(over="ignore", invalid="ignore"):
-            Z = check_array(as_numbers(X), dtype=FLOATS, input_name="X", estimator=self)
+            floats = FLOATS if home is None else home.floats
+            Z = check_array(as_numbers(X), dtype=floats, input_name="X", estimator=self)
         if Z.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {Z.shape[1]} columns, but {type(self).__name__} has "
                 f"n_components={self.n_components_}: inverse_transform needs codes, as "
                 "returned by transform."
             )
+        if home is not None:
+            Z = home.to_tensor(Z, self.module_.device)
         identity = Standardization.identity(self.n_components_)
-        return self._table.decode(self._in_range(self._mean, Z, identity))
+        return self._decode(self._in_range(self._mean, Z, identity))
 
     @own_settings()
+    @like_input
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
         """Compute ``inverse_transform(transform(X))`` in one pass.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -141,13 +152,19 @@ class InferenceMixin(
         means = self._in_range(
             lambda module, y: self._mean(module, objective.code(module, y)), data
         )
-        return self._table.decode(means, X)
+        return self._decode(means, X)
 
     def _mean(self, module: AutoencoderModule, z: Tensor) -> Tensor:
         """Decode codes ``(n, k)`` to the mean of x in the units of X, float64."""
         loc, outputs = module.decode(z)
         likelihood, log_scale = module.conditional(outputs)
         return likelihood.data_mean(loc, log_scale, *self._center_and_unit(z.device))
+
+    def _decode(self, means: Tensor, like: Any = None) -> Any:
+        """Return means ``(n, n_features)`` as a table like that of the fit."""
+        if self._table.columns is None:
+            return means
+        return self._table.decode(means.cpu().numpy(), on_host(like))
 
     def _center_and_unit(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return what is 0 in the likelihood's units, and these units, each ``(d,)``."""
@@ -158,12 +175,13 @@ class InferenceMixin(
         )
 
     @own_settings()
+    @like_input
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Compute the log-likelihood of each sample.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -191,7 +209,7 @@ class InferenceMixin(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         y : Ignored
@@ -205,9 +223,11 @@ class InferenceMixin(
         score : float
             (Weighted) mean of :meth:`score_samples`, in nats.
         """
-        return weighted_mean(self.score_samples(X), sample_weight)
+        scores = on_host(self.score_samples(X))
+        return weighted_mean(scores, on_host(sample_weight))
 
     @own_settings()
+    @like_input
     def score_features(
         self, X: ArrayLike, *, return_kl: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -218,7 +238,7 @@ class InferenceMixin(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         return_kl : bool, default=False
@@ -241,33 +261,44 @@ class InferenceMixin(
             lambda module, y: objective.score_parts(module, y, draws),
             data,
             n_draws=len(draws),
-        ).astype(np.float64)
+        ).double()
         kl, by_feature = parts[:, 0], parts[:, 1:]
-        by_feature = by_feature - self._standardization.log_det_by_feature(data)
-        smallest = np.finfo(np.float64).min / (len(by_feature.T) + 1)
-        by_feature = np.nan_to_num(by_feature, nan=smallest, neginf=smallest)
-        by_column = self._table.sum_features(by_feature)
+        data = dense(data) if issparse(data) else data
+        by_feature = by_feature - self._of_data("log_det_by_feature", data)
+        smallest = np.finfo(np.float64).min / (by_feature.shape[1] + 1)
+        by_feature = by_feature.nan_to_num(nan=smallest, neginf=smallest)
+        by_column = self._sum_features(by_feature)
         return (by_column, kl) if return_kl else by_column
 
-    def _validate(self, X: ArrayLike) -> np.ndarray:
-        """Validate data for a fitted model; returns what the encoder sees of them."""
+    def _sum_features(self, values: Tensor) -> Any:
+        """Sum values ``(n, n_features)`` over the features of each column."""
+        if self._table.columns is None:
+            return values
+        return self._table.sum_features(values.cpu().numpy())
+
+    def _validate(self, X: ArrayLike) -> Any:
+        """Validate data for a fitted model; returns what the encoder sees of them.
+
+        It is an array of numpy, or a tensor if X is an array of another library.
+        """
         check_is_fitted(self)
         return self._table.to_input(self._table.encode(self, X))
 
     def _over_rows(
         self,
         function: Callable[[AutoencoderModule, Tensor], Tensor],
-        X: np.ndarray,
+        X: Any,
         standardization: Standardization | None = None,
         n_draws: int = 1,
-    ) -> np.ndarray:
+    ) -> Any:
         """Apply a function of module and standardised rows, in the precision of X.
 
-        Rows that overflow float32 are computed in float64, and so is then the result.
+        Rows that overflow float32 are computed in float64, and so is then the result. It is
+        a tensor on the device of X.
         """
         values = self._in_precision_of(X, function, standardization, n_draws)
-        if X.dtype == np.float32 and (overflows := _not_finite(values)).any():
-            values, rows = values.astype(np.float64), X[overflows].astype(np.float64)
+        if _is_single(X) and (overflows := _not_finite(values)).any():
+            values, rows = values.double(), _double_rows(X, overflows)
             values[overflows] = self._in_precision_of(
                 rows, function, standardization, n_draws
             )
@@ -276,40 +307,41 @@ class InferenceMixin(
     def _in_range(
         self,
         function: Callable[[AutoencoderModule, Tensor], Tensor],
-        X: np.ndarray,
+        X: Any,
         standardization: Standardization | None = None,
         n_draws: int = 1,
-    ) -> np.ndarray:
+    ) -> Any:
         """Apply a function as `_over_rows` does; the result is finite, in the dtype of X.
 
-        Rows whose result overflows float64 are moved towards the mean. A number beyond the
-        range of the dtype becomes the largest or smallest of this range.
+        It is a tensor. Rows whose result overflows float64 are moved towards the mean. A
+        number beyond the range of the dtype becomes the largest or smallest of this range.
         """
         values = self._over_rows(function, X, standardization, n_draws)
         if (overflows := _not_finite(values)).any():
             own = self._standardization if standardization is None else standardization
-            values = values.astype(np.float64)
-            near = own.near(X[overflows], _MOST_DEVIATIONS)
+            values, rows = values.double(), _double_rows(X, overflows)
+            near = _on_device_of(rows, own).near(rows, _MOST_DEVIATIONS)
             values[overflows] = self._over_rows(function, near, standardization, n_draws)
-        largest = np.finfo(X.dtype).max
-        return np.clip(values, -largest, largest).astype(X.dtype, copy=False)
+        dtype = torch.float32 if _is_single(X) else torch.float64
+        largest = torch.finfo(dtype).max
+        return values.clamp(-largest, largest).to(dtype)
 
     def _in_precision_of(
         self,
-        X: np.ndarray,
+        X: Any,
         function: Callable[[AutoencoderModule, Tensor], Tensor],
         standardization: Standardization | None,
         n_draws: int,
-    ) -> np.ndarray:
+    ) -> Tensor:
         """Apply a function in the precision of X, also if it overflows there."""
-        dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        dtype = torch.float32 if _is_single(X) else torch.float64
         own = self._standardization
         module = self.module_.in_precision(dtype, own.module_buffers)
 
         capabilities = module.capabilities & self._fitted_objective().capabilities
 
-        def work() -> np.ndarray:
-            n_products = len(X) * n_draws * module.n_weights
+        def work() -> np.ndarray | Tensor:
+            n_products = X.shape[0] * n_draws * module.n_weights
             of_rows: Callable[[Tensor], Tensor] = partial(function, module)
             with suitable_threads(n_products) as most, np.errstate(over="ignore"):
                 # Of built-in parts it is known that they have no state.
@@ -326,16 +358,22 @@ class InferenceMixin(
                 )
 
         if in_lockstep() and capabilities.is_thread_safe:
-            return offload(work)
-        return work()
+            return _as_tensor(offload(work))
+        return _as_tensor(work())
 
-    def _to_units(self, log_density: np.ndarray, X: np.ndarray) -> np.ndarray:
-        """Convert log-densities ``(n,)`` to the units of X, and to its dtype."""
-        in_units = log_density.astype(np.float64) - self._standardization.log_det_of(X)
+    def _of_data(self, statistic: str, X: Any) -> Tensor | float:
+        """Return a statistic of the standardisation for rows, on their device."""
+        values = getattr(_on_device_of(X, self._standardization), statistic)(X)
+        return values if isinstance(values, float) else _as_tensor(values)
+
+    def _to_units(self, log_density: Tensor, X: Any) -> Any:
+        """Convert log-densities ``(n,)`` to the units of X, and to its dtype: a tensor."""
+        in_units = log_density.double() - self._of_data("log_det_of", X)
         # A score beyond the range of the dtype is the smallest number of this range.
-        smallest = np.finfo(X.dtype).min
-        in_units = np.nan_to_num(in_units, nan=smallest, neginf=smallest)
-        return np.maximum(in_units, smallest).astype(X.dtype)
+        dtype = torch.float32 if _is_single(X) else torch.float64
+        smallest = torch.finfo(dtype).min
+        in_units = in_units.nan_to_num(nan=smallest, neginf=smallest)
+        return in_units.clamp_min(smallest).to(dtype)
 
     @property
     def _n_features_out(self) -> int:
@@ -361,6 +399,8 @@ class InferenceMixin(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
+        tags.array_api_support = True
+        tags.input_tags.sparse = True
         return tags
 
     @own_settings()
@@ -373,6 +413,10 @@ class InferenceMixin(
         if isinstance(state.get("checkpoint"), os.PathLike):
             # As text, because another system has other types of paths.
             state["checkpoint"] = os.fspath(state["checkpoint"])
+        if state.pop("_fitted_to", None) is not None:
+            # A copy or a file is that of a fit to arrays of numpy.
+            parts = module, self._standardization, self._table
+            state["scale_"] = fitted_attributes(*parts)["scale_"]
         return state
 
     @own_settings()
@@ -389,9 +433,34 @@ class InferenceMixin(
                 self.likelihood_ = self.module_.spec.likelihood
 
 
-def _not_finite(values: np.ndarray) -> np.ndarray:
+def _as_tensor(values: np.ndarray | Tensor) -> Tensor:
+    """Return values as a tensor that shares their memory."""
+    return torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+
+
+def _not_finite(values: Tensor) -> Tensor:
     """Whether a row of values ``(n, ...)`` has a number that is not finite, ``(n,)``."""
-    return ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    finite = values.isfinite()
+    return ~(finite.flatten(1).all(dim=1) if values.ndim > 1 else finite)
+
+
+def _is_single(X: Any) -> bool:
+    """Whether data have single precision."""
+    return X.dtype in (np.float32, torch.float32)
+
+
+def _on_device_of(
+    X: Any, standardization: Standardization
+) -> Standardization | TensorStatistics:
+    """Return the statistics in the library of data, and on their device."""
+    return standardization.on(X.device) if isinstance(X, Tensor) else standardization
+
+
+def _double_rows(X: Any, chosen: Tensor) -> Any:
+    """Return chosen rows ``(n,)`` of data in double precision."""
+    rows = take_rows(X, chosen)
+    rows = dense(rows) if issparse(rows) else rows
+    return rows.double() if isinstance(rows, Tensor) else rows.astype(np.float64)
 
 
 def fitted_attributes(
@@ -413,4 +482,5 @@ def fitted_attributes(
         "n_components_": module.spec.n_components,
         "scale_": value,
         "device_": str(module.device),
+        "_fitted_to": None,
     }

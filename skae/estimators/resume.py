@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.random import RandomState
+from scipy.sparse import issparse
 
 from skae._fitting.checkpoint import (
     Checkpoint,
@@ -163,7 +164,7 @@ def _fingerprint(
     texts["estimator"] = describe(type(estimator))
     texts["device"] = str(device)
     for name, value in arrays.items():
-        is_array = isinstance(value, np.ndarray)
+        is_array = isinstance(value, np.ndarray) or issparse(value)
         texts[name] = describe_array(value) if is_array else describe(value)
     if last is not None:
         parts = (f"{k} {describe_array(v)}" for k, v in last.get_arrays().items())

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array, issparse, vstack
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils.validation import (
@@ -16,7 +18,9 @@ from sklearn.utils.validation import (
     _num_samples,
     validate_data,
 )
+from torch import Tensor
 
+from skae._data import dense, parts_of
 from skae._data.columns import (
     Column,
     Columns,
@@ -27,6 +31,7 @@ from skae._data.columns import (
 )
 from skae._utils.choices import did_you_mean
 from skae._utils.messages import warn_user
+from skae._utils.namespaces import home_of, on_host, to_numpy
 from skae._utils.numbers import as_numbers
 from skae.likelihoods import (
     LIKELIHOODS,
@@ -70,17 +75,21 @@ class Table:
         *,
         reset: bool = False,
         takes_unknown: bool = False,
-    ) -> np.ndarray:
+        takes_sparse: bool = True,
+    ) -> Any:
         """Validate a table, and return its features ``(n, n_features)``; NaN is missing.
+
+        They are an array, dense or sparse (if ``takes_sparse``), or a tensor if X is an
+        array of a library other than numpy.
 
         With ``takes_unknown``, what is not known is missing, for rows of weight 0 in a fit.
         Raises ValueError for what is no such table, and for values that the likelihood has
         no density for.
         """
         if self.columns is None:
-            features = validated(estimator, X, reset=reset)
+            features = validated(estimator, X, reset=reset, takes_sparse=takes_sparse)
         else:
-            table = validated_table(estimator, X, reset=reset)
+            table = validated_table(estimator, on_host(X), reset=reset)
             features = self.columns.encode(table, takes_unknown=takes_unknown)
         names = getattr(estimator, "feature_names_in_", None)
         check_support(features, self.likelihood, self.columns, names)
@@ -93,9 +102,18 @@ class Table:
         features = self.columns.encode(X, takes_unknown=True)
         return np.isnan(self.per_column(features.T).T)
 
-    def to_input(self, features: np.ndarray) -> np.ndarray:
+    def to_input(self, features: Any) -> Any:
         """Return what the encoder sees of features ``(n, d)``, before standardisation."""
         parts = self.likelihood.parts(features.shape[1])
+        if isinstance(features, Tensor):
+            # A likelihood may compute by numpy, most of them leave the data as they are.
+            one = np.ones((1, features.shape[1]))
+            if len(parts) == 1 and parts[0][1].to_input(one) is one:
+                return features
+            seen = self.to_input(features.cpu().numpy())
+            return torch.from_numpy(seen).to(features.device)
+        if issparse(features):
+            return _sparse_input(features, parts)
         if len(parts) == 1:
             return parts[0][1].to_input(features)
         seen = [family.to_input(features[:, part]) for part, family in parts]
@@ -163,17 +181,30 @@ def bind_table(
     return Table(family, _columns(X, found), given)
 
 
-def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> np.ndarray:
-    """Validate data of a user. See `sklearn.utils.validation.validate_data`."""
+def validated(
+    estimator: Any, X: ArrayLike, *, reset: bool, takes_sparse: bool = False
+) -> Any:
+    """Validate data of a user. See `sklearn.utils.validation.validate_data`.
+
+    An array of a library other than numpy, of which a fitted model computes something,
+    becomes a tensor.
+    """
+    home = home_of(X)
     # It looks for infinities by a sum, which may overflow; then it looks at each number.
     with np.errstate(over="ignore", invalid="ignore"):
-        return validate_data(
+        checked = validate_data(
             estimator,
             as_numbers(X),
-            dtype=FLOATS,
+            dtype=FLOATS if home is None else home.floats,
             ensure_all_finite="allow-nan",
+            accept_sparse="csr" if takes_sparse else False,
             reset=reset,
         )
+    if issparse(checked) and not checked.has_canonical_format:
+        # Duplicate entries add up. The array may be the user's.
+        checked = checked.copy()
+        checked.sum_duplicates()
+    return checked if home is None else home.to_tensor(checked, estimator.module_.device)
 
 
 def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
@@ -192,6 +223,24 @@ def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
     return validate_data(estimator, X, reset=reset, skip_check_array=True)
 
 
+def _sparse_input(X: Any, parts: list[tuple[slice, Likelihood]]) -> Any:
+    """Return what the encoder sees of a sparse array, block by block; sparse again.
+
+    Raises ValueError if it is not sparse.
+    """
+    likelihood = parts[0][1]
+    one = np.ones((1, X.shape[1]))
+    if likelihood.to_input(one) is one:
+        return X
+    if likelihood.to_input(0 * one).any():
+        raise ValueError(
+            f"Sparse data cannot be used with {type(likelihood).__name__}, whose input is "
+            "not sparse. Use '.toarray()' to convert to a dense numpy array."
+        )
+    seen = [likelihood.to_input(dense(X, part)) for part in parts_of(X)]
+    return vstack([csr_array(block) for block in seen], format="csr")
+
+
 def as_table(X: Any) -> Any:
     """Return what is no array as one: of objects, if it has strings beside numbers."""
     if hasattr(X, "__array__") or hasattr(X, "toarray"):
@@ -201,13 +250,18 @@ def as_table(X: Any) -> Any:
 
 
 def check_support(
-    features: np.ndarray,
+    features: Any,
     likelihood: Likelihood,
     columns: Columns | None,
     names: Sequence[str] | None,
 ) -> None:
     """Raise ValueError if features ``(n, d)`` have values without a density."""
     d = features.shape[1]
+    if issparse(features):
+        if likelihood.support != "real":
+            for rows in parts_of(features):
+                check_support(dense(features, rows), likelihood, columns, names)
+        return
     for part, family in likelihood.parts(d):
         if isinstance(family, CategoricalLikelihood) and family.one_hot:
             _check_one_hot(features[:, part])
@@ -215,8 +269,9 @@ def check_support(
         if support is None or (family.support == "real" and columns is None):
             continue
         own = features[:, part]
-        wrong = ~(support.contains(own) | np.isnan(own))
+        wrong = ~(support.contains(own) | (own != own))
         if wrong.any():
+            own, wrong = to_numpy((own, wrong))
             is_negative = wrong & (own < 0)
             row, column = np.argwhere(is_negative if is_negative.any() else wrong)[0]
             j = part.start + int(column)
@@ -234,11 +289,11 @@ def check_support(
             )
 
 
-def _check_one_hot(features: np.ndarray) -> None:
+def _check_one_hot(features: Any) -> None:
     """Raise ValueError if rows ``(n, d)`` are not one-hot vectors, or missing."""
     is_valid = ((features == 0) | (features == 1)).all(axis=1)
     is_valid &= features.sum(axis=1) == 1
-    is_valid |= np.isnan(features).all(axis=1)
+    is_valid |= (features != features).all(axis=1)
     if not is_valid.all():
         raise ValueError(
             "CategoricalLikelihood(one_hot=True) is for one-hot columns: each row has a "

@@ -13,6 +13,7 @@ from skae._data import Rows, Standardization, select_rows, split_validation
 from skae._fitting.diagnosis import list_columns, spread_message
 from skae._fitting.lockstep import shared_result
 from skae._utils.messages import warn_user
+from skae._utils.namespaces import Home
 from skae.estimators.resume import Continuation
 from skae.estimators.table import Table
 from skae.likelihoods import GeneralizedLinear
@@ -22,14 +23,15 @@ from skae.likelihoods import GeneralizedLinear
 class TrainingData:
     """The validated input of a fit.
 
-    ``X`` is ``(n_samples, n_features)``, what the encoder sees before it is standardised;
-    ``given`` is the user's table, and ``table`` how one becomes the other. ``fixed_scale``
-    is ``(1, 1)`` or ``(1, n_features)``, in the likelihood's units, or None.
-    ``is_continued`` is True if a warm start continues the last fit, and ``continuation``
-    says from where the training goes on.
+    ``X`` is ``(n_samples, n_features)``, dense or sparse: what the encoder sees before it
+    is standardised; ``given`` is the user's table, and ``table`` how one becomes the other.
+    ``fixed_scale`` is ``(1, 1)`` or ``(1, n_features)``, in the likelihood's units, or
+    None. ``is_continued`` is True if a warm start continues the last fit, and
+    ``continuation`` says from where the training goes on. ``home`` is the library and the
+    device of the user's X, if it is no array of numpy.
     """
 
-    X: np.ndarray
+    X: Any
     given: Any
     table: Table
     rows: Rows
@@ -39,12 +41,13 @@ class TrainingData:
     device: torch.device
     is_continued: bool
     continuation: Continuation
+    home: Home | None = None
 
 
 def divide(
-    X: np.ndarray,
+    X: Any,
     weight: np.ndarray,
-    held_out: np.ndarray | None,
+    held_out: Any,
     fraction: float | None,
     random_state: RandomState,
     *,
@@ -57,7 +60,7 @@ def divide(
     """
     rows = shared_result(select_rows, X, weight, shuffle)
     if held_out is not None:
-        return rows, select_rows(held_out, np.ones(len(held_out)), shuffle=False), True
+        return rows, select_rows(held_out, np.ones(held_out.shape[0]), shuffle=False), True
     if fraction is not None:
         # Fits side by side share index and weights, but each has its own array.
         return *split_validation(replace(rows, X=X), fraction, random_state), False
@@ -71,10 +74,8 @@ def check_observed(rows: Rows, names: Sequence[str] | None, hint: str = _HELD_OU
     """Raise ValueError if a column has no observed value among the rows to train on."""
     if not rows.has_missing:
         return
-    is_empty = np.ones(rows.X.shape[1], dtype=bool)
-    for _, block in rows.blocks():
-        is_empty &= np.isnan(block).all(axis=0)
-    empty = np.flatnonzero(is_empty)
+    is_empty = [np.isnan(block).all(axis=0) for block in rows.blocks()]
+    empty = np.flatnonzero(np.all(is_empty, axis=0))
     if len(empty):
         raise ValueError(
             f"There is no observed value of {list_columns(empty.tolist(), names)} to train "
@@ -83,7 +84,7 @@ def check_observed(rows: Rows, names: Sequence[str] | None, hint: str = _HELD_OU
 
 
 def warn_of_other_units(
-    standardization: Standardization, X: np.ndarray, names: Sequence[str] | None
+    standardization: Standardization, X: Any, names: Sequence[str] | None
 ) -> None:
     """Warn if the data of a warm start seem to be in other units than the last fit's."""
     column = standardization.unlike_column(X)
@@ -120,3 +121,12 @@ def check_min_scale(
             "precision='float64', or raise min_scale.",
             UserWarning,
         )
+
+
+def attributes_at(home: Home | None, scale: Any) -> dict[str, Any]:
+    """Return the fitted attributes that are arrays of the library of X."""
+    if home is None:
+        return {}
+    if isinstance(scale, np.ndarray):
+        scale = home.bring(scale)
+    return {"_fitted_to": home.bring(np.empty(0)), "scale_": scale}

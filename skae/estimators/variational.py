@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 from numbers import Real
@@ -14,7 +15,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch, Tags, check_scalar
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
+from skae._data import take_rows
 from skae._fitting.lockstep import shared_result
 from skae._fitting.problem import FitProblem
 from skae._utils.choices import choices, positive_integer
@@ -22,6 +25,7 @@ from skae._utils.errors import NoStopIteration
 from skae._utils.memory import require_memory
 from skae._utils.messages import warn_user
 from skae._utils.names import own_method_names
+from skae._utils.namespaces import like, like_input, on_host
 from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae._utils.settings import own_settings
@@ -486,6 +490,8 @@ class VariationalAutoencoder(BaseAutoencoder):
             support = LIKELIHOODS[self.likelihood].support
         takes_categories = support == "category"
         tags.input_tags.categorical = tags.input_tags.string = takes_categories
+        # A zero is no positive number.
+        tags.input_tags.sparse = not takes_categories and support != "positive"
         tags.input_tags.positive_only = support not in (None, "real", "category")
         return tags
 
@@ -511,12 +517,13 @@ class VariationalAutoencoder(BaseAutoencoder):
         return ELBO(1.0, "constant", 1, ratio)
 
     @own_settings()
+    @like_input
     def posterior(self, X: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Compute the posterior q(z|x) of each sample: independent normal components.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -530,8 +537,10 @@ class VariationalAutoencoder(BaseAutoencoder):
             lambda module, y: torch.stack(objective.posterior(module, y), dim=1), data
         )
         # Distant rows may have a deviation beyond the range of the dtype.
-        largest = np.floor(np.log(np.finfo(both.dtype).max))
-        return both[:, 0], np.exp(np.minimum(both[:, 1], largest))
+        largest = math.floor(math.log(torch.finfo(both.dtype).max))
+        mean, log_std = both[:, 0], both[:, 1].clamp_max(largest)
+        # The two libraries round differently.
+        return mean, log_std.exp() if isinstance(data, Tensor) else np.exp(log_std.numpy())
 
     def elbo(self, X: ArrayLike) -> np.ndarray:
         """Compute the evidence lower bound of each sample, with an unweighted KL term.
@@ -540,7 +549,7 @@ class VariationalAutoencoder(BaseAutoencoder):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         Returns
@@ -551,6 +560,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         return self.score_samples(X)
 
     @own_settings()
+    @like_input
     def log_marginal(
         self,
         X: ArrayLike,
@@ -574,7 +584,7 @@ class VariationalAutoencoder(BaseAutoencoder):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Data.
 
         n_samples : int, default=128
@@ -612,16 +622,16 @@ class VariationalAutoencoder(BaseAutoencoder):
         )
         seed = draw_seed(local_random_state(random_state))
         bound, gap = self._importance_bound(data, n_samples, seed)
-        taken = np.full(len(data), n_samples)
+        taken = torch.full(gap.shape, int(n_samples), device=gap.device)
         while tol is not None and n_samples < _MOST_DRAWS:
-            open_rows = np.flatnonzero(gap > tol)
-            if len(open_rows) == 0:
+            is_open = gap > tol
+            if not is_open.any():
                 break
             n_samples = min(2 * n_samples, _MOST_DRAWS)
-            bound[open_rows], gap[open_rows] = self._importance_bound(
-                data[open_rows], n_samples, seed
+            bound[is_open], gap[is_open] = self._importance_bound(
+                take_rows(data, is_open), n_samples, seed
             )
-            taken[open_rows] = n_samples
+            taken[is_open] = n_samples
         if tol is not None and (missed := int((gap > tol).sum())):
             warn_user(
                 f"The bound of {missed} of {len(gap)} samples is not within tol={tol} of "
@@ -632,10 +642,8 @@ class VariationalAutoencoder(BaseAutoencoder):
             return bound, Bunch(gap=gap, n_samples=taken)
         return bound
 
-    def _importance_bound(
-        self, data: np.ndarray, n_samples: int, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the bound with n_samples draws, and its estimated gap, each ``(n,)``."""
+    def _importance_bound(self, data: Any, n_samples: int, seed: int) -> tuple[Any, Any]:
+        """Compute the bound with n_samples draws, and its estimated gap, as tensors."""
         objective = self._fitted_objective()
         draws = shared_result(sobol_normal, int(n_samples), self.n_components_, seed)
         draws = draws[:, None].to(self.device_)
@@ -651,7 +659,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         )
         gap = 0.5 * (1 / both[:, 1] - 1 / n_samples)
         if n_samples == 1:  # the gap of one draw cannot be estimated
-            gap = np.full_like(gap, np.inf)
+            gap = torch.full_like(gap, math.inf)
         return self._to_units(both[:, 0], data), gap
 
     @own_settings()
@@ -700,7 +708,8 @@ class VariationalAutoencoder(BaseAutoencoder):
             "Lower n_samples.",
         )
         if given is not None:
-            return self._sample_given(given, n_samples, random_state, noise)
+            drawn = self._sample_given(on_host(given), n_samples, random_state, noise)
+            return like(self._fitted_to, drawn)
         module = self.module_.in_precision(torch.float64, standardization.module_buffers)
         source = local_random_state(random_state)
         generator = torch_generator(source, module.device)
@@ -722,4 +731,4 @@ class VariationalAutoencoder(BaseAutoencoder):
             else:
                 x = likelihood.data_mean(loc, log_scale, *units)
         largest = np.finfo(np.float64).max
-        return self._table.decode(np.clip(x.cpu().numpy(), -largest, largest))
+        return like(self._fitted_to, self._decode(x.clamp(-largest, largest)))

@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skae._utils.namespaces import home_of
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.variational import VariationalAutoencoder
 from skae.likelihoods import GeneralizedLinear
@@ -35,9 +36,15 @@ def unwrap(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
     """Return the model at the end of a fitted search or pipeline, and its input.
 
     X, ``(n_samples, n_features)`` or None, is the input of the whole estimator. The earlier
-    steps of a pipeline transform it. Raises NotFittedError without a fit.
+    steps of a pipeline transform it. Raises NotFittedError without a fit, and TypeError for
+    tensors.
     """
     check_is_fitted(estimator)
+    if home_of(X) is not None:
+        raise TypeError(
+            "Displays take arrays of NumPy. Call them with X.cpu().numpy(), outside of "
+            "config_context(array_api_dispatch=True)."
+        )
     if isinstance(estimator, (GridSearchCV, RandomizedSearchCV)):
         return unwrap(estimator.best_estimator_, X)
     if isinstance(estimator, Pipeline):

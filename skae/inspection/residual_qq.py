@@ -288,5 +288,5 @@ def _predicted_scale(model: InferenceMixin, X: ArrayLike) -> np.ndarray:
 
     data = model._validate(X)
     unit = model._standardization.likelihood_unit
-    scale = np.exp(model._over_rows(log_scale, data).astype(np.float64))
+    scale = np.exp(model._over_rows(log_scale, data).double().numpy())
     return scale * (unit if scale.shape[1] == len(unit) else unit[:1])

@@ -254,7 +254,7 @@ def _scores(model: InferenceMixin, X: ArrayLike, factors: np.ndarray) -> np.ndar
         return expected - kl.sum(dim=1, keepdim=True)
 
     data = model._validate(X)
-    values = model._over_rows(scores, data, n_draws=len(draws))
+    values = model._over_rows(scores, data, n_draws=len(draws)).numpy()
     with refuse_overflow("their scores") as checked:
         mean = checked(values.mean(axis=0, dtype=np.float64))
     return mean - np.mean(model._standardization.log_det_of(data))

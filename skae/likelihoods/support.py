@@ -1,9 +1,9 @@
 """The values that a likelihood has a density for."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,23 +15,24 @@ class Support:
     description : str
         What the numbers are, in the words of a user.
     contains : callable
-        Maps numbers ``(n, d)`` to whether each is in the set; NaN may be either.
+        Maps numbers ``(n, d)``, an array or a tensor, to whether each is in the set; NaN
+        may be either.
     advice : str
         What to do about other numbers.
     """
 
     description: str
-    contains: Callable[[np.ndarray], np.ndarray]
+    contains: Callable[[Any], Any]
     advice: str
 
 
-def _is_count(x: np.ndarray) -> np.ndarray:
+def _is_count(x: Any) -> Any:
     """Whether numbers ``(n, d)`` are 0, 1, 2, ..."""
-    return (x >= 0) & (x == np.floor(x))
+    return (x >= 0) & (x == x.round())
 
 
 SUPPORTS: dict[str, Support] = {
-    "real": Support("real numbers", np.isfinite, ""),
+    "real": Support("real numbers", lambda x: abs(x) < math.inf, ""),
     "positive": Support(
         "positive numbers",
         lambda x: x > 0,

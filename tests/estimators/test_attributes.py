@@ -73,11 +73,12 @@ def test_fixed_scale_is_one_number_or_one_per_feature(X):
 
 @every_estimator
 def test_tags(estimator):
-    """The tags are those of a transformer of dense 2-D data without NaN or target."""
+    """The tags are those of a transformer of 2-D data, dense or sparse, without target."""
     tags = get_tags(estimator())
     assert tags.estimator_type is None
     assert not tags.target_tags.required
-    assert not tags.input_tags.sparse
+    assert tags.input_tags.sparse
+    assert tags.array_api_support
     assert tags.input_tags.allow_nan
     assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
 

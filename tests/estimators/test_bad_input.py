@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-import scipy.sparse
 import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import KFold
@@ -67,8 +66,6 @@ BAD_X = {
         TypeError,
         "argument must be .* string.* number",
     ),
-    "sparse matrix": (scipy.sparse.csr_matrix(DATA), TypeError, "Sparse data was passed"),
-    "sparse array": (scipy.sparse.coo_array(DATA), TypeError, "Sparse data was passed"),
 }
 every_bad_data = pytest.mark.parametrize(
     ("X", "error", "message"), BAD_X.values(), ids=BAD_X.keys()
