@@ -173,12 +173,8 @@ class InferenceMixin(
         """
         data = self._validate(X)
         objective = self._fitted_objective()
-        draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
-        scores = self._over_rows(
-            lambda module, y: objective.log_likelihood(module, y, draws),
-            data,
-            n_draws=len(draws),
-        )
+        n_draws = objective.n_draws(self.module_.spec)
+        scores = self._over_rows(objective.score, data, n_draws=n_draws)
         return self._to_units(scores, data)
 
     @own_settings()
@@ -234,12 +230,9 @@ class InferenceMixin(
         """
         data = self._validate(X)
         objective = self._fitted_objective()
-        draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
-        parts = self._over_rows(
-            lambda module, y: objective.score_parts(module, y, draws),
-            data,
-            n_draws=len(draws),
-        ).astype(np.float64)
+        n_draws = objective.n_draws(self.module_.spec)
+        parts = self._over_rows(objective.score_parts, data, n_draws=n_draws)
+        parts = parts.astype(np.float64)
         kl, by_feature = parts[:, 0], parts[:, 1:]
         by_feature = by_feature - self._standardization.log_det_by_feature(data)
         smallest = np.finfo(np.float64).min / (len(by_feature.T) + 1)
