@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,13 @@ class ModelPart:
         class and the instance attributes; None means that the model is trained alone.
     """
 
+    # Names of the capabilities of a class that its subclasses do not inherit.
+    _declared: ClassVar[tuple[str, ...]] = ("has_analytic_gradient", "is_thread_safe")
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Set the capabilities that a subclass does not declare itself to False."""
         super().__init_subclass__(**kwargs)
-        for name in ("has_analytic_gradient", "is_thread_safe"):
+        for name in cls._declared:
             if name not in vars(cls) and getattr(cls, name) is True:
                 setattr(cls, name, False)
 

@@ -193,12 +193,8 @@ class InferenceMixin(
         """
         data = self._validate(X)
         objective = self._fitted_objective()
-        draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
-        scores = self._over_rows(
-            lambda module, y: objective.log_likelihood(module, y, draws),
-            data,
-            n_draws=len(draws),
-        )
+        n_draws = objective.n_draws(self.module_.spec)
+        scores = self._over_rows(objective.score, data, n_draws=n_draws)
         return self._to_units(scores, data)
 
     @own_settings()
@@ -256,12 +252,8 @@ class InferenceMixin(
         """
         data = self._validate(X)
         objective = self._fitted_objective()
-        draws = objective.draws(self.module_.spec)[:, None].to(self.device_)
-        parts = self._over_rows(
-            lambda module, y: objective.score_parts(module, y, draws),
-            data,
-            n_draws=len(draws),
-        ).double()
+        n_draws = objective.n_draws(self.module_.spec)
+        parts = self._over_rows(objective.score_parts, data, n_draws=n_draws).double()
         kl, by_feature = parts[:, 0], parts[:, 1:]
         data = dense(data) if issparse(data) else data
         by_feature = by_feature - self._of_data("log_det_by_feature", data)

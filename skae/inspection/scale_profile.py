@@ -18,7 +18,8 @@ from skae.inspection._common import (
     refuse_overflow,
     styled,
 )
-from skae.objectives.base import sum_observed
+from skae.likelihoods import Likelihood
+from skae.objectives.base import Conditional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -233,28 +234,22 @@ class ScaleProfileDisplay(Display):
 def _scores(model: InferenceMixin, X: ArrayLike, factors: np.ndarray) -> np.ndarray:
     """Compute the mean score, in nats, for each factor of the scale, ``(n_points,)``."""
     objective = model._fitted_objective()
-    draws = objective.draws(model.module_.spec)[:, None].to(model.device_)
 
     def scores(module: AutoencoderModule, y: Tensor) -> Tensor:
-        observed = module.observed(y)
+        def scaled(factor: float) -> Conditional:
+            def conditional(outputs: Tensor) -> tuple[Likelihood, Tensor]:
+                likelihood, log_scale = module.conditional(outputs)
+                return likelihood, log_scale + math.log(factor)
 
-        def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
-            likelihood, log_scale = module.conditional(outputs)
-            return torch.stack(
-                [
-                    sum_observed(
-                        likelihood.log_prob(x, loc, log_scale + math.log(factor)), observed
-                    )
-                    for factor in factors
-                ],
-                dim=-1,
-            )
+            return conditional
 
-        expected, kl = objective.expectation(module, y, draws, log_prob)
-        return expected - kl.sum(dim=1, keepdim=True)
+        return torch.stack(
+            [objective.score(module, y, scaled(factor)) for factor in factors], dim=-1
+        )
 
     data = model._validate(X)
-    values = model._over_rows(scores, data, n_draws=len(draws)).numpy()
+    n_draws = objective.n_draws(model.module_.spec)
+    values = model._over_rows(scores, data, n_draws=n_draws).numpy()
     with refuse_overflow("their scores") as checked:
         mean = checked(values.mean(axis=0, dtype=np.float64))
     return mean - np.mean(model._standardization.log_det_of(data))

@@ -23,6 +23,7 @@ class BernoulliLikelihood(GeneralizedLinear):
 
     has_analytic_gradient = True
     is_thread_safe = True
+    has_expectation = True
     support = "boolean"
 
     def from_input(self, t: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class CategoricalLikelihood(GeneralizedLinear):
 
     has_analytic_gradient = True
     is_thread_safe = True
+    is_smooth = True
     support = "category"
     # Number of categories of each column.
     _sizes: tuple[int, ...] = ()

@@ -34,6 +34,7 @@ class ContinuousBernoulliLikelihood(GeneralizedLinear):
 
     has_analytic_gradient = True
     is_thread_safe = True
+    has_expectation = True
     support = "unit_interval"
 
     def from_input(self, t: Tensor) -> Tensor:

@@ -20,11 +20,19 @@ class GaussianLikelihood(LocationScale):
     is_thread_safe = True
     unit_stddev = 1.0
     has_optimal_scale = True
+    has_expectation = True
+    is_quadratic = True
     heavy_tailed = False
 
     def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
         constant = t.new_full((), -0.5 * math.log(2 * math.pi))
         return torch.addcmul(constant, t, t, value=-0.5, out=out)
+
+    def expected_log_prob(
+        self, x: Tensor, loc: Tensor, std: Tensor, log_scale: Tensor
+    ) -> Tensor:
+        spread = std * torch.exp(-log_scale)
+        return self.log_prob(x, loc, log_scale) - 0.5 * spread.square()
 
     def influence_(self, t: Tensor) -> Tensor:
         return t

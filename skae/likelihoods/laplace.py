@@ -20,9 +20,20 @@ class LaplaceLikelihood(LocationScale):
     is_thread_safe = True
     unit_stddev = math.sqrt(2.0)
     has_optimal_scale = True
+    has_expectation = True
 
     def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:
         return torch.sub(t.new_full((), -math.log(2.0)), torch.abs(t, out=out), out=out)
+
+    def expected_log_prob(
+        self, x: Tensor, loc: Tensor, std: Tensor, log_scale: Tensor
+    ) -> Tensor:
+        # The mean of a folded normal distribution (Leone, Nelson and Nottingham 1961).
+        residual = x - loc
+        ratio = residual / (math.sqrt(2) * std.clamp(min=torch.finfo(std.dtype).tiny))
+        tail = math.sqrt(2 / math.pi) * std * torch.exp(-ratio.square())
+        error = torch.addcmul(tail, residual, torch.erf(ratio))
+        return -math.log(2) - log_scale - error * torch.exp(-log_scale)
 
     def influence_(self, t: Tensor) -> Tensor:
         return t.sign_()

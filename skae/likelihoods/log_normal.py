@@ -20,6 +20,8 @@ class LogNormalLikelihood(GaussianLikelihood):
     """
 
     is_thread_safe = True
+    has_expectation = True
+    is_quadratic = True
     takes_logarithm = True
     support = "positive"
 

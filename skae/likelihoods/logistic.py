@@ -18,6 +18,7 @@ class LogisticLikelihood(LocationScale):
     """
 
     is_thread_safe = True
+    has_expectation = True
     unit_stddev = math.pi / math.sqrt(3.0)
 
     def standard_log_prob(self, t: Tensor, *, out: Tensor | None = None) -> Tensor:

@@ -87,6 +87,11 @@ class MixtureLikelihood(LocationScale):
         self.n_components = n_components
         self.component = component
 
+    @property  # an attribute of all other classes, which mypy tells apart
+    def is_smooth(self) -> bool:  # type: ignore[override]
+        """Whether the components are smooth."""
+        return type(self) is MixtureLikelihood and self.component != "laplace"
+
     @property
     def unit_stddev(self) -> float:
         """Standard deviation for the scale 1, with the shape of the start."""

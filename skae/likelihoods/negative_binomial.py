@@ -47,6 +47,7 @@ class NegativeBinomialLikelihood(CountLikelihood):
 
     has_analytic_gradient = True
     is_thread_safe = True
+    has_expectation = True
     has_scale = True
 
     def start(self, moments: Moments) -> LinkStart:

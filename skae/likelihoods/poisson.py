@@ -35,6 +35,7 @@ class PoissonLikelihood(CountLikelihood):
 
     has_analytic_gradient = True
     is_thread_safe = True
+    has_expectation = True
 
     def start(self, moments: Moments) -> LinkStart:
         return start_of_counts(

@@ -40,6 +40,7 @@ class StudentTLikelihood(LocationScale):
     """
 
     is_thread_safe = True
+    has_expectation = True
     # Free numbers h of each feature (..., d), see `_df`; None if df is fixed.
     _outputs: Tensor | None = None
 

@@ -10,12 +10,16 @@ from torch import Tensor
 
 from skae._module import AutoencoderModule, Spec
 from skae._utils.capabilities import ModelPart
+from skae.likelihoods import Likelihood
 
 # Times in the rest of a training at which the weight of the KL is compared: every percent.
 _MOMENTS = 101
 
 # Maps x ``(n, d)``, and loc and outputs ``(n_draws, n, ...)``, to ``(n_draws, n, m)``.
 Statistic = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+# Maps further outputs ``(..., n_outputs)`` to the likelihood and the log-scale.
+Conditional = Callable[[Tensor], tuple[Likelihood, Tensor]]
 
 
 def sum_observed(values: Tensor, observed: Tensor | None) -> Tensor:
@@ -301,11 +305,17 @@ class Objective(ModelPart, ABC):
 
         z, kl = self.latents(module, y, draws)
         expected = self._mean_over_draws(log_prob, module, y, z)
-        score = expected[:, 0] - kl_weight * self.divergence(z, kl)
+        score = expected[:, 0] - kl_weight * self.divergence(z, kl).mean(dim=0)
         # The log-probability of nothing is 0, under any prior.
         return score if observed is None else score * observed.any(dim=1)
 
-    def score_parts(self, module: AutoencoderModule, y: Tensor, draws: Tensor) -> Tensor:
+    @abstractmethod
+    def score_parts(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        conditional: Conditional | None = None,
+    ) -> Tensor:
         """Compute the terms of the score of each row.
 
         Parameters
@@ -314,27 +324,55 @@ class Objective(ModelPart, ABC):
             The model.
         y : Tensor of shape (n, n_features) or (n, n_row)
             Standardised data, as ``AutoencoderModule.prepare`` returns them.
-        draws : Tensor of shape (n_draws, n or 1, n_components)
-            Standard normal draws.
+        conditional : callable, default=None
+            Maps further outputs of the decoder to the likelihood and the log-scale; by
+            default ``module.conditional``.
 
         Returns
         -------
         Tensor of shape (n, 1 + n_features)
             The KL, and the expected log-likelihood of each feature, in nats.
         """
-        observed = module.observed(y)
 
-        def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
-            likelihood, log_scale = module.conditional(outputs)
-            values = likelihood.log_prob(x, loc, log_scale)
-            return values if observed is None else values.masked_fill(~observed, 0.0)
+    def score(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        conditional: Conditional | None = None,
+    ) -> Tensor:
+        """Compute the score of each row: expected log-likelihood minus KL.
 
-        z, kl = self.latents(module, y, draws)
-        by_feature = self._mean_over_draws(log_prob, module, y, z)
-        total = self.divergence(z, kl)[:, None]
-        if observed is not None:
-            total = total * observed.any(dim=1, keepdim=True)
-        return torch.cat([total, by_feature], dim=1)
+        Parameters
+        ----------
+        module : AutoencoderModule
+            The model.
+        y : Tensor of shape (n, n_features) or (n, n_row)
+            Standardised data, as ``AutoencoderModule.prepare`` returns them.
+        conditional : callable, default=None
+            See :meth:`score_parts`.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+            Scores in nats.
+        """
+        parts = self.score_parts(module, y, conditional)
+        return parts[:, 1:].sum(dim=1) - parts[:, 0]
+
+    def n_draws(self, spec: Spec) -> int:
+        """Return the number of codes that a score decodes at once for each row.
+
+        Parameters
+        ----------
+        spec : Spec
+            The model.
+
+        Returns
+        -------
+        int
+            The number; the default is 1.
+        """
+        return 1
 
     def divergence(self, z: Tensor, kl: Tensor) -> Tensor:
         """Compute the KL of each row from the prior of the scores, in nats.
@@ -348,10 +386,10 @@ class Objective(ModelPart, ABC):
 
         Returns
         -------
-        Tensor of shape (n,)
-            The KL of each row.
+        Tensor of shape (n_draws or 1, n)
+            Terms whose mean over the draws is the KL.
         """
-        return kl.sum(dim=1)
+        return kl.sum(dim=1)[None]
 
     def expectation(
         self,

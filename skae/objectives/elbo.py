@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule, Spec
-from skae.objectives.base import Objective, sum_observed
+from skae.objectives.base import Conditional, Objective, sum_observed
 from skae.objectives.draws import matched_normal, shifted_normal
+from skae.objectives.expectation import (
+    draws_of_scores,
+    expect,
+    expected_log_prob,
+    n_draws_of_means,
+)
 from skae.objectives.schedules import KLSchedule, Schedule, factor_at, make_schedule
 
 # Draws of an importance-weighted bound that are in memory at the same time.
 DRAWS_AT_ONCE = 128
-# Smallest numbers of draws of a score. The draws have exact moments, so a log-density that
-# is quadratic in the code needs few. Any other log-density needs many.
-_FEW_DRAWS = 32
-_MANY_DRAWS = 256
 # KL in nats above which a component counts as active.
 ACTIVE_KL = 0.01
 
@@ -103,7 +105,7 @@ class ELBO(Objective):
 
     def draws(self, spec: Spec, min_draws: int | None = None) -> Tensor:
         if min_draws is None:
-            min_draws = _MANY_DRAWS if spec.likelihood.heavy_tailed else _FEW_DRAWS
+            min_draws = n_draws_of_means(spec)
         return matched_normal(spec.n_components, min_draws)
 
     def latents_of(self, heads: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,10 +128,42 @@ class ELBO(Objective):
         }
 
     def divergence(self, z: Tensor, kl: Tensor) -> Tensor:
-        kl = super().divergence(z, kl)
+        total = super().divergence(z, kl)
         if self.log_prior_ratio is None:
-            return kl
-        return kl - self.log_prior_ratio(z).view(-1, len(kl)).mean(dim=0)
+            return total
+        return total - self.log_prior_ratio(z).view(-1, len(kl))
+
+    def n_draws(self, spec: Spec) -> int:
+        return len(draws_of_scores(spec)[0])
+
+    def score_parts(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        conditional: Conditional | None = None,
+    ) -> Tensor:
+        of_outputs = conditional or module.conditional
+
+        def evaluate(y: Tensor, heads: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+            """Compute the parts with some draws, and the standard error of their sum."""
+            z, kl = self.latents_of(heads, draws)
+            shape = len(draws), len(y)
+            loc, outputs = (v.unflatten(0, shape) for v in module.decode(z))
+            by_feature, rest = expected_log_prob(of_outputs, module.target(y), loc, outputs)
+            divergence = self.divergence(z, kl)
+            observed = module.observed(y)
+            if observed is not None:
+                by_feature = by_feature.masked_fill(~observed, 0.0)
+                # The log-probability of nothing is 0, under any prior.
+                divergence = divergence * observed.any(dim=1)
+            spread = sum_observed(rest, observed)  # (n_pairs, n)
+            if len(divergence) > 1:
+                first, second = divergence.chunk(2)
+                spread = spread - 0.5 * (first + second)
+            error = spread.std(dim=0) / len(spread) ** 0.5
+            return torch.cat([divergence.mean(dim=0)[:, None], by_feature], dim=1), error
+
+        return expect(evaluate, y, module.encode(y), draws_of_scores(module.spec))
 
     def proposal(
         self, module: AutoencoderModule, y: Tensor

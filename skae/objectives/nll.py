@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule, Spec
-from skae.objectives.base import Objective
+from skae.objectives.base import Conditional, Objective
 
 
 class NegativeLogLikelihood(Objective):
@@ -29,6 +29,20 @@ class NegativeLogLikelihood(Objective):
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         code = module.encode(y)
         return code[None], code.new_zeros(1, len(y)), module.decode(code)
+
+    def score_parts(
+        self,
+        module: AutoencoderModule,
+        y: Tensor,
+        conditional: Conditional | None = None,
+    ) -> Tensor:
+        loc, outputs = module.decode(module.encode(y))
+        likelihood, log_scale = (conditional or module.conditional)(outputs)
+        values = likelihood.log_prob(module.target(y), loc, log_scale)
+        observed = module.observed(y)
+        if observed is not None:
+            values = values.masked_fill(~observed, 0.0)
+        return torch.cat([values.new_zeros(len(values), 1), values], dim=1)
 
     def kl_weight(self, progress: float) -> float:
         return 0.0

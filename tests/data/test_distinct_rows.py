@@ -2,6 +2,7 @@
 
 import hypothesis
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -100,3 +101,48 @@ def test_distinct_rows_of_many():
     expected, count = np.unique(X, axis=0, return_counts=True)
     np.testing.assert_array_equal(X[index], expected)
     np.testing.assert_array_equal(total, count)
+
+
+def sort_by_all_columns(X, weight):
+    """Sort by all columns and the weight at once, and merge; NaN is the largest."""
+    columns = [np.where(np.isnan(c), np.inf, c + 0.0) for c in X.T]
+    keys = [k for c, raw in zip(columns, X.T, strict=True) for k in (c, np.isnan(raw))]
+    order = np.lexsort((weight, *keys[::-1]))
+    moved = np.stack(keys)[:, order]
+    start = np.flatnonzero(np.append(True, (moved[:, 1:] != moved[:, :-1]).any(axis=0)))
+    return order[start], np.add.reduceat(weight[order], start)
+
+
+def draw_column(rng, kind, n):
+    """Draw a column with some kind of ties."""
+    if kind == "flags":
+        return rng.integers(0, 2, size=n) * 3.7 - 1.2
+    if kind == "rare":  # a value that a sample may miss
+        return np.where(rng.random(n) < 1e-3, -5.0, rng.integers(0, 3, size=n))
+    if kind == "zeros":
+        return rng.choice([-0.0, 0.0, 1.0], size=n)
+    if kind == "holes":
+        return rng.choice([np.nan, 2.0, 1.0, np.inf], size=n)
+    if kind == "hundred":
+        return rng.integers(0, 100, size=n) / 7
+    if kind == "many":
+        return rng.integers(0, 2000, size=n).astype(float)
+    if kind == "constant":
+        return np.full(n, 3.0)
+    return rng.normal(size=n)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(12))
+def test_columns_of_few_values_are_sorted_like_any_other(seed, dtype):
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.choice([50, 900, 9000])), int(rng.integers(1, 30))
+    kinds = ["flags", "rare", "zeros", "holes", "hundred", "many", "constant", "normal"]
+    some = rng.choice(kinds, size=rng.integers(1, 4), replace=False)
+    X = np.stack([draw_column(rng, k, n) for k in rng.choice(some, size=d)], axis=1)
+    X = X[rng.integers(0, n // 2, size=n)].astype(dtype)  # so that rows are equal
+    weight = rng.choice([1.0, 0.1, 0.7], size=n)
+    index, total = distinct_rows(X, weight, np.arange(n))
+    expected, expected_total = sort_by_all_columns(X, weight)
+    np.testing.assert_array_equal(index, expected)
+    np.testing.assert_array_equal(total, expected_total)

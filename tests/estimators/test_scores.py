@@ -20,6 +20,7 @@ from sklearn.decomposition import PCA
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.objectives import ELBO
+from skae.objectives.draws import matched_normal
 from tests.families import location_scale_combinations
 from tests.helpers import ignore_spread
 from tests.likelihoods.references import GIVEN, SCIPY, scipy_of
@@ -125,10 +126,29 @@ def test_score_of_a_deterministic_autoencoder(combination, data):
     np.testing.assert_allclose(model.reconstruct(X), X_hat, rtol=1e-9, atol=1e-9)
 
 
-def score_draws(model):
-    """Return the documented draws of scores, the same for all rows, (n_draws, 1, k)."""
+def many_draws(model, n=256):
+    """Return draws with exact moments, the same for all rows, (n_draws, 1, k)."""
+    return matched_normal(model.n_components_, n)[:, None].numpy()
+
+
+def mean_over_draws(model, X, draws):
+    """Return the ELBO as a plain mean over given draws, (n,), in the units of X."""
     objective = ELBO(beta=1.0, schedule="constant", n_mc_samples=1)
-    return objective.draws(model.module_.spec)[:, None].numpy()
+    data = model._validate(X)
+    values = model._over_rows(
+        lambda module, y: objective.log_likelihood(module, y, torch.tensor(draws)),
+        data,
+        n_draws=min(len(draws), 256),
+    )
+    return model._to_units(values, data)
+
+
+def assert_close_to_expectation(model, X):
+    """Assert that scores have no more than the documented error, in nats."""
+    exact = mean_over_draws(model, X, many_draws(model, 2**11))
+    gap = model.score_samples(X) - exact
+    assert math.sqrt(np.square(gap).mean()) < 0.1
+    assert abs(gap.mean()) < 0.04
 
 
 def elbo_by_draws(model, X, draws, X_train):
@@ -147,16 +167,18 @@ def elbo_by_draws(model, X, draws, X_train):
 @pytest.mark.parametrize("data", sorted(RAW))
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_score_of_a_variational_autoencoder(combination, data):
-    """Scores equal the ELBO by scipy with the same draws, up to rounding."""
+    """For given draws, the ELBO is that of scipy; scores are close to its expectation."""
     X = RAW[data]
     model = fit(VariationalAutoencoder, X, combination, activation="tanh")
     some = X[:: len(X) // 10]
-    draws = score_draws(model)
+    draws = many_draws(model)
     expected = elbo_by_draws(model, some, draws, X).mean(axis=0)
-    actual = model.score_samples(some)
+    actual = mean_over_draws(model, some, draws)
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(model.elbo(some), actual)
-    assert model.score(some) == pytest.approx(expected.mean(), rel=1e-6)
+    assert_close_to_expectation(model, some[::5])
+    scores = model.score_samples(some)
+    np.testing.assert_array_equal(model.elbo(some), scores)
+    assert model.score(some) == pytest.approx(scores.mean(), rel=1e-9)
 
 
 def even_draws(k, n=2048):
@@ -205,9 +227,8 @@ def test_score_does_not_weight_the_kl(beta):
     """The score is the ELBO with weight 1 of the KL for any beta."""
     X = RAW["iris"]
     model = VariationalAutoencoder(2, beta=beta, max_iter=5, random_state=0).fit(X)
-    draws = score_draws(model)
-    expected = elbo_by_draws(model, X, draws, X).mean(axis=0)
-    np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-6, atol=1e-6)
+    expected = elbo_by_draws(model, X, many_draws(model), X).mean(axis=0)
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=0.1)
 
 
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
@@ -217,11 +238,14 @@ def test_float64_training_has_accurate_scores(Model):
     combination = ("gaussian", "optimal", "spherical")
     model = fit(Model, X, combination, precision="float64")
     if Model is VariationalAutoencoder:
-        expected = elbo_by_draws(model, X, score_draws(model), X).mean(axis=0)
+        draws = many_draws(model)
+        expected = elbo_by_draws(model, X, draws, X).mean(axis=0)
+        actual = mean_over_draws(model, X, draws)
     else:
         X_hat = model.reconstruct(X)
         expected = scipy.stats.norm.logpdf(X, X_hat, model.scale_).sum(axis=1)
-    np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-10)
+        actual = model.score_samples(X)
+    np.testing.assert_allclose(actual, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, LaplaceAutoencoder])

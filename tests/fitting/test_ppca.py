@@ -318,13 +318,36 @@ def test_factor_noise_nearly_maximises_the_beta_elbo(beta):
     assert found.fun - 1e-9 <= loss(np.log(noise)) < found.fun + 0.01
 
 
-def test_factor_noise_of_many_features_is_half_the_variance():
-    """For very many features the iterations would take too long."""
-    X = np.random.default_rng(0).normal(size=(50, 1001)) * np.linspace(1, 2, 1001)
+@pytest.mark.parametrize(("n", "d"), [(400, 60), (40, 90)])
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_factor_noise_of_many_features_is_that_of_few(n, d, beta, monkeypatch):
+    """The subspace that replaces eigendecompositions leads to the same noise."""
+    rng = np.random.default_rng(0)
+    loadings = rng.normal(size=(3, d))
+    X = rng.normal(size=(n, 3)) @ loadings + rng.uniform(0.5, 2, d) * rng.normal(
+        size=(n, d)
+    )
     rows = all_rows(X)
-    noise = factor_noise(rows, measure(rows, "spherical"), 2, 1.0, np.full((1, 1001), 0.1))
-    variance = X.var(axis=0) / X.var(axis=0).mean()
-    np.testing.assert_allclose(noise, np.maximum(variance / 2, 0.1), rtol=1e-9)
+    standardization, smallest = measure(rows, "diag"), np.full((1, d), 1e-6)
+    few = factor_noise(rows, standardization, 3, beta, smallest)
+    monkeypatch.setattr(skae._fitting.ppca, "_FACTOR_FEATURES", 10)
+    many = factor_noise(rows, standardization, 3, beta, smallest)
+    np.testing.assert_allclose(many, few, rtol=0.02)
+    assert not np.allclose(few, np.maximum(0.5 * X.var(axis=0), 1e-6), rtol=0.2)
+
+
+def test_factor_noise_of_many_features_recovers_the_noise():
+    """Just above the limit of the exact steps, the result is factor analysis as well."""
+    d = skae._fitting.ppca._FACTOR_FEATURES + 1
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(0.5, 2, size=d)
+    X = rng.normal(size=(1000, 2)) @ rng.normal(size=(2, d))
+    X += noise * rng.normal(size=X.shape)
+    rows = all_rows(X)
+    standardization = measure(rows, "diag")
+    found = factor_noise(rows, standardization, 2, 1.0, np.full((1, d), 1e-6))
+    found = np.sqrt(found) * standardization.likelihood_unit
+    np.testing.assert_allclose(found, noise, rtol=0.12)
 
 
 def test_factor_noise_uses_weights():
