@@ -175,7 +175,8 @@ class Standardization:
         if rows.has_missing:
             log_det = float(rows.observed_share() @ np.log(self.likelihood_unit))
         if self.has_logs:
-            log_det += float(rows.weight @ self._sum_of_logs(rows.block()) / len(rows))
+            own = float(rows.weight @ self._sum_of_logs(rows.block()) / rows.total)
+            log_det += rows.peers.sum(own)
         return log_det
 
     @property
@@ -296,8 +297,8 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     underflow, or if values are too far from the mean, which only rows of a tiny weight can
     be.
     """
-    X = rows.X
-    row_weight = rows.weight[:, None] / len(rows)
+    X, peers = rows.X, rows.peers
+    row_weight = rows.weight[:, None] / rows.total
     size = max(1, BLOCK_NUMBERS // X.shape[1])
     chunks = [slice(i, i + size) for i in range(0, len(rows), size)]
     # In two passes: the second one centres, so that an offset costs no digits. The error
@@ -306,16 +307,17 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     # The weight of what is observed of a feature: 1 without missing entries.
     share = 1.0 if not rows.has_missing else rows.observed_share()
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = pivot + (
-            sum((row_weight[c] * _distance(rows, c, pivot)).sum(axis=0) for c in chunks)
-            / share
-        )
+        shift = np.zeros_like(pivot)
+        for c in chunks:
+            shift += (row_weight[c] * _distance(rows, c, pivot)).sum(axis=0)
+        mean = pivot + peers.sum(shift) / share
         magnitude = np.zeros_like(mean)
         spread = np.zeros_like(mean)
         for c in chunks:
             largest = np.abs(_distance(rows, c, 0.0)).max(axis=0)
             np.maximum(magnitude, largest, out=magnitude)
             np.maximum(spread, np.abs(_distance(rows, c, mean)).max(axis=0), out=spread)
+        magnitude, spread = peers.largest(magnitude), peers.largest(spread)
         if not np.isfinite(np.square(spread)).all():
             raise ValueError("X has values whose squares overflow float64; rescale it.")
     # A power of 2 for each feature, so that no square underflows and no digit is lost.
@@ -324,7 +326,7 @@ def measure(rows: Rows, covariance_type: str) -> Standardization:
     for c in chunks:
         residual = np.ldexp(_distance(rows, c, mean), -exponent)
         variance += (row_weight[c] * np.square(residual)).sum(axis=0)
-    variance /= share
+    variance = peers.sum(variance) / share
     std = np.ldexp(np.sqrt(variance), exponent)
 
     # Of float64, because float32 numbers are the same numbers: a column of float32 whose
@@ -356,7 +358,9 @@ def _first_observed(rows: Rows) -> np.ndarray:
     for column in np.flatnonzero(np.isnan(first)):
         values = rows.X[rows.index, column]
         first[column] = values[np.argmin(np.isnan(values))]
-    return first
+    found = np.array(rows.peers.gather(first[None]))[:, 0]
+    chosen = np.isnan(found).argmin(axis=0)
+    return np.asarray(found[chosen, np.arange(len(first))])
 
 
 def _distance(rows: Rows, part: slice, centre: np.ndarray | float) -> np.ndarray:
@@ -385,10 +389,12 @@ def _resolution(
     typical: float,
 ) -> np.ndarray:
     """Measure the smallest gap between different values of each feature, ``(d,)``."""
-    index = rows.index
-    if len(index) > _RESOLUTION_ROWS:
-        index = np.random.RandomState(0).choice(index, _RESOLUTION_ROWS, replace=False)
-    gaps = np.diff(np.sort(rows.X[index].astype(np.float64), axis=0), axis=0)
+    chosen = np.arange(min(rows.total, _RESOLUTION_ROWS))
+    if rows.total > _RESOLUTION_ROWS:
+        draw = np.random.RandomState(0).choice
+        chosen = draw(rows.total, _RESOLUTION_ROWS, replace=False)
+    values = rows.values_at(chosen).astype(np.float64)
+    gaps = np.diff(np.sort(values, axis=0), axis=0)
     gaps[~(gaps > rounding)] = np.inf  # NaN is sorted to the end
     resolution = gaps.min(axis=0, initial=np.inf)
     # A feature without a gap is assumed to be as fine as the finest other feature.

@@ -97,7 +97,7 @@ def choose_n_components(
     d = rows.X.shape[1]
     if isinstance(n_components, str):
         return max(min(round(_COMPONENTS_PER_FEATURE * d), _MOST_COMPONENTS), 1)
-    most = min(len(rows), d)
+    most = min(rows.total, d)
     if standardization.links is not None:
         # Of a flag or a count, what its distribution leaves is no variance to explain.
         links = standardization.links

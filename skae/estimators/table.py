@@ -172,6 +172,7 @@ def validated(estimator: Any, X: ArrayLike, *, reset: bool) -> np.ndarray:
             as_numbers(X),
             dtype=FLOATS,
             ensure_all_finite="allow-nan",
+            ensure_min_samples=estimator._fewest_samples,
             reset=reset,
         )
 

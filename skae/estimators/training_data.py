@@ -68,7 +68,8 @@ def check_observed(rows: Rows, names: Sequence[str] | None) -> None:
     """Raise ValueError if a column has no observed value among the rows to train on."""
     if not rows.has_missing:
         return
-    empty = np.flatnonzero(np.isnan(rows.block()).all(axis=0))
+    observed = (~np.isnan(rows.block())).any(axis=0)
+    empty = np.flatnonzero(rows.peers.largest(observed) == 0)
     if len(empty):
         raise ValueError(
             f"There is no observed value of {list_columns(empty.tolist(), names)} to train "
