@@ -44,6 +44,7 @@ _PACKAGES = (
     "persistence",
     "recipes",
     "scales",
+    "spmd",
 )
 
 

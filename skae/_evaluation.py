@@ -137,7 +137,7 @@ def mean_over_rows(
     # The draws are pairs, z and -z, half the set apart. Few rows take all of them. Many
     # rows take some pairs each, in turn, so that all pairs are used equally often.
     half = len(draws) // 2
-    n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * len(rows))))
+    n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * rows.total)))
     weights = torch.from_numpy(rows.weight).to(draws.device)
     n_draws = max(2 * n_pairs, 1)
     total = torch.zeros((), dtype=torch.float64, device=draws.device)
@@ -145,11 +145,13 @@ def mean_over_rows(
         for first, y in _blocks(rows.X, standardization, module, n_draws, rows.index):
             used = draws[:, None]  # (n_draws, 1, k)
             if n_pairs < half:
-                used = _in_turn(draws, n_pairs, first, len(y))  # (2 n_pairs, n, k)
+                # (2 n_pairs, n, k)
+                used = _in_turn(draws, n_pairs, rows.first + first, len(y))
             weight = weights[first : first + len(y)]
             total = total + (weight @ statistic(y, used).double())[None]
+        rows.peers.sum_(total)
     # A copy, because a tensor made in inference mode cannot be used with gradients.
-    return total.clone().div_(len(rows)).to(module.std_in_units)
+    return total.clone().div_(rows.total).to(module.std_in_units)
 
 
 def _in_turn(draws: Tensor, n_pairs: int, first: int, n: int) -> Tensor:
@@ -282,7 +284,8 @@ def validation_score(
         n_draws=len(draws),
         index=rows.index,
     )
-    mean = float(np.mean(scores.astype(np.float64) * rows.weight))
+    total = float(np.sum(scores.astype(np.float64) * rows.weight))
+    mean = rows.peers.sum(total) / rows.total
     return mean - standardization.mean_log_det(rows)
 
 

@@ -43,6 +43,7 @@ _HOMES = (
     "skae.networks",
     "skae.objectives.schedules",
     "skae.outlier",
+    "skae.spmd",
 )
 # Part of a file with the versions that wrote it. skops reads only parts that it knows.
 _VERSIONS = "versions.json"

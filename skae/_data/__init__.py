@@ -10,6 +10,7 @@ from skae._data.rows import (
     split_validation,
     take_rows,
 )
+from skae._data.shards import Shard, ShardBatches, make_shard, share_out
 from skae._data.standardization import (
     FeatureMoments,
     Links,
@@ -25,16 +26,20 @@ __all__ = [
     "FeatureMoments",
     "Links",
     "Rows",
+    "Shard",
+    "ShardBatches",
     "Standardization",
     "TensorStatistics",
     "are_empty",
     "batch_shape",
     "dense",
     "has_nan",
+    "make_shard",
     "measure",
     "measure_moments",
     "parts_of",
     "select_rows",
+    "share_out",
     "split_validation",
     "take_rows",
 ]

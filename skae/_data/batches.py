@@ -31,18 +31,22 @@ def batch_shape(epoch_size: int, batch_size: int) -> tuple[int, int]:
     A batch of one row stays as it is: a product with one row takes a fifth of the time.
     """
     n_batches = -(-epoch_size // batch_size)
-    largest = -(-epoch_size // n_batches)
-    return n_batches, largest if largest == 1 else -(-largest // _LINE) * _LINE
+    return n_batches, _filled(-(-epoch_size // n_batches))
 
 
-def _drawn_rows(largest: int) -> int:
+def _filled(largest: int) -> int:
+    """Return the size to which a batch is filled up."""
+    return largest if largest == 1 else -(-largest // _LINE) * _LINE
+
+
+def drawn_rows(largest: int) -> int:
     """Return the rows of a batch for which noise is drawn, which the noise depends on."""
     return largest if largest < _SMALLEST_ROUND else -(-largest // 8) * 8
 
 
 def _repeated(rows: Rows) -> Tensor | None:
     """Return the positions of the rows of an epoch, in order; None if each occurs once."""
-    if rows.epoch_size == len(rows):
+    if rows.own_size == len(rows):
         return None
     return torch.from_numpy(np.repeat(np.arange(len(rows)), rows.repeats))
 
@@ -104,10 +108,11 @@ class Batches:
         shapes = {batch_shape(own.epoch_size, batch_size) for own in rows}
         if len(shapes) > 1:
             raise ValueError(f"The models differ in number or size of batches: {shapes}.")
-        self.n_batches, self.size = shapes.pop()
-        largest = [-(-own.epoch_size // self.n_batches) for own in rows]
-        if not fill_up:
-            self.size = max(largest)
+        n_batches, _ = shapes.pop()
+        self.n_batches = min(n_batches, *(own.most_batches for own in rows))
+        bounds = [own.batch_bounds(self.n_batches)[0] for own in rows]
+        largest = [max(int(np.diff(b).max()), 1) for b in bounds]
+        self.size = _filled(max(largest)) if fill_up else max(largest)
         self.rows = rows
         self.standardizations = standardizations
         self.batch_size = batch_size
@@ -116,7 +121,7 @@ class Batches:
         self._order, self._noise = order, noise
         self.fill_up = fill_up
         self._prepare = prepare
-        self._drawn = [_drawn_rows(size) if fill_up else size for size in largest]
+        self._drawn = [drawn_rows(size) if fill_up else size for size in largest]
         slots, row_weights = zip(*map(self._fill_up, rows), strict=True)
         self._slots = [torch.from_numpy(s.reshape(-1)) for s in slots]
         # (R, n_batches, size, 1), in the order of the rows; shuffled in each epoch.
@@ -124,7 +129,7 @@ class Batches:
         # Weights of the rows of all models at each time that they are taken, one model
         # after the other. Their mean over an epoch is 1.
         weight = np.concatenate(
-            [own.weight / own.repeats * (own.epoch_size / len(own)) for own in rows]
+            [own.weight / own.repeats * (own.epoch_size / own.total) for own in rows]
         )
         self._weight = torch.from_numpy(weight).to(dtype)
         self._repeated = [_repeated(own) for own in rows]
@@ -151,12 +156,14 @@ class Batches:
 
     def _fill_up(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Place rows in batches: positions and row weights, ``(n_batches, size[, 1])``."""
-        bounds = np.linspace(0, rows.epoch_size, self.n_batches + 1).astype(int)
+        bounds, n_rows = rows.batch_bounds(self.n_batches)
         start, stop = bounds[:-1, None], bounds[1:, None]
         slots = start + np.arange(self.size)
+        # Of a batch without rows of this process, any row fills it up.
+        first = np.minimum(start, max(rows.own_size - 1, 0))
         return (
-            np.where(slots < stop, slots, start),
-            np.where(slots < stop, 1 / (stop - start), 0.0)[..., None],
+            np.where(slots < stop, slots, first),
+            np.where(slots < stop, 1 / n_rows[:, None], 0.0)[..., None],
         )
 
     def _load(self, dtype: torch.dtype, device: torch.device) -> Tensor | None:
@@ -242,12 +249,7 @@ class Batches:
         noise : Tensor of shape (R, n_draws, size, width)
             Standard normal numbers; overwritten by the next batch.
         """
-        positions = [
-            torch.randperm(own.epoch_size, generator=g, device="cpu")
-            if self.shuffle
-            else torch.arange(own.epoch_size, device="cpu")
-            for own, g in zip(self.rows, self._order, strict=True)
-        ]
+        positions = list(map(self._order_of, self.rows, self._order))
         positions = [
             p if repeated is None else repeated.index_select(0, p)
             for p, repeated in zip(positions, self._repeated, strict=True)
@@ -268,6 +270,13 @@ class Batches:
             y = self._gather(picked[:, first * self.size : last * self.size])
             batches = zip(y.unbind(1), row_weights[:, first:last].unbind(1), strict=True)
             yield from ((*batch, next(noise)) for batch in batches)
+
+    def _order_of(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """Return the order of the rows of a model in an epoch, ``(own_size,)``."""
+        n = max(rows.own_size, 1)
+        if self.shuffle:
+            return torch.randperm(n, generator=generator, device="cpu")
+        return torch.arange(n, device="cpu")
 
     def _gather(self, picked: Tensor) -> Tensor:
         """Gather rows, ``(R, n, size, n_features)``; overwritten by the next call."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skae._data.blocks import ColumnReader, dense, parts_of
 from skae._utils.cached import cached
+from skae._utils.peers import ALONE, Peers
 
 # Rows of an epoch from which on repetitions add no more of them: enough steps for a fit.
 # Without a limit, weights of 10,000 each would make an epoch 10,000 times as long.
@@ -59,9 +60,24 @@ class Rows:
         return len(self.index)
 
     @property
+    def peers(self) -> Peers:
+        """The processes that have the rows, see `skae._data.shards.Shard`."""
+        return ALONE
+
+    @property
+    def first(self) -> int:
+        """Position of the first row among those of all processes."""
+        return 0
+
+    @property
+    def total(self) -> int:
+        """Number of rows, those of other processes included."""
+        return len(self)
+
+    @property
     def n_samples(self) -> float:
         """Sample size: the sum of the user's weights."""
-        return len(self) * self.mean_weight
+        return self.total * self.mean_weight
 
     @cached
     def has_missing(self) -> bool:
@@ -75,14 +91,33 @@ class Rows:
         Each time has an equal part of the weight of the row. If weights exceed the limit
         of an epoch, all of them are reduced by one factor.
         """
-        n_samples = min(self.n_samples, float(max(len(self), _EPOCH_ROWS)))
-        expected = self.weight * (n_samples / len(self))
+        n_samples = min(self.n_samples, float(max(self.total, _EPOCH_ROWS)))
+        expected = self.weight * (n_samples / self.total)
         return np.maximum(np.ceil(expected * (1 - _ROUNDING)), 1).astype(np.int64)
 
     @cached
+    def own_size(self) -> int:
+        """Number of rows of an epoch, with repetitions, without those of others."""
+        return int(self.repeats.sum())
+
+    @property
     def epoch_size(self) -> int:
         """Number of rows of an epoch, with repetitions."""
-        return int(self.repeats.sum())
+        return self.own_size
+
+    @property
+    def most_batches(self) -> int:
+        """Number of batches into which an epoch can be divided."""
+        return self.epoch_size
+
+    def batch_bounds(self, n_batches: int) -> tuple[np.ndarray, np.ndarray]:
+        """Divide an epoch into batches whose sizes differ by one at most.
+
+        Returns the bounds of the batches among the rows of this process,
+        ``(n_batches + 1,)``, and the number of rows of each in all processes.
+        """
+        bounds = np.linspace(0, self.epoch_size, n_batches + 1).astype(int)
+        return bounds, np.diff(bounds)
 
     def block(self, part: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return a copy of some rows, ``(m, n_features)``, in the dtype of X."""
@@ -99,7 +134,7 @@ class Rows:
     def observed_share(self) -> np.ndarray:
         """Return the weighted share of the rows that have a feature, ``(n_features,)``."""
         share = sum(self.weight[p] @ ~np.isnan(self.block(p)) for p in self.parts())
-        return np.asarray(share / len(self))
+        return np.asarray(self.peers.sum(np.asarray(share)) / self.total)
 
     def take(self, chosen: np.ndarray) -> "Rows":
         """Return the rows at some positions, ``(m,)``, their weights scaled to mean 1."""
@@ -114,6 +149,21 @@ class Rows:
         counts = np.bincount(row, minlength=len(self))
         part = replace(self, weight=self.weight * (counts / self.repeats))
         return part.take(np.flatnonzero(counts))
+
+    def in_proportion(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Choose n rows in proportion to their weights, evenly spaced.
+
+        Returns the different ones ``(m, n_features)``, and how often each is chosen.
+        """
+        cumulative = np.cumsum(self.weight)
+        positions = (np.arange(n) + 0.5) / n * cumulative[-1]
+        chosen = np.searchsorted(cumulative, positions)
+        chosen, counts = np.unique(chosen, return_counts=True)
+        return self.block(chosen), counts
+
+    def values_at(self, positions: np.ndarray) -> np.ndarray:
+        """Return the rows at some positions among all, ``(m, n_features)``."""
+        return self.block(positions)
 
     def subsample(self, n: int) -> "Rows":
         """Return at most n of the rows, evenly spaced."""

@@ -197,7 +197,7 @@ class Standardization:
             log_det = float(rows.observed_share() @ np.log(self.likelihood_unit))
         if self.has_logs:
             sums = np.concatenate([*map(self._sum_of_logs, rows.blocks())])
-            log_det += float(rows.weight @ sums / len(rows))
+            log_det += rows.peers.sum(float(rows.weight @ sums / rows.total))
         return log_det
 
     @property
@@ -417,8 +417,8 @@ def measure_moments(rows: Rows) -> FeatureMoments:
 
     Raises ValueError if the squares of the values overflow float64.
     """
-    row_weight = rows.weight[:, None] / len(rows)
-    chunks = rows.parts()
+    row_weight = rows.weight[:, None] / rows.total
+    chunks, peers = rows.parts(), rows.peers
     # In two passes: the second one centres, so that an offset costs no digits. The error
     # of the first pass is added to the mean.
     pivot = _first_observed(rows)
@@ -428,16 +428,17 @@ def measure_moments(rows: Rows) -> FeatureMoments:
         share = rows.observed_share()
     known = np.where(share > 0, share, 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = pivot + (
-            sum((row_weight[c] * _distance(rows, c, pivot)).sum(axis=0) for c in chunks)
-            / known
-        )
+        shift = np.zeros_like(pivot)
+        for c in chunks:
+            shift += (row_weight[c] * _distance(rows, c, pivot)).sum(axis=0)
+        mean = pivot + peers.sum(shift) / known
         magnitude = np.zeros_like(mean)
         spread = np.zeros_like(mean)
         for c in chunks:
             largest = np.abs(_distance(rows, c, 0.0)).max(axis=0)
             np.maximum(magnitude, largest, out=magnitude)
             np.maximum(spread, np.abs(_distance(rows, c, mean)).max(axis=0), out=spread)
+        magnitude, spread = peers.largest(magnitude), peers.largest(spread)
         if not np.isfinite(np.square(spread)).all():
             raise ValueError("X has values whose squares overflow float64; rescale it.")
     # A power of 2 for each feature, so that no square underflows and no digit is lost.
@@ -446,7 +447,7 @@ def measure_moments(rows: Rows) -> FeatureMoments:
     for c in chunks:
         residual = np.ldexp(_distance(rows, c, mean), -exponent)
         variance += (row_weight[c] * np.square(residual)).sum(axis=0)
-    variance /= known
+    variance = peers.sum(variance) / known
     # Weights may be beyond the range of float64, and shares of them must not be NaN.
     weight = np.full_like(mean, min(rows.n_samples, _LARGEST_WEIGHT)) * share
     return FeatureMoments(weight, mean, variance, exponent, magnitude, spread)
@@ -462,7 +463,9 @@ def _first_observed(rows: Rows) -> np.ndarray:
     for column in map(int, columns):
         values = X[rows.index, column]
         first[column] = values[np.argmin(np.isnan(values))]
-    return first
+    found = np.array(rows.peers.gather(first[None]))[:, 0]
+    chosen = np.isnan(found).argmin(axis=0)
+    return np.asarray(found[chosen, np.arange(len(first))])
 
 
 def _distance(rows: Rows, part: slice, centre: np.ndarray | float) -> np.ndarray:
@@ -503,18 +506,19 @@ def _resolution(
     typical: float,
 ) -> np.ndarray:
     """Measure the smallest gap between different values of each feature, ``(d,)``."""
-    index = rows.index
-    if len(index) > _RESOLUTION_ROWS:
-        index = np.random.RandomState(0).choice(index, _RESOLUTION_ROWS, replace=False)
-    some = rows.X[index]
-    if issparse(some):
+    chosen = np.arange(min(rows.total, _RESOLUTION_ROWS))
+    if rows.total > _RESOLUTION_ROWS:
+        draw = np.random.RandomState(0).choice
+        chosen = draw(rows.total, _RESOLUTION_ROWS, replace=False)
+    if issparse(rows.X):
+        some = rows.X[rows.index[chosen]].tocsc()
         # In blocks of columns, of which there may be many.
-        some, width = some.tocsc(), max(1, BLOCK_NUMBERS // len(index))
+        width = max(1, BLOCK_NUMBERS // len(chosen))
         columns = [slice(i, i + width) for i in range(0, some.shape[1], width)]
         parts = [_gaps(some[:, c].toarray(), rounding[c]) for c in columns]
         resolution = np.concatenate(parts)
     else:
-        resolution = _gaps(some, rounding)
+        resolution = _gaps(rows.values_at(chosen), rounding)
     # A feature without a gap is assumed to be as fine as the finest other feature.
     known = np.isfinite(resolution) & ~constant
     return np.where(known, resolution, resolution[known].min() if known.any() else typical)

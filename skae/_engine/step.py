@@ -11,6 +11,7 @@ from skae._engine.cuda_graph import GraphedStep
 from skae._engine.tuned_step import TunedStep
 from skae._module import AutoencoderModule
 from skae._optim import FlatParameters, Step, learning_rate_multipliers
+from skae._utils.peers import ALONE, Peers
 from skae._utils.random import Stream, replaced_global_generators
 from skae.objectives import Objective
 
@@ -70,6 +71,35 @@ class AutogradStep:
         return torch.stack(metrics)
 
 
+class SummedStep:
+    """A step of which each process computes a part: its gradients are summed.
+
+    The metrics stay those of this process.
+
+    Parameters
+    ----------
+    step : callable
+        The step of this process.
+    parameters : FlatParameters
+        The parameters of the models.
+    peers : Peers
+        The processes.
+    """
+
+    def __init__(self, step: Step, parameters: FlatParameters, peers: Peers) -> None:
+        self.step = step
+        self.parameters = parameters
+        self.peers = peers
+
+    def __call__(
+        self, y: Tensor, row_weight: Tensor, noise: Tensor, progress: Sequence[float]
+    ) -> Tensor:
+        """Compute the gradients and return the metrics; see `skae._optim.Step`."""
+        metrics = self.step(y, row_weight, noise, progress)
+        self.peers.sum_(self.parameters.grads)
+        return metrics
+
+
 def flatten(
     modules: Sequence[AutoencoderModule],
     objective: Objective,
@@ -116,6 +146,7 @@ def make_step(
     autocast: torch.dtype | None = None,
     streams: Sequence[Sequence[Stream]] = (),
     most_threads: int = 1,
+    peers: Peers = ALONE,
 ) -> Step:
     """Make the fastest step that these models allow.
 
@@ -123,8 +154,15 @@ def make_step(
     weight of the KL only. ``n`` is the number of rows of a batch. ``autocast`` is a lower
     precision of the products, for which the step is an :class:`AutogradStep`. ``streams``
     are those of an :class:`AutogradStep`. On a CPU an analytic step may use up to
-    ``most_threads``, whatever number of threads is set.
+    ``most_threads``, whatever number of threads is set. ``peers`` are the processes that
+    compute a step.
     """
+    if not peers.is_alone:
+        # Without a graph, and without trials of a step: the step may communicate.
+        own: Step = AutogradStep(modules, objectives, parameters, autocast, streams)
+        if _is_analytic(modules[0], objectives[0], autocast):
+            own = AnalyticStep(modules, objectives, parameters, n)
+        return SummedStep(own, parameters, peers)
     if _is_analytic(modules[0], objectives[0], autocast):
         step = AnalyticStep(modules, objectives, parameters, n)
         if parameters.values.device.type == "cuda":

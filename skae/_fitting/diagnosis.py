@@ -126,7 +126,7 @@ def end_message(
             "learning_rate_init or alpha, or raise max_iter."
         )
     n_samples = problem.rows.n_samples
-    if n_samples < len(problem.rows) / 10:
+    if n_samples < problem.rows.total / 10:
         advice = (
             f"The sample weights add up to {n_samples:.3g}, which is the sample size that "
             f"alpha refers to: multiply them, or lower alpha. {advice}"
@@ -282,7 +282,7 @@ def _reason_of_copies(problem: FitProblem) -> tuple[str, str]:
     beta = problem.objective.kl_weight(1.0)
     if spec.n_components >= spec.n_features:
         return "as many components as features", "lower n_components"
-    if len(rows) <= max(spec.n_features, 2 * spec.n_components):
+    if rows.total <= max(spec.n_features, 2 * spec.n_components):
         return "few different samples", "lower n_components"
     if 0 < beta < 1:
         return "the code copies them, as happens with beta below 1", "raise beta"
@@ -294,7 +294,8 @@ def _reason_of_copies(problem: FitProblem) -> tuple[str, str]:
 
 def _by_values(rows: Rows, columns: np.ndarray) -> tuple[list[int], list[int], list[int]]:
     """Sort columns by their values: constant, few different ones, or other columns."""
-    block = rows.subsample(SCALE_ROWS).block()
+    rows = rows.subsample(SCALE_ROWS)
+    block = rows.block()
     constant, few, other = [], [], []
     for column in map(int, columns):
         values = np.unique(block[:, column])

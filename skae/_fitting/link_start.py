@@ -59,7 +59,7 @@ def _moments(rows: Rows, part: slice, family: GeneralizedLinear) -> Moments:
     for start in range(0, len(rows), size):
         chunk = slice(start, start + size)
         t = rows.block(chunk)[:, part].astype(np.float64)
-        weight = rows.weight[chunk] / len(rows)
+        weight = rows.weight[chunk] / rows.total
         observed = ~np.isnan(t)
         t = np.where(observed, t, 0.0)
         x = np.where(observed, family.from_input(torch.from_numpy(t)).numpy(), 0.0)
@@ -68,6 +68,8 @@ def _moments(rows: Rows, part: slice, family: GeneralizedLinear) -> Moments:
         with np.errstate(over="ignore"):
             second += weight @ np.square(x)
         first_input += weight @ t
+    sums = rows.peers.sum(np.array([share, first, second, first_input]))
+    share, first, second, first_input = sums
     mean = first / share
     # Squares of counts above 1e154 overflow.
     with np.errstate(over="ignore", invalid="ignore"):

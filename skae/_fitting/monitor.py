@@ -58,6 +58,7 @@ class TrainingMonitor:
     ) -> None:
         options = problem.options
         self.problem = problem
+        self.peers = problem.rows.peers
         self.optimizer = optimizer
         self.model = model
         self.interrupted = interrupted
@@ -182,7 +183,7 @@ class TrainingMonitor:
                 # The states of all starts are there now, if they are trained side by side.
                 checkpoint.write()
             if callbacks is not None:
-                with self.problem.callback_lock:
+                with self.peers.together(), self.problem.callback_lock:
                     self._epoch_context = callbacks.context.subcontext(task_name="epoch")
                     self._epoch_context.call_on_fit_task_begin(**callbacks.kwargs)
         # A user's callback may raise anything; `conclude` passes the error on.
@@ -216,7 +217,7 @@ class TrainingMonitor:
         self, metrics: np.ndarray, progress: float, snapshot: ModelSnapshot
     ) -> bool:
         """Record an epoch, and return whether the training ends."""
-        epoch = None
+        epoch, metrics = None, self.peers.sum(metrics)
         if np.isfinite(metrics).all() and snapshot.is_finite():
             epoch = self._describe(metrics, progress)
         buffers = copy_buffers(self.problem.module)
@@ -267,10 +268,11 @@ class TrainingMonitor:
         callbacks, context = self.problem.callbacks, self._epoch_context
         if callbacks is None or context is None:
             return False
-        with self.problem.callback_lock:
-            return context.call_on_fit_task_end(
+        with self.peers.together(), self.problem.callback_lock:
+            stop = context.call_on_fit_task_end(
                 **callbacks.kwargs, reconstruction_attributes=callbacks.fitted_attributes
             )
+        return bool(self.peers.largest(stop))
 
     def _watch(
         self,
@@ -370,6 +372,9 @@ class TrainingMonitor:
             self._restore(self._start)
         if early_stopping:
             loss = self.plateau.best
+        module = problem.module
+        # Processors of different kinds may round differently.
+        self.peers.broadcast_([*module.parameters(), *module.buffers()])
         problem.module.leave_shared_memory()
         problem.report.close(best_iter)
         message = diagnosis.end_message(

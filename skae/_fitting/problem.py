@@ -217,6 +217,7 @@ class FitProblem:
             not capabilities.has_analytic_gradient
             or capabilities.batch_key is None
             or options.autocast is not None
+            or not self.rows.peers.is_alone
         ):
             return id(self)
         n_rows = options.rows_per_batch(self.rows.epoch_size)

@@ -23,11 +23,12 @@ def check_memory(
     epoch_size: int,
     n_init: int,
     device: torch.device,
+    n_processes: int = 1,
 ) -> None:
     """Raise MemoryError if the parameters or a batch need more than this machine has.
 
     The numbers are lower bounds, so that no training that is possible is refused. Nothing
-    is known of the parameters of a user's network.
+    is known of the parameters of a user's network. The processes of a fit divide a batch.
     """
     d, k = spec.n_features, spec.n_components
     widths: tuple[int, ...] = ()
@@ -43,7 +44,7 @@ def check_memory(
         f"A model of {n_weights:.3g} parameters, with n_init={n_init},",
         "Lower hidden_layer_sizes, n_components or n_init.",
     )
-    n_rows = min(options.rows_per_batch(epoch_size), epoch_size)
+    n_rows = -(-min(options.rows_per_batch(epoch_size), epoch_size) // n_processes)
     n_draws, width = max(int(objective.n_mc_samples), 1), max(d, n_codes, *widths)
     require_memory(
         n_rows * n_draws * width * itemsize,

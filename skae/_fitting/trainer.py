@@ -1,19 +1,22 @@
 """Trains fit problems: those that are alike side by side, on all cores."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from threading import Event, Lock
 
 import torch
 
-from skae._data import Batches
+from skae._data import Batches, Shard, ShardBatches
 from skae._engine import flatten, make_step
 from skae._fitting.checkpoint import check_places
 from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
 from skae._fitting.problem import FitProblem, FitResult
+from skae._module import AutoencoderModule
 from skae._optim import Adam, minimize
+from skae._utils.peers import Peers
 from skae._utils.settings import own_settings, tf32_products
 from skae._utils.signals import sigterm_as_interrupt
 from skae._utils.threads import (
@@ -23,6 +26,7 @@ from skae._utils.threads import (
     on_cores,
     suitable_threads,
 )
+from skae.scales import Scale
 
 # Bytes that the parameters of models side by side may take, with all their copies.
 _MOST_BYTES = 2**31
@@ -139,8 +143,10 @@ def _train_side_by_side(
     problems: Sequence[FitProblem], interrupted: Event, most_threads: int
 ) -> list[FitResult]:
     """Train R models with at most so many threads; see `train_side_by_side`."""
-    options = problems[0].options
+    options, peers = problems[0].options, problems[0].rows.peers
     modules = [problem.module for problem in problems]
+    for module in modules:
+        peers.broadcast_([*module.parameters(), *module.buffers()])
     parameters = flatten(modules, problems[0].objective, options.autocast)
     for problem in problems:
         problem.make_generators()
@@ -157,7 +163,7 @@ def _train_side_by_side(
     try:
         if running and len(running) < len(monitors):
             adam, batches = _select(adam, batches, running)
-        with flushed_denormals():
+        with flushed_denormals(), _over_peers(modules, peers):
             while running:
                 step = make_step(
                     [m.problem.module for m in running],
@@ -167,6 +173,7 @@ def _train_side_by_side(
                     options.autocast,
                     [m.problem.streams for m in running],
                     most_threads,
+                    peers,
                 )
                 schedules = [m.schedule for m in running]
                 epoch, left = minimize(step, batches, adam, schedules, running, epoch)
@@ -175,9 +182,26 @@ def _train_side_by_side(
                     adam, batches = _select(adam, batches, running)
     except KeyboardInterrupt:
         interrupted.set()
+        if not peers.is_alone:
+            # The other processes may be anywhere in the epoch.
+            raise
         for monitor in running:
             monitor.interrupt()
     return [monitor.conclude() for monitor in monitors]
+
+
+@contextmanager
+def _over_peers(modules: Sequence[AutoencoderModule], peers: Peers) -> Iterator[None]:
+    """Let the scales of models know the processes that have the rows of a batch."""
+    parts = [part for module in modules for part in module.scale.modules()]
+    scales = [part for part in parts if isinstance(part, Scale) and not peers.is_alone]
+    for scale in scales:
+        scale.peers = peers
+    try:
+        yield
+    finally:
+        for scale in scales:
+            del scale.peers
 
 
 def _select(
@@ -195,8 +219,10 @@ def make_batches(problems: Sequence[FitProblem]) -> Batches:
     """Make the batches of models that are trained side by side."""
     first = problems[0]
     module, options, device = first.module, first.options, first.module.device
-    return Batches(
-        [problem.rows for problem in problems],
+    rows = [problem.rows for problem in problems]
+    make = ShardBatches if isinstance(first.rows, Shard) else Batches
+    return make(
+        rows,
         [problem.standardization for problem in problems],
         batch_size=options.rows_per_batch(first.rows.epoch_size),
         shuffle=options.shuffle,

@@ -101,7 +101,7 @@ def choose_n_components(
     d = rows.X.shape[1]
     if isinstance(n_components, str):
         return max(min(round(_COMPONENTS_PER_FEATURE * d), _MOST_COMPONENTS), 1)
-    most = min(len(rows), d)
+    most = min(rows.total, d)
     if is_wide_sparse(rows):
         raise ValueError(
             f"n_components={n_components} needs all principal components, which take too "

@@ -499,8 +499,9 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             as_numbers(sample_weight, "sample_weight"),
             data,
             dtype=np.float64,
-            ensure_non_negative=True,
-            allow_all_zero_weights=False,
+            # Beside other processes, this one may have no samples.
+            ensure_non_negative=len(data) > 0,
+            allow_all_zero_weights=self._fewest_samples == 0,
         )
         fixed_scale = None
         if self.variance_mode == "fixed":
@@ -530,10 +531,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             self.module_ if is_continued else None,
         )
         random_state = continuation.random_state
-        fraction = self.validation_fraction if self.early_stopping else None
-        rows, validation, are_shared = divide(
-            data, weight, held_out, fraction, random_state, shuffle=bool(self.shuffle)
-        )
+        rows, validation, are_shared = self._divide(data, weight, held_out, random_state)
         names = table.feature_names(getattr(self, "feature_names_in_", None))
         kind = statistics_type(table.likelihood, covariance_type)
         check_observed(rows, names)
@@ -545,7 +543,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             standardization = shared_result(measure, rows, kind)
         else:
             standardization = measure(rows, kind)
-        rows = replace(rows, X=data)
+        if are_shared:
+            rows = replace(rows, X=data)
         if not is_continued:
             standardization = add_links(standardization, rows, table.likelihood)
             if covariance_type == "spherical":
@@ -570,6 +569,23 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             home,
         )
 
+    @property
+    def _fewest_samples(self) -> int:
+        """Smallest number of samples of a table."""
+        return 1
+
+    def _divide(
+        self,
+        X: np.ndarray,
+        weight: np.ndarray,
+        held_out: np.ndarray | None,
+        random_state: RandomState,
+    ) -> tuple[Rows, Rows | None, bool]:
+        """Divide the data; see `skae.estimators.training_data.divide`."""
+        fraction = self.validation_fraction if self.early_stopping else None
+        shuffle = bool(self.shuffle)
+        return divide(X, weight, held_out, fraction, random_state, shuffle=shuffle)
+
     def _build_problems(
         self,
         spec: Spec,
@@ -579,7 +595,9 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
     ) -> list[FitProblem]:
         """Build a model for each start, with its first weights."""
         size = data.rows.epoch_size, self.n_init
-        check_memory(spec, objective, options, *size, data.device)
+        peers = data.rows.peers
+        with peers.together():
+            check_memory(spec, objective, options, *size, data.device, peers.size)
         build = partial(self._build_problem, spec, objective, data)
         random_state = data.continuation.random_state
         if data.is_continued:

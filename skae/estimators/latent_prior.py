@@ -83,16 +83,13 @@ def fit_prior(
     """
     # A row is chosen in proportion to its weight, since the estimator may not support
     # weights. Evenly spaced positions add no sampling error.
-    cumulative = np.cumsum(rows.weight)
     n_codes = int(np.clip(rows.n_samples, _FEWEST_CODES, _MOST_CODES))
-    positions = (np.arange(n_codes) + 0.5) / n_codes * cumulative[-1]
-    chosen, counts = np.unique(np.searchsorted(cumulative, positions), return_counts=True)
+    X, counts = rows.in_proportion(n_codes)
     posterior = over_rows(
         lambda y: torch.stack(objective.posterior(module, y), dim=1),
-        rows.X,
+        X,
         standardization,
         module,
-        index=rows.index[chosen],
     )
     posterior = np.repeat(posterior.astype(np.float64), counts, axis=0)
     mean, log_std = posterior.swapaxes(0, 1)

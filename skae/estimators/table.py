@@ -198,6 +198,7 @@ def validated(
             dtype=FLOATS if home is None else home.floats,
             ensure_all_finite="allow-nan",
             accept_sparse="csr" if takes_sparse else False,
+            ensure_min_samples=estimator._fewest_samples,
             reset=reset,
         )
     if issparse(checked) and not checked.has_canonical_format:

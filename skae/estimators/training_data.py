@@ -74,8 +74,8 @@ def check_observed(rows: Rows, names: Sequence[str] | None, hint: str = _HELD_OU
     """Raise ValueError if a column has no observed value among the rows to train on."""
     if not rows.has_missing:
         return
-    is_empty = [np.isnan(block).all(axis=0) for block in rows.blocks()]
-    empty = np.flatnonzero(np.all(is_empty, axis=0))
+    observed = [(~np.isnan(block)).any(axis=0) for block in rows.blocks()]
+    empty = np.flatnonzero(rows.peers.largest(np.any(observed, axis=0)) == 0)
     if len(empty):
         raise ValueError(
             f"There is no observed value of {list_columns(empty.tolist(), names)} to train "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from skae._utils.capabilities import ModelPart
+from skae._utils.peers import ALONE, Peers
 from skae.likelihoods import Likelihood
 
 
@@ -37,6 +38,8 @@ class Scale(nn.Module, ModelPart, ABC):
     is_trained: bool = False
     # Whether all rows share the fitted scale; else it is a function of the code.
     is_shared: bool = True
+    # The processes whose rows a batch consists of.
+    peers: Peers = ALONE
 
     floor: Tensor
 

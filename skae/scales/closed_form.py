@@ -65,12 +65,15 @@ class ClosedFormScale(Scale):
         # A batch in which all weights are 0 must not divide by 0.
         tiny = torch.finfo(weight.dtype).tiny
         if observed is None:
-            total = weight.sum(dim=-2, keepdim=True).clamp_min_(tiny)
-            mean = self.pool(weight.mT @ deviation).div_(total)
+            total = weight.sum(dim=-2, keepdim=True)
+            sums, total = self._over_peers(self.pool(weight.mT @ deviation), total)
+            mean = sums.div_(total.clamp_min_(tiny))
             optimum = self._log_optimum(mean)
         else:
             total = self.pool(weight.mT @ observed)
-            mean = self.pool(weight.mT @ (deviation * observed)) / total.clamp_min(tiny)
+            sums = self.pool(weight.mT @ (deviation * observed))
+            sums, total = self._over_peers(sums, total)
+            mean = sums / total.clamp_min(tiny)
             # A batch without a value of a feature says nothing of its scale.
             optimum = torch.where(total > 0, self._log_optimum(mean), self.value)
         if self.batch_share < 1:
@@ -82,6 +85,14 @@ class ClosedFormScale(Scale):
             return optimum
         self.value.lerp_(optimum, _MOMENTUM)
         return optimum
+
+    def _over_peers(self, sums: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up two tensors ``(..., 1, m)`` over all processes, by one call."""
+        if self.peers.is_alone:
+            return sums, total
+        m = sums.shape[-1]
+        both = self.peers.sum_(torch.cat([sums, total], dim=-1))
+        return both[..., :m], both[..., m:]
 
 
 class OptimalScale(ClosedFormScale):
