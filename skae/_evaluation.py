@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skae._data import Rows, Standardization
 from skae._module import AutoencoderModule
+from skae._utils.device import move_double, to_double
 from skae._utils.matmul import is_large, large_products
 from skae.networks.randomness import fixed_draws
 from skae.objectives import Objective
@@ -108,7 +109,7 @@ def _blocks(
         if are_codes:
             yield first, y.to(module.std_in_units)
         else:
-            yield first, module.prepare(y.to(module.device))
+            yield first, module.prepare(move_double(y, module.device))
 
 
 def mean_over_rows(
@@ -128,16 +129,16 @@ def mean_over_rows(
     # rows take some pairs each, in turn, so that all pairs are used equally often.
     half = len(draws) // 2
     n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * len(rows))))
-    weights = torch.from_numpy(rows.weight).to(draws.device)
+    weights = move_double(torch.from_numpy(rows.weight), draws.device)
     n_draws = max(2 * n_pairs, 1)
-    total = torch.zeros((), dtype=torch.float64, device=draws.device)
+    total = weights.new_zeros(())
     with _evaluation_mode(module, n_draws * len(rows)):
         for first, y in _blocks(rows.X, standardization, module, n_draws, rows.index):
             used = draws[:, None]  # (n_draws, 1, k)
             if n_pairs < half:
                 used = _in_turn(draws, n_pairs, first, len(y))  # (2 n_pairs, n, k)
             weight = weights[first : first + len(y)]
-            total = total + (weight @ statistic(y, used).double())[None]
+            total = total + (weight @ to_double(statistic(y, used)))[None]
     # A copy, because a tensor made in inference mode cannot be used with gradients.
     return total.clone().div_(len(rows)).to(module.std_in_units)
 
@@ -203,9 +204,9 @@ def finalize_scale(
         return training_objective(module, objective, rows, standardization)
     log_scale = scale.log_scale(module.std_in_units.new_empty(1, 0))
     log_prob = likelihood.log_prob(residual, torch.zeros_like(residual), log_scale)
-    log_prob = log_prob.double()
+    log_prob = to_double(log_prob)
     if share is not None:
-        log_prob = log_prob * share
+        log_prob = log_prob * share.to(log_prob.device)
     expected = float(log_prob.mean()) * module.spec.n_features
     return objective.kl_weight(1.0) * kl - expected
 
@@ -263,7 +264,7 @@ def validation_score(
 ) -> float:
     """Return the weighted mean score of some rows, in nats, in the units of X."""
     draws = objective.draws(module.spec, _VALIDATION_DRAWS)[:, None]
-    draws = draws.to(module.device)
+    draws = draws.to(module.std_in_units)
     scores = over_rows(
         lambda y: objective.log_likelihood(module, y, draws),
         rows.X,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skae._data.rows import BLOCK_NUMBERS, Rows
 from skae._data.standardization import Standardization
+from skae._utils.device import free_memory, host_buffer, move_double, wait_for_copies
 
 # Bytes of standardised data that are kept in the host's memory for each model. Larger
 # data are standardised again, block by block, in each epoch.
@@ -142,11 +143,7 @@ class Batches:
         n_block = BLOCK_NUMBERS // (R * self.size * d)
         self._n_block = min(max(n_block, 1), self.n_batches)
         self._y = torch.empty(R, self._n_block, self.size, d, dtype=dtype, device=device)
-        self._host = (
-            self._y
-            if device.type == "cpu"
-            else torch.empty_like(self._y, device="cpu", pin_memory=device.type == "cuda")
-        )
+        self._host = self._y if device.type == "cpu" else host_buffer(self._y)
 
     def _fill_up(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Place rows in batches: positions and row weights, ``(n_batches, size[, 1])``."""
@@ -165,8 +162,9 @@ class Batches:
         d = self.rows[0].X.shape[1]
         n_bytes = sum(map(len, self.rows)) * d * dtype.itemsize
         budget: float = _RESIDENT_BYTES * len(self.rows)
-        if device.type == "cuda":
-            budget = _RESIDENT_FRACTION * torch.cuda.mem_get_info(device)[0]
+        free = free_memory(device)
+        if free is not None:
+            budget = _RESIDENT_FRACTION * free
         if n_bytes > budget:
             return None
         resident = torch.empty(self._bounds[-1], d, dtype=dtype, device=device)
@@ -193,7 +191,7 @@ class Batches:
             for start in range(0, len(rows), size):
                 block = rows.block(slice(start, start + size))
                 y = torch.from_numpy(self.standardizations[r].standardize(block))
-                prepared = prepare[r](y.to(device)).to(dtype)
+                prepared = prepare[r](move_double(y, device)).to(dtype)
                 if first == 0:
                     n_inputs = prepared.shape[1]
                     resident = prepared.new_empty(self._bounds[-1], n_inputs)
@@ -280,9 +278,8 @@ class Batches:
             self._standardize(r, rows.numpy(), out=self._host[r, :n].view(-1, d))
         if self._host is not self._y:
             self._y[:, :n].copy_(self._host[:, :n], non_blocking=True)
-            if self._y.device.type == "cuda":
-                # The copy must end before the host's buffer is filled again.
-                torch.cuda.current_stream(self._y.device).synchronize()
+            # The copy must end before the host's buffer is filled again.
+            wait_for_copies(self._y.device)
         return self._y[:, :n]
 
     def _noises(self) -> Iterator[Tensor]:

@@ -19,6 +19,7 @@ from skae._fitting.snapshot import Snapshot, are_finite, copy_buffers, restore_b
 from skae._fitting.training_state import TrainingState
 from skae._module import AutoencoderModule
 from skae._optim import SCHEDULES, Adam, ModelSnapshot, ModelState, Plateau
+from skae._utils.device import move_double
 from skae._utils.errors import InvalidFileError
 from skae._utils.random import set_stream_state, stream_state
 from skae.objectives import Objective, gradient_balance
@@ -408,8 +409,8 @@ def choose_balance_data(
     number is drawn, so that the training does not depend on the measurement.
     """
     rows = rows.subsample(_BALANCE_ROWS)
-    y = torch.from_numpy(standardization.standardize(rows.block())).to(module.device)
-    y = module.prepare(y)
+    y = torch.from_numpy(standardization.standardize(rows.block()))
+    y = module.prepare(move_double(y, module.device))
     row_weight = torch.from_numpy(rows.weight / len(rows))[:, None]
     # The draws are pairs, z and -z, half the set apart. Each row takes two different
     # pairs, one for each half of its own draws.

@@ -95,7 +95,7 @@ def minimize(
             )
         epoch += 1
         assert totals is not None
-        means = totals.double().cpu().numpy() / n_batches
+        means = totals.cpu().double().numpy() / n_batches
         snapshots = optimizer.snapshot().by_model()
         for r in list(running):
             done_share = epoch / schedules[r].max_epochs

@@ -63,6 +63,7 @@ from skae.estimators.training_data import (
     TrainingData,
     check_min_scale,
     check_observed,
+    check_precision,
     divide,
     warn_of_other_units,
     warn_of_spread,
@@ -166,7 +167,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             positive_integer(),
             Interval(RealNotInt, 0, None, closed="neither"),
         ],
-        "device": [str],
+        "device": [str, torch.device],
         "precision": [choices("auto", "float32", "float64", "tf32", "bf16")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -204,7 +205,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_interval: float = 30.0,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | int = 0,
@@ -400,6 +401,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         likelihood = self._make_likelihood()
         check_scale(self.variance_mode, self.covariance_type, likelihood)
         device = resolve_device(self.device)
+        check_precision(self.precision, device)
         if is_continued:
             check_same_likelihood(self, X, likelihood)
         if is_continued and self._table.columns is not None:

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skae._data import Rows, Standardization, select_rows, split_validation
 from skae._fitting.diagnosis import list_columns, spread_message
 from skae._fitting.lockstep import shared_result
+from skae._utils.device import has_float64
 from skae._utils.messages import warn_user
 from skae.estimators.resume import Continuation
 from skae.estimators.table import Table
@@ -113,4 +114,13 @@ def check_min_scale(
             "float32 can resolve for these data, which is used in its place. Set "
             "precision='float64', or raise min_scale.",
             UserWarning,
+        )
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise ValueError for a training in float64 on a device that lacks it."""
+    if precision == "float64" and not has_float64(device):
+        raise ValueError(
+            f"device={str(device)!r} has no float64, as precision='float64' needs. Set "
+            "device='cpu', or another precision."
         )
