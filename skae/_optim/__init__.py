@@ -8,7 +8,7 @@ from skae._optim.learning_rate import (
     Schedule,
     learning_rate_multipliers,
 )
-from skae._optim.loop import EpochHooks, Step, minimize
+from skae._optim.loop import EpochHooks, Reader, Step, minimize
 from skae._optim.plateau import Plateau
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "ModelSnapshot",
     "ModelState",
     "Plateau",
+    "Reader",
     "Schedule",
     "Step",
     "learning_rate_multipliers",

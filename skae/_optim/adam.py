@@ -209,11 +209,14 @@ class OptimizerSnapshot:
     mean_square: Tensor
     norms: Any
 
-    def by_model(self) -> "list[ModelSnapshot]":
-        """Return the parts of all models, without copying them again."""
+    def finite_sums(self) -> Tensor:
+        """Return whether the sum of parameters and mean squares is finite, ``(R,)``."""
         sums = self.parameters.sums(self.values) + self.parameters.sums(self.mean_square)
-        found: list[bool] = torch.isfinite(sums).tolist()
-        return [ModelSnapshot(self, r, found[r]) for r in range(len(found))]
+        return sums.isfinite()
+
+    def by_model(self, finite: Sequence[bool]) -> "list[ModelSnapshot]":
+        """Return the parts of R models, given :meth:`finite_sums`, without copying them."""
+        return [ModelSnapshot(self, r, is_finite) for r, is_finite in enumerate(finite)]
 
 
 @dataclass(frozen=True)
