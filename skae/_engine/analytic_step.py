@@ -9,6 +9,7 @@ from skae._engine.coder import Coder
 from skae._engine.latents import LATENTS, Latents
 from skae._module import LINK_BUFFERS, AutoencoderModule, from_inputs
 from skae._optim import FlatParameters
+from skae._utils.device import to_send
 from skae.likelihoods import LocationScale
 from skae.objectives import Objective
 from skae.scales import MixedScale, Scale
@@ -170,7 +171,9 @@ class AnalyticStep:
         """
         weights = [o.kl_weight(p) for o, p in zip(self.objectives, progress, strict=True)]
         if weights != self._kl_weights:
-            self.kl_weights.copy_(self.kl_weights.new_tensor(weights).view(-1, 1, 1))
+            new = torch.tensor(weights, dtype=self.kl_weights.dtype, device="cpu")
+            sent = to_send(new.view(-1, 1, 1), self.kl_weights.device)
+            self.kl_weights.copy_(sent, non_blocking=True)
             self._kl_weights = weights
 
     def _encode(self, y: Tensor) -> None:

@@ -150,13 +150,21 @@ def _has_pinned_memory(kind: str) -> bool:
     return True
 
 
-def host_buffer(like: Tensor) -> Tensor:
-    """Make a buffer on the CPU for copies to a tensor, in locked memory if there is any.
+def host_buffer(like: Tensor, device: torch.device) -> Tensor:
+    """Make a buffer on the CPU for copies to a device, in locked memory if there is any.
 
     Other memory is copied twice, and the copy waits for the device.
     """
-    pin = _has_pinned_memory(like.device.type)
+    pin = _has_pinned_memory(device.type)
     return torch.empty(like.shape, dtype=like.dtype, device="cpu", pin_memory=pin)
+
+
+def to_send(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to where a device fetches it without a wait.
+
+    Torch keeps that memory until the device has it.
+    """
+    return x if device.type == "cpu" else host_buffer(x, device).copy_(x)
 
 
 def wait_for_copies(device: torch.device) -> None:

@@ -24,7 +24,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.validation import _check_sample_weight
 
 from skae._data import Rows, Standardization, measure
-from skae._evaluation import SCALE_ROWS, finalize_scale
+from skae._evaluation import SCALE_ROWS, update_scale
 from skae._fitting.diagnosis import start_error
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.link_start import add_links, statistics_type
@@ -95,7 +95,7 @@ def _attributes_in_training(
     module.leave_shared_memory()
     if validated_rows is not None:
         some = validated_rows.subsample(SCALE_ROWS)
-        finalize_scale(module, objective, some, standardization)
+        update_scale(module, objective, some, standardization)
     return {**fitted_attributes(module, standardization, table), **extra}
 
 

@@ -108,7 +108,7 @@ def test_blocks_that_torch_keeps_are_free(monkeypatch):
 
 def test_a_host_buffer_of_a_cpu_is_not_pinned():
     like = torch.zeros(2, 3, dtype=torch.float64)
-    buffer = devices.host_buffer(like)
+    buffer = devices.host_buffer(like, CPU)
     assert (buffer.shape, buffer.dtype, buffer.device) == (like.shape, like.dtype, CPU)
     assert not buffer.is_pinned()
 
