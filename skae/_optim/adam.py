@@ -153,8 +153,7 @@ class Adam:
             self.norms, factors = update_norms(self.norms, norms, self._n_norms)
             is_clipped = True
         if is_clipped:
-            for part in self.parameters.blocks(self.parameters.grads):
-                part.mul_(factors[:, None])
+            self.parameters.multiply(self.parameters.grads, factors)
 
     def _make_groups(self, changes: list[int]) -> list[_UpdateGroup]:
         """Split the models where the learning rate changes; see :data:`_UpdateGroup`."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from skae._utils.matmul import weighted_sum
 from skae.likelihoods import Likelihood
 from skae.scales.base import Scale
 
@@ -62,10 +63,14 @@ class ClosedFormScale(Scale):
         tiny = torch.finfo(weight.dtype).tiny
         if observed is None:
             total = weight.sum(dim=-2, keepdim=True).clamp_min_(tiny)
-            optimum = self._log_optimum(self.pool(weight.mT @ deviation).div_(total))
+            optimum = self._log_optimum(
+                self.pool(weighted_sum(weight, deviation)).div_(total)
+            )
         else:
-            total = self.pool(weight.mT @ observed)
-            mean = self.pool(weight.mT @ (deviation * observed)) / total.clamp_min(tiny)
+            total = self.pool(weighted_sum(weight, observed))
+            mean = self.pool(weighted_sum(weight, deviation * observed)) / total.clamp_min(
+                tiny
+            )
             # A batch without a value of a feature says nothing of its scale.
             optimum = torch.where(total > 0, self._log_optimum(mean), self.value)
         self.value.lerp_(optimum, _MOMENTUM)

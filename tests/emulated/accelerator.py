@@ -33,6 +33,7 @@ _WAIT = {
     *("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"),
     *("_linalg_check_errors", "_unique2"),
 }
+_PRODUCTS = {"mm", "bmm", "mv", "dot"}
 _MEMORY = 2**34
 
 
@@ -59,6 +60,7 @@ class CUDAGraph:
         if accelerator.stream_of_thread is accelerator.main_stream:
             raise RuntimeError("a graph cannot be captured on the default stream")
         accelerator.local.graph = self
+        accelerator.note("capture")
 
     def capture_end(self):
         accelerator.local.graph = None
@@ -81,11 +83,15 @@ class Accelerator:
     ----------
     counts : Counter
         Number of each kind of event: "launch" of a kernel or a graph; "h2d" and "d2h",
-        copies from and to pageable memory; "h2d pinned"; "sync".
+        copies from and to pageable memory; "h2d pinned"; "sync"; "capture".
     places : Counter
         The same by kind and line of skae, if `traces`.
-    free : int
-        Bytes of free memory.
+    free, reserved : int
+        Bytes of free memory, and of what torch keeps for later tensors.
+    largest_pinned : int
+        Bytes of the largest block of locked memory on the host.
+    rounds_products : bool
+        Whether float32 factors of products are rounded to the ten digits of TF32.
     has_float64 : bool
         Whether the device takes numbers in double precision.
     """
@@ -96,12 +102,13 @@ class Accelerator:
         self.local = threading.local()
         self.main_stream = Stream()
         self.streams = {self.main_stream}
-        self.traces, self.has_float64, self.free = False, True, _MEMORY
+        self.traces, self.has_float64, self.rounds_products = False, True, False
+        self.free, self.reserved = _MEMORY, 0
         self.reset()
 
     def reset(self):
         """Forget all counts."""
-        self.counts, self.places = Counter(), Counter()
+        self.counts, self.places, self.largest_pinned = Counter(), Counter(), 0
 
     def note(self, event):
         """Count an event, and the line of skae that it comes from."""
@@ -162,9 +169,12 @@ class Accelerator:
         return self.free, _MEMORY
 
     def memory_reserved(self, device=None):
+        return self.reserved
+
+    def memory_allocated(self, device=None):
         return 0
 
-    memory_allocated = current_device = memory_reserved
+    current_device = memory_allocated
 
     def device_count(self):
         return 1
@@ -256,6 +266,13 @@ def _on_host(values):
     return _map(of, values)
 
 
+def _rounded(x):
+    """Round float32 numbers to the digits of TF32, as a GPU does before a product."""
+    if not isinstance(x, torch.Tensor) or x.dtype != torch.float32:
+        return x
+    return ((x.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
 def _pairs(given, inside):
     """Pair tensors of the device, or lists of them, with those of the CPU."""
     return zip(given, inside, strict=True) if isinstance(given, list) else [(given, inside)]
@@ -339,6 +356,8 @@ def run(op, *args, **kwargs):
             written += _pairs(kwargs[key], host_kwargs[key])
     graph = accelerator.graph
     before = [(inside, inside.clone()) for _, inside in written if graph is not None]
+    if accelerator.rounds_products and name in _PRODUCTS:
+        host_args = _map(_rounded, host_args)
     found = op(*host_args, **host_kwargs)
     if name in _EMPTY and found.is_floating_point():
         found.fill_(torch.nan)
@@ -432,6 +451,7 @@ def _empty(*size, pin_memory=False, **kwargs):
     found = _KEPT[3](*size, **kwargs)
     if pin_memory:
         found.untyped_storage().is_emulated_pinned = True
+        accelerator.largest_pinned = max(accelerator.largest_pinned, found.nbytes)
     return found
 
 
