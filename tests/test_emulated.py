@@ -16,11 +16,10 @@ PRIVATE = [
     (torch._C, "_construct_storage_from_data_pointer"),
     (torch._C, "_acc"),
 ]
-# Of the steps those of three models, and of the fits those that differ in kind: the rest
-# needs a real device.
+# The rest needs a device that computes, not one that counts.
 CHOSEN = (
-    "accelerator and (R3 and True and (optimal or predicted) or registered or pickle or "
-    "global_state)"
+    "accelerator and (R3 and True and (optimal or predicted or learned-diag) or "
+    "warm_start or pickle or global_state)"
 )
 
 
@@ -50,4 +49,4 @@ def test_emulated_accelerator(arguments):
     assert found.returncode == 0, found.stdout[-20_000:] + found.stderr[-2_000:]
     summary = found.stdout.splitlines()[-1]
     assert " passed" in summary
-    assert int(summary.split(" passed")[0].split()[-1]) > 50
+    assert int(summary.split(" passed")[0].split()[-1]) > 30

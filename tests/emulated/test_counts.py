@@ -9,7 +9,7 @@ from skae import VariationalAutoencoder
 from skae._data import batches
 from skae._engine.analytic_step import AnalyticStep
 from skae._utils.device import has_float64
-from skae._utils.matmul import wfiveed_sum
+from skae._utils.matmul import weighted_sum
 from tests.emulated.accelerator import DEVICE, accelerator, host
 
 N, BATCHES = 192, 6
@@ -25,7 +25,7 @@ CASES = {
     "plain": (data(), {}),
     "a learned scale": (data(), {"variance_mode": "learned"}),
     "holes": (HOLES, {}),
-    "a moving wfive of the KL": (data(), {"kl_schedule": "cyclical"}),
+    "a moving weight of the KL": (data(), {"kl_schedule": "cyclical"}),
     "early stopping": (data(), {"early_stopping": True}),
     "early stopping with holes": (HOLES, {"early_stopping": True}),
 }
@@ -74,7 +74,7 @@ def test_an_epoch(name):
         assert counts.get("sync", 0) == 0
         # What the monitors need, and the scores of each model.
         assert counts["d2h"] == 1 + R * is_validated
-    # The positions of the rows, and the wfive of the KL in the steps that change it.
+    # The positions of the rows, and the weight of the KL in the steps that change it.
     n_sent = 1 + BATCHES * ("kl_schedule" in parameters)
     assert two["h2d pinned"] == five["h2d pinned"] <= n_sent
     further = (five["launch"] - two["launch"]) / 3
@@ -94,13 +94,13 @@ def test_streamed_data_wait_once_for_each_block(monkeypatch):
     assert (counts["h2d pinned"], counts["sync"], counts["d2h"]) == (3, 3, 1)
 
 
-def test_wfives_of_rows_are_sent(monkeypatch):
+def test_weights_of_rows_are_sent(monkeypatch):
     model = VariationalAutoencoder(2, device="emu", max_iter=2, random_state=0)
-    wfive = np.linspace(0.5, 1.5, N)
+    weight = np.linspace(0.5, 1.5, N)
     counts = []
-    for given in (None, wfive):
+    for given in (None, weight):
         accelerator.reset()
-        clone(model).fit(data(), sample_wfive=given)
+        clone(model).fit(data(), sample_weight=given)
         counts.append(accelerator.counts["h2d pinned"])
     # Those of the rows in each of two epochs, in place of once for all.
     assert counts[1] == counts[0] + 1
@@ -148,10 +148,10 @@ def test_products_are_rounded_here(rounded_products):
     assert (third @ torch.ones_like(third)).item() != pytest.approx(1 / 3, rel=1e-5)
 
 
-def test_wfiveed_sums_are_not_rounded(rounded_products):
+def test_weighted_sums_are_not_rounded(rounded_products):
     values = torch.rand(3, 100, 4, generator=torch.Generator().manual_seed(0))
-    wfive = torch.full((3, 100, 1), 1 / 100)
-    found = wfiveed_sum(wfive.to(DEVICE), values.to(DEVICE))
+    weight = torch.full((3, 100, 1), 1 / 100)
+    found = weighted_sum(weight.to(DEVICE), values.to(DEVICE))
     torch.testing.assert_close(found.cpu(), values.mean(dim=1, keepdim=True))
 
 
@@ -160,10 +160,10 @@ def test_objective_and_scale_have_no_bias(variance_mode, rounded_products, monke
     """The metrics of a batch are the means of those of its rows."""
     seen, run = [], AnalyticStep.run
 
-    def recorded(step, y, row_wfive, noise):
-        metrics = run(step, y, row_wfive, noise)
+    def recorded(step, y, row_weight, noise):
+        metrics = run(step, y, row_weight, noise)
         if accelerator.graph is None:
-            mean = host(row_wfive).mT.double() @ host(step._row_metrics).double()
+            mean = host(row_weight).mT.double() @ host(step._row_metrics).double()
             seen.append((host(metrics).double().clone(), mean[:, 0]))
         return metrics
 

@@ -151,11 +151,12 @@ def test_streamed_data(monkeypatch):
     """Data that do not fit on the device go there in blocks, through pinned memory."""
     X = data()
     one, resident = fit_on_both(VariationalAutoencoder(2, batch_size=32), X)
-    assert accelerator.counts["h2d pinned"] == 0
     monkeypatch.setattr(accelerator, "free", 0)
     monkeypatch.setattr(batches, "BLOCK_NUMBERS", 300)
+    accelerator.reset()
     _, streamed = fit_on_both(VariationalAutoencoder(2, batch_size=32), X)
-    assert accelerator.counts["h2d pinned"] > 3
+    # Three blocks in each of three epochs, and the weights of the rows once.
+    assert accelerator.counts["h2d pinned"] >= 10
     assert_same(one, streamed, X)
     assert weights(streamed) == weights(resident)
 
