@@ -35,8 +35,13 @@ def has_names():
 )
 def test_emulated_accelerator(arguments):
     command = [sys.executable, "-m", "pytest", "-p", "tests.emulated.accelerator"]
-    # One process, without the coverage and the options of this one.
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    coverage = sys.modules.get("coverage")
+    if coverage is not None and coverage.Coverage.current() is not None:
+        # Lines for accelerators run nowhere else. pytest-cov combines all such files.
+        measure = ["-m", "coverage", "run", "--parallel-mode", "--data-file=.coverage"]
+        command[1:1] = measure
+    # One process, without the options of this one.
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     found = subprocess.run(
         [*command, *options, *arguments],
