@@ -41,7 +41,7 @@ def test_emulated_accelerator(arguments):
         measure = ["-m", "coverage", "run", "--parallel-mode", "--data-file=.coverage"]
         command[1:1] = measure
     # One process, without the options of this one.
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"]
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     found = subprocess.run(
         [*command, *options, *arguments],

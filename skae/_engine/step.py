@@ -128,9 +128,11 @@ def make_step(
     """
     if _is_analytic(modules[0], objectives[0], autocast):
         step = AnalyticStep(modules, objectives, parameters, n)
-        if has_graphs(parameters.values.device):
+        device = parameters.values.device
+        if has_graphs(device):
             return GraphedStep(step)
-        if most_threads > 1:
+        # Threads of the host compute nothing for another device.
+        if device.type == "cpu" and most_threads > 1:
             return TunedStep(step, most_threads)
         return step
     return AutogradStep(modules, objectives, parameters, autocast, streams)
