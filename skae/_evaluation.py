@@ -1,8 +1,8 @@
 """A model over the rows of an array, in chunks of bounded memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from skae._data import Rows, Standardization, dense
 from skae._module import AutoencoderModule
+from skae._utils.device import move_double, to_double
 from skae._utils.matmul import is_large, large_products
 from skae.networks.randomness import fixed_draws
 from skae.objectives import Objective
@@ -17,6 +18,7 @@ from skae.scales import MixedScale, NoScale, Scale
 
 # (y, draws) -> a statistic of each row, 2-D.
 Statistic = Callable[[Tensor, Tensor], Tensor]
+T = TypeVar("T")
 
 # Rows that are enough to estimate a scale during training, to compare two starts, and to
 # see whether a scale is at its floor.
@@ -33,6 +35,34 @@ _CHUNK_NUMBERS_OFF_CPU = 2**26
 _MEAN_EVALUATIONS = 2**11
 # Draws of the posterior for the validation score during training.
 _VALIDATION_DRAWS = 8
+# Bytes of prepared rows that a model keeps for evaluations in each epoch of its training.
+# More rows are standardised and prepared again.
+_KEPT_BYTES = 2**24
+
+
+class Kept:
+    """What repeated evaluations of a model over the same rows need again.
+
+    Rows are kept as they are prepared, and draws, on the device of the model.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def get(self, name: str, make: Callable[[], T]) -> T:
+        """Return what is kept by a name; make it the first time."""
+        if name not in self._values:
+            self._values[name] = make()
+        value: T = self._values[name]
+        return value
+
+    def blocks(
+        self, n_bytes: int, make: Callable[[], Iterator[tuple[int, Tensor]]]
+    ) -> Iterable[tuple[int, Tensor]]:
+        """Return blocks of prepared rows, which are kept if they are of few bytes."""
+        if n_bytes > _KEPT_BYTES:
+            return make()
+        return self.get("blocks", lambda: list(make()))
 
 
 def over_rows(
@@ -44,6 +74,7 @@ def over_rows(
     n_draws: int = 1,
     index: np.ndarray | None = None,
     are_codes: bool = False,
+    kept: Kept | None = None,
 ) -> Any:
     """Apply a function of standardised and prepared rows to data, chunk by chunk.
 
@@ -52,13 +83,15 @@ def over_rows(
     times inside. Precision and device are those of the module, which is in evaluation mode
     meanwhile. X is an array, dense or sparse, or a tensor; ``index`` selects rows, all by
     default. The result is an array, or a tensor where X is one: rows on the device of the
-    module do not leave it.
+    module do not leave it. ``kept`` is for further calls with the same rows.
     """
     n = X.shape[0] if index is None else len(index)
     home = X.device if isinstance(X, Tensor) else torch.device("cpu")
     result = torch.empty(0, device=home)
     with _evaluation_mode(module, n_draws * n):
-        for first, y in _blocks(X, standardization, module, n_draws, index, are_codes):
+        for first, y in _blocks(
+            X, standardization, module, n_draws, index, are_codes, kept
+        ):
             values = function(y)
             if first == 0:
                 # One array for all chunks: many small ones would fragment the heap.
@@ -104,8 +137,28 @@ def _blocks(
     n_draws: int,
     index: np.ndarray | None,
     are_codes: bool = False,
+    kept: Kept | None = None,
+) -> Iterable[tuple[int, Tensor]]:
+    """Return the position of the first row and the prepared rows of each block."""
+
+    def make() -> Iterator[tuple[int, Tensor]]:
+        return _prepared_blocks(X, standardization, module, n_draws, index, are_codes)
+
+    if kept is None:
+        return make()
+    n = X.shape[0] if index is None else len(index)
+    return kept.blocks(n * module.spec.n_row * module.dtype.itemsize, make)
+
+
+def _prepared_blocks(
+    X: np.ndarray,
+    standardization: Standardization,
+    module: AutoencoderModule,
+    n_draws: int,
+    index: np.ndarray | None,
+    are_codes: bool,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield the position of the first row and the prepared rows of each block."""
+    """Yield the blocks of `_blocks`."""
     n = X.shape[0] if index is None else len(index)
     size = max(1, _chunk_numbers(module) // (n_draws * module.width))
     for first in range(0, n, size):
@@ -118,7 +171,7 @@ def _blocks(
         if are_codes:
             yield first, y.to(module.std_in_units)
         else:
-            yield first, module.prepare(y.to(module.device))
+            yield first, module.prepare(move_double(y, module.device))
 
 
 def mean_over_rows(
@@ -127,28 +180,34 @@ def mean_over_rows(
     rows: Rows,
     standardization: Standardization,
     statistic: Statistic,
+    kept: Kept | None = None,
 ) -> Tensor:
     """Average a statistic over weighted rows and over their posteriors, ``(1, m)``.
 
     The statistic takes standardised rows ``(n, n_features)`` and draws
-    ``(n_draws, n or 1, n_components)`` and returns ``(n, m)``.
+    ``(n_draws, n or 1, n_components)`` and returns ``(n, m)``. ``kept`` is for further
+    calls with the same rows.
     """
-    draws = objective.draws(module.spec).to(module.std_in_units)
+    kept = kept or Kept()
+    draws = kept.get("draws", lambda: objective.draws(module.spec).to(module.std_in_units))
     # The draws are pairs, z and -z, half the set apart. Few rows take all of them. Many
     # rows take some pairs each, in turn, so that all pairs are used equally often.
     half = len(draws) // 2
     n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * rows.total)))
-    weights = torch.from_numpy(rows.weight).to(draws.device)
+    weights = kept.get(
+        "weights", lambda: move_double(torch.from_numpy(rows.weight), draws.device)
+    )
     n_draws = max(2 * n_pairs, 1)
-    total = torch.zeros((), dtype=torch.float64, device=draws.device)
+    total = weights.new_zeros(())
     with _evaluation_mode(module, n_draws * len(rows)):
-        for first, y in _blocks(rows.X, standardization, module, n_draws, rows.index):
+        blocks = _blocks(rows.X, standardization, module, n_draws, rows.index, kept=kept)
+        for first, y in blocks:
             used = draws[:, None]  # (n_draws, 1, k)
             if n_pairs < half:
                 # (2 n_pairs, n, k)
                 used = _in_turn(draws, n_pairs, rows.first + first, len(y))
             weight = weights[first : first + len(y)]
-            total = total + (weight @ statistic(y, used).double())[None]
+            total = total + (weight @ to_double(statistic(y, used)))[None]
         rows.peers.sum_(total)
     # A copy, because a tensor made in inference mode cannot be used with gradients.
     return total.clone().div_(rows.total).to(module.std_in_units)
@@ -195,16 +254,7 @@ def finalize_scale(
     scale, likelihood = module.scale, module.spec.likelihood
     if not scale.needs_optimal_scale:
         return training_objective(module, objective, rows, standardization)
-
-    # The memory of the residual is free: nothing reads it after this.
-    deviation, share, kl = mean_of_residuals(
-        lambda residual: likelihood.deviation(residual, out=residual),
-        module,
-        objective,
-        rows,
-        standardization,
-    )
-    scale.finalize(deviation)
+    deviation, share, kl = _set_closed_form(module, objective, rows, standardization)
     # The log-density is linear in the deviation, so its mean is that of a residual whose
     # deviation is the mean deviation. For most likelihoods that is the optimal scale.
     if not likelihood.has_optimal_scale:  # only some of its parts have one
@@ -215,11 +265,45 @@ def finalize_scale(
         return training_objective(module, objective, rows, standardization)
     log_scale = scale.log_scale(module.std_in_units.new_empty(1, 0))
     log_prob = likelihood.log_prob(residual, torch.zeros_like(residual), log_scale)
-    log_prob = log_prob.double()
+    log_prob = to_double(log_prob)
     if share is not None:
-        log_prob = log_prob * share
+        log_prob = log_prob * share.to(log_prob.device)
     expected = float(log_prob.mean()) * module.spec.n_features
-    return objective.kl_weight(1.0) * kl - expected
+    return objective.kl_weight(1.0) * float(kl) - expected
+
+
+def update_scale(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    standardization: Standardization,
+    kept: Kept | None = None,
+) -> None:
+    """Set a closed-form scale from some rows; ``kept`` is for further calls with them."""
+    if module.scale.needs_optimal_scale:
+        _set_closed_form(module, objective, rows, standardization, kept)
+
+
+def _set_closed_form(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    standardization: Standardization,
+    kept: Kept | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Set a closed-form scale; returns what `mean_of_residuals` does of the deviation."""
+    likelihood = module.spec.likelihood
+    # The memory of the residual is free: nothing reads it after this.
+    found = mean_of_residuals(
+        lambda residual: likelihood.deviation(residual, out=residual),
+        module,
+        objective,
+        rows,
+        standardization,
+        kept,
+    )
+    module.scale.finalize(found[0])
+    return found
 
 
 def mean_of_residuals(
@@ -228,13 +312,14 @@ def mean_of_residuals(
     objective: Objective,
     rows: Rows,
     standardization: Standardization,
-) -> tuple[Tensor, Tensor | None, float]:
+    kept: Kept | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """Average a statistic of the residuals over rows, posteriors and observed entries.
 
     The statistic maps residuals ``(n_draws, n, n_features)``, which it may overwrite, to
     numbers of that shape. Returns the mean over the entries that share a scale, ``(1, 1)``
     or ``(1, n_features)``; the share of them that is observed, or None if all are; and the
-    mean KL.
+    mean KL, without axes.
     """
     pool = module.scale.pool
 
@@ -256,9 +341,9 @@ def mean_of_residuals(
             parts.insert(1, torch.ones_like(values))
         return torch.cat(parts, dim=1)
 
-    mean = mean_over_rows(module, objective, rows, standardization, pooled)
+    mean = mean_over_rows(module, objective, rows, standardization, pooled, kept)
     m = module.scale.n_scales
-    values, kl = mean[:, :m], float(mean[0, -1])
+    values, kl = mean[:, :m], mean[0, -1]
     if not rows.has_missing:
         return values, None, kl
     share = mean[:, m : 2 * m]
@@ -272,10 +357,15 @@ def validation_score(
     objective: Objective,
     rows: Rows,
     standardization: Standardization,
+    kept: Kept,
 ) -> float:
     """Return the weighted mean score of some rows, in nats, in the units of X."""
-    draws = objective.draws(module.spec, _VALIDATION_DRAWS)[:, None]
-    draws = draws.to(module.device)
+
+    def make_draws() -> Tensor:
+        draws = objective.draws(module.spec, _VALIDATION_DRAWS)[:, None]
+        return draws.to(module.std_in_units)
+
+    draws = kept.get("draws", make_draws)
     scores = over_rows(
         lambda y: objective.log_likelihood(module, y, draws),
         rows.X,
@@ -283,10 +373,11 @@ def validation_score(
         module,
         n_draws=len(draws),
         index=rows.index,
+        kept=kept,
     )
     total = float(np.sum(scores.astype(np.float64) * rows.weight))
     mean = rows.peers.sum(total) / rows.total
-    return mean - standardization.mean_log_det(rows)
+    return mean - kept.get("log_det", lambda: standardization.mean_log_det(rows))
 
 
 def shared_scale(

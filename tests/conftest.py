@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 # SciPy reads this variable at its first import. Without it scikit-learn skips its checks of
 # the array API.
@@ -13,6 +14,10 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from skae._fitting import trainer
+
+# Tests of an accelerator that torch cannot forget again: tests/test_emulated.py runs them
+# in a process of their own, with the accelerator as a plugin.
+collect_ignore = [] if "tests.emulated.accelerator" in sys.modules else ["emulated"]
 
 # Files whose tests run the same lines hundreds of times, with other parameters. The lines
 # that they cover are covered by others too, and to trace them costs half of their time.

@@ -9,6 +9,13 @@ from torch import Tensor
 from skae._data.blocks import BLOCK_NUMBERS
 from skae._data.rows import Rows
 from skae._data.standardization import Standardization
+from skae._utils.device import (
+    free_memory,
+    host_buffer,
+    move_double,
+    to_send,
+    wait_for_copies,
+)
 
 # Bytes of standardised data that are kept in the host's memory for each model. Larger
 # data are standardised again, block by block, in each epoch.
@@ -23,6 +30,8 @@ _LINE = 16
 _SMALLEST_ROUND = 32
 # Normal numbers that are drawn together for a model: one call costs 2 us or more.
 _NOISE_NUMBERS = 2**14
+# The same on an accelerator, where a launch costs 5 us or more: 1 MB of float32.
+_NOISE_NUMBERS_OFF_CPU = 2**18
 
 
 def batch_shape(epoch_size: int, batch_size: int) -> tuple[int, int]:
@@ -141,18 +150,19 @@ class Batches:
         R, d = len(rows), rows[0].X.shape[1] if resident is None else resident.shape[1]
         n_draws, width = noise_shape
         # Independent of the number of models, because the draws of a model depend on it.
-        n_together = _NOISE_NUMBERS // max(n_draws * batch_size * width, 1)
+        most = _NOISE_NUMBERS if device.type == "cpu" else _NOISE_NUMBERS_OFF_CPU
+        n_together = most // max(n_draws * batch_size * width, 1)
         self._n_noise = min(max(n_together, 1), self.n_batches)
         shape = (R, self._n_noise, n_draws, self.size, width)
         self._noise_block = torch.zeros(shape, dtype=dtype, device=device)
         n_block = BLOCK_NUMBERS // (R * self.size * d)
         self._n_block = min(max(n_block, 1), self.n_batches)
         self._y = torch.empty(R, self._n_block, self.size, d, dtype=dtype, device=device)
-        self._host = (
-            self._y
-            if device.type == "cpu"
-            else torch.empty_like(self._y, device="cpu", pin_memory=device.type == "cuda")
-        )
+        # Without weights of rows, the batches have the same ones in each epoch.
+        is_weighted = bool((self._weight != 1).any())
+        self._weights_on_device = None if is_weighted else self._send(self._row_weights)
+        is_sent = self._resident is None and device.type != "cpu"
+        self._host = host_buffer(self._y, device) if is_sent else self._y
 
     def _fill_up(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Place rows in batches: positions and row weights, ``(n_batches, size[, 1])``."""
@@ -173,8 +183,9 @@ class Batches:
         d = self.rows[0].X.shape[1]
         n_bytes = sum(map(len, self.rows)) * d * dtype.itemsize
         budget: float = _RESIDENT_BYTES * len(self.rows)
-        if device.type == "cuda":
-            budget = _RESIDENT_FRACTION * torch.cuda.mem_get_info(device)[0]
+        free = free_memory(device)
+        if free is not None:
+            budget = _RESIDENT_FRACTION * free
         if n_bytes > budget:
             return None
         resident = torch.empty(self._bounds[-1], d, dtype=dtype, device=device)
@@ -201,7 +212,7 @@ class Batches:
             for start in range(0, len(rows), size):
                 block = rows.block(slice(start, start + size))
                 y = torch.from_numpy(self.standardizations[r].standardize(block))
-                prepared = prepare[r](y.to(device)).to(dtype)
+                prepared = prepare[r](move_double(y, device)).to(dtype)
                 if first == 0:
                     n_inputs = prepared.shape[1]
                     resident = prepared.new_empty(self._bounds[-1], n_inputs)
@@ -259,11 +270,14 @@ class Batches:
             [p.index_select(0, s) for p, s in zip(positions, self._slots, strict=True)]
         )
         among_all = picked + self._starts
-        weight = self._weight.index_select(0, among_all.view(-1))
-        row_weights = weight.view_as(self._row_weights).mul_(self._row_weights)
-        row_weights = row_weights.to(self._y.device)
+        row_weights = self._weights_on_device
+        if row_weights is None:
+            weight = self._weight.index_select(0, among_all.view(-1))
+            row_weights = self._send(
+                weight.view_as(self._row_weights).mul_(self._row_weights)
+            )
         if self._resident is not None:
-            picked = among_all.to(self._y.device)
+            picked = self._send(among_all)
         noise = self._noises()
         for first in range(0, self.n_batches, self._n_block):
             last = min(first + self._n_block, self.n_batches)
@@ -278,6 +292,11 @@ class Batches:
             return torch.randperm(n, generator=generator, device="cpu")
         return torch.arange(n, device="cpu")
 
+    def _send(self, x: Tensor) -> Tensor:
+        """Copy a tensor of the CPU to the device, without a wait if that is possible."""
+        device = self._y.device
+        return to_send(x, device).to(device, non_blocking=True)
+
     def _gather(self, picked: Tensor) -> Tensor:
         """Gather rows, ``(R, n, size, n_features)``; overwritten by the next call."""
         R, _, size, d = self._y.shape
@@ -290,9 +309,8 @@ class Batches:
             self._standardize(r, rows.numpy(), out=self._host[r, :n].view(-1, d))
         if self._host is not self._y:
             self._y[:, :n].copy_(self._host[:, :n], non_blocking=True)
-            if self._y.device.type == "cuda":
-                # The copy must end before the host's buffer is filled again.
-                torch.cuda.current_stream(self._y.device).synchronize()
+            # The copy must end before the host's buffer is filled again.
+            wait_for_copies(self._y.device)
         return self._y[:, :n]
 
     def _noises(self) -> Iterator[Tensor]:

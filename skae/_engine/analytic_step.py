@@ -9,6 +9,8 @@ from skae._engine.coder import Coder
 from skae._engine.latents import LATENTS, Latents
 from skae._module import LINK_BUFFERS, AutoencoderModule, from_inputs
 from skae._optim import FlatParameters
+from skae._utils.device import to_send
+from skae._utils.matmul import weighted_sum
 from skae.likelihoods import LocationScale
 from skae.objectives import Objective
 from skae.scales import MixedScale, Scale
@@ -153,9 +155,7 @@ class AnalyticStep:
             self.latents.forward(noise)
             self.decoder.forward(self.latents.z)
             self._reconstruct(y, row_weight)
-            # A row times a matrix rounds for one model as for several, a column does not.
-            weight = row_weight.view(len(row_weight), 1, -1)
-            torch.bmm(weight, self._row_metrics, out=self._mean_metrics)
+            weighted_sum(row_weight, self._row_metrics, out=self._mean_metrics)
             self.decoder.backward(needs_input_grad=True)
             torch.mul(row_weight, self.kl_weights, out=self.kl_row_weight)
             grad_heads = self.latents.backward(self.kl_row_weight)
@@ -170,7 +170,9 @@ class AnalyticStep:
         """
         weights = [o.kl_weight(p) for o, p in zip(self.objectives, progress, strict=True)]
         if weights != self._kl_weights:
-            self.kl_weights.copy_(self.kl_weights.new_tensor(weights).view(-1, 1, 1))
+            new = torch.tensor(weights, dtype=self.kl_weights.dtype, device="cpu")
+            sent = to_send(new.view(-1, 1, 1), self.kl_weights.device)
+            self.kl_weights.copy_(sent, non_blocking=True)
             self._kl_weights = weights
 
     def _encode(self, y: Tensor) -> None:

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from skae._engine.analytic_step import AnalyticStep
 from skae._engine.coder import fused_parameters
-from skae._engine.cuda_graph import GraphedStep
+from skae._engine.graphed_step import GraphedStep
 from skae._engine.tuned_step import TunedStep
 from skae._module import AutoencoderModule
 from skae._optim import FlatParameters, Step, learning_rate_multipliers
+from skae._utils.device import has_graphs
 from skae._utils.peers import ALONE, Peers
 from skae._utils.random import Stream, replaced_global_generators
 from skae.objectives import Objective
@@ -165,9 +166,11 @@ def make_step(
         return SummedStep(own, parameters, peers)
     if _is_analytic(modules[0], objectives[0], autocast):
         step = AnalyticStep(modules, objectives, parameters, n)
-        if parameters.values.device.type == "cuda":
+        device = parameters.values.device
+        if has_graphs(device):
             return GraphedStep(step)
-        if most_threads > 1:
+        # Threads of the host compute nothing for another device.
+        if device.type == "cpu" and most_threads > 1:
             return TunedStep(step, most_threads)
         return step
     return AutogradStep(modules, objectives, parameters, autocast, streams)

@@ -269,7 +269,7 @@ def _floor_is_high(problem: FitProblem) -> np.ndarray:
     spread = problem.standardization.std_in_units
     if isinstance(problem.options.min_scale, str):
         return np.zeros(len(spread), dtype=bool)
-    floor = problem.module.scale.floor.double().cpu().numpy()
+    floor = problem.module.scale.floor.cpu().double().numpy()
     if floor.size == 1:
         # One scale for all features cannot be above the spread of the largest.
         spread = np.full_like(spread, spread.max())

@@ -161,7 +161,7 @@ class _Initializer:
         )
         spec, beta = module.spec, self.objective.kl_weight(1.0)
         d, k = spec.n_features, spec.n_components
-        smallest = np.square(module.scale.floor.double().cpu().numpy())
+        smallest = np.square(module.scale.floor.cpu().double().numpy())
         # Without a KL, factor analysis would copy single features, at no noise, into the
         # code.
         links = standardization.links
@@ -238,7 +238,7 @@ def start_at_pca(
     """
     k, (d, q) = module.spec.n_components, components.shape
     deviation = np.sqrt(noise)
-    std_in_units = module.std_in_units.double().cpu().numpy()
+    std_in_units = module.std_in_units.cpu().double().numpy()
     tiny = np.finfo(np.float32).tiny
     # A component below the noise keeps a small weight: with a weight of exactly 0 it would
     # have no gradient.
@@ -310,7 +310,7 @@ def _bound_predictors(module: AutoencoderModule, W: np.ndarray) -> None:
     or counts would be extrapolated to a hundred times the odds.
     """
     for part, _ in module.linked:
-        spread = module.input_std[part].double().cpu().numpy()
+        spread = module.input_std[part].cpu().double().numpy()
         norm = np.linalg.norm(W[part], axis=1)
         limit = np.maximum(_LARGEST_PREDICTOR, spread)
         W[part] *= np.minimum(1.0, limit / np.maximum(norm, limit))[:, None]
@@ -324,6 +324,6 @@ def _shift_of_predictors(module: AutoencoderModule, variance: np.ndarray) -> np.
     shift = np.zeros(len(variance))
     if module.spec.n_heads == 2:
         for part, family in module.linked:
-            predictor = module.loc_offset[part].double().cpu().numpy()
+            predictor = module.loc_offset[part].cpu().double().numpy()
             shift[part] = family.spread_predictor(predictor, variance[part]) - predictor
     return shift

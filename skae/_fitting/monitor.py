@@ -15,13 +15,15 @@ from skae._data import Rows, Standardization
 from skae._evaluation import shared_scale
 from skae._fitting import diagnosis
 from skae._fitting.problem import FitProblem, FitResult
-from skae._fitting.snapshot import Snapshot, are_finite, copy_buffers, restore_buffers
+from skae._fitting.snapshot import EpochState, Snapshot, copy_buffers, restore_buffers
 from skae._fitting.training_state import TrainingState
 from skae._module import AutoencoderModule
 from skae._optim import SCHEDULES, Adam, ModelSnapshot, ModelState, Plateau
+from skae._utils.device import move_double
 from skae._utils.errors import InvalidFileError
 from skae._utils.random import set_stream_state, stream_state
 from skae.objectives import Objective, gradient_balance
+from skae.scales import Scale
 
 # Rows and different draws that the balance of the gradients is computed from.
 _BALANCE_ROWS = 512
@@ -190,21 +192,19 @@ class TrainingMonitor:
         except Exception as error:
             self.error = error
 
-    def on_epoch_end(
-        self, metrics: np.ndarray, progress: float, snapshot: ModelSnapshot
-    ) -> bool:
+    def on_epoch_end(self, metrics: np.ndarray, progress: float, state: EpochState) -> bool:
         """Handle the end of an epoch; see `EpochHooks.on_epoch_end`."""
         if self.error is not None:
             return True
         try:
             self.n_done += 1
-            self.has_stopped = self._end_epoch(metrics, progress, snapshot)
-            state = self._capture()
-            if state is not None:
-                self._state = state
+            self.has_stopped = self._end_epoch(metrics, progress, state)
+            kept = self._capture()
+            if kept is not None:
+                self._state = kept
                 checkpoint = self.problem.checkpoint
                 if checkpoint is not None and checkpoint.is_due(self.n_done):
-                    checkpoint.put(self.problem.start, state)
+                    checkpoint.put(self.problem.start, kept)
             if self.is_over:
                 self._leave_snapshots()
             return self.has_stopped
@@ -213,15 +213,13 @@ class TrainingMonitor:
             self.error = error
             return True
 
-    def _end_epoch(
-        self, metrics: np.ndarray, progress: float, snapshot: ModelSnapshot
-    ) -> bool:
+    def _end_epoch(self, metrics: np.ndarray, progress: float, state: EpochState) -> bool:
         """Record an epoch, and return whether the training ends."""
-        epoch, metrics = None, self.peers.sum(metrics)
+        snapshot, buffers, epoch = state.snapshot, state.buffers, None
+        metrics = self.peers.sum(metrics)
         if np.isfinite(metrics).all() and snapshot.is_finite():
-            epoch = self._describe(metrics, progress)
-        buffers = copy_buffers(self.problem.module)
-        if epoch is None or not are_finite(buffers):
+            epoch = self._describe(metrics, progress, state.scale)
+        if epoch is None or not state.has_finite_buffers:
             return self._end_diverged_epoch()
         if not math.isfinite(epoch.get("validation_score", 0.0)):
             return self._end_diverged_epoch()
@@ -245,16 +243,18 @@ class TrainingMonitor:
         self.schedule.halve()
         return stop or self._has_diverged
 
-    def _describe(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
+    def _describe(
+        self, metrics: np.ndarray, progress: float, scale: Scale
+    ) -> dict[str, float]:
         """Return the history of an epoch, in the units of X."""
         problem = self.problem
         epoch = problem.objective.history(metrics, progress)
         log_det_units = problem.log_det_units
         epoch["objective"] += log_det_units
         epoch["log_likelihood"] -= log_det_units
-        scale = shared_scale(problem.module.scale, problem.standardization)
-        if scale is not None:
-            epoch["scale"] = math.exp(np.nanmean(np.log(scale)))
+        in_units = shared_scale(scale, problem.standardization)
+        if in_units is not None:
+            epoch["scale"] = math.exp(np.nanmean(np.log(in_units)))
         if problem.validation is not None:
             epoch["validation_score"] = problem.validation_score()
         if self._balance_data is not None:
@@ -413,8 +413,8 @@ def choose_balance_data(
     number is drawn, so that the training does not depend on the measurement.
     """
     rows = rows.subsample(_BALANCE_ROWS)
-    y = torch.from_numpy(standardization.standardize(rows.block())).to(module.device)
-    y = module.prepare(y)
+    y = torch.from_numpy(standardization.standardize(rows.block()))
+    y = module.prepare(move_double(y, module.device))
     row_weight = torch.from_numpy(rows.weight / len(rows))[:, None]
     # The draws are pairs, z and -z, half the set apart. Each row takes two different
     # pairs, one for each half of its own draws.

@@ -1,13 +1,16 @@
 """Copies of what the epochs of a training change in a model, to go back to."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule
-from skae._optim import FlatParameters
+from skae._optim import Adam, FlatParameters, ModelSnapshot
+from skae.scales import Scale
 
 # Parts of a model that have buffers which change in training.
 _NETWORKS = "encoder", "decoder"
@@ -49,22 +52,119 @@ class Snapshot:
         return {k: v for k, v in self.buffers.items() if not k.startswith(_SCALE)}
 
 
+@dataclass(frozen=True)
+class EpochState:
+    """A model after an epoch.
+
+    Attributes
+    ----------
+    snapshot : ModelSnapshot
+        Parameters and moments.
+    buffers : mapping of str to Tensor
+        Copies of the buffers of networks and scale, by their names in the module.
+    has_finite_buffers : bool
+        Whether the buffers of the networks are finite.
+    scale : Scale
+        The scale, on the CPU.
+    """
+
+    snapshot: ModelSnapshot
+    buffers: Mapping[str, Tensor]
+    has_finite_buffers: bool
+    scale: Scale
+
+
+class EpochReader:
+    """Reads R models from their device: by one copy for all, and as many operations.
+
+    Parameters
+    ----------
+    optimizer : Adam
+        The optimiser of the models.
+    modules : sequence of R AutoencoderModule
+        The models, of the same shapes.
+    """
+
+    def __init__(self, optimizer: Adam, modules: Sequence[AutoencoderModule]) -> None:
+        self.optimizer = optimizer
+        self.modules = modules
+        scales = [module.scale for module in modules]
+        if modules[0].device.type != "cpu":
+            # Copies of the first, because all their numbers are replaced.
+            first = copy.deepcopy(scales[0]).cpu()
+            scales = [copy.deepcopy(first) for _ in scales]
+        self.scales = scales
+
+    def __call__(self, totals: Tensor) -> tuple[np.ndarray, list[EpochState]]:
+        """Return sums of the metrics, ``(R, n_metrics)``, float64, and the models."""
+        R, snapshot = len(self.modules), self.optimizer.snapshot()
+        parts = [dict(_changing_buffers(module)) for module in self.modules]
+        buffers = {name: torch.stack([own[name] for own in parts]) for name in parts[0]}
+        finite = [snapshot.finite_sums(), *_are_finite(buffers)]
+        own = self._numbers_of_scales(buffers)
+        flat = [totals, *(x[:, None] for x in finite), *(x.reshape(R, -1) for x in own)]
+        numbers = torch.cat([x.to(totals.dtype) for x in flat], dim=1).cpu().double()
+        sizes = [x.shape[1] for x in flat]
+        sums, has_finite_sum, *others = numbers.split(sizes, dim=1)
+        are_finite = torch.ones(R, dtype=torch.bool, device="cpu")
+        for x in others[: len(finite) - 1]:
+            are_finite &= x[:, 0] > 0
+        self._set_scales(others[len(finite) - 1 :])
+        snapshots = snapshot.by_model((has_finite_sum[:, 0] > 0).tolist())
+        states = [
+            EpochState(
+                snapshots[r],
+                {name: values[r] for name, values in buffers.items()},
+                bool(are_finite[r]),
+                self.scales[r],
+            )
+            for r in range(R)
+        ]
+        return sums.numpy(), states
+
+    def _numbers_of_scales(self, buffers: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return what changes in the scales, if they are elsewhere, each ``(R, ...)``."""
+        first = self.modules[0].scale
+        if self.scales[0] is first:
+            return []
+        own = [dict(module.scale.named_parameters()) for module in self.modules]
+        with torch.no_grad():
+            of_parameters = [torch.stack([each[name] for each in own]) for name in own[0]]
+        of_buffers = [buffers[f"{_SCALE}.{name}"] for name, _ in first.named_buffers()]
+        return of_parameters + of_buffers
+
+    def _set_scales(self, numbers: Sequence[Tensor]) -> None:
+        """Set the scales on the CPU to numbers of those of the models, each ``(R, m)``."""
+        if not numbers:
+            return
+        with torch.no_grad():
+            for r, scale in enumerate(self.scales):
+                own = [*scale.parameters(), *scale.buffers()]
+                for value, new in zip(own, numbers, strict=True):
+                    value.copy_(new[r].view_as(value))
+
+
+def _changing_buffers(module: AutoencoderModule) -> list[tuple[str, Tensor]]:
+    """Return the buffers of networks and scale, with their names in the module."""
+    return [
+        named
+        for part in (*_NETWORKS, _SCALE)
+        for named in module.get_submodule(part).named_buffers(part)
+    ]
+
+
 def copy_buffers(module: AutoencoderModule) -> dict[str, Tensor]:
     """Copy the buffers of networks and scale, by their names in the module."""
-    return {
-        name: buffer.clone()
-        for part in (*_NETWORKS, _SCALE)
-        for name, buffer in module.get_submodule(part).named_buffers(part)
-    }
+    return {name: buffer.clone() for name, buffer in _changing_buffers(module)}
 
 
-def are_finite(buffers: Mapping[str, Tensor]) -> bool:
-    """Whether the buffers of the networks are finite."""
-    return all(
-        bool(value.isfinite().all())
+def _are_finite(buffers: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return whether buffers ``(R, ...)`` of the networks are finite, each ``(R,)``."""
+    return [
+        value.isfinite().flatten(1).all(dim=1) if value.ndim > 1 else value.isfinite()
         for name, value in buffers.items()
         if not name.startswith(_SCALE) and value.is_floating_point()
-    )
+    ]
 
 
 def restore_buffers(

@@ -12,13 +12,17 @@ from skae._data import FeatureMoments
 from skae._engine import flatten, make_step
 from skae._evaluation import mean_of_residuals, shared_scale
 from skae._fitting.problem import FitProblem
-from skae._fitting.snapshot import are_finite, copy_buffers, restore_buffers
+from skae._fitting.snapshot import (
+    EpochReader,
+    EpochState,
+    copy_buffers,
+    restore_buffers,
+)
 from skae._fitting.trainer import make_batches
 from skae._module import AutoencoderModule
 from skae._optim import (
     AveragedAdam,
     FlatParameters,
-    ModelSnapshot,
     OpenEndedSchedule,
     minimize,
 )
@@ -95,12 +99,14 @@ class _BlockHooks:
     def on_epoch_begin(self) -> None:
         """Do nothing. See `EpochHooks.on_epoch_begin`."""
 
-    def on_epoch_end(
-        self, metrics: np.ndarray, progress: float, snapshot: ModelSnapshot
-    ) -> bool:
+    def on_epoch_end(self, metrics: np.ndarray, progress: float, state: EpochState) -> bool:
         """Keep the metrics, and end the training."""
         self.metrics = metrics
-        self.is_finite = bool(np.isfinite(metrics).all()) and snapshot.is_finite()
+        self.is_finite = (
+            bool(np.isfinite(metrics).all())
+            and state.snapshot.is_finite()
+            and state.has_finite_buffers
+        )
         return True
 
 
@@ -168,7 +174,7 @@ def train_block(
         suitable_threads(multiply_adds),
         flushed_denormals(),
     ):
-        minimize(step, batches, adam, [schedule], [hooks])
+        minimize(step, batches, adam, [schedule], [hooks], EpochReader(adam, [module]))
         buffers = copy_buffers(module)
         iterate = {
             f"{part}/{name}": _array(values)
@@ -178,7 +184,7 @@ def train_block(
         parameters.values.copy_(adam.average)
         module.requires_grad_(False).eval()
         deviation = None
-        is_finite = hooks.is_finite and are_finite(buffers)
+        is_finite = hooks.is_finite
         if is_finite and module.scale.needs_optimal_scale:
             known = n_samples - problem.rows.n_samples
             deviation = _pool_deviation(problem, state, (known / n_samples) ** 2)

@@ -14,6 +14,7 @@ from skae._fitting.checkpoint import check_places
 from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
 from skae._fitting.problem import FitProblem, FitResult
+from skae._fitting.snapshot import EpochReader
 from skae._module import AutoencoderModule
 from skae._optim import Adam, minimize
 from skae._utils.peers import Peers
@@ -157,7 +158,9 @@ def _train_side_by_side(
     ]
     epoch = problems[0].first_epoch
     adam.resume(epoch * batches.n_batches)
-    for monitor, snapshot in zip(monitors, adam.snapshot().by_model(), strict=True):
+    start = adam.snapshot()
+    snapshots = start.by_model(start.finite_sums().tolist())
+    for monitor, snapshot in zip(monitors, snapshots, strict=True):
         monitor.begin(snapshot)
     running = [monitor for monitor in monitors if not monitor.is_over]
     try:
@@ -165,8 +168,9 @@ def _train_side_by_side(
             adam, batches = _select(adam, batches, running)
         with flushed_denormals(), _over_peers(modules, peers):
             while running:
+                modules = [m.problem.module for m in running]
                 step = make_step(
-                    [m.problem.module for m in running],
+                    modules,
                     [m.problem.objective for m in running],
                     adam.parameters,
                     batches.size,
@@ -176,7 +180,8 @@ def _train_side_by_side(
                     peers,
                 )
                 schedules = [m.schedule for m in running]
-                epoch, left = minimize(step, batches, adam, schedules, running, epoch)
+                read = EpochReader(adam, modules)
+                epoch, left = minimize(step, batches, adam, schedules, running, read, epoch)
                 running = [running[i] for i in left]
                 if running:
                     adam, batches = _select(adam, batches, running)

@@ -9,7 +9,7 @@ from skae._optim.learning_rate import (
     Schedule,
     learning_rate_multipliers,
 )
-from skae._optim.loop import EpochHooks, Step, minimize
+from skae._optim.loop import EpochHooks, Reader, Step, minimize
 from skae._optim.plateau import Plateau
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "ModelState",
     "OpenEndedSchedule",
     "Plateau",
+    "Reader",
     "Schedule",
     "Step",
     "learning_rate_multipliers",

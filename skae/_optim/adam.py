@@ -153,8 +153,7 @@ class Adam:
             self.norms, factors = update_norms(self.norms, norms, self._n_norms)
             is_clipped = True
         if is_clipped:
-            for part in self.parameters.blocks(self.parameters.grads):
-                part.mul_(factors[:, None])
+            self.parameters.multiply(self.parameters.grads, factors)
 
     def _make_groups(self, changes: list[int]) -> list[_UpdateGroup]:
         """Split the models where the learning rate changes; see :data:`_UpdateGroup`."""
@@ -209,11 +208,14 @@ class OptimizerSnapshot:
     mean_square: Tensor
     norms: Any
 
-    def by_model(self) -> "list[ModelSnapshot]":
-        """Return the parts of all models, without copying them again."""
+    def finite_sums(self) -> Tensor:
+        """Return whether the sum of parameters and mean squares is finite, ``(R,)``."""
         sums = self.parameters.sums(self.values) + self.parameters.sums(self.mean_square)
-        found: list[bool] = torch.isfinite(sums).tolist()
-        return [ModelSnapshot(self, r, found[r]) for r in range(len(found))]
+        return sums.isfinite()
+
+    def by_model(self, finite: Sequence[bool]) -> "list[ModelSnapshot]":
+        """Return the parts of R models, given :meth:`finite_sums`, without copying them."""
+        return [ModelSnapshot(self, r, is_finite) for r, is_finite in enumerate(finite)]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from skae._utils.cached import cached
+
 # The numbers of a model in a block are padded to a multiple of this: the float32 numbers of
 # a 512-bit register. Then vector instructions update all numbers. A remainder would be
 # updated by scalar instructions, which round differently, so that the result of a model
@@ -196,6 +198,23 @@ class FlatParameters:
     def sums(self, flat: Tensor) -> Tensor:
         """Add up the numbers of each model in a buffer like ``values``, ``(R,)``."""
         return torch.stack([part.sum(dim=1) for part in self.blocks(flat)]).sum(dim=0)
+
+    def multiply(self, flat: Tensor, factors: Tensor) -> None:
+        """Multiply the numbers of each model in a buffer by a factor of ``(R,)``."""
+        if flat.device.type == "cpu":
+            for part in self.blocks(flat):
+                part.mul_(factors[:, None])
+        else:
+            # Two launches in place of one for each block.
+            flat.mul_(factors.index_select(0, self._models_of_values))
+
+    @cached
+    def _models_of_values(self) -> Tensor:
+        """The model that each number of a buffer belongs to, ``(R * padded_size,)``."""
+        found = torch.zeros_like(self.values, dtype=torch.int32)
+        for part in self.blocks(found):
+            part.copy_(torch.arange(len(part), device=found.device)[:, None])
+        return found
 
     def l2_factors(self, factors: Sequence[float]) -> Tensor:
         """Fill a buffer like ``values`` with each model's factor of the L2 penalty.

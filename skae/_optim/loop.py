@@ -1,13 +1,20 @@
 """The training loop, which sees only a step, parameters and batches."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
 
-from skae._optim.adam import Adam, ModelSnapshot
+from skae._optim.adam import Adam
 from skae._optim.learning_rate import Schedule
+
+# What the hooks of a model are told of it.
+State = TypeVar("State")
+StateIn = TypeVar("StateIn", contravariant=True)
+# Sums of the metrics, (R, n_metrics) -> these as numbers, float64, and the state of each
+# model. It may wait for the device.
+Reader = Callable[[Tensor], tuple[np.ndarray, Sequence[State]]]
 
 
 class Step(Protocol):
@@ -45,20 +52,17 @@ class Batches(Protocol):
         """Yield standardised rows, row weights and noise of each batch; see `Step`."""
 
 
-class EpochHooks(Protocol):
+class EpochHooks(Protocol[StateIn]):
     """Functions that are called at the beginning and end of the epochs of a model."""
 
     def on_epoch_begin(self) -> None:
         """Prepare for the next epoch."""
 
-    def on_epoch_end(
-        self, metrics: np.ndarray, progress: float, snapshot: ModelSnapshot
-    ) -> bool:
+    def on_epoch_end(self, metrics: np.ndarray, progress: float, state: StateIn) -> bool:
         """Return whether to stop the training.
 
         ``metrics``, ``(n_metrics,)``, are means over the batches. ``progress`` is the
-        fraction of the training that is done. The snapshot has the model's parameters and
-        moments.
+        fraction of the training that is done. The state is that of the model.
         """
 
 
@@ -67,13 +71,15 @@ def minimize(
     batches: Batches,
     optimizer: Adam,
     schedules: Sequence[Schedule],
-    hooks: Sequence[EpochHooks],
+    hooks: Sequence[EpochHooks[State]],
+    read: Reader[State],
     epoch: int = 0,
 ) -> tuple[int, list[int]]:
     """Minimise the losses of R models side by side, until a quarter of them is done.
 
-    Nothing is read back from the device within an epoch. Models that are done do not change
-    while the others go on. If they are many, it is faster to go on without them.
+    Nothing is read back from the device within an epoch, and by ``read`` once for all
+    models after it. Models that are done do not change while the others go on. If they are
+    many, it is faster to go on without them.
 
     ``epoch`` counts the epochs that are done at the start. Returns the epochs that are done
     at the end, and the indices of the models that are not done.
@@ -95,11 +101,10 @@ def minimize(
             )
         epoch += 1
         assert totals is not None
-        means = totals.double().cpu().numpy() / n_batches
-        snapshots = optimizer.snapshot().by_model()
+        sums, states = read(totals)
         for r in list(running):
             done_share = epoch / schedules[r].max_epochs
-            stop = hooks[r].on_epoch_end(means[r], done_share, snapshots[r])
+            stop = hooks[r].on_epoch_end(sums[r] / n_batches, done_share, states[r])
             if stop or epoch >= schedules[r].n_epochs:
                 running.remove(r)
                 done.add(r)

@@ -67,6 +67,18 @@ def large_product(a: Tensor, bt: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(a, bt, bias, "none", [], "")
 
 
+def weighted_sum(weight: Tensor, rows: Tensor, out: Tensor | None = None) -> Tensor:
+    """Add up rows ``(..., n, d)`` with weights ``(..., n, 1)``; ``(..., 1, d)``.
+
+    A GPU may round the factors of a product to TF32, and a weight of 1/n is rounded alike
+    in all rows: the sum would be off by up to 5e-4 of its value. So it is no product there.
+    """
+    if rows.device.type == "cpu":
+        # A row times a matrix rounds for one model as for several, a column does not.
+        return torch.matmul(weight.mT, rows, out=out)
+    return torch.sum(weight * rows, dim=-2, keepdim=True, out=out)
+
+
 class _LargeProducts(TorchFunctionMode):
     """A mode in which :func:`large_product` computes large affine layers."""
 

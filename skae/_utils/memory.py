@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from skae._utils.device import total_memory
+
 _CPU = torch.device("cpu")
 # Limit of a container on Linux; "max" stands for none.
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -21,9 +23,8 @@ def require_memory(
 
     Nothing is refused where the system does not say how much it has, as on Windows.
     """
-    if device.type == "cuda":
-        total: float = torch.cuda.get_device_properties(device).total_memory
-    else:
+    total = total_memory(device)
+    if total is None:
         total = min(_physical_memory(), _container_memory())
     if n_bytes > total:
         raise MemoryError(

@@ -121,8 +121,8 @@ def home_of(X: Any) -> Home | None:
     return Home(xp, device)
 
 
-def device_name(device: str, home: Home | None) -> str:
-    """Return the name of the device to train on: "auto" is that of data on a device."""
+def device_name(device: str | torch.device, home: Home | None) -> str | torch.device:
+    """Return the device to train on, or its name: "auto" is that of data on a device."""
     if device != "auto" or home is None or not home.is_torch or home.device.type == "cpu":
         return device
     # Sums are computed in double precision.

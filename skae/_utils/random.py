@@ -16,6 +16,8 @@ from numpy.random.mtrand import get_bit_generator, set_bit_generator
 from sklearn.utils import check_random_state
 from torch import nn
 
+from skae._utils.device import default_generator
+
 # One more than the largest seed: RandomState.randint draws int32 by default.
 _N_SEEDS = np.iinfo(np.int32).max
 
@@ -182,7 +184,7 @@ def _replace(own: Stream) -> Callable[[], None]:
 
 def _replace_torch(own: torch.Generator) -> Callable[[], None]:
     """Let torch's global generator of a device continue a stream."""
-    shared = _global_generator(own.device)
+    shared = default_generator(own.device)
     before = shared.get_state()
     shared.set_state(own.get_state())
 
@@ -222,10 +224,3 @@ def _replace_python(own: random.Random) -> Callable[[], None]:
         random.setstate(before)
 
     return restore
-
-
-def _global_generator(device: torch.device) -> torch.Generator:
-    """Return torch's global generator of a device."""
-    if device.type == "cpu":
-        return torch.default_generator
-    return torch.get_device_module(device).default_generators[device.index]

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from skae._utils.device import kinds, products_of_gpus
 from skae._utils.threads import one_thread_after_fork
 
 # A setting of the process: its owner, its name, and the value for the time of a block.
 Setting = tuple[Any, str, str | bool]
 
-# Devices with an autocast that a user may have switched on.
-_AUTOCAST_DEVICES = "cpu", "cuda", "xpu", "hpu"
 # What torch calls a precision of float32 products that keeps all digits.
 _EXACT = "ieee", "none"
 # A denormal number, which is 0 in arithmetic if the processor flushes them.
@@ -77,7 +76,7 @@ class SharedSetting:
 
 def _tf32_setting() -> Setting:
     """Return the setting of rounded products on a GPU, and the value for TF32."""
-    products = torch.backends.cuda.matmul
+    products = products_of_gpus()
     # torch.set_float32_matmul_precision fails if a user has set the precision by this name.
     if hasattr(products, "fp32_precision"):
         return products, "fp32_precision", "tf32"
@@ -110,7 +109,7 @@ def _owners() -> list[Any]:
     onednn: Any = torch.backends.mkldnn
     if not hasattr(onednn, "matmul"):
         return []
-    return [onednn.matmul, onednn.conv, torch.backends.cuda.matmul]
+    return [onednn.matmul, onednn.conv, products_of_gpus()]
 
 
 _exact = [(owner, SharedSetting(partial(_exact_setting, owner))) for owner in _owners()]
@@ -138,7 +137,7 @@ def own_settings() -> Iterator[None]:
         if _SMALLEST * 1.0 == 0.0:
             torch.set_flush_denormal(False)
             stack.callback(torch.set_flush_denormal, True)
-        for device in _AUTOCAST_DEVICES:
+        for device in kinds():
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         for owner, setting in _exact:

@@ -24,7 +24,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.validation import _check_sample_weight
 
 from skae._data import Rows, Standardization, measure
-from skae._evaluation import SCALE_ROWS, finalize_scale
+from skae._evaluation import SCALE_ROWS, update_scale
 from skae._fitting.diagnosis import start_error
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.link_start import add_links, statistics_type
@@ -67,6 +67,7 @@ from skae.estimators.training_data import (
     attributes_at,
     check_min_scale,
     check_observed,
+    check_precision,
     divide,
     warn_of_other_units,
     warn_of_spread,
@@ -102,7 +103,7 @@ def _attributes_in_training(
     module.leave_shared_memory()
     if validated_rows is not None:
         some = validated_rows.subsample(SCALE_ROWS)
-        finalize_scale(module, objective, some, standardization)
+        update_scale(module, objective, some, standardization)
     return {**fitted_attributes(module, standardization, table), **extra}
 
 
@@ -174,7 +175,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             positive_integer(),
             Interval(RealNotInt, 0, None, closed="neither"),
         ],
-        "device": [str],
+        "device": [str, torch.device],
         "precision": [choices("auto", "float32", "float64", "tf32", "bf16")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -212,7 +213,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_interval: float = 30.0,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | int = 0,
@@ -484,6 +485,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         likelihood = self._make_likelihood()
         check_scale(self.variance_mode, self.covariance_type, likelihood)
         device = resolve_device(device_name(self.device, home))
+        check_precision(self.precision, device)
         if is_continued:
             check_same_likelihood(self, X, likelihood, WARM_START)
         if is_continued and self._table.columns is not None:

@@ -7,7 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from skae._data import Standardization, TensorStatistics, dense, take_rows
 from skae._evaluation import over_rows, shared_scale
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
+from skae._utils.device import has_float64
 from skae._utils.names import MissingMethod, without_missing
 from skae._utils.namespaces import home_of, like_input, on_host
 from skae._utils.numbers import as_numbers, weighted_mean
@@ -59,6 +60,7 @@ class InferenceMixin(
     _table: Table
     likelihood_: Likelihood
     n_components_: int
+    device: str | torch.device
     device_: str
     history_: dict[str, np.ndarray]
     # An empty array of the library and on the device of X in `fit`; None of numpy.
@@ -409,6 +411,9 @@ class InferenceMixin(
             # A copy or a file is that of a fit to arrays of numpy.
             parts = module, self._standardization, self._table
             state["scale_"] = fitted_attributes(*parts)["scale_"]
+        if isinstance(state.get("device"), torch.device):
+            # As text, because a file has no objects of torch.
+            state["device"] = str(state["device"])
         return state
 
     @own_settings()
@@ -423,6 +428,24 @@ class InferenceMixin(
             if not hasattr(self, "_table"):  # a model of a former version
                 self._table = Table(self.module_.spec.likelihood)
                 self.likelihood_ = self.module_.spec.likelihood
+
+    def __copy__(self) -> Self:
+        """Copy the estimator; the module of the copy is on the same device."""
+        return self._restored(type(self).__new__(type(self)), self.__getstate__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the estimator and all inside; the module is on the same device."""
+        new = memo[id(self)] = type(self).__new__(type(self))
+        return self._restored(new, copy.deepcopy(self.__getstate__(), memo))
+
+    def _restored(self, new: Self, state: dict[str, Any]) -> Self:
+        """Set the state of a copy, which is on the device of this estimator."""
+        new.__setstate__(state)
+        new.device = self.device
+        if hasattr(self, "module_"):
+            new.module_.to(self.module_.device)
+            new.device_ = self.device_
+        return new
 
 
 def _as_tensor(values: np.ndarray | Tensor) -> Tensor:
@@ -459,6 +482,8 @@ def fitted_attributes(
     module: AutoencoderModule, standardization: Standardization, table: Table
 ) -> dict[str, Any]:
     """Return the attributes of a fitted estimator. See `InferenceMixin`."""
+    if not has_float64(module.device):
+        module.cpu()
     scale = module.scale
     if scale.is_trained:
         # Scores of float64 data use the scale in double precision.

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skae._data import Rows, Standardization, select_rows, split_validation
 from skae._fitting.diagnosis import list_columns, spread_message
 from skae._fitting.lockstep import shared_result
+from skae._utils.device import has_float64
 from skae._utils.messages import warn_user
 from skae._utils.namespaces import Home
 from skae.estimators.resume import Continuation
@@ -130,3 +131,12 @@ def attributes_at(home: Home | None, scale: Any) -> dict[str, Any]:
     if isinstance(scale, np.ndarray):
         scale = home.bring(scale)
     return {"_fitted_to": home.bring(np.empty(0)), "scale_": scale}
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise ValueError for a training in float64 on a device that lacks it."""
+    if precision == "float64" and not has_float64(device):
+        raise ValueError(
+            f"device={str(device)!r} has no float64, as precision='float64' needs. Set "
+            "device='cpu', or another precision."
+        )

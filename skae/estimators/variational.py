@@ -247,9 +247,10 @@ class VariationalAutoencoder(BaseAutoencoder):
         An int is the number of epochs between two writes, a float the number of seconds.
         It is more seconds if writing would otherwise take more than 2% of the time.
 
-    device : str, default="auto"
-        Torch's name of the device to train on; "auto" is "cuda" if it is available, else
-        "cpu".
+    device : str or torch.device, default="auto"
+        The device to train on, such as "cpu", "cuda:1", "xpu" or "mps"; "auto" is the
+        accelerator that PyTorch finds, else the CPU. A device without float64, such as
+        "mps", trains only: the fitted model is on the CPU.
 
     precision : {"auto", "float32", "float64", "tf32", "bf16"}, default="auto"
         Precision of the training; "auto" is float32. With "tf32", a GPU rounds the factors
@@ -420,7 +421,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         warm_start: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_interval: float = 30.0,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool | int = 0,

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from skae._utils.device import to_double
+
 # Rows whose systems of equations are solved together, times their numbers: 32 MB.
 _NUMBERS = 2**22
 # Smallest noise of a standardised feature: with less, rows of fewer observed entries than
@@ -90,7 +92,8 @@ class LinearFill(nn.Module):
             What is added to the log of the posterior's standard deviations, float64; 0 for
             complete rows.
         """
-        filled = y.double()
+        filled = to_double(y)
+        missing = missing.to(filled.device)
         widening = filled.new_zeros(len(y), self.loadings.shape[1])
         chosen = missing.any(dim=1).nonzero()[:, 0]
         size = max(1, _NUMBERS // self.loadings.numel())
@@ -142,18 +145,18 @@ class LinearFill(nn.Module):
 
     def _precision(self, missing: Tensor) -> Tensor:
         """Compute beta times the precision of the posterior, ``(n, k, k)``, float64."""
-        L = self.loadings.double()
+        L = to_double(self.loadings)
         M = ((~missing)[:, :, None] * L).mT @ L
-        M.diagonal(dim1=1, dim2=2).add_(self.beta.double())
+        M.diagonal(dim1=1, dim2=2).add_(to_double(self.beta))
         return M
 
     def _fill(self, y: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
         """Fill rows ``(n, d)``, float64; see :meth:`forward`."""
-        center, noise, L = (t.double() for t in (self.center, self.noise, self.loadings))
+        center, noise, L = map(to_double, (self.center, self.noise, self.loadings))
         u = ((y - center) / noise).masked_fill(missing, 0.0)
         M = self._precision(missing)
         diagonal = M.diagonal(dim1=1, dim2=2)
         z = torch.linalg.solve(M, u @ L)
-        complete = L.square().sum(dim=0) + self.beta.double()
+        complete = L.square().sum(dim=0) + to_double(self.beta)
         filled = torch.where(missing, center + noise * (z @ L.T), y)
         return filled, 0.5 * (complete.log() - diagonal.log())

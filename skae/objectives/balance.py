@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from skae._module import AutoencoderModule
+from skae._utils.device import to_double
 from skae.networks.randomness import fixed_draws
 from skae.objectives.base import Objective
 
@@ -142,7 +143,7 @@ def _derivative(
 def _compare(gradients: Sequence[Tensor], of: str) -> dict[str, float]:
     """Compute the norms of two gradients, and the cosine of the angle between them."""
     # A gradient beyond the range of float32 is the largest number of this range.
-    first, second, kl = (g.nan_to_num().double().reshape(-1) for g in gradients)
+    first, second, kl = (to_double(g.nan_to_num()).reshape(-1) for g in gradients)
     norm = math.sqrt(max(float(first @ second), 0.0))
     kl_norm = float(kl.norm())
     cosine = math.nan

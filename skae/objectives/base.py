@@ -250,7 +250,11 @@ class Objective(ModelPart, ABC):
             observed=None if observed is None else observed.to(x),
         )
         log_prob = sum_observed(likelihood.log_prob(x, loc, log_scale), observed)
-        return (log_prob.view(n_draws, -1) @ row_weight).mean()
+        by_draw = log_prob.view(n_draws, -1)
+        if by_draw.device.type == "cpu":
+            return (by_draw @ row_weight).mean()
+        # See `weighted_sum`.
+        return (by_draw * row_weight.mT).sum(dim=1).mean()
 
     def history(self, metrics: np.ndarray, progress: float) -> dict[str, float]:
         """Return the history of an epoch: named means over its batches.

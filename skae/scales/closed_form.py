@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from skae._utils.matmul import weighted_sum
 from skae.likelihoods import Likelihood
 from skae.scales.base import Scale
 
@@ -66,12 +67,13 @@ class ClosedFormScale(Scale):
         tiny = torch.finfo(weight.dtype).tiny
         if observed is None:
             total = weight.sum(dim=-2, keepdim=True)
-            sums, total = self._over_peers(self.pool(weight.mT @ deviation), total)
+            sums = self.pool(weighted_sum(weight, deviation))
+            sums, total = self._over_peers(sums, total)
             mean = sums.div_(total.clamp_min_(tiny))
             optimum = self._log_optimum(mean)
         else:
-            total = self.pool(weight.mT @ observed)
-            sums = self.pool(weight.mT @ (deviation * observed))
+            total = self.pool(weighted_sum(weight, observed))
+            sums = self.pool(weighted_sum(weight, deviation * observed))
             sums, total = self._over_peers(sums, total)
             mean = sums / total.clamp_min(tiny)
             # A batch without a value of a feature says nothing of its scale.

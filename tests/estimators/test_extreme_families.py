@@ -66,6 +66,6 @@ def test_a_feature_whose_noise_is_beyond_float32():
     )
     with pytest.warns(ConvergenceWarning, match="standard deviations of the features"):
         model.fit(X)
-    assert np.isfinite(model.module_.fill.noise.numpy()).all()
+    assert np.isfinite(model.module_.fill.noise.cpu().numpy()).all()
     filled = model.impute(np.where([True, False], np.nan, X), statistic="plug_in")
     np.testing.assert_allclose(filled[:, 0], X[:, 0].mean(), atol=1e-5)

@@ -218,10 +218,10 @@ def test_estimators_are_cloned_with_the_parameter(X):
 def learned_df(fitted):
     """Return the degrees of freedom of a fitted model: of each feature, ``(d,)``."""
     with torch.no_grad():
-        z = torch.zeros(1, fitted.n_components_, dtype=fitted.module_.dtype)
+        z = fitted.module_.std_in_units.new_zeros(1, fitted.n_components_)
         _, outputs = fitted.module_.decode(z)
         likelihood, _ = fitted.module_.conditional(outputs)
-        return likelihood._df(outputs).numpy().ravel()
+        return likelihood._df(outputs).cpu().numpy().ravel()
 
 
 def heavy_and_light():

@@ -21,11 +21,16 @@ class Hooks:
     def on_epoch_begin(self):
         self.calls.append("begin")
 
-    def on_epoch_end(self, metrics, progress, snapshot):
+    def on_epoch_end(self, metrics, progress, state):
         self.calls.append("end")
         self.metrics.append(metrics)
         self.progress.append(progress)
         return len(self.metrics) == self.stop_after
+
+
+def read(totals):
+    """Return the metrics as numbers, and no state."""
+    return totals.double().numpy(), [None] * len(totals)
 
 
 def linear_regression(n=101, d=4):
@@ -62,7 +67,7 @@ def run(batch_size, n_epochs, hooks=None, l2=0.0, rate=0.1, schedule=None):
         return torch.stack([value.detach(), mean])[None]
 
     schedule = schedule or CosineSchedule(rate, n_epochs)
-    minimize(step, batches, Adam(flat, [l2]), [schedule], [hooks])
+    minimize(step, batches, Adam(flat, [l2]), [schedule], [hooks], read)
     return flat.get(0).numpy(), hooks, seen
 
 
@@ -121,8 +126,8 @@ def test_cooldown_shortens_training():
     schedule = CosineSchedule(0.1, 50)
 
     class Cooling(Hooks):
-        def on_epoch_end(self, metrics, progress, snapshot):
-            super().on_epoch_end(metrics, progress, snapshot)
+        def on_epoch_end(self, metrics, progress, state):
+            super().on_epoch_end(metrics, progress, state)
             if len(self.metrics) == 10:
                 schedule.end_soon(10, 4)
             return False

@@ -1,10 +1,10 @@
-"""Fits on a GPU: graphs, data in device memory or streamed, several models.
+"""Fits on an accelerator: graphs, data in its memory or streamed, several models.
 
 Most of these tests run on a CPU too, so that the tests themselves are tested there.
 """
 
 import pickle
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,9 +12,9 @@ import torch
 from sklearn.base import clone
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae._engine import cuda_graph, flatten
+from skae._engine import flatten, graphed_step
 from skae._engine.analytic_step import AnalyticStep
-from skae._engine.cuda_graph import GraphedStep
+from skae._engine.graphed_step import GraphedStep
 from skae._engine.step import make_step
 from skae.model_selection import BatchedGridSearchCV
 from tests.engine.test_step import (
@@ -29,11 +29,15 @@ from tests.families import location_scale_combinations
 from tests.helpers import answers, weights
 from tests.surroundings import nothing_global_changes
 
-needs_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a GPU that torch can use"
+# The kind of the accelerator of this machine, or None.
+ACCELERATOR = getattr(
+    torch.accelerator.current_accelerator(check_available=True), "type", None
+)
+needs_accelerator = pytest.mark.skipif(
+    ACCELERATOR is None, reason="needs an accelerator that torch can use"
 )
 every_device = pytest.mark.parametrize(
-    "device", ["cpu", pytest.param("cuda", marks=needs_gpu)]
+    "device", ["cpu", pytest.param(ACCELERATOR, marks=needs_accelerator, id="accelerator")]
 )
 every_estimator = pytest.mark.parametrize(
     "Model", [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
@@ -55,10 +59,18 @@ def data(n=300, d=6):
 
 
 class ReplayingGraph:
-    """A CUDA graph for a CPU, which runs the step again on the captured inputs."""
+    """A graph for a CPU, which runs the step again on the captured inputs."""
 
     def __init__(self):
         self.owner = None
+        self.patch = pytest.MonkeyPatch()
+
+    def capture_begin(self, capture_error_mode):
+        # A capture records the operations without running them.
+        self.patch.setattr(AnalyticStep, "run", lambda *args: None)
+
+    def capture_end(self):
+        self.patch.undo()
 
     def replay(self):
         self.owner.step.run(*self.owner.inputs)
@@ -68,36 +80,19 @@ class ReplayingGraph:
 def graphed_on_cpu(monkeypatch):
     """Return a graphed step that runs on a CPU and counts its captures."""
 
-    class Stream:
-        def __init__(self, device=None):
-            pass
-
-        def wait_stream(self, other):
-            pass
-
-    @contextmanager
-    def capture(cuda_graph, stream, capture_error_mode):
-        run = AnalyticStep.run
-        with pytest.MonkeyPatch.context() as patch:
-            # A capture records the operations without running them.
-            patch.setattr(AnalyticStep, "run", lambda *args: None)
-            yield
-        assert AnalyticStep.run is run
-
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    monkeypatch.setattr(torch.cuda, "graph", capture)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", ReplayingGraph)
+    monkeypatch.setattr(graphed_step, "make_graph", lambda device: ReplayingGraph())
+    for context in ("as_current", "on_capture_stream"):
+        monkeypatch.setattr(graphed_step, context, lambda device: nullcontext())
+    monkeypatch.setattr(graphed_step, "wait_for_capture_stream", lambda device: None)
 
     class GraphedOnCPU(GraphedStep):
         captures = 0
 
-        def _record_graph(self, *inputs):
-            super()._record_graph(*inputs)
-            self.graph.owner = self
+        def _record(self, device):
+            graph = super()._record(device)
+            graph.owner = self
             GraphedOnCPU.captures += 1
+            return graph
 
     return GraphedOnCPU
 
@@ -133,7 +128,7 @@ def results_of_two_steps(make, combination, kind, R, device, has_missing=False):
 
 @every_device
 @pytest.mark.parametrize("has_missing", [False, True])
-@pytest.mark.parametrize("R", [1, 3])
+@pytest.mark.parametrize("R", [1, 3], ids="R{}".format)
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("combination", location_scale_combinations(), ids="-".join)
 def test_graphed_step_equals_analytic_step(
@@ -161,7 +156,7 @@ def test_capture_restores_buffers(graphed_on_cpu, monkeypatch):
     """The number of warm-up steps does not change the running scale."""
     found = []
     for warm_up in (1, 5):
-        monkeypatch.setattr(cuda_graph, "_N_WARM_UP", warm_up)
+        monkeypatch.setattr(graphed_step, "_N_WARM_UP", warm_up)
         found.append(
             results_of_two_steps(
                 lambda *args: graphed_on_cpu(make_step(*args)),
@@ -262,17 +257,16 @@ def test_lower_precision_keeps_the_score(precision, device):
     assert low == pytest.approx(exact, abs=0.2)
 
 
-@needs_gpu
 @pytest.mark.skipif(
-    torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0),
+    ACCELERATOR != "cuda" or torch.cuda.get_device_capability() < (8, 0),
     reason="needs a GPU that has TF32",
 )
 def test_tf32_changes_large_products():
     """The layers are so large that a GPU uses TF32 for them."""
     X = data(2048, 256)
     model = GaussianAutoencoder(
-        32, device="cuda", hidden_layer_sizes=256, batch_size=1024, max_iter=10, alpha=0,
-        learning_rate_init=1e-3, random_state=0,
+        32, device=ACCELERATOR, hidden_layer_sizes=256, batch_size=1024, max_iter=10,
+        alpha=0, learning_rate_init=1e-3, random_state=0,
     )  # fmt: skip
     exact, low = (clone(model).set_params(precision=p).fit(X) for p in ("float32", "tf32"))
     assert weights(exact) != weights(low)
@@ -309,12 +303,12 @@ def test_search_score_is_near_that_of_a_single_fit(device):
 @every_device
 def test_global_state_is_unchanged(device):
     X = data()
-    gpu = torch.cuda.get_rng_state_all() if device == "cuda" else []
+    module = torch.get_device_module(device)
+    before = module.get_rng_state_all() if device != "cpu" else []
     with nothing_global_changes():
         model = VariationalAutoencoder(2, device=device, precision="tf32", max_iter=2)
         answers(model.fit(X), X)
         model.sample(3)
-    if device == "cuda":
-        now = torch.cuda.get_rng_state_all()
-        assert all(map(torch.equal, gpu, now))
-        assert torch.cuda.current_device() == 0
+    if device != "cpu":
+        assert all(map(torch.equal, before, module.get_rng_state_all()))
+        assert module.current_device() == 0

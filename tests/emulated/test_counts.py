@@ -1,0 +1,176 @@
+"""What a training asks of its device in each epoch: launches, copies, waits."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from skae import VariationalAutoencoder
+from skae._data import batches
+from skae._engine.analytic_step import AnalyticStep
+from skae._utils.device import has_float64
+from skae._utils.matmul import weighted_sum
+from tests.emulated.accelerator import DEVICE, accelerator, host
+
+N, BATCHES = 192, 6
+
+
+def data(n=N, d=5):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, 2)) @ rng.normal(size=(2, d)) + rng.normal(size=(n, d))
+
+
+HOLES = np.where(np.random.default_rng(1).random((N, 5)) < 0.2, np.nan, data())
+CASES = {
+    "plain": (data(), {}),
+    "a learned scale": (data(), {"variance_mode": "learned"}),
+    "holes": (HOLES, {}),
+    "a moving weight of the KL": (data(), {"kl_schedule": "cyclical"}),
+    "early stopping": (data(), {"early_stopping": True}),
+    "early stopping with holes": (HOLES, {"early_stopping": True}),
+}
+
+
+def fit(X, n_models=1, max_iter=2, **parameters):
+    """Train several starts of a model side by side, without an early end."""
+    return VariationalAutoencoder(
+        2, device="emu", random_state=0, batch_size=N // BATCHES, n_init=n_models,
+        max_iter=max_iter, n_iter_no_change=100, tol=0, **parameters,
+    ).fit(X)  # fmt: skip
+
+
+def counts_of_an_epoch(X, n_models, **parameters):
+    """Count what a further epoch of models side by side asks for."""
+    has_float64(DEVICE)  # asks the device, the first time
+    found = []
+    for max_iter in (2, 3):
+        accelerator.reset()
+        # Which start is kept, and how it is finished, depends on the training.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("skae._fitting.monitor.TrainingMonitor._finish", finish)
+            with pytest.raises(FinishedError):
+                fit(X, n_models, max_iter, **parameters)
+        found.append(accelerator.counts.copy())
+    two, three = found
+    return {event: three[event] - two[event] for event in two.keys() | three.keys()}
+
+
+class FinishedError(Exception):
+    """The end of a training."""
+
+
+def finish(monitor):
+    raise FinishedError
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_epoch(name):
+    """Copies and waits do not grow with the number of models, but those of validation."""
+    X, parameters = CASES[name]
+    two, five = (counts_of_an_epoch(X, R, **parameters) for R in (2, 5))
+    is_validated = "early_stopping" in parameters
+    for R, counts in ((2, two), (5, five)):
+        assert counts.get("h2d", 0) == 0
+        assert counts.get("sync", 0) == 0
+        # What the monitors need, and the scores of each model.
+        assert counts["d2h"] == 1 + R * is_validated
+    # The positions of the rows, and the weight of the KL in the steps that change it.
+    n_sent = 1 + BATCHES * ("kl_schedule" in parameters)
+    assert two["h2d pinned"] == five["h2d pinned"] <= n_sent
+    further = (five["launch"] - two["launch"]) / 3
+    # The noise of each model, and its forward passes over validation and training rows.
+    assert further <= (150 if is_validated else 2)
+    if not is_validated:
+        # For each batch one graph, the copies of its inputs, and the update.
+        assert two["launch"] <= 40 + 20 * BATCHES
+
+
+def test_streamed_data_wait_once_for_each_block(monkeypatch):
+    monkeypatch.setattr(accelerator, "free", 0)
+    monkeypatch.setattr(batches, "BLOCK_NUMBERS", 2 * 2 * (N // BATCHES) * 5)
+    counts = counts_of_an_epoch(data(), 2)
+    assert counts.get("h2d", 0) == 0
+    # Three blocks of two batches.
+    assert (counts["h2d pinned"], counts["sync"], counts["d2h"]) == (3, 3, 1)
+
+
+def test_weights_of_rows_are_sent(monkeypatch):
+    model = VariationalAutoencoder(2, device="emu", max_iter=2, random_state=0)
+    weight = np.linspace(0.5, 1.5, N)
+    counts = []
+    for given in (None, weight):
+        accelerator.reset()
+        clone(model).fit(data(), sample_weight=given)
+        counts.append(accelerator.counts["h2d pinned"])
+    # Those of the rows in each of two epochs, in place of once for all.
+    assert counts[1] == counts[0] + 1
+
+
+def test_resident_data_lock_no_memory(monkeypatch):
+    """Only positions of rows, and small numbers, go through locked memory."""
+    accelerator.reset()
+    fit(data(d=40))
+    assert accelerator.largest_pinned <= 8 * N
+    monkeypatch.setattr(accelerator, "free", 0)
+    fit(data(d=40))
+    assert accelerator.largest_pinned >= 4 * 40 * N
+
+
+def test_a_second_fit_need_not_stream(monkeypatch):
+    """Memory that torch keeps from the first is free."""
+    monkeypatch.setattr(accelerator, "free", 0)
+    monkeypatch.setattr(accelerator, "reserved", 2**20)
+    assert counts_of_an_epoch(data(), 1).get("sync", 0) == 0
+
+
+def test_one_capture_and_one_stream():
+    """A graph for each set of models; the stream of all captures is the same."""
+    fit(data())
+    n_streams = len(accelerator.streams)
+    accelerator.reset()
+    fit(data(), 3)
+    assert accelerator.counts["capture"] == 1
+    assert len(accelerator.streams) == n_streams == 2
+
+
+# TF32
+
+
+@pytest.fixture
+def rounded_products(monkeypatch):
+    monkeypatch.setattr(accelerator, "rounds_products", True)
+
+
+def test_products_are_rounded_here(rounded_products):
+    """Else the next tests would show nothing."""
+    third = torch.full((1, 1), 1 / 3, device=DEVICE)
+    assert (third @ torch.ones_like(third)).item() == pytest.approx(1 / 3, rel=5e-4)
+    assert (third @ torch.ones_like(third)).item() != pytest.approx(1 / 3, rel=1e-5)
+
+
+def test_weighted_sums_are_not_rounded(rounded_products):
+    values = torch.rand(3, 100, 4, generator=torch.Generator().manual_seed(0))
+    weight = torch.full((3, 100, 1), 1 / 100)
+    found = weighted_sum(weight.to(DEVICE), values.to(DEVICE))
+    torch.testing.assert_close(found.cpu(), values.mean(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize("variance_mode", ["optimal", "profile", "learned"])
+def test_objective_and_scale_have_no_bias(variance_mode, rounded_products, monkeypatch):
+    """The metrics of a batch are the means of those of its rows."""
+    seen, run = [], AnalyticStep.run
+
+    def recorded(step, y, row_weight, noise):
+        metrics = run(step, y, row_weight, noise)
+        if accelerator.graph is None:
+            mean = host(row_weight).mT.double() @ host(step._row_metrics).double()
+            seen.append((host(metrics).double().clone(), mean[:, 0]))
+        return metrics
+
+    monkeypatch.setattr(AnalyticStep, "run", recorded)
+    # A batch of 30 rows: unlike 1/32, 1/30 is rounded.
+    model = VariationalAutoencoder(2, device="emu", max_iter=1, batch_size=30)
+    model.set_params(variance_mode=variance_mode).fit(data(120))
+    assert seen
+    for metrics, means in seen:
+        torch.testing.assert_close(metrics, means, rtol=1e-5, atol=1e-6)

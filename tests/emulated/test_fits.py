@@ -1,0 +1,368 @@
+"""Fits on an emulated accelerator have the results of the CPU, to rounding."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.mixture import GaussianMixture
+
+import skae
+from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae._data import batches
+from skae._engine import graphed_step
+from skae._fitting import trainer
+from skae._utils import device as devices
+from skae.impute import AutoencoderImputer
+from skae.model_selection import BatchedGridSearchCV
+from skae.networks import MLP, Conv
+from tests.emulated.accelerator import CUDAGraph, accelerator
+from tests.families import table
+from tests.helpers import ESTIMATORS, answers, assert_plain_state, weights
+
+KIND, DEVICE = "emu", "emu:0"
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale"),
+    # A graph is the only user of these names, which torch has for its own devices.
+    pytest.mark.filterwarnings("ignore:The standard deviations of the features differ"),
+]
+
+
+def data(n=150, d=5):
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(n, 2))
+    curved = np.column_stack([Z, np.sin(2 * Z[:, 0])])
+    return curved @ rng.normal(size=(3, d)) + 0.2 * rng.normal(size=(n, d))
+
+
+def with_holes(X):
+    mask = np.random.default_rng(1).random(X.shape) < 0.2
+    return np.where(mask, np.nan, X)
+
+
+def small(model, **parameters):
+    """Return a model that trains for a few epochs, in double precision."""
+    few = {"max_iter": 3, "random_state": 0, "precision": "float64"}
+    return clone(model).set_params(**few, **parameters)
+
+
+def fit_on_both(model, X, **kwargs):
+    """Fit on the CPU and on the device."""
+    model = small(model)
+    return tuple(
+        clone(model).set_params(device=device).fit(X, **kwargs) for device in ("cpu", KIND)
+    )
+
+
+def assert_same(one, other, X, rtol=1e-6):
+    """Assert that two models have the same training and the same answers, to rounding.
+
+    The answers of the device are on the CPU.
+    """
+    assert one.history_.keys() == other.history_.keys()
+    for name, values in one.history_.items():
+        np.testing.assert_allclose(other.history_[name], values, rtol=rtol, err_msg=name)
+    mine, theirs = answers(one, X), answers(other, X)
+    for name, values in mine.items():
+        assert type(theirs[name]) is np.ndarray
+        scale = rtol * np.abs(values).max()
+        np.testing.assert_allclose(theirs[name], values, rtol, scale, err_msg=name)
+
+
+MODELS = [
+    *(estimator(2) for estimator in ESTIMATORS),
+    *(
+        VariationalAutoencoder(2, variance_mode=mode, covariance_type=shape)
+        for mode, shape in (
+            ("fixed", "spherical"),
+            ("optimal", "diag"),
+            ("profile", "spherical"),
+            ("learned", "diag"),
+            ("predicted", "diag"),
+        )
+    ),
+    LaplaceAutoencoder(2, variance_mode="learned"),
+    GaussianAutoencoder(2, variance_mode="predicted", covariance_type="diag"),
+    VariationalAutoencoder(2, n_mc_samples=3, kl_schedule="cyclical", beta=0.5),
+    VariationalAutoencoder(2, learning_rate="constant", alpha=1.0, batch_size=40),
+    VariationalAutoencoder(2, gradient_balance=True),
+    VariationalAutoencoder(2, init="random", shuffle=False),
+    VariationalAutoencoder(2, network=MLP((8, 4), activation="relu")),
+    VariationalAutoencoder(2, hidden_layer_sizes=()),
+    VariationalAutoencoder(2, n_init=2),
+    VariationalAutoencoder(2, early_stopping=True),
+    VariationalAutoencoder(2, prior=GaussianMixture(2, random_state=0)),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_models(model):
+    X = data()
+    one, other = fit_on_both(model, X)
+    assert other.device_ == DEVICE
+    assert {t.device.type for t in other.module_.state_dict().values()} == {KIND}
+    assert_same(one, other, X)
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    ["student_t", "mixture", "log_normal", "bernoulli", "categorical", "poisson", "mixed"],
+)
+def test_likelihoods(likelihood):
+    X = table(likelihood, n=120)
+    one, other = fit_on_both(VariationalAutoencoder(2, likelihood=likelihood), X)
+    assert_same(one, other, X)
+
+
+def test_images():
+    X = data(60, 36)
+    network = Conv((1, 6, 6), channels=(4,))
+    one, other = fit_on_both(GaussianAutoencoder(2, network=network), X)
+    assert_same(one, other, X)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_holes(estimator):
+    X = data()
+    holes = with_holes(X)
+    one, other = fit_on_both(estimator(2), holes)
+    assert_same(one, other, holes)
+    np.testing.assert_allclose(other.impute(holes), one.impute(holes), rtol=1e-5)
+    imputers = [AutoencoderImputer(small(estimator(2), device=d)) for d in ("cpu", KIND)]
+    filled = [imputer.fit_transform(holes) for imputer in imputers]
+    np.testing.assert_allclose(*filled, rtol=1e-5)
+
+
+@pytest.mark.parametrize("has_holes", [False, True])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_validation_data(estimator, has_holes):
+    X, X_val = data(), data()[:40]
+    if has_holes:
+        X, X_val = with_holes(X), with_holes(X_val)
+    one, other = fit_on_both(estimator(2, early_stopping=True), X, X_val=X_val)
+    assert_same(one, other, X)
+    assert one.best_iter_ == other.best_iter_
+
+
+def test_streamed_data(monkeypatch):
+    """Data that do not fit on the device go there in blocks, through pinned memory."""
+    X = data()
+    one, resident = fit_on_both(VariationalAutoencoder(2, batch_size=32), X)
+    monkeypatch.setattr(accelerator, "free", 0)
+    monkeypatch.setattr(batches, "BLOCK_NUMBERS", 300)
+    accelerator.reset()
+    _, streamed = fit_on_both(VariationalAutoencoder(2, batch_size=32), X)
+    # Three blocks in each of three epochs, and the weights of the rows once.
+    assert accelerator.counts["h2d pinned"] >= 10
+    assert_same(one, streamed, X)
+    assert weights(streamed) == weights(resident)
+
+
+def test_search():
+    """A search trains side by side, and a model is the same whoever trains beside it."""
+    X = data()
+    grid = {"beta": [0.5, 2.0], "early_stopping": [False, True]}
+    model = small(VariationalAutoencoder(2))
+    one, other = (
+        BatchedGridSearchCV(clone(model).set_params(device=device), grid, cv=2).fit(X)
+        for device in ("cpu", KIND)
+    )
+    for name in ("split0_test_score", "mean_test_score"):
+        np.testing.assert_allclose(other.cv_results_[name], one.cv_results_[name], 1e-6)
+    alone = clone(model).set_params(**other.best_params_, device=KIND).fit(X)
+    assert weights(other.best_estimator_) == weights(alone)
+
+
+def test_models_side_by_side_are_those_alone(monkeypatch):
+    X = data()
+    # The noise of an epoch is drawn in two parts, whoever trains beside a model.
+    monkeypatch.setattr(batches, "_NOISE_NUMBERS_OFF_CPU", 140)
+    betas = [0.5, 1.0, 2.0]
+    model = small(VariationalAutoencoder(2, device=KIND, precision="float32"))
+    search = BatchedGridSearchCV(model, {"beta": betas}, cv=2, refit=False).fit(X)
+    for i, beta in enumerate(betas):
+        alone = clone(model).set_params(beta=beta).fit(X[75:]).score(X[:75])
+        assert search.cv_results_["split0_test_score"][i] == alone
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_copies_and_pickles(estimator):
+    """A copy stays on the device; a pickle is for any machine."""
+    X = data()
+    model = small(estimator(2), device=torch.device(KIND, 0)).fit(X)
+    before = answers(model, X)
+    for duplicate in (copy.copy, copy.deepcopy):
+        other = duplicate(model)
+        assert other.device_ == DEVICE
+        assert other.module_.device == model.module_.device
+        assert weights(other) == weights(model)
+        own, its = (
+            {t.data_ptr() for t in m.module_.state_dict().values()} for m in (model, other)
+        )
+        assert not own & its
+        np.testing.assert_array_equal(answers(other, X)["transform"], before["transform"])
+    assert_plain_state(model)
+    loaded = pickle.loads(pickle.dumps(model))
+    assert (loaded.device, loaded.device_) == (DEVICE, "cpu")
+    for name, values in answers(loaded, X).items():
+        np.testing.assert_allclose(values, before[name], rtol=1e-9, err_msg=name)
+    fresh = clone(model)
+    assert fresh.device == torch.device(KIND, 0)
+    assert weights(fresh.fit(X)) == weights(model)
+
+
+def test_file(tmp_path):
+    pytest.importorskip("skops")
+    X = data()
+    model = small(VariationalAutoencoder(2), device=KIND).fit(X)
+    model.save(tmp_path / "model.skae")
+    loaded = skae.load(tmp_path / "model.skae")
+    assert loaded.device_ == "cpu"
+    np.testing.assert_allclose(loaded.score_samples(X), model.score_samples(X))
+
+
+@pytest.mark.parametrize("n_init", [1, 2])
+def test_checkpoint(n_init, tmp_path, monkeypatch):
+    """A fit that is interrupted on the device goes on there as if it was not."""
+    X, path = data(), tmp_path / "state"
+    model = small(
+        VariationalAutoencoder(2, n_init=n_init, early_stopping=True), device=KIND
+    )
+    whole = clone(model).fit(X)
+    stopped = clone(model).set_params(checkpoint=str(path), checkpoint_interval=1)
+    minimize, n_epochs = trainer.minimize, []
+
+    def interrupted(step, batches, *args):
+        epoch = batches.epoch
+
+        def counted():
+            n_epochs.append(1)
+            if len(n_epochs) == 3:
+                raise KeyboardInterrupt
+            return epoch()
+
+        batches.epoch = counted
+        return minimize(step, batches, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "minimize", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.fit(X)
+    resumed = clone(stopped).set_params(device=torch.device(KIND)).fit(X)
+    assert weights(resumed) == weights(whole)
+    with pytest.raises(ValueError, match="device"):
+        clone(stopped).set_params(device="cpu").fit(X)
+
+
+def test_warm_start():
+    X = data()
+    one, other = fit_on_both(VariationalAutoencoder(2, warm_start=True), X)
+    assert_same(one.fit(X), other.fit(X), X)
+
+
+def test_auto_is_the_accelerator():
+    model = small(VariationalAutoencoder(2)).fit(data())
+    assert model.device_ == DEVICE
+    message = f"device='no' cannot be used here.*'auto', 'cpu', '{KIND}'"
+    with pytest.raises(ValueError, match=message):
+        clone(model).set_params(device="no").fit(data())
+
+
+def test_memory_of_the_device(monkeypatch):
+    monkeypatch.setattr(accelerator, "mem_get_info", lambda device: (0, 1000))
+    with pytest.raises(MemoryError, match="GiB"):
+        VariationalAutoencoder(2, device=KIND).fit(data())
+
+
+# Graphs
+
+
+@pytest.mark.parametrize("method", ["capture_begin", "capture_end"])
+def test_a_capture_that_fails(method, monkeypatch):
+    """The step itself has the same results."""
+    X = data()
+    graphed = small(VariationalAutoencoder(2), device=KIND).fit(X)
+
+    def fail(*args, **kwargs):
+        accelerator.local.graph = None
+        raise RuntimeError("operation would make the legacy stream depend on a capture")
+
+    monkeypatch.setattr(CUDAGraph, method, fail)
+    plain = small(VariationalAutoencoder(2), device=KIND).fit(X)
+    assert weights(plain) == weights(graphed)
+
+
+def test_an_error_in_a_capture(monkeypatch):
+    """What a graph cannot hold makes it invalid; the plain step goes on."""
+    X = data()
+    graphed = small(VariationalAutoencoder(2), device=KIND).fit(X)
+    run = graphed_step.AnalyticStep.run
+
+    def synchronizing(self, *inputs):
+        result = run(self, *inputs)
+        result.sum().item()
+        return result
+
+    monkeypatch.setattr(graphed_step.AnalyticStep, "run", synchronizing)
+    plain = small(VariationalAutoencoder(2), device=KIND).fit(X)
+    assert weights(plain) == weights(graphed)
+
+
+# A device without double precision
+
+
+@pytest.fixture
+def single_precision(monkeypatch):
+    devices._has_float64.cache_clear()
+    monkeypatch.setattr(accelerator, "has_float64", False)
+    yield
+    devices._has_float64.cache_clear()
+
+
+SINGLE = [
+    *(estimator(2) for estimator in ESTIMATORS),
+    VariationalAutoencoder(2, variance_mode="predicted", covariance_type="diag"),
+    VariationalAutoencoder(2, variance_mode="learned", early_stopping=True),
+    VariationalAutoencoder(2, gradient_balance=True),
+    VariationalAutoencoder(2, likelihood="student_t", n_init=2),
+    VariationalAutoencoder(2, prior=GaussianMixture(2, random_state=0)),
+]
+
+
+@pytest.mark.parametrize("has_holes", [False, True])
+@pytest.mark.parametrize("model", SINGLE, ids=str)
+def test_float32_only(model, has_holes, single_precision):
+    """The device trains, and the CPU has the fitted model."""
+    X = with_holes(data()) if has_holes else data()
+    model = clone(model).set_params(max_iter=3, random_state=0)
+    one = clone(model).set_params(device="cpu").fit(X)
+    accelerator.reset()
+    other = clone(model).set_params(device=KIND).fit(X)
+    assert accelerator.counts["launch"] > 100
+    assert other.device_ == "cpu"
+    assert_same(one, other, X, rtol=2e-2)
+    assert_same(one, other, X.astype(np.float32), rtol=2e-2)
+
+
+def test_search_in_float32_only(single_precision):
+    X = data()
+    model = VariationalAutoencoder(2, device=KIND, max_iter=3, random_state=0)
+    search = BatchedGridSearchCV(model, {"beta": [0.5, 1.0]}, cv=2).fit(X)
+    assert search.best_estimator_.device_ == "cpu"
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_float64_is_refused_where_it_is_not(single_precision):
+    model = VariationalAutoencoder(2, device=KIND, precision="float64")
+    with pytest.raises(ValueError, match=f"device='{KIND}:0' has no float64"):
+        model.fit(data())
+
+
+def test_checkpoint_in_float32_only(single_precision, tmp_path):
+    X = data()
+    model = VariationalAutoencoder(2, device=KIND, max_iter=3, random_state=0)
+    model.set_params(checkpoint=str(tmp_path / "state"), checkpoint_interval=1)
+    assert weights(clone(model).fit(X)) == weights(clone(model).fit(X))
