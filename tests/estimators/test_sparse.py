@@ -103,9 +103,9 @@ def test_blocks_change_nothing_but_rounding(model, counts):
 
 def with_duplicates(X):
     """Return a sparse array in which an entry is the sum of two, in no order."""
-    coo = sp.coo_array(X)
-    rows, columns = (np.tile(index, 2)[::-1].copy() for index in coo.coords)
-    data = np.concatenate([coo.data - 1.0, np.ones(len(coo.data))])[::-1].copy()
+    stored = sp.coo_array(X)
+    rows, columns = (np.tile(index, 2)[::-1].copy() for index in stored.coords)
+    data = np.concatenate([stored.data - 1.0, np.ones(len(stored.data))])[::-1].copy()
     order = np.argsort(rows, kind="stable")
     indptr = np.searchsorted(rows[order], np.arange(len(X) + 1))
     return sp.csr_array((data[order], columns[order], indptr), shape=X.shape)
@@ -129,7 +129,7 @@ def with_long_indices(X):
 
 FORMATS = {
     "csc": sp.csc_array,
-    "coo": sp.coo_array,
+    "triplets": sp.coo_array,
     "lil": sp.lil_array,
     "matrix": sp.csr_matrix,
     "duplicates": with_duplicates,
