@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight
 
@@ -33,6 +34,7 @@ from skae._fitting.stream import BlockResult, StreamState, first_state, train_bl
 from skae._module import AutoencoderModule
 from skae._utils.device import resolve_device
 from skae._utils.messages import warn_user
+from skae._utils.namespaces import on_host
 from skae._utils.numbers import as_numbers
 from skae._utils.random import local_random_state
 from skae.estimators.automatic import make_options, make_spec
@@ -171,6 +173,10 @@ def _validate(
     estimator: Any, X: ArrayLike, sample_weight: ArrayLike | None, *, is_first: bool
 ) -> _Block:
     """Validate a block; the first one defines the columns."""
+    X, sample_weight = on_host(X), on_host(sample_weight)
+    if issparse(X):
+        # A block of a stream is a part that is in memory.
+        X = X.toarray()
     likelihood = estimator._make_likelihood()
     check_scale(estimator.variance_mode, estimator.covariance_type, likelihood)
     if is_first:

@@ -10,8 +10,10 @@ import weakref
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.exceptions import ConvergenceWarning
 
@@ -561,3 +563,16 @@ def test_generators_of_the_process_are_not_moved():
     assert torch.equal(torch.get_rng_state(), before[0])
     after = np.random.get_state()[1]  # noqa: NPY002
     assert np.array_equal(after, before[1])
+
+
+@pytest.mark.parametrize(
+    "of", [scipy.sparse.csr_array, torch.from_numpy], ids=["csr", "torch"]
+)
+def test_blocks_of_other_kinds(of):
+    """Sparse blocks and tensors are the same data as arrays of numpy."""
+    X = np.where(curved(600, 5) > 0.3, curved(600, 5), 0.0)
+    model = GaussianAutoencoder(random_state=0)
+    expected = streamed(clone(model), blocks_of(X, 300))
+    with config_context(array_api_dispatch=of is torch.from_numpy):
+        found = streamed(model, map(of, blocks_of(X, 300)))
+    assert_same_answers(found, expected, X)
