@@ -4,13 +4,13 @@ Sums of products may be split between threads, and then round otherwise. Whether
 depends on the library, the shapes and the number of threads, but not on the numbers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 # Results that are compared at least for an operation, in several trials if it has fewer: of
@@ -20,7 +20,7 @@ _N_RESULTS = 100
 _MOST_ANSWERS = 2**14
 
 
-class RoundingProbe(TorchDispatchMode):
+class RoundingProbe(TorchFunctionMode):
     """Context that finds out whether its operations depend on the number of threads.
 
     Each operation that combines numbers is repeated with random numbers in place of its
@@ -38,19 +38,19 @@ class RoundingProbe(TorchDispatchMode):
     """
 
     def __init__(self, n_threads: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.counts = torch.get_num_threads(), n_threads
         self.agrees = True
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self,
         func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Call a function of torch, and compare the numbers of threads for its shapes."""
-        kwargs = dict(kwargs or {})
+        kwargs = kwargs or {}
         if self.agrees and _combines_numbers(func):
             leaves, structure = tree_flatten((args, kwargs))
             parts = tuple(
@@ -73,10 +73,18 @@ def _answers(key: tuple[Any, ...]) -> list[bool]:
     return []
 
 
-def _combines_numbers(func: Any) -> bool:
-    """Whether an operation computes a number from several entries of an array."""
+def _combines_numbers(func: Callable[..., Any]) -> bool:
+    """Whether a function may compute a number from several entries of an array."""
+    name = func.__name__
+    # A property such as the shape, and memory without values, depend on no sum.
+    if name == "__get__" or "empty" in name:
+        return False
+    packet = getattr(torch.ops.aten, name.strip("_"), None)
+    if packet is None:
+        return True
+    operation = getattr(packet, packet.overloads()[0])
     tags = torch.Tag.pointwise, torch.Tag.nondeterministic_seeded
-    return not func.is_view and not any(tag in func.tags for tag in tags)
+    return not operation.is_view and not any(tag in operation.tags for tag in tags)
 
 
 def _agree(

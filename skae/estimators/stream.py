@@ -169,9 +169,7 @@ def reason_against(estimator: Any) -> str | None:
     return None
 
 
-def _validate(
-    estimator: Any, X: ArrayLike, sample_weight: ArrayLike | None, *, is_first: bool
-) -> _Block:
+def _validate(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool) -> _Block:
     """Validate a block; the first one defines the columns."""
     X, sample_weight = on_host(X), on_host(sample_weight)
     if issparse(X):
