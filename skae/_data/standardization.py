@@ -457,9 +457,7 @@ def _first_observed(rows: Rows) -> np.ndarray:
     """Return the first observed value of each feature, ``(d,)``, float64."""
     first = rows.block(slice(1))[0].astype(np.float64)
     columns = np.flatnonzero(np.isnan(first))
-    if len(columns) == 0:
-        return first
-    X = ColumnReader(rows.X) if issparse(rows.X) else rows.X
+    X = ColumnReader(rows.X) if issparse(rows.X) and len(columns) else rows.X
     for column in map(int, columns):
         values = X[rows.index, column]
         first[column] = values[np.argmin(np.isnan(values))]

@@ -502,7 +502,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             data,
             dtype=np.float64,
             # Beside other processes, this one may have no samples.
-            ensure_non_negative=len(data) > 0,
+            ensure_non_negative=data.shape[0] > 0,
             allow_all_zero_weights=self._fewest_samples == 0,
         )
         fixed_scale = None

@@ -16,6 +16,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import VariationalAutoencoder
+from skae._data import dense
 from skae.estimators.table import Table
 from skae.likelihoods import (
     LIKELIHOODS,
@@ -465,14 +466,16 @@ def mapped(monkeypatch):
     """Let tables map real numbers into the support of the likelihood."""
     encode = Table.encode
 
-    def encode_mapped(self, estimator, X, *, reset=False, takes_unknown=False):
+    def encode_mapped(self, estimator, X, *, takes_unknown=False, **kwargs):
         kind = type(self.likelihood)
         name = next((n for n, k in LIKELIHOODS.items() if k is kind), None)
         if name not in MAPS:
-            return encode(self, estimator, X, reset=reset)
-        features = encode(Table(LIKELIHOODS["gaussian"]()), estimator, X, reset=reset)
+            return encode(self, estimator, X, **kwargs)
+        kwargs.setdefault("takes_sparse", get_tags(estimator).input_tags.sparse)
+        numbers = Table(LIKELIHOODS["gaussian"]())
+        features = dense(encode(numbers, estimator, X, **kwargs))
         if (features < 0).any():
-            return encode(self, estimator, X, reset=reset)
+            return encode(self, estimator, X, **kwargs)
         return MAPS[name](features).astype(features.dtype)
 
     monkeypatch.setattr(Table, "encode", encode_mapped)

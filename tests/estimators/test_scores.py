@@ -140,7 +140,7 @@ def mean_over_draws(model, X, draws):
         data,
         n_draws=min(len(draws), 256),
     )
-    return model._to_units(values, data)
+    return model._to_units(values, data).numpy()
 
 
 def assert_close_to_expectation(model, X):

@@ -162,7 +162,7 @@ def test_error_of_a_score(case, k):
             lambda module, y: objective.log_likelihood(module, y, draws), data, n_draws=256
         ),
         data,
-    )
+    ).numpy()
     gap = model.score_samples(some) - exact
     assert math.sqrt(np.square(gap).mean()) < 0.1
     assert abs(gap.mean()) < 0.03
