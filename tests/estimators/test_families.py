@@ -476,6 +476,8 @@ def mapped(monkeypatch):
         features = dense(encode(numbers, estimator, X, **kwargs))
         if (features < 0).any():
             return encode(self, estimator, X, **kwargs)
+        if isinstance(features, torch.Tensor):
+            return torch.from_numpy(MAPS[name](features.numpy())).to(features)
         return MAPS[name](features).astype(features.dtype)
 
     monkeypatch.setattr(Table, "encode", encode_mapped)

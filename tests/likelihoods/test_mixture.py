@@ -307,7 +307,9 @@ def test_autograd_gives_the_same_fit(component, X):
         for kind in (MixtureLikelihood, WithoutDerivative)
     )
     assert not by_autograd.module_.capabilities.has_analytic_gradient
-    assert by_autograd.score(X) == pytest.approx(analytic.score(X), rel=1e-8)
+    # Scores of a likelihood that does not say that it is smooth take more draws.
+    bounds = [model.log_marginal(X, 50) for model in (by_autograd, analytic)]
+    np.testing.assert_allclose(*bounds, rtol=1e-8)
     np.testing.assert_allclose(
         by_autograd.reconstruct(X), analytic.reconstruct(X), rtol=1e-6, atol=1e-8
     )

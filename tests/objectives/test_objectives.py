@@ -581,7 +581,10 @@ def test_log_marginal_of_an_estimator(likelihood):
     # With tails heavier than those of the posterior, single rows converge slowly.
     assert bounds.mean() == pytest.approx(exact.mean(), abs=3e-3)
     np.testing.assert_allclose(bounds, exact, atol=3e-2)
-    assert np.all(vae.elbo(X[:20]) < exact)
+    # But for the error of an estimated expectation.
+    elbo = vae.elbo(X[:20])
+    assert elbo.mean() < exact.mean()
+    assert np.all(elbo < exact + 0.02)
     np.testing.assert_allclose(
         vae.log_marginal(X[:5], 64), vae.log_marginal(X[:20], 64)[:5], rtol=1e-12
     )
