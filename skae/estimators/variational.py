@@ -340,7 +340,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     Scores are expectations over q(z|x) with fixed draws, the same for all rows, of mean 0
     and covariance I. So the score of a row depends on that row only. The linear part of the
     decoder has no sampling error. Most rows take 8 draws, rows of a large error 32. The
-    error of a row's score is typically 0.02 nats; that of a mean score is below 0.04 nats.
+    error of a row's score is typically 0.02 nats; that of a mean score is below 0.05 nats.
 
     With a `prior` other than N(0, I), the score includes the log-density of the prior at
     these draws, which adds a sampling error. Apart from this error, the score is still a

@@ -148,7 +148,7 @@ def assert_close_to_expectation(model, X):
     exact = mean_over_draws(model, X, many_draws(model, 2**11))
     gap = model.score_samples(X) - exact
     assert math.sqrt(np.square(gap).mean()) < 0.1
-    assert abs(gap.mean()) < 0.04
+    assert abs(gap.mean()) < 0.05
 
 
 def elbo_by_draws(model, X, draws, X_train):
@@ -175,7 +175,7 @@ def test_score_of_a_variational_autoencoder(combination, data):
     expected = elbo_by_draws(model, some, draws, X).mean(axis=0)
     actual = mean_over_draws(model, some, draws)
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
-    assert_close_to_expectation(model, some)
+    assert_close_to_expectation(model, X[:: len(X) // 50])
     scores = model.score_samples(some)
     np.testing.assert_array_equal(model.elbo(some), scores)
     assert model.score(some) == pytest.approx(scores.mean(), rel=1e-9)
