@@ -103,6 +103,11 @@ def over_rows(
     return result if isinstance(X, Tensor) else result.numpy()
 
 
+def rows_per_chunk(module: AutoencoderModule, n_draws: int) -> int:
+    """Return how many rows are evaluated together, each with so many draws."""
+    return max(1, _chunk_numbers(module) // (n_draws * module.width))
+
+
 def _chunk_numbers(module: AutoencoderModule) -> int:
     """Return how many numbers an intermediate result of a chunk may have."""
     return _CHUNK_NUMBERS if module.device.type == "cpu" else _CHUNK_NUMBERS_OFF_CPU
@@ -160,7 +165,7 @@ def _prepared_blocks(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the blocks of `_blocks`."""
     n = X.shape[0] if index is None else len(index)
-    size = max(1, _chunk_numbers(module) // (n_draws * module.width))
+    size = rows_per_chunk(module, n_draws)
     for first in range(0, n, size):
         part = slice(first, first + size)
         block = dense(X, part if index is None else index[part])

@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skae._data import Standardization, TensorStatistics, dense, take_rows
-from skae._evaluation import over_rows, shared_scale
+from skae._evaluation import over_rows, rows_per_chunk, shared_scale
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
 from skae._utils.device import has_float64
@@ -335,7 +335,9 @@ class InferenceMixin(
         capabilities = module.capabilities & self._fitted_objective().capabilities
 
         def work() -> np.ndarray | Tensor:
-            n_products = X.shape[0] * n_draws * module.n_weights
+            # Of one chunk: there, threads wait for each other at each operation.
+            n_rows = min(X.shape[0], rows_per_chunk(module, n_draws))
+            n_products = n_rows * n_draws * module.n_weights
             of_rows: Callable[[Tensor], Tensor] = partial(function, module)
             with suitable_threads(n_products) as most, np.errstate(over="ignore"):
                 # Of built-in parts it is known that they have no state.
