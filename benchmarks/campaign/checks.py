@@ -145,7 +145,7 @@ def attempt(model, X, **arguments):
     with mock.patch.object(trainer, "train_side_by_side", train_side_by_side):
         try:
             model.fit(X, **arguments)
-        # Whatever it is: the caller judges it.
+        # The caller judges an error of any kind, so none is passed over.
         except Exception as error:
             return False, (error, bool(began))
     return True, None

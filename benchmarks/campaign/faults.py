@@ -545,7 +545,7 @@ def _check(found, estimator, X, report):
             stack.enter_context(patch)
         try:
             model.fit(X, **found.arguments)
-        # The fault says which ones are allowed.
+        # Any error may follow a fault; the fault says which ones are allowed.
         except Exception as error:
             report.outcome = "refused"
             report.refusal = f"{type(error).__name__}: {error}"

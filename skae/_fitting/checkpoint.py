@@ -173,7 +173,7 @@ class Checkpoint:
         }
         try:
             return TrainingState.from_arrays(arrays, progress, device)
-        # The file may have been made by anyone, with anything in it.
+        # A file may have anything in it, and torch and numpy raise errors of many kinds.
         except Exception as error:
             raise InvalidFileError(
                 f"The checkpoint {self.path!r} has no whole state: {error!r}"

@@ -2,7 +2,7 @@
 
 A tensor of the device has a storage of its own kind, whose memory is the CPU's. One
 function, `run`, gets each of torch's operations, checks what a GPU would refuse, and
-computes on CPU tensors over the same memory. Memory that nobody has written holds NaN.
+computes on CPU tensors over the same memory. Memory holds NaN until it is written.
 
 What this cannot show: copies and kernels that overlap, products that are rounded to TF32,
 libraries inside a graph, and how long anything takes. Torch cannot forget a device again,

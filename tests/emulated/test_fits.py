@@ -162,7 +162,7 @@ def test_streamed_data(monkeypatch):
 
 
 def test_search():
-    """A search trains side by side, and a model is the same whoever trains beside it."""
+    """A search trains side by side, and a model is the same whatever is trained beside it."""
     X = data()
     grid = {"beta": [0.5, 2.0], "early_stopping": [False, True]}
     model = small(VariationalAutoencoder(2))
@@ -178,7 +178,7 @@ def test_search():
 
 def test_models_side_by_side_are_those_alone(monkeypatch):
     X = data()
-    # The noise of an epoch is drawn in two parts, whoever trains beside a model.
+    # The noise of an epoch is drawn in two parts, whatever is trained beside a model.
     monkeypatch.setattr(batches, "_NOISE_NUMBERS_OFF_CPU", 140)
     betas = [0.5, 1.0, 2.0]
     model = small(VariationalAutoencoder(2, device=KIND, precision="float32"))
