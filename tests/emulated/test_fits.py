@@ -162,7 +162,7 @@ def test_streamed_data(monkeypatch):
 
 
 def test_search():
-    """A search trains side by side, and a model is the same whatever is trained beside it."""
+    """A search trains side by side, and each model is the same as one trained alone."""
     X = data()
     grid = {"beta": [0.5, 2.0], "early_stopping": [False, True]}
     model = small(VariationalAutoencoder(2))
