@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae._data.blocks import BLOCK_NUMBERS
+from skae._data.blocks import BLOCK_NUMBERS, is_sparse_or_mapped
 from skae._data.rows import Rows
 from skae._data.standardization import Standardization
 from skae._utils.device import (
@@ -16,12 +16,15 @@ from skae._utils.device import (
     to_send,
     wait_for_copies,
 )
+from skae._utils.memory import available_memory
 
-# Bytes of standardised data that are kept in the host's memory for each model. Larger
-# data are standardised again, block by block, in each epoch.
-_RESIDENT_BYTES = 2**24
-# Fraction of an accelerator's free memory that the standardised data may take there.
+# Fraction of the host's free memory that the standardised data may take. Larger data are
+# standardised again, block by block, in each epoch.
+_HOST_FRACTION = 1 / 8
+# The same of an accelerator's memory, which has no other use.
 _RESIDENT_FRACTION = 0.5
+# Bytes of standardised data that are always kept, for each model.
+_RESIDENT_BYTES = 2**24
 # The size of a filled batch is a multiple of this: 16 numbers of float32 are a line of the
 # caches. The lines of models side by side then begin and end like those of one model, so
 # the sums in a product round alike.
@@ -182,11 +185,7 @@ class Batches:
             return self._load_prepared(self._prepare, dtype, device)
         d = self.rows[0].X.shape[1]
         n_bytes = sum(map(len, self.rows)) * d * dtype.itemsize
-        budget: float = _RESIDENT_BYTES * len(self.rows)
-        free = free_memory(device)
-        if free is not None:
-            budget = _RESIDENT_FRACTION * free
-        if n_bytes > budget:
+        if n_bytes > self._budget(device):
             return None
         resident = torch.empty(self._bounds[-1], d, dtype=dtype, device=device)
         size = max(1, BLOCK_NUMBERS // d)
@@ -198,6 +197,16 @@ class Batches:
                 self._standardize(r, slice(start, stop), out=block)
                 resident[first + start : first + stop] = block
         return resident
+
+    def _budget(self, device: torch.device) -> float:
+        """Return the bytes that the standardised data may take on the device."""
+        always = _RESIDENT_BYTES * len(self.rows)
+        if device.type != "cpu":
+            free = free_memory(device)
+            return always if free is None else _RESIDENT_FRACTION * free
+        if any(is_sparse_or_mapped(rows.X) for rows in self.rows):
+            return always
+        return max(always, _HOST_FRACTION * available_memory())
 
     def _load_prepared(
         self,

@@ -29,6 +29,16 @@ def parts_of(X: Any, n: int | None = None) -> list[slice]:
     return [slice(start, start + size) for start in range(0, n, size)]
 
 
+def is_sparse_or_mapped(X: Any) -> bool:
+    """Whether an array takes less memory than its numbers: it is sparse, or in a file."""
+    while not issparse(X) and not isinstance(X, np.memmap):
+        # An array that shares the memory of another one has that one as its base.
+        X = getattr(X, "base", None)
+        if X is None:
+            return False
+    return True
+
+
 class ColumnReader:
     """Columns of a sparse array by position, as of a dense one: ``X[rows, column]``.
 

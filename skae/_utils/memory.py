@@ -14,6 +14,8 @@ from skae._utils.device import total_memory
 _CPU = torch.device("cpu")
 # Limit of a container on Linux; "max" stands for none.
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+# Memory of the machine on Linux, in kB, by name.
+_MEMINFO = Path("/proc/meminfo")
 
 
 def require_memory(
@@ -31,6 +33,21 @@ def require_memory(
             f"{what} would take at least {n_bytes / 2**30:.3g} GiB, and this machine has "
             f"{total / 2**30:.3g} GiB. {advice}"
         )
+
+
+def available_memory() -> float:
+    """Return the bytes of the host that programs can take now, or 0 if they are not known.
+
+    What the system keeps of files counts, since it gives that up. Where the free bytes are
+    not known, as on macOS, they are taken as a quarter of the machine's.
+    """
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+        (free,) = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    except (OSError, ValueError):
+        total = _physical_memory()
+        return total / 4 if math.isfinite(total) else 0.0
+    return min(int(free) * 1024, _container_memory())
 
 
 def _physical_memory() -> float:

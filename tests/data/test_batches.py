@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from scipy import sparse
 
 from skae._data import Batches, Rows, Standardization
 
@@ -21,7 +22,7 @@ def make_batches(
 
 def make_row_set(X, rows=None, weight=None, mean=None, std=None, mean_weight=1.0):
     """Return rows and the statistics that standardise them."""
-    rows = np.arange(len(X)) if rows is None else rows
+    rows = np.arange(X.shape[0]) if rows is None else rows
     ones = np.ones(X.shape[1])
     return (
         Rows(X, rows, np.ones(len(rows)) if weight is None else weight, mean_weight),
@@ -78,6 +79,7 @@ def storage(request, monkeypatch):
     data = sys.modules["skae._data.batches"]
     if request.param != "resident":
         monkeypatch.setattr(data, "_RESIDENT_BYTES", 0)
+        monkeypatch.setattr(data, "_HOST_FRACTION", 0.0)
     if request.param == "in small blocks":
         monkeypatch.setattr(data, "BLOCK_NUMBERS", 50)
         # Noise for two batches at a time, with one batch left at the end.
@@ -259,3 +261,25 @@ def test_epoch_repeats_rows(shuffle, storage):
     np.testing.assert_allclose(row_weight[row == 0], row_weight[row == 0][0], rtol=1e-12)
     if not shuffle:
         np.testing.assert_array_equal(row, [0, 0, 0, 1, 2, 2, 2, 2, 3])
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "file", "view of a file"])
+def test_rows_are_kept_if_they_fit_in_the_free_memory(kind, monkeypatch, tmp_path):
+    """Data that take less memory than their rows, in a file or sparse, stay as they are."""
+    data = sys.modules["skae._data.batches"]
+    monkeypatch.setattr(data, "_RESIDENT_BYTES", 0)
+    X = given = numbered_rows(100)
+    if kind == "sparse":
+        given = sparse.csr_array(X)
+    elif kind != "dense":
+        given = np.memmap(tmp_path / "rows", dtype=X.dtype, mode="w+", shape=X.shape)
+        given[:] = X
+        # What validation leaves of it: an array of another class, on the same memory.
+        given = np.asarray(given)[:] if kind == "view of a file" else given
+    n_bytes = X.nbytes  # in float64, the precision of these batches
+    for free, fits in ((8 * n_bytes, True), (8 * n_bytes - 8, False)):
+        monkeypatch.setattr(data, "available_memory", lambda free=free: free)
+        batches = batches_of([make_row_set(given)], seeds=[0], shuffle=False)
+        assert (batches._resident is not None) == (fits and kind == "dense")
+        rows = np.concatenate([y for y, _, _ in one_epoch(batches)])
+        np.testing.assert_array_equal(rows, X)

@@ -8,7 +8,7 @@ import torch
 
 from skae import VariationalAutoencoder
 from skae._utils import memory
-from skae._utils.memory import AllocationLimit, require_memory
+from skae._utils.memory import AllocationLimit, available_memory, require_memory
 from skae._utils.random import random_conv, random_linear
 
 GIB = 2**30
@@ -49,6 +49,22 @@ def test_the_limit_of_a_container(monkeypatch, limit_file):
         require_memory(total * GIB, "This", "Lower it.")
         with pytest.raises(MemoryError, match=rf"this machine has {total} GiB\. Lower it"):
             require_memory(total * GIB + 1, "This", "Lower it.")
+
+
+def test_available_memory(monkeypatch, limit_file, tmp_path):
+    """On Linux the system says it; elsewhere a quarter of all memory counts as free."""
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+    known = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 8 * GIB // 4096}
+    monkeypatch.setattr(os, "sysconf", known.__getitem__)
+    assert available_memory() == 2 * GIB
+    meminfo.write_text("MemTotal: 8388608 kB\nMemFree: 5 kB\nMemAvailable: 3145728 kB\n")
+    assert available_memory() == 3 * GIB
+    limit_file.write_text(f"{GIB}\n")
+    assert available_memory() == GIB
+    meminfo.unlink()
+    monkeypatch.delattr(os, "sysconf")
+    assert available_memory() == 0
 
 
 GENERATOR = torch.Generator("cpu")
