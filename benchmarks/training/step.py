@@ -22,7 +22,7 @@ from workloads import WORKLOADS, make
 from skae import VariationalAutoencoder
 from skae._engine import flatten, make_step
 from skae._engine.layers import Dense
-from skae._fitting.trainer import _make_batches
+from skae._fitting.trainer import make_batches
 from skae._optim import Adam
 from skae._utils.threads import flushed_denormals
 
@@ -81,7 +81,9 @@ def parts(workload, n_models):
     modules = [problem.module for problem in problems]
     objectives = [problem.objective for problem in problems]
     parameters = flatten(modules, objectives[0])
-    batches = _make_batches(problems)
+    for problem in problems:
+        problem.make_generators()
+    batches = make_batches(problems)
     l2 = [problem.l2 for problem in problems]
     adam, rates = Adam(parameters, l2), [_LEARNING_RATE] * n_models
     step = make_step(modules, objectives, parameters, batches.size)

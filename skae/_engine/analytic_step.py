@@ -263,9 +263,10 @@ class AnalyticStep:
         )
         if self.observed is None:
             torch.sum(scratch, dim=2, keepdim=True, out=self._draw_log_likelihood)
-            # One log-scale may be shared by all features.
-            log_scales = log_scale.sum(dim=2, keepdim=True)
-            self._draw_log_likelihood.sub_(log_scales, alpha=self.d / log_scale.shape[2])
+            if log_scale.shape[2] == 1:  # shared by all features
+                self._draw_log_likelihood.sub_(log_scale, alpha=self.d)
+            else:
+                self._draw_log_likelihood.sub_(log_scale.sum(dim=2, keepdim=True))
         else:
             assert self.entry_weight is not None
             scratch.sub_(log_scale).mul_(self.observed)

@@ -146,14 +146,13 @@ class Adam:
                 for running, norm in zip(self.norms, norms.tolist(), strict=True)
             ]
             self.norms = [running for running, _ in updates]
+            if all(factor == 1 for _, factor in updates):
+                return
             factors = norms.new_tensor([factor for _, factor in updates])
-            is_clipped = any(factor != 1 for _, factor in updates)
         else:
             # A look at the norms would wait for the step.
             self.norms, factors = update_norms(self.norms, norms, self._n_norms)
-            is_clipped = True
-        if is_clipped:
-            self.parameters.multiply(self.parameters.grads, factors)
+        self.parameters.multiply(self.parameters.grads, factors)
 
     def _make_groups(self, changes: list[int]) -> list[_UpdateGroup]:
         """Split the models where the learning rate changes; see :data:`_UpdateGroup`."""
