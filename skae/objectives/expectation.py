@@ -13,9 +13,9 @@ from skae.objectives.draws import matched_normal
 # pairs are the fewest whose spread says something of their error.
 _FIRST_DRAWS, _MORE_DRAWS = 8, 32
 # Standard error of the first draws, in nats, from which on a score takes more of them. It
-# is that of independent pairs; draws of low discrepancy have a fraction of it, and the
-# scores of rows differ by several nats.
-TOLERANCE = 0.4
+# is that of independent pairs; draws of low discrepancy have a fifth to a half of it, and
+# the scores of rows differ by several nats.
+TOLERANCE = 1.0
 # Numbers of draws for other likelihoods. Here the draws integrate the log-density itself,
 # not only the curvature of the decoder, and a kink needs many.
 _FEW_DRAWS, _MANY_DRAWS = 32, 256
