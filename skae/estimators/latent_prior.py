@@ -83,12 +83,13 @@ def fit_prior(
     # A row is chosen in proportion to its weight, since the estimator may not support
     # weights. Evenly spaced positions add no sampling error.
     n_codes = int(np.clip(rows.n_samples, _FEWEST_CODES, _MOST_CODES))
-    X, counts = rows.in_proportion(n_codes)
+    X, index, counts = rows.in_proportion(n_codes)
     posterior = over_rows(
         lambda y: torch.stack(objective.posterior(module, y), dim=1),
         X,
         standardization,
         module,
+        index=index,
     )
     posterior = np.repeat(posterior.astype(np.float64), counts, axis=0)
     mean, log_std = posterior.swapaxes(0, 1)
