@@ -28,7 +28,7 @@ from skae._data.blocks import ColumnReader
 from skae._fitting import sparse_ppca
 from skae._fitting.ppca import principal_components
 from skae.estimators.latent_prior import fit_prior
-from skae.inspection import ReconstructionDisplay
+from skae.inspection import ReconstructionDisplay, ResidualQQDisplay
 from skae.model_selection import BatchedGridSearchCV
 from skae.outlier import LikelihoodOutlierDetector
 
@@ -375,8 +375,10 @@ def test_memory_of_a_fit():
 def test_displays_say_that_they_need_dense_data(counts):
     """A display of rows that are drawn raises an error for sparse data."""
     model = clone(MODELS["gaussian"]).fit(counts)
-    with pytest.raises(TypeError, match="dense data is required"):
-        ReconstructionDisplay.from_estimator(model, sp.csr_array(counts))
+    for display in (ReconstructionDisplay, ResidualQQDisplay):
+        for data in (sp.csr_array(counts), FORMATS["frame"](counts)):
+            with pytest.raises(TypeError, match="dense data is required"):
+                display.from_estimator(model, data)
 
 
 def test_scores_are_comparable_to_those_of_pca(counts):
