@@ -156,7 +156,7 @@ def _blocks(
 
 
 def _prepared_blocks(
-    X: np.ndarray,
+    X: Any,
     standardization: Standardization,
     module: AutoencoderModule,
     n_draws: int,
@@ -166,13 +166,14 @@ def _prepared_blocks(
     """Yield the blocks of `_blocks`."""
     n = X.shape[0] if index is None else len(index)
     size = rows_per_chunk(module, n_draws)
+    statistics = standardization.on(X.device) if isinstance(X, Tensor) else None
     for first in range(0, n, size):
         part = slice(first, first + size)
         block = dense(X, part if index is None else index[part])
-        if isinstance(block, Tensor):
-            y = standardization.on(block.device).standardize(block)
-        else:
+        if statistics is None:
             y = torch.from_numpy(standardization.standardize(block))
+        else:
+            y = statistics.standardize(block)
         if are_codes:
             yield first, y.to(module.std_in_units)
         else:

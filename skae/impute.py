@@ -28,7 +28,7 @@ from skae._data.columns import package_of
 from skae._fitting.diagnosis import list_columns
 from skae._utils.choices import positive_integer
 from skae._utils.messages import warn_user
-from skae._utils.namespaces import like_input, on_host
+from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
 from skae.persistence import PersistenceMixin
 from skae.recipes import make_imputation_estimator
@@ -130,9 +130,6 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         "random_state": ["random_state"],
     }
 
-    # Arrays of any library are copied to the host, whatever those of `fit` were.
-    _fitted_to: ClassVar[None] = None
-
     def __init__(
         self,
         estimator: Any = None,
@@ -159,6 +156,7 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @by_numpy
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Fit the estimator to a table with missing values.
 
@@ -205,7 +203,7 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         self._fit_indicator(mask)
         return self
 
-    @like_input
+    @by_numpy
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Fill the missing values.
 
@@ -247,7 +245,7 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         return result
 
     @available_if(attrgetter("add_indicator"))
-    @like_input
+    @by_numpy
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.floating]:
         """Put the missing values back where the indicator says so.
 
@@ -274,7 +272,7 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         kept = np.arange(self.n_features_in_)
         if not self.keep_empty_features:
             kept = kept[self._is_observed]
-        rows = check_array(on_host(X), dtype=(np.float64, np.float32))
+        rows = check_array(X, dtype=(np.float64, np.float32))
         if rows.shape[1] != len(kept) + len(columns):
             raise ValueError(
                 f"X has {rows.shape[1]} columns, but transform returns "
@@ -314,7 +312,7 @@ class AutoencoderImputer(PersistenceMixin, _BaseImputer):
         missing = self._missing_value()
         rows = validate_data(
             self,
-            as_numbers(on_host(X)),
+            as_numbers(X),
             dtype=(np.float64, np.float32),
             ensure_all_finite="allow-nan" if np.isnan(missing) else True,
             reset=reset,

@@ -17,7 +17,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, validate_dat
 
 from skae._data.columns import read_column
 from skae._utils.messages import no_warnings_of_fits
-from skae._utils.namespaces import like_input, on_host
+from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
 from skae.estimators.table import validated_table
 from skae.persistence import PersistenceMixin
@@ -97,9 +97,6 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    # Arrays of any library are copied to the host, whatever those of `fit` were.
-    _fitted_to: ClassVar[None] = None
-
     def __init__(
         self,
         estimator: Any = None,
@@ -114,6 +111,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @by_numpy
     def fit(self, X: ArrayLike, y: Any = None) -> LikelihoodOutlierDetector:
         """Fit the estimator, and the smallest score of an inlier.
 
@@ -164,7 +162,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         self.offset_ = self._smallest_inlier(scores)
         return self
 
-    @like_input
+    @by_numpy
     def score_samples(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the score of each row by the estimator; low is abnormal.
 
@@ -198,7 +196,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
             scores = scores + missing @ self._log_density
         return scores
 
-    @like_input
+    @by_numpy
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
         """Return the scores minus `offset_`; outliers are below 0.
 
@@ -214,7 +212,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         """
         return self.score_samples(X) - self.offset_
 
-    @like_input
+    @by_numpy
     def predict(self, X: ArrayLike) -> NDArray[np.integer]:
         """Return 1 for inliers and -1 for outliers.
 
@@ -228,7 +226,7 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         ndarray of int, shape (n_samples,)
             The class of each row.
         """
-        return np.where(on_host(self.decision_function(X)) < 0, -1, 1)
+        return np.where(self.decision_function(X) < 0, -1, 1)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -241,7 +239,6 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         self, X: ArrayLike, estimator: Any, *, reset: bool
     ) -> tuple[Any, NDArray[np.bool_]]:
         """Return what the estimator takes, and what is missing of it, ``(n, d)``."""
-        X = on_host(X)
         if _takes_tables(estimator):
             table = validated_table(self, X, reset=reset)
             if reset and _num_samples(table) < 2:

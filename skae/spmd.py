@@ -105,6 +105,10 @@ class DataParallelMixin(BaseAutoencoder):
         finally:
             del self.__dict__["_meeting"]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the processes, for a copy that a callback makes."""
+        return {k: v for k, v in super().__getstate__().items() if k != "_meeting"}
+
     @property
     def _fewest_samples(self) -> int:
         meeting: _Meeting | None = self.__dict__.get("_meeting")
@@ -118,13 +122,13 @@ class DataParallelMixin(BaseAutoencoder):
         objective: Objective,
         home: Home | None,
     ) -> TrainingData:
-        self._check_supported(X)
+        self._check_supported()
         if sample_weight is not None and _num_samples(X) == self._fewest_samples == 0:
             # Scikit-learn refuses the weights of no samples.
             sample_weight = None
         return super()._validate_fit(X, sample_weight, X_val, objective, home)
 
-    def _check_supported(self, X: ArrayLike) -> None:
+    def _check_supported(self) -> None:
         """Raise ValueError for what several processes cannot do together."""
         likelihood = self._make_likelihood()
         one_hot = isinstance(likelihood, CategoricalLikelihood) and likelihood.one_hot
@@ -138,15 +142,11 @@ class DataParallelMixin(BaseAutoencoder):
                 likelihood, (CategoricalLikelihood, Mixed)
             )
             and not one_hot,
-            "sparse data": issparse(X),
             "training side by side (the joblib backend 'skae')": in_lockstep(),
         }
         found = [name for name, is_given in refused.items() if is_given]
         if found:
-            raise ValueError(
-                f"skae.spmd does not support {found[0]}. Use the estimators of skae, in "
-                "one process."
-            )
+            raise _unsupported(found[0])
 
     def _divide(
         self,
@@ -155,6 +155,9 @@ class DataParallelMixin(BaseAutoencoder):
         held_out: np.ndarray | None,
         random_state: RandomState,
     ) -> tuple[Rows, Rows | None, bool]:
+        if issparse(X) or issparse(held_out):
+            # After the validation, because a frame may have sparse columns.
+            raise _unsupported("sparse data")
         meeting: _Meeting = self.__dict__["_meeting"]
         peers = meeting.peers
         if peers.is_alone:
@@ -196,6 +199,13 @@ class DataParallelMixin(BaseAutoencoder):
         found = super()._extra_fitted_attributes(problem)
         peers = ALONE if problem is None else problem.rows.peers
         return peers.of_first(lambda: found)
+
+
+def _unsupported(what: str) -> ValueError:
+    """Return the error about what several processes cannot do together."""
+    return ValueError(
+        f"skae.spmd does not support {what}. Use the estimators of skae, in one process."
+    )
 
 
 class _Meeting:
@@ -294,7 +304,7 @@ class VariationalAutoencoder(DataParallelMixin, variational.VariationalAutoencod
     `random_state`, the first process decides. Methods other than `fit` are of one process:
     `score` is the mean over the rows that it is called with. Not supported are
     `warm_start`, `checkpoint`, ``partial_fit``, networks of your own, likelihoods that
-    choose or encode columns, and training side by side.
+    choose or encode columns, sparse data, and training side by side.
 
     See Also
     --------

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from scipy.sparse import csr_matrix
 from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.mixture import GaussianMixture
 
@@ -189,6 +190,36 @@ class FailingAtBegin(Callback):
             raise KeyError("of a callback")
 
 
+class FailingInFit(Callback):
+    """A callback that raises an error at one of the places outside of the epochs."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def _fail(self, place):
+        if place == self.place:
+            raise KeyError("of a callback")
+
+    def setup(self, estimator, context):
+        self._fail("setup")
+
+    def on_fit_task_begin(self, estimator, context):
+        if context.task_name == "fit":
+            self._fail("begin")
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "fit":
+            self._fail("end")
+
+
+class WithFunction(GaussianMixture):
+    """A prior that cannot be pickled once it is fitted."""
+
+    def fit(self, X, y=None):
+        self.function_ = lambda: None
+        return super().fit(X)
+
+
 def iris(rank, **params):
     """Return an estimator for iris, and the rows of a rank."""
     model = spmd.VariationalAutoencoder(max_iter=4, random_state=0).set_params(**params)
@@ -291,6 +322,42 @@ def with_failing_begin(rank):
     return without(model.set_callbacks(FailingAtBegin()) if rank == 0 else model, X)
 
 
+def _with_failing(place, rank):
+    model, X = iris(rank)
+    model = model.set_callbacks(FailingInFit(place)) if rank == 1 else model
+    return without(model, X)
+
+
+def with_failing_setup(rank):
+    return _with_failing("setup", rank)
+
+
+def with_failing_begin_of_fit(rank):
+    return _with_failing("begin", rank)
+
+
+def with_failing_end_of_fit(rank):
+    return _with_failing("end", rank)
+
+
+def with_unpicklable_prior(rank):
+    return without(*iris(rank, prior=WithFunction(2)))
+
+
+def with_sparse_frame(rank):
+    import pandas as pd  # which the other processes of the tests do not need
+
+    model, X = iris(rank)
+    if rank == 1:
+        X = pd.DataFrame.sparse.from_spmatrix(csr_matrix(X))
+    return without(model, X)
+
+
+def with_sparse_validation(rank):
+    model, X = iris(rank)
+    return without(model, X, X_val=csr_matrix(X) if rank == 1 else X)
+
+
 def with_warm_start(rank):
     return without(*iris(rank, warm_start=True))
 
@@ -341,14 +408,23 @@ REFUSED = {
     without_validation: "X_val cannot be used: it has 0 sample(s)",
     without_weights: "at least one non-zero",
     with_empty_column: "no observed value of column 2",
-    with_failing_callback: "of a callback",
-    with_failing_begin: "of a callback",
+    with_sparse_frame: "does not support sparse data",
+    with_sparse_validation: "does not support sparse data",
     with_warm_start: "does not support warm_start=True",
     with_checkpoint: "does not support checkpoint",
     with_network: "does not support a network of your own",
     with_categories: "does not support a likelihood",
     with_mixed: "does not support a likelihood",
     side_by_side: "does not support training side by side",
+}
+# The same for errors of parts of the user.
+FAILED = {
+    with_failing_setup: "of a callback",
+    with_failing_begin_of_fit: "of a callback",
+    with_failing_begin: "of a callback",
+    with_failing_callback: "of a callback",
+    with_failing_end_of_fit: "of a callback",
+    with_unpicklable_prior: "pickle",
 }
 
 
@@ -410,7 +486,7 @@ def run(rank):
         found[name] = {**result_of(model), "digest": digest(model)}
         if name in SEEDED:
             found[name]["score"] = model.score(HELD_OUT)
-    for function in [*REFUSED, *OTHER]:
+    for function in [*REFUSED, *FAILED, *OTHER]:
         try:
             found[function.__name__] = function(rank)
         except Exception as error:

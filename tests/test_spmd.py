@@ -18,7 +18,18 @@ import skae
 from skae import spmd
 from skae._utils.peers import ProcessPeers
 from tests import spmd_cases
-from tests.spmd_cases import EQUAL, HELD_OUT, IRIS, OTHER, REFUSED, SAME, SEEDED, SIZE
+from tests.callbacks import Callback
+from tests.spmd_cases import (
+    EQUAL,
+    FAILED,
+    HELD_OUT,
+    IRIS,
+    OTHER,
+    REFUSED,
+    SAME,
+    SEEDED,
+    SIZE,
+)
 
 ROOT = Path(__file__).parents[1]
 # Seconds in which the processes of a test must end, on a busy machine.
@@ -147,15 +158,15 @@ def test_minibatches_are_as_good_as_in_one_process(ranks):
     assert one.mean() - start > 10 * error
 
 
-@pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", [*REFUSED, *FAILED], ids=lambda f: f.__name__)
 def test_error_of_one_rank_is_raised_in_all(ranks, function):
     """No rank waits for one that has raised an error."""
     found, _ = ranks
     for own in found:
         _, message = own[function.__name__]
-        assert REFUSED[function] in message
+        assert {**REFUSED, **FAILED}[function] in message
     kinds = {own[function.__name__][0] for own in found}
-    if "callback" not in REFUSED[function]:
+    if function in REFUSED:
         assert kinds == {"ValueError"} | (kinds & {"InvalidParameterError"})
 
 
@@ -232,6 +243,21 @@ def test_error_leaves_no_fit(function):
     """An error is raised as it is in the process that has it."""
     with pytest.raises(ValueError, match=re.escape(REFUSED[function])):
         function(1)
+
+
+@pytest.mark.usefixtures("one_of_several")
+def test_copy_of_a_callback_is_of_one_process():
+    """A model that is kept during a fit knows nothing of the processes."""
+
+    class Keeping(Callback):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+            if context.task_name == "epoch":
+                self.kept = fitted_estimator
+
+    keeping = Keeping()
+    spmd.VariationalAutoencoder(max_iter=1).set_callbacks(keeping).fit(IRIS)
+    with pytest.raises(ValueError, match="minimum of 1"):
+        keeping.kept.transform(IRIS[:0])
 
 
 @pytest.mark.usefixtures("one_of_several")

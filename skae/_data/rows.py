@@ -150,16 +150,17 @@ class Rows:
         part = replace(self, weight=self.weight * (counts / self.repeats))
         return part.take(np.flatnonzero(counts))
 
-    def in_proportion(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+    def in_proportion(self, n: int) -> tuple[Any, np.ndarray, np.ndarray]:
         """Choose n rows in proportion to their weights, evenly spaced.
 
-        Returns the different ones ``(m, n_features)``, and how often each is chosen.
+        Returns an array ``(n_samples, n_features)``, dense or sparse, which of its rows are
+        the different ones ``(m,)``, and how often each is chosen.
         """
         cumulative = np.cumsum(self.weight)
         positions = (np.arange(n) + 0.5) / n * cumulative[-1]
         chosen = np.searchsorted(cumulative, positions)
         chosen, counts = np.unique(chosen, return_counts=True)
-        return self.block(chosen), counts
+        return self.X, self.index[chosen], counts
 
     def values_at(self, positions: np.ndarray) -> np.ndarray:
         """Return the rows at some positions among all, ``(m, n_features)``."""

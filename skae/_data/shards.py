@@ -124,7 +124,7 @@ class Shard(Rows):
             self._kept[n] = rows
         return rows
 
-    def in_proportion(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+    def in_proportion(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         cumulative = np.cumsum(self.weight)
         sums = np.concatenate(self.group.gather(cumulative[-1:]))
         ends = np.cumsum(sums)
@@ -137,7 +137,7 @@ class Shard(Rows):
         )
         found = self.block(chosen), counts
         values, counts = (np.concatenate(self.group.gather(part)) for part in found)
-        return values, counts
+        return values, np.arange(len(values)), counts
 
     def take_repeats(self, chosen: np.ndarray) -> Rows:
         own = chosen - self.first_slot

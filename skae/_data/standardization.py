@@ -252,12 +252,15 @@ class Standardization:
 
     def check_range(self, X: Any) -> None:
         """Raise ValueError if float32 cannot compute with X in units of this fit."""
-        with np.errstate(over="ignore"):
+        low, high = np.full_like(self.mean, np.inf), np.full_like(self.mean, -np.inf)
+        for part in parts_of(X):
             # Of what is observed: fmin and fmax pass over NaN.
-            blocks = (dense(X, part) for part in parts_of(X))
-            ends = [end for b in blocks for end in (np.fmin.reduce(b), np.fmax.reduce(b))]
-            distance = np.abs([end - self.mean for end in ends])
-            distance = np.fmax.reduce(distance / self.std, axis=None, initial=0.0)
+            block = dense(X, part)
+            np.fmin(low, np.fmin.reduce(block), out=low)
+            np.fmax(high, np.fmax.reduce(block), out=high)
+        with np.errstate(over="ignore"):
+            distance = np.fmax(self.mean - low, high - self.mean) / self.std
+            distance = distance.max(initial=0.0)
         if not distance <= _LARGEST:
             raise ValueError(
                 "warm_start=True keeps the standardisation of the last fit, and X has "

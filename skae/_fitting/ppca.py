@@ -76,9 +76,8 @@ def principal_components(
 
 def is_wide_sparse(rows: Rows) -> bool:
     """Whether only a few principal components are affordable, since rows stay sparse."""
-    rows = rows.subsample(_START_ROWS)
-    n, d = len(rows), rows.X.shape[1]
-    return is_large_sparse(rows) and (min(n, d) > _EXACT_SIZE or d > n)
+    n, d = min(rows.total, _START_ROWS), rows.X.shape[1]
+    return is_large_sparse(rows.X, n) and (min(n, d) > _EXACT_SIZE or d > n)
 
 
 def components_of(
@@ -142,7 +141,7 @@ def factor_noise(
         noise = np.maximum(0.5 * variance, smallest)
         return _factor_noise_of_rows(A, variance, noise, q, beta, smallest)
     rows = rows.subsample(_START_ROWS)
-    parts = rows.parts() if is_large_sparse(rows) else [slice(None)]
+    parts = rows.parts() if is_large_sparse(rows.X, len(rows)) else [slice(None)]
     variance, covariance = np.zeros(d), np.zeros((d, d))
     for part in parts:
         A = _scaled(rows, standardization, part)

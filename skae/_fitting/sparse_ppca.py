@@ -11,11 +11,13 @@ from skae._data import Rows, Standardization
 # Numbers of rows that may be dense together, as those of a dense array are: 128 MB of
 # float64.
 _DENSE_NUMBERS = 2**24
+# Part of the sum of squares of a feature below which the variance is a rounding error.
+_ROUNDING = 16 * np.finfo(np.float64).eps
 
 
-def is_large_sparse(rows: Rows) -> bool:
-    """Whether rows are sparse, and too many to be dense together."""
-    return issparse(rows.X) and len(rows) * rows.X.shape[1] > _DENSE_NUMBERS
+def is_large_sparse(X: Any, n: int) -> bool:
+    """Whether X ``(n_samples, n_features)`` is sparse, and n rows are too many as dense."""
+    return issparse(X) and n * X.shape[1] > _DENSE_NUMBERS
 
 
 def sparse_components(
@@ -27,7 +29,7 @@ def sparse_components(
     missing entry counts as the mean.
     """
     mean, unit = standardization.mean, standardization.location_unit
-    X = rows.X[rows.index].astype(np.float64)
+    X = rows.X[rows.index].astype(np.float64, copy=False)
     missing = np.isnan(X.data)
     X.data[missing] = mean[X.indices[missing]]
     weight = np.sqrt(rows.weight / len(rows))
@@ -48,19 +50,26 @@ def sparse_components(
         rmatmat=rmatmat,
         dtype=np.float64,
     )
+    total = _total(X, mean, unit, weight)
+    if not total > 0:
+        # ARPACK needs a matrix that is not 0.
+        return np.eye(X.shape[1], n_components), np.zeros(n_components), 0.0
     q = min(n_components, min(X.shape) - 1)
     # ARPACK begins with a vector that is not orthogonal to any component.
     start = np.random.RandomState(0).standard_normal(min(X.shape))
     _, singular, Vt = svds(A, k=q, v0=start)
     order = np.argsort(singular)[::-1]
     eigenvalues = np.square(singular[order])
-    rest = _total(X, mean, unit, weight) - float(eigenvalues.sum())
-    return Vt[order].T, eigenvalues, max(rest, 0.0)
+    return Vt[order].T, eigenvalues, max(total - float(eigenvalues.sum()), 0.0)
 
 
 def _total(X: Any, mean: np.ndarray, unit: np.ndarray, weight: np.ndarray) -> float:
-    """Return the sum of the squares of centred and weighted rows."""
+    """Return the sum of the squares of centred and weighted rows.
+
+    A variance that is a rounding error counts as 0.
+    """
     squared = np.square(weight)
     first, second = X.T @ squared, X.power(2).T @ squared
     total = second - 2 * mean * first + np.square(mean) * squared.sum()
+    total[total <= _ROUNDING * second] = 0.0
     return float((total / np.square(unit)).sum())

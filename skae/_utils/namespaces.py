@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.utils import Bunch
 from sklearn.utils._array_api import (
     _is_numpy_namespace,
@@ -149,6 +150,27 @@ def like_input(method: _Method) -> _Method:
             names = {"attribute": "_fitted_to", "method": method.__name__}
             check_same_namespace(X, self, **names)
         return like(X, method(self, X, *args, **kwargs))
+
+    return cast(_Method, wrapped)
+
+
+def of_numpy() -> AbstractContextManager[None]:
+    """Let scikit-learn compute by numpy: by its array API, it rounds and refuses more."""
+    return config_context(array_api_dispatch=False)
+
+
+def by_numpy(method: _Method) -> _Method:
+    """Let a method compute by numpy, with its first array on the host.
+
+    Results are arrays of the library of this array. A model takes arrays of any library.
+    """
+
+    @wraps(method)
+    def wrapped(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+        data = on_host(X)
+        with of_numpy():
+            results = method(self, data, *args, **kwargs)
+        return like(X, results)
 
     return cast(_Method, wrapped)
 

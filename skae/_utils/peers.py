@@ -1,5 +1,6 @@
 """The processes that train one model, and the sums over all of them."""
 
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -168,10 +169,12 @@ class ProcessPeers(Peers):
         result: list[Any] = [None]
         with self.together():
             if self.rank == 0:
-                result = [make()]
+                own = make()
+                # Here, because an object that cannot be pickled is an error in all.
+                result = [pickle.dumps(own)]
         with self._answered():
             dist.broadcast_object_list(result, src=0)
-        found: T = result[0]
+        found: T = own if self.rank == 0 else pickle.loads(result[0])
         return found
 
     def broadcast_(self, tensors: Iterable[Tensor]) -> None:

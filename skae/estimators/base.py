@@ -437,10 +437,12 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         X, sample_weight, X_val = map(on_host, (X, sample_weight, X_val))
         data = self._validate_fit(X, sample_weight, X_val, objective, home)
         spec, options = make_spec(self, objective, data), make_options(self, data)
-        context = self._init_callback_context(max_subtasks=options.max_iter)
+        peers = data.rows.peers
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         kwargs = {"estimator": self, "X": data.given, "y": y, "metadata": metadata}
-        context.call_on_fit_task_begin(**kwargs)
+        with peers.together():
+            context = self._init_callback_context(max_subtasks=options.max_iter)
+            context.call_on_fit_task_begin(**kwargs)
         problems = self._build_problems(spec, objective, options, data)
         # Epochs of a checkpoint are tasks that are over.
         for _ in range(problems[0].first_epoch - data.continuation.n_before):
@@ -466,7 +468,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         for message, category in results[best].warnings:
             warn_user(message, category)
         self._store(problems[best], results[best], histories[best], data)
-        context.call_on_fit_task_end(**kwargs, reconstruction_attributes={})
+        with peers.together():
+            context.call_on_fit_task_end(**kwargs, reconstruction_attributes={})
         if any(result.is_interrupted for result in results):
             # The model is there, and whatever called this fit ends too.
             raise KeyboardInterrupt

@@ -2,13 +2,11 @@
 
 import copy
 import math
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.random import RandomState
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -19,6 +17,7 @@ from skae._data import Rows, Standardization
 from skae._evaluation import over_rows
 from skae._module import AutoencoderModule
 from skae._utils.messages import warn_user
+from skae._utils.namespaces import of_numpy
 from skae._utils.random import draw_seed
 from skae.objectives import ELBO
 
@@ -84,12 +83,13 @@ def fit_prior(
     # A row is chosen in proportion to its weight, since the estimator may not support
     # weights. Evenly spaced positions add no sampling error.
     n_codes = int(np.clip(rows.n_samples, _FEWEST_CODES, _MOST_CODES))
-    X, counts = rows.in_proportion(n_codes)
+    X, index, counts = rows.in_proportion(n_codes)
     posterior = over_rows(
         lambda y: torch.stack(objective.posterior(module, y), dim=1),
         X,
         standardization,
         module,
+        index=index,
     )
     posterior = np.repeat(posterior.astype(np.float64), counts, axis=0)
     mean, log_std = posterior.swapaxes(0, 1)
@@ -97,14 +97,14 @@ def fit_prior(
     fitted = _with_seed(clone(prior), random_state, only_where_missing=True)
     name, k = type(prior).__name__, codes.shape[1]
     try:
-        with _of_numpy():
+        with of_numpy():
             fitted.fit(codes)
         # What cannot be sampled or scored must be found now and not in a later call. A
         # copy, because a draw may move a random state inside.
         tried = copy.deepcopy(fitted)
         drawn = _draw(tried, _N_TRIED, RandomState(0))
         _check_result(f"{name}.sample({_N_TRIED})", drawn, (_N_TRIED, k))
-        with _of_numpy():
+        with of_numpy():
             densities = tried.score_samples(codes[:: len(codes) // _N_TRIED][:_N_TRIED])
         _check_result(f"{name}.score_samples of {_N_TRIED} codes", densities, (_N_TRIED,))
         return fitted
@@ -116,11 +116,6 @@ def fit_prior(
             ConvergenceWarning,
         )
         return None
-
-
-def _of_numpy() -> AbstractContextManager[None]:
-    """Let scikit-learn compute by numpy: by its array API, sums are rounded otherwise."""
-    return config_context(array_api_dispatch=False)
 
 
 def _check_result(name: str, result: Any, shape: tuple[int, ...]) -> None:
@@ -147,7 +142,7 @@ def log_ratio(prior: Any, z: Tensor) -> Tensor:
     codes = z.double().cpu().numpy()
     finite = np.isfinite(codes).all(axis=1)
     codes = np.where(finite[:, None], codes, 0.0)
-    with np.errstate(over="ignore", invalid="ignore"), _of_numpy():
+    with np.errstate(over="ignore", invalid="ignore"), of_numpy():
         squared = np.square(codes).sum(axis=1)
         normal = -0.5 * (squared + codes.shape[1] * math.log(2 * math.pi))
         ratio = prior.score_samples(codes) - normal
@@ -168,7 +163,7 @@ def sample_prior(prior: Any, n_samples: int, random_state: RandomState) -> np.nd
 
 def _draw(prior: Any, n_samples: int, random_state: RandomState) -> Any:
     """Return what a fitted prior gives as codes ``(n_samples, n_components)``."""
-    with _of_numpy():
+    with of_numpy():
         if "random_state" in prior.get_params():
             drawn = _with_seed(copy.copy(prior), random_state).sample(n_samples)
         else:

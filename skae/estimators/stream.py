@@ -172,9 +172,6 @@ def reason_against(estimator: Any) -> str | None:
 def _validate(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool) -> _Block:
     """Validate a block; the first one defines the columns."""
     X, sample_weight = on_host(X), on_host(sample_weight)
-    if issparse(X):
-        # A block of a stream is a part that is in memory.
-        X = X.toarray()
     likelihood = estimator._make_likelihood()
     check_scale(estimator.variance_mode, estimator.covariance_type, likelihood)
     if is_first:
@@ -187,7 +184,8 @@ def _validate(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool) -> 
     covariance_type = table.covariance_type(estimator.covariance_type)
     check_scale(estimator.variance_mode, covariance_type, table.likelihood)
     features = table.encode(estimator, X, reset=is_first, takes_unknown=is_first)
-    data = table.to_input(features)
+    # A block of a stream is a part that is in memory.
+    data = table.to_input(features.toarray() if issparse(features) else features)
     weight = _check_sample_weight(
         as_numbers(sample_weight, "sample_weight"),
         data,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, issparse, vstack
-from sklearn.utils import _safe_indexing, check_array
+from sklearn.utils import _safe_indexing, assert_all_finite, check_array
 from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -205,6 +205,7 @@ def validated(
         # Duplicate entries add up. The array may be the user's.
         checked = checked.copy()
         checked.sum_duplicates()
+        assert_all_finite(checked.data, allow_nan=True, input_name="X")
     return checked if home is None else home.to_tensor(checked, estimator.module_.device)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
 from torch import Tensor
 
 from skae._module import AutoencoderModule
@@ -191,7 +192,9 @@ class ResidualQQDisplay(Display):
         model, X = cls._find_autoencoder(estimator, X)
         check_location_scale(model, cls.__name__)
         X = as_numbers(X)
-        residuals = np.asarray(X, dtype=np.float64) - model.reconstruct(X)
+        # Infinities are an error of the model.
+        data = check_array(X, dtype=np.float64, input_name="X", ensure_all_finite=False)
+        residuals = data - model.reconstruct(X)
         scale = _predicted_scale(model, X) if model.scale_ is None else np.ones(1)
         display = cls._compare(residuals, scale, by_feature=model.covariance_type == "diag")
         return display.plot(ax, point_kwargs=point_kwargs, diagonal_kwargs=diagonal_kwargs)

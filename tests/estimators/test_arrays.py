@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import config_context
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -404,6 +405,15 @@ def test_detector_and_imputer(X, dispatch):
     np.testing.assert_array_equal(filled.numpy(), imputer.transform(T.numpy()))
     back = imputer.inverse_transform(filled)
     np.testing.assert_array_equal(back.numpy(), T.numpy())
+
+
+def test_estimators_of_scikit_learn_compute_by_numpy(X, dispatch):
+    """A detector takes an estimator that refuses to work with dispatch."""
+    detector = LikelihoodOutlierDetector(GaussianMixture(2, random_state=0))
+    scores = detector.fit(torch.from_numpy(X)).score_samples(torch.from_numpy(X))
+    with config_context(array_api_dispatch=False):
+        expected = copy.copy(detector).fit(X).score_samples(X)
+    np.testing.assert_array_equal(scores.numpy(), expected)
 
 
 def test_results_are_where_the_data_are(X, dispatch):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -11,16 +12,23 @@ import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
-from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae._data import Rows, measure
+from skae import (
+    GaussianAutoencoder,
+    LaplaceAutoencoder,
+    VariationalAutoencoder,
+    _evaluation,
+)
+from skae._data import Rows, Standardization, measure
 from skae._data.blocks import ColumnReader
 from skae._fitting import sparse_ppca
 from skae._fitting.ppca import principal_components
-from skae.inspection import ReconstructionDisplay
+from skae.estimators.latent_prior import fit_prior
+from skae.inspection import ReconstructionDisplay, ResidualQQDisplay
 from skae.model_selection import BatchedGridSearchCV
 from skae.outlier import LikelihoodOutlierDetector
 
@@ -186,10 +194,19 @@ def test_searches_pipelines_and_warm_starts(counts, tmp_path):
         VariationalAutoencoder(checkpoint=path, **FAST).fit(2.0 * sparse)
 
 
+def with_infinite_sums(X):
+    """Return finite entries of float32, of which two add up to infinity."""
+    X = X.astype(np.float32)
+    data, indices = np.append(X.data, [3e38, 3e38]), np.append(X.indices, [0, 0])
+    indptr = X.indptr + np.append(np.zeros(X.shape[0], dtype=np.int32), 2)
+    return sp.csr_array((data.astype(np.float32), indices, indptr), shape=X.shape)
+
+
 BAD = {
     "infinity": (lambda X: X * np.inf, "infinity"),
     "one row of another width": (lambda X: X[:, :3], "features"),
     "complex": (lambda X: X.astype(complex), "Complex data"),
+    "a sum of infinity": (with_infinite_sums, "infinity"),
 }
 
 
@@ -278,6 +295,56 @@ def test_fit_of_wide_rows(monkeypatch, covariance_type):
         VariationalAutoencoder(n_components=0.5).fit(sp.csr_array(X))
 
 
+@ignore_floor
+def test_equal_wide_rows(monkeypatch):
+    """Rows without any variance have no components, in whatever way they are found."""
+    X = np.tile(np.rint(9 * wide_rows(1, 300)), (20, 1))
+    model = VariationalAutoencoder(shuffle=False, **FAST)
+    dense = clone(model).fit(X)
+    monkeypatch.setattr(sparse_ppca, "_DENSE_NUMBERS", 100)
+    sparse = model.fit(sp.csr_array(X))
+    assert_allclose(sparse.loss_curve_, dense.loss_curve_, rtol=1e-6)
+
+
+def test_prior_of_sparse_rows(monkeypatch, counts):
+    """A prior is fitted to codes of sparse rows, which are never dense together."""
+    X = sp.csr_array(counts)
+    model = VariationalAutoencoder(**FAST).fit(counts)
+    monkeypatch.setattr(_evaluation, "_CHUNK_NUMBERS", 50 * model.module_.width)
+    n_rows = []
+    toarray = sp.csr_array.toarray
+    monkeypatch.setattr(
+        sp.csr_array, "toarray", lambda X: n_rows.append(X.shape[0]) or toarray(X)
+    )
+    fitted = [
+        fit_prior(
+            GaussianMixture(2, random_state=0),
+            model.module_,
+            model._make_objective(),
+            Rows(A, np.arange(len(counts)), np.ones(len(counts))),
+            model._standardization,
+            np.random.RandomState(0),
+        )
+        for A in (counts, X)
+    ]
+    assert_array_equal(*(prior.means_ for prior in fitted))
+    assert n_rows == 6 * [50]
+
+
+def test_memory_of_a_warm_start():
+    """The range of wide rows is found in a block at a time, and kept for none of them."""
+    X = sp.random_array((64, 2**16), density=1e-3, format="csr", rng=0)
+    standardization = Standardization.identity(2**16)
+    tracemalloc.start()
+    try:
+        standardization.check_range(X)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A block has 2 MB, and all rows have 32.
+    assert most < 8 * 2**20
+
+
 MEMORY = """
 import resource
 import scipy.sparse as sp
@@ -308,8 +375,10 @@ def test_memory_of_a_fit():
 def test_displays_say_that_they_need_dense_data(counts):
     """A display of rows that are drawn raises an error for sparse data."""
     model = clone(MODELS["gaussian"]).fit(counts)
-    with pytest.raises(TypeError, match="dense data is required"):
-        ReconstructionDisplay.from_estimator(model, sp.csr_array(counts))
+    for display in (ReconstructionDisplay, ResidualQQDisplay):
+        for data in (sp.csr_array(counts), FORMATS["frame"](counts)):
+            with pytest.raises(TypeError, match="dense data is required"):
+                display.from_estimator(model, data)
 
 
 def test_scores_are_comparable_to_those_of_pca(counts):
