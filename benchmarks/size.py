@@ -1,12 +1,18 @@
-"""Measure the time of preparation, epochs, scores and codes against the size of the data.
+"""Measure time and memory against the size of the data.
 
-``python benchmarks/size.py`` takes about ten minutes; with a number as argument, rows are
-limited to it. All times are CPU time of one thread.
+``python benchmarks/size.py`` takes about fifteen minutes; with a number as argument, rows
+are limited to it. Times are CPU times of one thread. Each figure is that of a process of
+its own, so that no memory is left from others.
 """
 
+import json
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,21 +22,20 @@ from skae import VariationalAutoencoder
 from skae._data import measure
 from skae._data.rows import select_rows
 
-torch.set_num_threads(1)
-warnings.simplefilter("ignore")
-MOST_ROWS = int(float(sys.argv[1])) if len(sys.argv) > 1 else 1_000_000
-ROWS = [n for n in (10_000, 100_000, 1_000_000) if n <= MOST_ROWS]
-FEATURES = (10, 100, 1000, 1001, 5000, 20_000)
 LIKELIHOODS = ("gaussian", "laplace", "logistic", "poisson")
+TABLES = ("numbers", "flags", "rare flags", "integers to 9", "flags, integers, numbers")
+FEATURES = (10, 100, 1000, 1001, 5000, 20_000)
+# Rows that are drawn and written together.
+BLOCK = 100_000
 
 
 def draw(n, d, seed=0):
     """Draw n rows near a curved surface of four dimensions, float32."""
-    rng = np.random.default_rng(seed)
-    Z = rng.normal(size=(n, 4)).astype(np.float32)
-    W, curvature = rng.normal(size=(2, 4, d)).astype(np.float32)
+    W, curvature = np.random.default_rng(0).normal(size=(2, 4, d)).astype(np.float32)
+    rng = np.random.default_rng([1, seed])
+    Z = rng.standard_normal(size=(n, 4), dtype=np.float32)
     noise = rng.standard_normal(size=(n, d), dtype=np.float32)
-    return Z @ W + np.sin(Z @ curvature) + 0.3 * noise
+    return Z @ W + np.sin(Z @ curvature) + np.float32(0.3) * noise
 
 
 def draw_table(kind, n, d=25):
@@ -51,6 +56,22 @@ def draw_table(kind, n, d=25):
     return X.astype(np.float32)
 
 
+def draw_counts(n, d):
+    """Draw counts around the rows of `draw`, float32."""
+    rates = np.exp(0.3 * draw(n, d).clip(-5, 5))
+    return np.random.default_rng(1).poisson(rates).astype(np.float32)
+
+
+def write_rows(path, n, d):
+    """Write rows to a file in blocks, and open it as a memory map."""
+    X = np.memmap(path, dtype=np.float32, mode="w+", shape=(n, d))
+    for block, first in enumerate(range(0, n, BLOCK)):
+        part = X[first : first + BLOCK]
+        part[:] = draw(len(part), d, seed=block)
+    X.flush()
+    return np.memmap(path, dtype=np.float32, mode="r", shape=(n, d))
+
+
 def cpu(function):
     """Return the CPU time of a call in seconds, and its result."""
     start = time.process_time()
@@ -58,88 +79,185 @@ def cpu(function):
     return time.process_time() - start, result
 
 
-def costs(X, **parameters):
-    """Return preparation, epoch, score and codes in seconds."""
-
-    def fit(max_iter):
-        model = VariationalAutoencoder(
-            random_state=0, max_iter=max_iter, n_iter_no_change=9, **parameters
-        )
-        return model.fit(X)
-
-    short, _ = cpu(lambda: fit(1))
-    long, model = cpu(lambda: fit(3))
-    epoch = (long - short) / 2
-    score, _ = cpu(lambda: model.score_samples(X))
-    codes, _ = cpu(lambda: model.transform(X))
-    return [max(short - epoch, 0.0), epoch, score, codes]
+def anonymous_memory():
+    """Return the bytes of this process that are not pages of files."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError("this system does not tell the memory of a process")
 
 
-def cells(found):
-    """Return the costs as text, and those of scores in epochs."""
-    preparation, epoch, score, _ = found
-    ratios = f"{preparation / (10 * epoch):.2f}", f"{score / epoch:.1f}"
-    return [*(f"{seconds:.2f}" for seconds in found), *ratios]
+def grown(function):
+    """Return by how many MB the memory grows during a call, at most."""
+    before, peak, is_done = anonymous_memory(), [0], threading.Event()
+
+    def watch():
+        while not is_done.wait(0.005):
+            peak[0] = max(peak[0], anonymous_memory())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    function()
+    peak[0] = max(peak[0], anonymous_memory())
+    is_done.set()
+    thread.join()
+    return (peak[0] - before) / 1e6
 
 
-ordering = []
-for kind in ("numbers", "flags", "rare flags", "integers to 9", "flags, integers, numbers"):
-    row = [kind]
-    for n in ROWS:
-        X = draw_table(kind, n)
-        seconds, rows = cpu(lambda X=X, n=n: select_rows(X, np.ones(n), True))
-        statistics, _ = cpu(lambda rows=rows: measure(rows, "spherical"))
-        row.append(f"{seconds:.2f} + {statistics:.2f}")
-    ordering.append(row)
+def measure_order(kind, n):
+    """Return the seconds to order and merge rows, and those to measure them."""
+    X = draw_table(kind, n)
+    seconds, rows = cpu(lambda: select_rows(X, np.ones(n), True))
+    statistics, _ = cpu(lambda: measure(rows, "spherical"))
+    return [seconds, statistics]
+
+
+def measure_costs(kind, n, d, parameters):
+    """Return preparation, epoch, score and codes in seconds, and the memory of a fit."""
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "file":
+            X = write_rows(Path(folder) / "rows.dat", n, d)
+        else:
+            X = draw_counts(n, d) if kind == "counts" else draw(n, d)
+
+        def fit(max_iter, X=X):
+            model = VariationalAutoencoder(
+                random_state=0, max_iter=max_iter, n_iter_no_change=9, **parameters
+            )
+            return model.fit(X)
+
+        fit(1, np.array(X[:500]))  # libraries load parts of themselves at the first call
+        epochs = 1 if n > 1_000_000 else 4
+        memory = grown(lambda: fit(1))
+        short, _ = cpu(lambda: fit(1))
+        long, model = cpu(lambda: fit(1 + epochs))
+        epoch = (long - short) / epochs
+        score, _ = cpu(lambda: model.score_samples(X))
+        codes, _ = cpu(lambda: model.transform(X))
+    return [max(short - epoch, 0.0), epoch, score, codes, memory]
+
+
+def in_own_process(name, *arguments):
+    """Call a function of this file in a new process, and return its result."""
+    call = json.dumps([name, arguments])
+    done = subprocess.run(
+        [sys.executable, __file__, "--call", call], stdout=subprocess.PIPE, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def cells(found, n, d):
+    """Return the costs as text, and those of scores and preparation in epochs."""
+    *seconds, memory = found
+    preparation, epoch, score, _ = seconds
+    return [
+        *(f"{s:.3g}" for s in seconds),
+        f"{memory:,.0f}",
+        f"{n * d * 4 / 1e6:,.0f}",
+        f"{preparation / (10 * epoch):.2f}",
+        f"{score / epoch:.1f}",
+    ]
+
+
+def shown(row):
+    """Print a row and return it."""
     print(row, flush=True)
+    return row
 
-by_rows = []
-for likelihood in LIKELIHOODS:
-    for n in ROWS:
-        X = draw(n, 20)
-        if likelihood == "poisson":
-            X = np.random.default_rng(1).poisson(np.exp(0.3 * X.clip(-5, 5)))
-        by_rows.append([likelihood, f"{n:,}", *cells(costs(X, likelihood=likelihood))])
-        print(by_rows[-1], flush=True)
 
-by_features = []
-for kind in ("spherical", "diag"):
-    for d in FEATURES:
-        found = costs(draw(2000, d), covariance_type=kind, n_components=8)
-        by_features.append([kind, f"{d:,}", *cells(found)])
-        print(by_features[-1], flush=True)
+def main():
+    """Measure everything and write the page."""
+    most = int(float(sys.argv[1])) if len(sys.argv) > 1 else 10_000_000
+    rows = [n for n in (10_000, 100_000, 1_000_000, 10_000_000) if n <= most]
+    in_memory = [n for n in rows if n <= 1_000_000]
 
-COLUMNS = ["preparation", "epoch", "score_samples", "transform"]
-RATIOS = ["preparation / 10 epochs", "score_samples in epochs"]
-write_page(
-    RESULTS / "size.rst",
-    "The time against the size of the data",
-    "python benchmarks/size.py",
-    """
-CPU time of one thread, in seconds. All parameters have their defaults, except for those in
-the tables. "Preparation" is a fit of one epoch less an epoch: rows are ordered and merged,
-measured, and the start is computed. The aim is a tenth of ten epochs for it, and a tenth of
-the former time of scores: 33 to 116 epochs for likelihoods other than the Gaussian, 6 to 15
-for the Gaussian.
+    ordering = []
+    for kind in TABLES:
+        found = [in_own_process("measure_order", kind, n) for n in in_memory]
+        ordering.append(shown([kind, *(f"{a:.2f} + {b:.2f}" for a, b in found)]))
+
+    of_files = []
+    for n in rows:
+        found = in_own_process("measure_costs", "file", n, 20, {})
+        of_files.append(shown([f"{n:,}", *cells(found, n, 20)]))
+
+    by_rows = []
+    for likelihood in LIKELIHOODS:
+        kind = "counts" if likelihood == "poisson" else "numbers"
+        for n in in_memory:
+            chosen = {"likelihood": likelihood}
+            found = in_own_process("measure_costs", kind, n, 20, chosen)
+            by_rows.append(shown([likelihood, f"{n:,}", *cells(found, n, 20)]))
+
+    by_features = []
+    for kind in ("spherical", "diag"):
+        for d in FEATURES:
+            chosen = {"covariance_type": kind, "n_components": 8}
+            found = in_own_process("measure_costs", "numbers", 2000, d, chosen)
+            by_features.append(shown([kind, f"{d:,}", *cells(found, 2000, d)]))
+
+    write(ordering, of_files, by_rows, by_features, in_memory)
+
+
+def write(ordering, of_files, by_rows, by_features, in_memory):
+    """Write the page."""
+    columns = [
+        "preparation",
+        "epoch",
+        "score_samples",
+        "transform",
+        "memory, MB",
+        "data, MB",
+        "preparation / 10 epochs",
+        "score_samples in epochs",
+    ]
+    write_page(
+        RESULTS / "size.rst",
+        "Time and memory against the size of the data",
+        "python benchmarks/size.py",
+        """
+CPU time of one thread, in seconds; data in float32. All parameters have their defaults,
+except for those in the tables. "Preparation" is a fit of one epoch less an epoch: rows are
+ordered and merged, measured, and the start is computed. The aim is a tenth of ten epochs
+for it, and a tenth of the former time of scores: 33 to 116 epochs for likelihoods other
+than the Gaussian, 6 to 15 for the Gaussian. "Memory" is by how much a fit raises the memory
+of its process at most, beside the data; the pages of a file do not count, since the system
+may drop them.
 """,
-    [
-        (
-            "Ordering and statistics",
-            "Rows of 25 columns: seconds to order and merge them + to measure them.",
-            ["columns", *(f"{n:,} rows" for n in ROWS)],
-            ordering,
-        ),
-        (
-            "Rows",
-            "Rows of 20 features, 2 components.",
-            ["likelihood", "rows", *COLUMNS, *RATIOS],
-            by_rows,
-        ),
-        (
-            "Features",
-            "2,000 rows, 8 components, a Gaussian likelihood.",
-            ["covariance_type", "features", *COLUMNS, *RATIOS],
-            by_features,
-        ),
-    ],
-)
+        [
+            (
+                "Ordering and statistics",
+                "Rows of 25 columns: seconds to order and merge them + to measure them.",
+                ["columns", *(f"{n:,} rows" for n in in_memory)],
+                ordering,
+            ),
+            (
+                "A file",
+                "A memory map of 20 features, 2 components, a Gaussian likelihood.",
+                ["rows", *columns],
+                of_files,
+            ),
+            (
+                "Rows",
+                "Rows of 20 features in memory, 2 components.",
+                ["likelihood", "rows", *columns],
+                by_rows,
+            ),
+            (
+                "Features",
+                "2,000 rows in memory, 8 components, a Gaussian likelihood.",
+                ["covariance_type", "features", *columns],
+                by_features,
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if sys.argv[1:2] == ["--call"]:
+        name, arguments = json.loads(sys.argv[2])
+        print(json.dumps(globals()[name](*arguments)))
+    else:
+        main()
