@@ -57,11 +57,12 @@ from skae._utils.random import draw_seed, local_random_state
 from skae._utils.settings import own_settings
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
+from skae.estimators.binding import bind_table, check_same_likelihood
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import check_epochs, make_continuation
 from skae.estimators.stream import partial_fit, reason_against
-from skae.estimators.table import Table, bind_table, check_same_likelihood
+from skae.estimators.table import Table
 from skae.estimators.training_data import (
     TrainingData,
     attributes_at,

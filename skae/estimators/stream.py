@@ -38,9 +38,10 @@ from skae._utils.namespaces import on_host
 from skae._utils.numbers import as_numbers
 from skae._utils.random import local_random_state
 from skae.estimators.automatic import make_options, make_spec
+from skae.estimators.binding import bind_table, check_same_likelihood
 from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import Continuation
-from skae.estimators.table import Table, bind_table, check_same_likelihood
+from skae.estimators.table import Table
 from skae.estimators.training_data import (
     TrainingData,
     check_min_scale,

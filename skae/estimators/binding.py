@@ -1,0 +1,314 @@
+"""The likelihood of each column of a user's table, found out by a fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import _safe_indexing
+from sklearn.utils._indexing import _get_column_indices
+from sklearn.utils.validation import _check_sample_weight, _num_features
+
+from skae._data.columns import (
+    Column,
+    Columns,
+    categories_of,
+    numbers_of,
+    package_of,
+    read_column,
+)
+from skae._utils.choices import did_you_mean
+from skae._utils.messages import warn_user
+from skae.estimators.table import Table, validated, validated_table
+from skae.likelihoods import (
+    LIKELIHOODS,
+    CategoricalLikelihood,
+    Likelihood,
+    Mixed,
+    make_likelihood,
+)
+
+# Categories from which on a column of about as many rows is taken for an identifier.
+_MANY_CATEGORIES = 50
+# Different values up to which a column of integers is categorical for "auto".
+_FEW_CATEGORIES = 10
+
+
+def bind_table(
+    estimator: Any, X: ArrayLike, likelihood: Likelihood, sample_weight: Any = None
+) -> Table:
+    """Find out how the columns of a table are modelled; the names of columns are kept.
+
+    Rows of weight 0 say nothing. Raises ValueError if columns are missing, are named twice,
+    or do not fit the likelihood.
+    """
+    if not isinstance(likelihood, (CategoricalLikelihood, Mixed)):
+        return Table(likelihood)
+    if isinstance(likelihood, CategoricalLikelihood) and likelihood.one_hot:
+        width = validated(estimator, X, reset=True).shape[1]
+        return Table(likelihood.with_sizes((width,)), given=repr(likelihood))
+    X = validated_table(estimator, X, reset=True)
+    given = _in_words(X, likelihood)
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if (weight <= 0).any() and (weight > 0).any():
+        X, weight = _safe_indexing(X, np.flatnonzero(weight > 0)), weight[weight > 0]
+    if isinstance(likelihood, Mixed):
+        return _bind_mixed(X, likelihood, weight, given)
+    indices = list(range(_num_features(X)))
+    columns, family = _bind_part(X, indices, likelihood, first=0, handle_unknown="error")
+    found = dict(zip(indices, columns, strict=True))
+    return Table(family, _columns(X, found), given)
+
+
+def _bind_mixed(X: Any, likelihood: Mixed, weight: np.ndarray, given: str) -> Table:
+    """Choose the likelihood of each column. See `bind_table`."""
+    n_columns = _num_features(X)
+    chosen = _families(X, n_columns, likelihood, weight)
+    found: dict[int, Column] = {}
+    spec, parts, first = [], [], 0
+    names = _names(X)
+    for family, indices in chosen:
+        columns, bound = _bind_part(X, indices, family, first, likelihood.handle_unknown)
+        found.update(zip(indices, columns, strict=True))
+        width = sum(column.width for column in columns)
+        parts.append((slice(first, first + width), bound))
+        shown = [names[i] for i in indices] if names is not None else indices
+        spec.append((shown, family))
+        first += width
+    bound_all = likelihood.bind(spec, parts)
+    return Table(bound_all, _columns(X, found), given)
+
+
+def _families(
+    X: Any, n_columns: int, likelihood: Mixed, weight: np.ndarray
+) -> list[tuple[str | Likelihood, list[int]]]:
+    """Return the family and the columns of each part, with names in place of "auto".
+
+    Columns of one family, by name or with equal parameters, are one part.
+    """
+    _check_family(likelihood.real)
+    given = likelihood.columns
+    pairs = [(slice(None), "auto")] if isinstance(given, str) else given
+    chosen: list[tuple[str | Likelihood, list[int]]] = []
+    taken: dict[int, Any] = {}
+    for key, family in pairs:
+        indices = _indices(X, key)
+        twice = [i for i in indices if i in taken or indices.count(i) > 1]
+        if twice:
+            raise ValueError(
+                f"Column {_name(X, twice[0])} is twice in Mixed; each column needs one "
+                "likelihood."
+            )
+        taken.update(dict.fromkeys(indices, family))
+        if not (isinstance(family, str) and family == "auto"):
+            _check_family(family)
+            if indices:
+                chosen.append((family, indices))
+            continue
+        by_family: dict[Any, list[int]] = {}
+        for i in indices:
+            own = _choose(X, i, likelihood.real, weight)
+            by_family.setdefault(own, []).append(i)
+        chosen += list(by_family.items())
+    left = [i for i in range(n_columns) if i not in taken]
+    if left:
+        listed = ", ".join(_name(X, i) for i in left[:5]) + (" ..." if left[5:] else "")
+        raise ValueError(
+            f"Mixed has no likelihood for {len(left)} columns: {listed}. Add them to "
+            "columns, for example as a tuple with the likelihood 'auto'."
+        )
+    merged: dict[Any, tuple[str | Likelihood, list[int]]] = {}
+    for family, indices in chosen:
+        # Few parts are faster, and a group of one-hot columns is a part of its own.
+        is_own = isinstance(family, CategoricalLikelihood) and family.one_hot
+        group: Any = family
+        if not isinstance(family, str):
+            group = type(family), repr(family), family.batch_key
+            is_own = is_own or family.batch_key is None
+        _, together = merged.setdefault(id(indices) if is_own else group, (family, []))
+        together.extend(indices)
+    return list(merged.values())
+
+
+def _in_words(X: Any, likelihood: Likelihood) -> str:
+    """Return a likelihood as text in which the columns are numbers, to compare two."""
+    if not isinstance(likelihood, Mixed) or isinstance(likelihood.columns, str):
+        return repr(likelihood)
+    parts = [(_indices(X, key), family) for key, family in likelihood.columns]
+    return repr((parts, likelihood.real, likelihood.handle_unknown))
+
+
+def _indices(X: Any, key: Any) -> list[int]:
+    """Return the columns that are selected as in scikit-learn's ColumnTransformer."""
+    selected = key(X) if callable(key) else key
+    if isinstance(selected, slice) and not any(
+        isinstance(end, str) for end in (selected.start, selected.stop)
+    ):
+        return list(range(_num_features(X))[selected])
+    return list(map(int, _get_column_indices(X, selected)))
+
+
+def _check_family(family: str | Likelihood) -> None:
+    """Raise ValueError if a family is not known, or is itself mixed."""
+    if isinstance(family, Mixed) or family == "mixed":
+        raise ValueError("A part of Mixed cannot be mixed itself.")
+    if not isinstance(family, Likelihood) and family not in LIKELIHOODS:
+        names = sorted(set(LIKELIHOODS) - {"mixed"})
+        raise ValueError(
+            f"A likelihood of Mixed must be one of {names}, or an instance, got "
+            f"{family!r}{did_you_mean(str(family), names)}."
+        )
+
+
+def _choose(X: Any, i: int, real: str | Likelihood, weight: np.ndarray) -> str | Likelihood:
+    """Choose the family of a column by its dtype and values. See `Mixed`."""
+    values = read_column(X, i)
+    column = _safe_indexing(X, i, axis=1)
+    is_declared = getattr(getattr(column, "dtype", None), "categories", None) is not None
+    if values.dtype.kind == "O" or is_declared:
+        known = [v for v in values.tolist() if v is not None]
+        if known and all(isinstance(v, (bool, np.bool_)) for v in known):
+            return "bernoulli"
+        return "categorical"
+    if values.dtype.kind == "b":
+        return "bernoulli"
+    is_observed = ~np.isnan(values.astype(np.float64))
+    observed = values[is_observed].astype(np.float64)
+    different = np.unique(observed)
+    if len(different) < 2 or (different != np.rint(different)).any():
+        return real
+    if np.array_equal(different, [0.0, 1.0]):
+        return "bernoulli"
+    if package_of(X) is not None and values.dtype.kind == "f" and is_observed.all():
+        # A frame has a dtype for integers. Pandas leaves it where values are missing.
+        return real
+    if len(different) <= _FEW_CATEGORIES:
+        return "categorical"
+    # A negative binomial distribution cannot vary less than Poisson's.
+    mean = np.average(observed, weights=weight[is_observed])
+    with np.errstate(over="ignore"):
+        squared = np.square(observed - mean)
+    variance = np.average(squared, weights=weight[is_observed])
+    if different[0] >= 0 and variance >= mean:
+        return "negative_binomial"
+    return real
+
+
+def _bind_part(
+    X: Any,
+    indices: list[int],
+    family: str | Likelihood,
+    first: int,
+    handle_unknown: str,
+) -> tuple[list[Column], Likelihood]:
+    """Return the columns of a part, whose features begin at ``first``, and its density."""
+    likelihood = make_likelihood(family)
+    if isinstance(likelihood, CategoricalLikelihood) and not isinstance(family, str):
+        handle_unknown = likelihood.handle_unknown
+    takes_unknown = handle_unknown == "ignore"
+    is_categorical = isinstance(likelihood, CategoricalLikelihood)
+    is_one_hot = isinstance(likelihood, CategoricalLikelihood) and likelihood.one_hot
+    columns: list[Column] = []
+    position, whole = first, slice(first, first + len(indices))
+    for i in indices:
+        values, raw = read_column(X, i), _safe_indexing(X, i, axis=1)
+        dtype = str(getattr(raw, "dtype", values.dtype))
+        is_integer = dtype.lower().startswith(("int", "uint"))
+        categories: tuple[Any, ...] = ()
+        is_ordered, kind = False, "number"
+        if is_one_hot:
+            kind = "one_hot"
+        elif is_categorical:
+            kind = "category"
+            categories, is_ordered = categories_of(values, raw)
+        elif likelihood.support == "boolean":
+            kind = "flag"
+            categories, is_ordered = _flag_values(X, i, values, raw)
+        else:
+            numbers_of(values, f"column {_name(X, i)}")
+        if kind == "category" and not categories:
+            raise ValueError(
+                f"There is no observed value of {_name(X, i)} to train on: drop such "
+                "columns."
+            )
+        if len(categories) > max(_MANY_CATEGORIES, len(values) / 2):
+            warn_user(
+                f"Column {_name(X, i)} has {len(categories)} categories in {len(values)} "
+                "rows, each of which is a feature of the model. If it is an identifier or "
+                "free text, drop it; if it is a number, choose another likelihood.",
+                UserWarning,
+            )
+        width = len(categories) if kind == "category" else 1
+        is_count = likelihood.support == "nonnegative_integer"
+        columns.append(
+            Column(
+                kind=kind,
+                features=whole if is_one_hot else slice(position, position + width),
+                position=position,
+                is_integer=is_integer or is_count,
+                dtype=dtype,
+                categories=categories,
+                is_ordered=is_ordered,
+                takes_unknown=takes_unknown,
+            )
+        )
+        position += width
+    if isinstance(likelihood, CategoricalLikelihood):
+        sizes = (len(indices),) if is_one_hot else tuple(len(c.categories) for c in columns)
+        likelihood = likelihood.with_sizes(sizes)
+    return columns, likelihood
+
+
+def _flag_values(
+    X: Any, i: int, values: np.ndarray, raw: Any
+) -> tuple[tuple[Any, ...], bool]:
+    """Return the two values of a flag: False and True, 0 and 1, or two others."""
+    categories, is_ordered = categories_of(values, raw)
+    for pair in ((False, True), (0, 1)):
+        if set(categories) <= set(pair) and (categories or pair == (0, 1)):
+            is_bool = all(isinstance(c, (bool, np.bool_)) for c in categories)
+            if is_bool == (pair == (False, True)):
+                number = type(categories[0]) if categories else float
+                return (number(0), number(1)), is_ordered
+    if len(categories) == 2:
+        return categories, is_ordered
+    raise ValueError(
+        f"BernoulliLikelihood is for flags, but column {_name(X, i)} has "
+        f"{len(categories)} different values. Give it the likelihood 'categorical'."
+    )
+
+
+def _columns(X: Any, found: dict[int, Column]) -> Columns:
+    """Join the columns of all parts, in the order of the table."""
+    columns = tuple(found[i] for i in sorted(found))
+    n_features = max(c.position + c.width for c in columns)
+    return Columns(columns, n_features, _names(X), package_of(X))
+
+
+def _names(X: Any) -> tuple[Any, ...] | None:
+    """Return the names of the columns of a frame."""
+    return None if package_of(X) is None else tuple(X.columns)
+
+
+def _name(X: Any, i: int) -> str:
+    """Return the name or the number of a column for a message."""
+    names = _names(X)
+    return str(i) if names is None else repr(names[i])
+
+
+def check_same_likelihood(
+    estimator: Any, X: Any, likelihood: Likelihood, words: tuple[str, str]
+) -> None:
+    """Raise ValueError if the last fit, which goes on, had another likelihood.
+
+    The words say what goes on, and how to begin anew. The parameters of classes other than
+    these two are compared later.
+    """
+    is_same = type(estimator._table.likelihood) is type(likelihood)
+    if is_same and isinstance(likelihood, (CategoricalLikelihood, Mixed)):
+        X = validated_table(estimator, X, reset=False)
+        is_same = _in_words(X, likelihood) == estimator._table.given
+    if not is_same:
+        continues, remedy = words
+        raise ValueError(f"{continues}, which had another likelihood. {remedy}")
