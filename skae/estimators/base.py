@@ -54,7 +54,7 @@ from skae._utils.names import missing_if
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
-from skae._utils.settings import own_settings
+from skae._utils.settings import training_mode
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.imputation import ImputationMixin
@@ -335,13 +335,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
         last = self.__dict__.get("module_")
         try:
-            # Training needs gradients, whatever mode of torch the caller is in.
-            with (
-                own_settings(),
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                NoStopIteration(),
-            ):
+            with training_mode(), NoStopIteration():
                 return self._fit(X, y, sample_weight, X_val)
         except BaseException:
             if self.__dict__.get("module_") is last:
@@ -410,12 +404,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         self._validate_params()
         before = self.__dict__.copy()
         try:
-            with (
-                own_settings(),
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                NoStopIteration(),
-            ):
+            with training_mode(), NoStopIteration():
                 attributes = partial_fit(self, X, sample_weight)
             if attributes is not None:
                 self.__dict__.update(attributes)
