@@ -16,6 +16,8 @@ _LARGEST_WEIGHT = 1e150
 # Spread below which a feature counts as constant: its differences would include numbers
 # below 2e-308, which a training takes as 0.
 _SMALLEST_SPREAD = 1e-303
+# Exponent of a spread of 0: below that of each other number.
+_NO_EXPONENT = -2000
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,7 @@ class FeatureMoments:
         share = np.divide(other.weight, weight, out=np.zeros_like(weight), where=weight > 0)
         # Of a feature without observed values nothing is known, its mean included.
         shift = np.where(other.weight > 0, other.mean - self.mean, 0.0)
-        _, exponent = np.frexp(shift)
-        exponent = np.maximum(np.maximum(self.exponent, other.exponent), exponent)
+        exponent = np.maximum(np.maximum(self.exponent, other.exponent), _exponent(shift))
         own, others = (
             np.ldexp(m.variance, 2 * (m.exponent - exponent)) for m in (self, other)
         )
@@ -145,7 +146,7 @@ def measure_moments(rows: Rows) -> FeatureMoments:
         if not np.isfinite(np.square(spread)).all():
             raise ValueError("X has values whose squares overflow float64; rescale it.")
     # A power of 2 for each feature, so that no square underflows and no digit is lost.
-    _, exponent = np.frexp(spread)
+    exponent = _exponent(spread)
     variance = np.zeros_like(mean)
     for c in chunks:
         residual = np.ldexp(_distance(rows, c, mean), -exponent)
@@ -154,6 +155,12 @@ def measure_moments(rows: Rows) -> FeatureMoments:
     # Weights may be beyond the range of float64, and shares of them must not be NaN.
     weight = np.full_like(mean, min(rows.n_samples, _LARGEST_WEIGHT)) * share
     return FeatureMoments(weight, mean, variance, exponent, magnitude, spread)
+
+
+def _exponent(values: np.ndarray) -> np.ndarray:
+    """Return the exponents of 2 of numbers ``(d,)``, of 0 the smallest."""
+    _, exponent = np.frexp(values)
+    return np.where(values == 0, _NO_EXPONENT, exponent)
 
 
 def _first_observed(rows: Rows) -> np.ndarray:
