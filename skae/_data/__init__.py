@@ -2,7 +2,12 @@
 
 from skae._data.batches import Batches, batch_shape
 from skae._data.blocks import BLOCK_NUMBERS, dense, has_nan, parts_of
-from skae._data.feature_moments import FeatureMoments, measure, measure_moments
+from skae._data.feature_moments import (
+    LARGEST_WEIGHT,
+    FeatureMoments,
+    measure,
+    measure_moments,
+)
 from skae._data.rows import (
     Rows,
     are_empty,
@@ -16,6 +21,7 @@ from skae._data.tensor_statistics import TensorStatistics
 
 __all__ = [
     "BLOCK_NUMBERS",
+    "LARGEST_WEIGHT",
     "Batches",
     "FeatureMoments",
     "Links",

@@ -12,7 +12,7 @@ from skae._data.standardization import LARGEST_SCALE, Links, Standardization
 # Rows that are enough to see how finely a feature was measured.
 _RESOLUTION_ROWS = 1000
 # Largest weight of rows in a mean over all blocks of a stream.
-_LARGEST_WEIGHT = 1e150
+LARGEST_WEIGHT = 1e150
 # Spread below which a feature counts as constant: its differences would include numbers
 # below 2e-308, which a training takes as 0.
 _SMALLEST_SPREAD = 1e-303
@@ -44,6 +44,17 @@ class FeatureMoments:
     exponent: np.ndarray
     magnitude: np.ndarray
     spread: np.ndarray
+
+    @classmethod
+    def of_fit(cls, own: Standardization, n_samples: float) -> "FeatureMoments":
+        """Return what the statistics of a fit of so many samples say."""
+        mantissa, exponent = np.frexp(own.std)
+        variance = np.square(mantissa)
+        if own.is_constant is not None:
+            variance[own.is_constant], exponent[own.is_constant] = 0.0, _NO_EXPONENT
+        zeros = np.zeros_like(variance)
+        weight = np.full_like(variance, min(n_samples, LARGEST_WEIGHT))
+        return cls(weight, own.mean, variance, exponent, zeros, zeros)
 
     def merge(self, other: "FeatureMoments") -> "FeatureMoments":
         """Return the moments of the rows of both (Chan, Golub and LeVeque 1983)."""
@@ -96,21 +107,24 @@ class FeatureMoments:
         self, covariance_type: str, resolution: np.ndarray, links: Links | None = None
     ) -> Standardization:
         """Return the statistics with these moments; raises ValueError as `measure` does."""
-        std, _, _, typical = self.units()
+        std, constant, _, typical = self.units()
         unit = std if covariance_type == "diag" else np.full_like(std, typical)
         if links is not None:
             unit = np.where(links.is_linked, 1.0, unit)
-        return Standardization(self.mean, std, unit, resolution, links)
+        return Standardization(self.mean, std, unit, resolution, links, constant)
 
 
-def measure(rows: Rows, covariance_type: str) -> Standardization:
-    """Measure centre, spread and resolution of some rows.
+def measure(
+    rows: Rows, covariance_type: str, moments: FeatureMoments | None = None
+) -> Standardization:
+    """Measure centre, spread and resolution of some rows, whose moments may be known.
 
     Raises ValueError if the squares of the values overflow float64, if all differences
     underflow, or if values are too far from the mean, which only rows of a tiny weight can
     be.
     """
-    moments = measure_moments(rows)
+    if moments is None:
+        moments = measure_moments(rows)
     _, constant, rounding, typical = moments.units()
     resolution = _resolution(rows, constant, rounding, typical)
     return moments.standardization(covariance_type, resolution)
@@ -153,7 +167,7 @@ def measure_moments(rows: Rows) -> FeatureMoments:
         variance += (row_weight[c] * np.square(residual)).sum(axis=0)
     variance = peers.sum(variance) / known
     # Weights may be beyond the range of float64, and shares of them must not be NaN.
-    weight = np.full_like(mean, min(rows.n_samples, _LARGEST_WEIGHT)) * share
+    weight = np.full_like(mean, min(rows.n_samples, LARGEST_WEIGHT)) * share
     return FeatureMoments(weight, mean, variance, exponent, magnitude, spread)
 
 

@@ -74,6 +74,9 @@ class Standardization:
         Smallest distance between two different values of a feature.
     links : Links or None
         What is not as usual in some features; None if there is nothing.
+    is_constant : ndarray of shape (n_features,) or None
+        Which features are constant, so that their deviation is not their own; None if that
+        is not known.
     """
 
     mean: np.ndarray
@@ -81,6 +84,7 @@ class Standardization:
     likelihood_unit: np.ndarray
     resolution: np.ndarray
     links: Links | None = None
+    is_constant: np.ndarray | None = None
 
     @classmethod
     def identity(cls, n_features: int) -> "Standardization":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae._data import FeatureMoments
+from skae._data import LARGEST_WEIGHT, FeatureMoments
 from skae._engine import flatten, make_step
 from skae._evaluation import mean_of_residuals, shared_scale
 from skae._fitting.problem import FitProblem
@@ -143,7 +143,8 @@ def train_block(
     diverges, neither is the module.
     """
     module, options, progress = problem.module, problem.options, state.progress
-    n_samples = progress["n_samples"] + problem.rows.n_samples
+    known = progress["n_samples"]
+    n_samples = known + min(problem.rows.n_samples, LARGEST_WEIGHT)
     n_steps, n_of_optimizer = progress["n_steps"], progress["n_of_optimizer"]
     rate = options.learning_rate_init / 2 ** progress["n_divergences"]
     _set_batch_share(problem)
@@ -186,7 +187,6 @@ def train_block(
         deviation = None
         is_finite = hooks.is_finite
         if is_finite and module.scale.needs_optimal_scale:
-            known = n_samples - problem.rows.n_samples
             deviation = _pool_deviation(problem, state, (known / n_samples) ** 2)
             module.scale.finalize(deviation)
             is_finite = bool(deviation.isfinite().all())

@@ -45,6 +45,7 @@ from skae.estimators.training_data import (
     TrainingData,
     check_min_scale,
     check_observed,
+    check_precision,
     warn_of_spread,
 )
 from skae.estimators.warm_start import concatenate_histories, continue_from
@@ -125,12 +126,12 @@ class _Block:
     weight: np.ndarray
     table: Table
 
-    def rows(self, *, shuffle: bool) -> Rows | None:
-        """Select the rows that say something of the model; None without such rows."""
+    def informative(self) -> np.ndarray:
+        """Return which rows say something of the model, ``(m,)``."""
         index = np.flatnonzero(self.weight > 0)
-        if len(index) == 0 or (has_nan(self.X) and are_empty(self.X, index).all()):
-            return None
-        return select_rows(self.X, self.weight, shuffle)
+        if len(index) and has_nan(self.X):
+            index = index[~are_empty(self.X, index)]
+        return index
 
 
 def partial_fit(
@@ -145,19 +146,11 @@ def partial_fit(
     kept = estimator.__dict__.get("_stream")
     is_fitted = estimator.__sklearn_is_fitted__()
     block = _validate(estimator, X, sample_weight, is_first=not is_fitted)
-    shuffle = bool(estimator.shuffle)
-    if block.rows(shuffle=shuffle) is None and is_fitted:
+    if is_fitted and len(block.informative()) == 0:
         return None
     if is_fitted and (kept is None or "first/X" not in kept["arrays"]):
         return _continue(estimator, block, objective, _state_of(estimator))
-    initial = None
-    if is_fitted:
-        initial = json.loads(kept["random_state"])
-        arrays = kept["arrays"]
-        X_all = np.concatenate([arrays["first/X"], block.X])
-        weights = np.concatenate([arrays["first/weight"], block.weight])
-        block = _Block(X_all, weights, block.table)
-    return _begin(estimator, block, objective, initial)
+    return _begin(estimator, block, objective, kept if is_fitted else None)
 
 
 def reason_against(estimator: Any) -> str | None:
@@ -177,6 +170,7 @@ def _validate(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool) -> 
         X = X.toarray()
     likelihood = estimator._make_likelihood()
     check_scale(estimator.variance_mode, estimator.covariance_type, likelihood)
+    check_precision(estimator.precision, resolve_device(estimator.device))
     if is_first:
         table = bind_table(estimator, X, likelihood, sample_weight)
         if estimator.variance_mode != "fixed":
@@ -184,6 +178,9 @@ def _validate(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool) -> 
     else:
         check_same_likelihood(estimator, X, likelihood, _WORDS)
         table = estimator._table
+        if table.columns is None and not table.given:
+            # Its numbers are compared when the model is.
+            table = replace(table, likelihood=likelihood)
     covariance_type = table.covariance_type(estimator.covariance_type)
     check_scale(estimator.variance_mode, covariance_type, table.likelihood)
     features = table.encode(estimator, X, reset=is_first, takes_unknown=is_first)
@@ -203,50 +200,72 @@ def _begin(
     estimator: Any,
     block: _Block,
     objective: Objective,
-    initial: dict[str, Any] | None,
+    kept: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Start a model from the first rows, and train it by one pass over them.
 
-    ``initial`` is the state of the random numbers at the first block, if there was one.
+    ``kept`` is what the estimator keeps of former blocks, if there were some.
     """
-    table = block.table
+    n_before, table = 0, block.table
+    if kept is not None:
+        arrays = kept["arrays"]
+        n_before = len(arrays["first/weight"])
+        X_all = np.concatenate([arrays["first/X"], block.X])
+        weights = np.concatenate([arrays["first/weight"], block.weight])
+        block = _Block(X_all, weights, table)
     rows = select_rows(block.X, block.weight, bool(estimator.shuffle))
     names = table.feature_names(getattr(estimator, "feature_names_in_", None))
     covariance_type = table.covariance_type(estimator.covariance_type)
     kind = statistics_type(table.likelihood, covariance_type)
     check_observed(rows, names, _FIRST_BLOCK)
-    standardization = add_links(measure(rows, kind), rows, table.likelihood)
-    if initial is None:
-        if covariance_type == "spherical":
-            warn_of_spread(standardization, table, names)
-        if estimator.variance_mode != "fixed" and not isinstance(estimator.min_scale, str):
-            check_min_scale(standardization, estimator.min_scale, estimator.precision)
+    moments = measure_moments(rows)
+    standardization = add_links(measure(rows, kind, moments), rows, table.likelihood)
+    informative = block.informative()
+    if n_before < _FEWEST_JUDGED <= len(informative) and covariance_type == "spherical":
+        warn_of_spread(standardization, table, names)
+    _check_min_scale(estimator, standardization, is_first=kept is None)
     random_state = local_random_state(estimator.random_state)
-    if initial is None:
+    if kept is None:
         initial = random_state_to_json(random_state)
     else:
+        initial = json.loads(kept["random_state"])
         random_state = restored_random_state(random_state, initial)
     data = _training_data(
         estimator, block, rows, standardization, random_state, is_continued=False
     )
     spec, options = make_spec(estimator, objective, data), _options(estimator, data)
     (problem,) = estimator._build_problems(spec, objective, options, data)
-    moments = measure_moments(rows)
-    result = train_block(problem, first_state(problem.module, moments), moments)
-    state = result.state
-    # Blocks that were trained on again are counted, too.
-    kept = estimator.__dict__.get("_stream")
+    state = first_state(problem.module, moments)
     if kept is not None:
         earlier = json.loads(kept["progress"])
-        state.progress["n_blocks"] += earlier["n_blocks"]
-        state.progress["warned"] = earlier["warned"]
+        # Blocks that are trained on again are counted, too.
+        of_all = "n_blocks", "n_divergences", "warned"
+        state.progress.update({name: earlier[name] for name in of_all})
+    result = train_block(problem, state, moments)
     first = {}
-    if rows.epoch_size < _n_first(block.X.shape[1]):
-        first = {"first/X": np.array(block.X), "first/weight": np.array(block.weight)}
+    # An epoch takes copies of little weight together.
+    if max(rows.epoch_size, len(informative)) < _n_first(block.X.shape[1]):
+        first = {
+            "first/X": block.X[informative],
+            "first/weight": block.weight[informative],
+        }
     attributes = _attributes(estimator, problem, data, result, names)
     attributes["_stream"]["arrays"] |= first
     attributes["_stream"]["random_state"] = json.dumps(initial)
     return attributes
+
+
+def _check_min_scale(
+    estimator: Any, standardization: Standardization, *, is_first: bool
+) -> None:
+    """Raise ValueError for a scale out of proportion; the first block warns of it, too."""
+    min_scale = estimator.min_scale
+    if estimator.variance_mode == "fixed" or isinstance(min_scale, str):
+        return
+    if is_first:
+        check_min_scale(standardization, min_scale, estimator.precision)
+    else:
+        standardization.check_proportion("min_scale", min_scale, smallest=0.0)
 
 
 def _n_first(n_features: int) -> int:
@@ -259,13 +278,13 @@ def _continue(
     estimator: Any, block: _Block, objective: Objective, state: StreamState
 ) -> dict[str, Any]:
     """Go on with the model of the estimator by one pass over a block."""
-    rows = block.rows(shuffle=bool(estimator.shuffle))
-    assert rows is not None
+    rows = select_rows(block.X, block.weight, bool(estimator.shuffle))
     last, table = estimator._standardization, block.table
     covariance_type = table.covariance_type(estimator.covariance_type)
     kind = statistics_type(table.likelihood, covariance_type)
     moments = state.moments.merge(measure_moments(rows))
     standardization = moments.standardization(kind, last.resolution, last.links)
+    _check_min_scale(estimator, standardization, is_first=False)
     data = _training_data(
         estimator, block, rows, standardization, RandomState(0), is_continued=True
     )
@@ -313,11 +332,7 @@ def _state_of(estimator: Any) -> StreamState:
     if kept is not None:
         return StreamState(kept["arrays"], json.loads(kept["progress"]))
     n_samples, n_steps = getattr(estimator, "_fit_size", _UNKNOWN_FIT)
-    own = estimator._standardization
-    mantissa, exponent = np.frexp(own.std)
-    zeros = np.zeros_like(own.std)
-    weight = np.full_like(own.std, n_samples)
-    moments = FeatureMoments(weight, own.mean, mantissa**2, exponent, zeros, zeros)
+    moments = FeatureMoments.of_fit(estimator._standardization, n_samples)
     state = first_state(estimator.module_, moments, int(n_steps))
     state.progress["n_blocks"] = estimator.n_iter_
     return state
@@ -371,7 +386,8 @@ def _attributes(
 ) -> dict[str, Any]:
     """Return the fitted attributes after a block, and warn of what is wrong."""
     progress = result.state.progress
-    history: dict[str, np.ndarray] = getattr(estimator, "history_", {"objective": []})
+    empty = {name: np.empty(0) for name in ("objective", "log_likelihood")}
+    history: dict[str, np.ndarray] = getattr(estimator, "history_", empty)
     if result.epoch is None:
         warn_user(
             "The training diverged: a loss or parameter was not finite. The block is left "
@@ -400,7 +416,7 @@ def _attributes(
             "progress": json.dumps(progress),
         },
     }
-    if result.epoch is None and estimator.__sklearn_is_fitted__():
+    if result.epoch is None and data.is_continued:
         # The model stays in the units of the block before.
         return counts
     return {
