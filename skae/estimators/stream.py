@@ -34,7 +34,7 @@ from skae._fitting.stream import BlockResult, StreamState, first_state, train_bl
 from skae._module import AutoencoderModule
 from skae._utils.device import resolve_device
 from skae._utils.messages import warn_user
-from skae._utils.namespaces import on_host
+from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
 from skae._utils.random import local_random_state
 from skae.estimators.automatic import make_options, make_spec
@@ -43,6 +43,7 @@ from skae.estimators.resume import Continuation
 from skae.estimators.table import Table, bind_table, check_same_likelihood
 from skae.estimators.training_data import (
     TrainingData,
+    attributes_at,
     check_min_scale,
     check_observed,
     check_precision,
@@ -119,12 +120,14 @@ class _Block:
     """A validated block of rows, or the first rows of a stream, and their table.
 
     ``X`` is ``(n, n_features)``, what the encoder sees before it is standardised; the
-    weights are ``(n,)``.
+    weights are ``(n,)``. ``home`` is the library and the device of the user's block, if it
+    is no array of numpy.
     """
 
     X: np.ndarray
     weight: np.ndarray
     table: Table
+    home: Home | None
 
     def informative(self) -> np.ndarray:
         """Return which rows say something of the model, ``(m,)``."""
@@ -164,13 +167,15 @@ def reason_against(estimator: Any) -> str | None:
 
 def _validate(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool) -> _Block:
     """Validate a block; the first one defines the columns."""
+    home = home_of(X)
     X, sample_weight = on_host(X), on_host(sample_weight)
     if issparse(X):
         # A block of a stream is a part that is in memory.
         X = X.toarray()
     likelihood = estimator._make_likelihood()
     check_scale(estimator.variance_mode, estimator.covariance_type, likelihood)
-    check_precision(estimator.precision, resolve_device(estimator.device))
+    device = resolve_device(device_name(estimator.device, home))
+    check_precision(estimator.precision, device)
     if is_first:
         table = bind_table(estimator, X, likelihood, sample_weight)
         if estimator.variance_mode != "fixed":
@@ -193,7 +198,7 @@ def _validate(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool) -> 
         # Later blocks may say nothing.
         allow_all_zero_weights=not is_first,
     )
-    return _Block(data, weight, table)
+    return _Block(data, weight, table, home)
 
 
 def _begin(
@@ -212,7 +217,7 @@ def _begin(
         n_before = len(arrays["first/weight"])
         X_all = np.concatenate([arrays["first/X"], block.X])
         weights = np.concatenate([arrays["first/weight"], block.weight])
-        block = _Block(X_all, weights, table)
+        block = replace(block, X=X_all, weight=weights)
     rows = select_rows(block.X, block.weight, bool(estimator.shuffle))
     names = table.feature_names(getattr(estimator, "feature_names_in_", None))
     covariance_type = table.covariance_type(estimator.covariance_type)
@@ -357,7 +362,7 @@ def _training_data(
             standardization.check_proportion("scale", estimator.scale)
         fixed_scale = standardization.per_scale(table.per_feature(given), covariance_type)
     continuation = Continuation({}, random_state, None, None, False, {})
-    device = resolve_device(estimator.device)
+    device = resolve_device(device_name(estimator.device, block.home))
     return TrainingData(
         block.X,
         None,
@@ -369,6 +374,7 @@ def _training_data(
         device,
         is_continued,
         continuation,
+        block.home,
     )
 
 
@@ -419,8 +425,10 @@ def _attributes(
     if result.epoch is None and data.is_continued:
         # The model stays in the units of the block before.
         return counts
+    fitted = fitted_attributes(problem.module, data.standardization, data.table)
     return {
-        **fitted_attributes(problem.module, data.standardization, data.table),
+        **fitted,
+        **attributes_at(data.home, fitted["scale_"]),
         **estimator._extra_fitted_attributes(None),
         "history_": history,
         "loss_curve_": list(map(float, history["objective"])),

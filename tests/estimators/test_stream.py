@@ -709,3 +709,16 @@ def test_blocks_of_other_kinds(of):
     with config_context(array_api_dispatch=of is torch.from_numpy):
         found = streamed(model, map(of, blocks_of(X, 300)))
     assert_same_answers(found, expected, X)
+
+
+def test_attributes_are_of_the_library_of_the_block():
+    """As after a fit: an array that is no answer to one is of the library of the block."""
+    X = torch.from_numpy(curved(600, 5))
+    model = VariationalAutoencoder(2, covariance_type="diag", **SMALL)
+    with config_context(array_api_dispatch=True):
+        streamed(model, blocks_of(X, 300))
+        assert isinstance(model.scale_, torch.Tensor)
+        assert isinstance(model.sample(3, random_state=0), torch.Tensor)
+        model.partial_fit(X.numpy())
+        assert isinstance(model.scale_, np.ndarray)
+        assert isinstance(model.sample(3, random_state=0), np.ndarray)
