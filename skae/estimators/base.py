@@ -358,11 +358,15 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         many steps. The user guide has the rules, and what they lose
         (:doc:`/guide/streams`).
 
+        The parameters `max_iter`, `learning_rate`, `tol`, `n_iter_no_change`,
+        `validation_fraction` and `warm_start` are not used.
+
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             A block of training data, as for `fit`: one sample or more. The first block
-            defines columns and categories. It needs an observed entry in each column.
+            defines columns and categories. It needs an observed entry in each column. A
+            sparse block is made dense as a whole.
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -379,12 +383,11 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            Before any training: for what `fit` refuses, if the columns or parameters of the
-            model are not those of the first block, and for parameters that make no sense in
-            a stream: `early_stopping`, `checkpoint`, `n_init` above 1, a `kl_schedule`
-            that changes, a `prior` and `gradient_balance`. With these, the method is
-            missing for `hasattr`. `max_iter`, `learning_rate`, `tol`, `n_iter_no_change`,
-            `validation_fraction` and `warm_start` are not used.
+            Before any training: for what `fit` refuses, if the columns are not those of the
+            first block, if parameters that define the model have changed since its first
+            rows, and for parameters that make no sense in a stream: `early_stopping`,
+            `checkpoint`, `n_init` above 1, a `kl_schedule` that changes, a `prior` and
+            `gradient_balance`. With these, the method is missing for `hasattr`.
 
         KeyboardInterrupt
             After an interrupt (Ctrl-C). The estimator is then as it was before the call, as
