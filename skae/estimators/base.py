@@ -60,7 +60,8 @@ from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import check_epochs, make_continuation
-from skae.estimators.stream import partial_fit, reason_against
+from skae.estimators.stream import partial_fit
+from skae.estimators.stream_input import reason_against
 from skae.estimators.table import Table, bind_table, check_same_likelihood
 from skae.estimators.training_data import (
     TrainingData,

@@ -1,26 +1,22 @@
-"""One block of a stream: what `partial_fit` checks, goes on from, and keeps."""
+"""One block of a stream: what `partial_fit` goes on from, and what it keeps."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.typing import ArrayLike
-from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight
 
 from skae._data import (
     FeatureMoments,
     Rows,
     Standardization,
-    are_empty,
-    has_nan,
     measure,
     measure_moments,
     select_rows,
@@ -34,25 +30,22 @@ from skae._fitting.stream import BlockResult, StreamState, first_state, train_bl
 from skae._module import AutoencoderModule
 from skae._utils.device import resolve_device
 from skae._utils.messages import warn_user
-from skae._utils.namespaces import Home, device_name, home_of, on_host
-from skae._utils.numbers import as_numbers
+from skae._utils.namespaces import device_name
 from skae._utils.random import local_random_state
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import Continuation
-from skae.estimators.table import Table, bind_table, check_same_likelihood
+from skae.estimators.stream_input import PARTIAL_FIT, Block, validate_block
 from skae.estimators.training_data import (
     TrainingData,
     attributes_at,
     check_min_scale,
     check_observed,
-    check_precision,
     warn_of_spread,
 )
 from skae.estimators.warm_start import concatenate_histories, continue_from
 from skae.objectives import Objective
-from skae.scales import check_scale
-from skae.scales.fixed import check_fixed_scale, warn_of_ignored_scale
+from skae.scales.fixed import check_fixed_scale
 
 # Rows that the start in closed form needs: so many, and so many for each feature. Fewer
 # lose more at the start than a short stream makes up for (docs/results/streams.rst).
@@ -66,10 +59,6 @@ _HISTORY = 100
 _FIRST_JUDGED, _FEWEST_JUDGED = 100, 32
 # What an older model, of a file, is taken to have seen.
 _UNKNOWN_FIT = 1000.0, 1000
-_WORDS = (
-    "partial_fit goes on with the model",
-    "Set it back, or call fit for a new model, or partial_fit of a clone.",
-)
 _FIRST_BLOCK = "Or let the first block of the stream have a value of each column."
 # What is said of a model whose blocks have too few rows to tell the causes.
 _SMALL_BLOCKS_AT_FLOOR = (
@@ -81,60 +70,6 @@ _SMALL_BLOCKS_INACTIVE = (
     "No component of the code was active in the newest blocks: transform returns nearly "
     "the same code for all samples. Lower beta."
 )
-# Parameters with which a stream would not be what they ask for: the value that is allowed,
-# what is against others, and the way out.
-_ONLY: dict[str, tuple[Any, str]] = {
-    "early_stopping": (
-        False,
-        "rows are set aside to compare epochs, and a stream has no epochs. Set "
-        "early_stopping=False, and score held-out data between the calls.",
-    ),
-    "checkpoint": (
-        None,
-        "a checkpoint is for a call of fit. Set checkpoint=None, and save the estimator "
-        "between the calls: it goes on as if it had not been saved.",
-    ),
-    "n_init": (
-        1,
-        "starts are compared on all samples, which a stream does not keep. Set n_init=1.",
-    ),
-    "gradient_balance": (
-        False,
-        "it is measured after each epoch of a fit. Set gradient_balance=False.",
-    ),
-    "prior": (
-        None,
-        "it is fitted to the codes of all samples, which a stream does not keep. Set "
-        "prior=None, and fit a density to the result of transform.",
-    ),
-    "kl_schedule": (
-        "constant",
-        "it is a function of the part of the training that is done, and a stream has no "
-        "planned end. Set kl_schedule='constant'; beta may change between the calls.",
-    ),
-}
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A validated block of rows, or the first rows of a stream, and their table.
-
-    ``X`` is ``(n, n_features)``, what the encoder sees before it is standardised; the
-    weights are ``(n,)``. ``home`` is the library and the device of the user's block, if it
-    is no array of numpy.
-    """
-
-    X: np.ndarray
-    weight: np.ndarray
-    table: Table
-    home: Home | None
-
-    def informative(self) -> np.ndarray:
-        """Return which rows say something of the model, ``(m,)``."""
-        index = np.flatnonzero(self.weight > 0)
-        if len(index) and has_nan(self.X):
-            index = index[~are_empty(self.X, index)]
-        return index
 
 
 def partial_fit(
@@ -148,7 +83,7 @@ def partial_fit(
     objective = estimator._make_objective()
     kept = estimator.__dict__.get("_stream")
     is_fitted = estimator.__sklearn_is_fitted__()
-    block = _validate(estimator, X, sample_weight, is_first=not is_fitted)
+    block = validate_block(estimator, X, sample_weight, is_first=not is_fitted)
     if is_fitted and len(block.informative()) == 0:
         return None
     if is_fitted and (kept is None or "first/X" not in kept["arrays"]):
@@ -156,54 +91,9 @@ def partial_fit(
     return _begin(estimator, block, objective, kept if is_fitted else None)
 
 
-def reason_against(estimator: Any) -> str | None:
-    """Return why the parameters of an estimator make no sense in a stream, or None."""
-    for name, (allowed, reason) in _ONLY.items():
-        value = getattr(estimator, name, allowed)
-        if value is not allowed and value != allowed:
-            return f"partial_fit does not support {name}={value!r}: {reason}"
-    return None
-
-
-def _validate(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool) -> _Block:
-    """Validate a block; the first one defines the columns."""
-    home = home_of(X)
-    X, sample_weight = on_host(X), on_host(sample_weight)
-    if issparse(X):
-        # A block of a stream is a part that is in memory.
-        X = X.toarray()
-    likelihood = estimator._make_likelihood()
-    check_scale(estimator.variance_mode, estimator.covariance_type, likelihood)
-    device = resolve_device(device_name(estimator.device, home))
-    check_precision(estimator.precision, device)
-    if is_first:
-        table = bind_table(estimator, X, likelihood, sample_weight)
-        if estimator.variance_mode != "fixed":
-            warn_of_ignored_scale(estimator.scale, estimator.variance_mode)
-    else:
-        check_same_likelihood(estimator, X, likelihood, _WORDS)
-        table = estimator._table
-        if table.columns is None and not table.given:
-            # Its numbers are compared when the model is.
-            table = replace(table, likelihood=likelihood)
-    covariance_type = table.covariance_type(estimator.covariance_type)
-    check_scale(estimator.variance_mode, covariance_type, table.likelihood)
-    features = table.encode(estimator, X, reset=is_first, takes_unknown=is_first)
-    data = table.to_input(features)
-    weight = _check_sample_weight(
-        as_numbers(sample_weight, "sample_weight"),
-        data,
-        dtype=np.float64,
-        ensure_non_negative=True,
-        # Later blocks may say nothing.
-        allow_all_zero_weights=not is_first,
-    )
-    return _Block(data, weight, table, home)
-
-
 def _begin(
     estimator: Any,
-    block: _Block,
+    block: Block,
     objective: Objective,
     kept: dict[str, Any] | None,
 ) -> dict[str, Any]:
@@ -280,7 +170,7 @@ def _n_first(n_features: int) -> int:
 
 
 def _continue(
-    estimator: Any, block: _Block, objective: Objective, state: StreamState
+    estimator: Any, block: Block, objective: Objective, state: StreamState
 ) -> dict[str, Any]:
     """Go on with the model of the estimator by one pass over a block."""
     rows = select_rows(block.X, block.weight, bool(estimator.shuffle))
@@ -298,7 +188,7 @@ def _continue(
     module = build_module(
         spec, standardization, estimator.min_scale, options.dtype, data.device, seed=0
     )
-    continue_from(estimator.module_, module, data.fixed_scale, _WORDS)
+    continue_from(estimator.module_, module, data.fixed_scale, PARTIAL_FIT)
     _set_units(module, standardization)
     names = table.feature_names(getattr(estimator, "feature_names_in_", None))
     problem = FitProblem(
@@ -345,7 +235,7 @@ def _state_of(estimator: Any) -> StreamState:
 
 def _training_data(
     estimator: Any,
-    block: _Block,
+    block: Block,
     rows: Rows,
     standardization: Standardization,
     random_state: RandomState,
