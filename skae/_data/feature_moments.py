@@ -53,7 +53,7 @@ class FeatureMoments:
         if own.is_constant is not None:
             variance[own.is_constant], exponent[own.is_constant] = 0.0, _NO_EXPONENT
         zeros = np.zeros_like(variance)
-        weight = np.full_like(variance, min(n_samples, LARGEST_WEIGHT))
+        weight = np.full_like(variance, n_samples)
         return cls(weight, own.mean, variance, exponent, zeros, zeros)
 
     def merge(self, other: "FeatureMoments") -> "FeatureMoments":

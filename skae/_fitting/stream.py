@@ -111,13 +111,19 @@ class _BlockHooks:
 
 
 def first_state(
-    module: AutoencoderModule, moments: FeatureMoments, n_steps: int = 0
+    module: AutoencoderModule,
+    moments: FeatureMoments,
+    n_steps: int = 0,
+    n_samples: float = 0.0,
 ) -> StreamState:
-    """Return the state of a model that a stream begins with, after ``n_steps`` of a fit."""
+    """Return the state of a model that a stream begins with.
+
+    After a fit, these are its steps and samples.
+    """
     with torch.no_grad():
         values = {f"values/{name}": _array(p) for name, p in module.named_parameters()}
     arrays = values | {f"buffers/{k}": _array(v) for k, v in copy_buffers(module).items()}
-    if module.scale.needs_optimal_scale and n_steps:
+    if module.scale.needs_optimal_scale and n_samples:
         log_scale = module.scale.log_scale(module.std_in_units.new_empty(1, 0))
         deviation = module.spec.likelihood.deviation(log_scale.detach().exp())
         arrays["deviation"] = _array(deviation)
@@ -127,7 +133,7 @@ def first_state(
         "n_divergences": 0,
         "norm": 0.0,
         "n_blocks": 0,
-        "n_samples": float(moments.weight.max()) if n_steps else 0.0,
+        "n_samples": n_samples,
         "warned": [],
     }
     return StreamState(arrays | _named(moments), progress)

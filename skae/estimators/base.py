@@ -697,6 +697,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             best_iter = n_earlier + best_iter if best_iter else last_best
             earlier = {name: values[:n_earlier] for name, values in self.history_.items()}
             history = concatenate_histories(earlier, history)
+        # A start that is kept is better than the model after all of the steps.
+        n_steps = problem.n_batches * (best_iter or len(epochs))
         loss_curve = history["objective"].tolist()
         fitted = fitted_attributes(problem.module, data.standardization, data.table)
         # No attribute of an earlier fit is replaced before this fit has succeeded, and then
@@ -713,7 +715,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 "best_iter_": best_iter,
                 # What `partial_fit` goes on from.
                 "_stream": None,
-                "_fit_size": (problem.rows.n_samples, problem.n_batches * best_iter),
+                "_fit_size": (problem.rows.n_samples, n_steps),
                 "_training_state": data.continuation.keep(
                     result.state, n_earlier, last_best
                 ),

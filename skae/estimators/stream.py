@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._data import (
+    LARGEST_WEIGHT,
     FeatureMoments,
     Rows,
     Standardization,
@@ -227,8 +228,9 @@ def _state_of(estimator: Any) -> StreamState:
     if kept is not None:
         return StreamState(kept["arrays"], json.loads(kept["progress"]))
     n_samples, n_steps = getattr(estimator, "_fit_size", _UNKNOWN_FIT)
+    n_samples = min(n_samples, LARGEST_WEIGHT)
     moments = FeatureMoments.of_fit(estimator._standardization, n_samples)
-    state = first_state(estimator.module_, moments, int(n_steps))
+    state = first_state(estimator.module_, moments, int(n_steps), n_samples)
     state.progress["n_blocks"] = estimator.n_iter_
     return state
 

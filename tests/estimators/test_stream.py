@@ -513,6 +513,19 @@ def test_a_converged_fit_stays_good():
     assert model.score(test) > score - 0.2
 
 
+@pytest.mark.parametrize("mode", ["optimal", "learned"])
+def test_a_fit_that_kept_its_start_stays_good(mode):
+    """A row after a fit whose best model is its start, PCA, counts as one among all."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 2)) @ rng.normal(size=(2, 6)) + rng.normal(size=(2000, 6))
+    model = VariationalAutoencoder(2, variance_mode=mode, max_iter=2, **SMALL)
+    with pytest.warns(ConvergenceWarning, match="did not improve on its start"):
+        model.fit(X)
+    score = model.score(X)
+    assert model.partial_fit(X[:1]).score(X) > score - 0.005
+    assert streamed(model, X[1:11, None]).score(X) > score - 0.05
+
+
 @pytest.mark.parametrize(
     ("parameters", "way_out"),
     [
