@@ -51,7 +51,8 @@ class StreamState:
         ``moments/`` and a name: `FeatureMoments`.
     progress : dict
         The rest, as objects of JSON: ``n_steps``, ``n_of_optimizer``, ``n_divergences``,
-        ``norm``, ``n_blocks``, ``n_samples`` and ``warned``.
+        ``norm``, ``n_blocks``, ``n_samples``, ``warned`` (names of what the user was
+        warned of) and ``judged_from`` (steps from which the model is judged next).
     """
 
     arrays: dict[str, np.ndarray]
