@@ -39,6 +39,19 @@ def is_sparse_or_mapped(X: Any) -> bool:
     return True
 
 
+def has_nan(X: Any) -> bool:
+    """Whether an array has NaN; of a sparse one, its entries are looked at."""
+    if not isinstance(X, np.ndarray):
+        X = X.data
+    # A finite sum is enough, and needs no memory; a sum may overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(X.sum()):
+            return False
+    # The array may be a file that is larger than the memory.
+    X = X.reshape(len(X), -1)
+    return any(bool(np.isnan(X[part]).any()) for part in parts_of(X))
+
+
 class ColumnReader:
     """Columns of a sparse array by position, as of a dense one: ``X[rows, column]``.
 

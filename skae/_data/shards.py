@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from skae._data.batches import Batches, drawn_rows
-from skae._data.rows import Rows, distinct_rows, has_nan
+from skae._data.blocks import has_nan
+from skae._data.distinct_rows import distinct_rows
+from skae._data.rows import Rows
 from skae._utils.cached import cached
 from skae._utils.peers import ALONE, Peers
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skae._data import FeatureMoments
+from skae._data import LARGEST_WEIGHT, FeatureMoments
 from skae._engine import flatten, make_step
 from skae._evaluation import mean_of_residuals, shared_scale
 from skae._fitting.problem import FitProblem
@@ -51,7 +51,8 @@ class StreamState:
         ``moments/`` and a name: `FeatureMoments`.
     progress : dict
         The rest, as objects of JSON: ``n_steps``, ``n_of_optimizer``, ``n_divergences``,
-        ``norm``, ``n_blocks``, ``n_samples`` and ``warned``.
+        ``norm``, ``n_blocks``, ``n_samples``, ``warned`` (names of what the user was
+        warned of) and ``judged_from`` (steps from which the model is judged next).
     """
 
     arrays: dict[str, np.ndarray]
@@ -111,13 +112,19 @@ class _BlockHooks:
 
 
 def first_state(
-    module: AutoencoderModule, moments: FeatureMoments, n_steps: int = 0
+    module: AutoencoderModule,
+    moments: FeatureMoments,
+    n_steps: int = 0,
+    n_samples: float = 0.0,
 ) -> StreamState:
-    """Return the state of a model that a stream begins with, after ``n_steps`` of a fit."""
+    """Return the state of a model that a stream begins with.
+
+    After a fit, these are its steps and samples.
+    """
     with torch.no_grad():
         values = {f"values/{name}": _array(p) for name, p in module.named_parameters()}
     arrays = values | {f"buffers/{k}": _array(v) for k, v in copy_buffers(module).items()}
-    if module.scale.needs_optimal_scale and n_steps:
+    if module.scale.needs_optimal_scale and n_samples:
         log_scale = module.scale.log_scale(module.std_in_units.new_empty(1, 0))
         deviation = module.spec.likelihood.deviation(log_scale.detach().exp())
         arrays["deviation"] = _array(deviation)
@@ -127,7 +134,7 @@ def first_state(
         "n_divergences": 0,
         "norm": 0.0,
         "n_blocks": 0,
-        "n_samples": float(moments.weight.max()) if n_steps else 0.0,
+        "n_samples": n_samples,
         "warned": [],
     }
     return StreamState(arrays | _named(moments), progress)
@@ -143,7 +150,8 @@ def train_block(
     diverges, neither is the module.
     """
     module, options, progress = problem.module, problem.options, state.progress
-    n_samples = progress["n_samples"] + problem.rows.n_samples
+    known = progress["n_samples"]
+    n_samples = known + min(problem.rows.n_samples, LARGEST_WEIGHT)
     n_steps, n_of_optimizer = progress["n_steps"], progress["n_of_optimizer"]
     rate = options.learning_rate_init / 2 ** progress["n_divergences"]
     _set_batch_share(problem)
@@ -186,7 +194,6 @@ def train_block(
         deviation = None
         is_finite = hooks.is_finite
         if is_finite and module.scale.needs_optimal_scale:
-            known = n_samples - problem.rows.n_samples
             deviation = _pool_deviation(problem, state, (known / n_samples) ** 2)
             module.scale.finalize(deviation)
             is_finite = bool(deviation.isfinite().all())

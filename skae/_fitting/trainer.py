@@ -18,7 +18,7 @@ from skae._fitting.snapshot import EpochReader
 from skae._module import AutoencoderModule
 from skae._optim import Adam, minimize
 from skae._utils.peers import Peers
-from skae._utils.settings import own_settings, tf32_products
+from skae._utils.settings import tf32_products, training_mode
 from skae._utils.signals import sigterm_as_interrupt
 from skae._utils.threads import (
     flushed_denormals,
@@ -44,10 +44,7 @@ def train(problems: Sequence[FitProblem]) -> list[FitResult]:
     return gather(train_problems, problems)
 
 
-# Training needs gradients, whatever mode of torch the caller is in.
-@own_settings()
-@torch.inference_mode(False)
-@torch.enable_grad()
+@training_mode()
 def train_problems(problems: Sequence[FitProblem]) -> list[FitResult]:
     """Train models of any shapes: those with equal batch keys side by side."""
     checkpoints = {p.checkpoint: None for p in problems if p.checkpoint is not None}

@@ -26,7 +26,8 @@ class InvalidFileError(ValueError):
 class NoStopIteration:
     """Context that raises a RuntimeError in place of StopIteration, and names the source.
 
-    A loop around the call would take StopIteration for its own end, and end silently.
+    A loop around the call would take StopIteration for its own end, and end silently. It
+    must not be inside a generator of contextlib, which would raise StopIteration again.
     """
 
     def __enter__(self) -> None:

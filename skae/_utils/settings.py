@@ -147,6 +147,13 @@ def own_settings() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def training_mode() -> Iterator[None]:
+    """Compute with gradients, also if the caller has switched them off, in own settings."""
+    with own_settings(), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 class _BuiltOnCpu(TorchFunctionMode):
     """A mode in which modules of users are built on the CPU, in float32.
 

@@ -54,14 +54,15 @@ from skae._utils.names import missing_if
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
-from skae._utils.settings import own_settings
+from skae._utils.settings import training_mode
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.binding import bind_table, check_same_likelihood
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import check_epochs, make_continuation
-from skae.estimators.stream import partial_fit, reason_against
+from skae.estimators.stream import partial_fit
+from skae.estimators.stream_input import reason_against
 from skae.estimators.table import Table
 from skae.estimators.training_data import (
     TrainingData,
@@ -336,13 +337,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
         last = self.__dict__.get("module_")
         try:
-            # Training needs gradients, whatever mode of torch the caller is in.
-            with (
-                own_settings(),
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                NoStopIteration(),
-            ):
+            with training_mode(), NoStopIteration():
                 return self._fit(X, y, sample_weight, X_val)
         except BaseException:
             if self.__dict__.get("module_") is last:
@@ -365,11 +360,15 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         many steps. The user guide has the rules, and what they lose
         (:doc:`/guide/streams`).
 
+        The parameters `max_iter`, `learning_rate`, `tol`, `n_iter_no_change`,
+        `validation_fraction` and `warm_start` are not used.
+
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             A block of training data, as for `fit`: one sample or more. The first block
-            defines columns and categories. It needs an observed entry in each column.
+            defines columns and categories. It needs an observed entry in each column. A
+            sparse block is made dense as a whole.
 
         y : Ignored
             Not used, present for API consistency by convention.
@@ -386,12 +385,11 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            Before any training: for what `fit` refuses, if the columns or parameters of the
-            model are not those of the first block, and for parameters that make no sense in
-            a stream: `early_stopping`, `checkpoint`, `n_init` above 1, a `kl_schedule`
-            that changes, a `prior` and `gradient_balance`. With these, the method is
-            missing for `hasattr`. `max_iter`, `learning_rate`, `tol`, `n_iter_no_change`,
-            `validation_fraction` and `warm_start` are not used.
+            Before any training: for what `fit` refuses, if the columns are not those of the
+            first block, if parameters that define the model have changed since its first
+            rows, and for parameters that make no sense in a stream: `early_stopping`,
+            `checkpoint`, `n_init` above 1, a `kl_schedule` that changes, a `prior` and
+            `gradient_balance`. With these, the method is missing for `hasattr`.
 
         KeyboardInterrupt
             After an interrupt (Ctrl-C). The estimator is then as it was before the call, as
@@ -411,12 +409,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         self._validate_params()
         before = self.__dict__.copy()
         try:
-            with (
-                own_settings(),
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                NoStopIteration(),
-            ):
+            with training_mode(), NoStopIteration():
                 attributes = partial_fit(self, X, sample_weight)
             if attributes is not None:
                 self.__dict__.update(attributes)
@@ -708,6 +701,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             best_iter = n_earlier + best_iter if best_iter else last_best
             earlier = {name: values[:n_earlier] for name, values in self.history_.items()}
             history = concatenate_histories(earlier, history)
+        # A start that is kept is better than the model after all of the steps.
+        n_steps = problem.n_batches * (best_iter or len(epochs))
         loss_curve = history["objective"].tolist()
         fitted = fitted_attributes(problem.module, data.standardization, data.table)
         # No attribute of an earlier fit is replaced before this fit has succeeded, and then
@@ -724,7 +719,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
                 "best_iter_": best_iter,
                 # What `partial_fit` goes on from.
                 "_stream": None,
-                "_fit_size": (problem.rows.n_samples, problem.n_batches * best_iter),
+                "_fit_size": (problem.rows.n_samples, n_steps),
                 "_training_state": data.continuation.keep(
                     result.state, n_earlier, last_best
                 ),

@@ -1,26 +1,23 @@
-"""One block of a stream: what `partial_fit` checks, goes on from, and keeps."""
+"""One block of a stream: what `partial_fit` goes on from, and what it keeps."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.typing import ArrayLike
-from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight
 
 from skae._data import (
+    LARGEST_WEIGHT,
     FeatureMoments,
     Rows,
     Standardization,
-    are_empty,
-    has_nan,
     measure,
     measure_moments,
     select_rows,
@@ -34,24 +31,22 @@ from skae._fitting.stream import BlockResult, StreamState, first_state, train_bl
 from skae._module import AutoencoderModule
 from skae._utils.device import resolve_device
 from skae._utils.messages import warn_user
-from skae._utils.namespaces import on_host
-from skae._utils.numbers import as_numbers
+from skae._utils.namespaces import device_name
 from skae._utils.random import local_random_state
 from skae.estimators.automatic import make_options, make_spec
-from skae.estimators.binding import bind_table, check_same_likelihood
 from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import Continuation
-from skae.estimators.table import Table
+from skae.estimators.stream_input import PARTIAL_FIT, Block, validate_block
 from skae.estimators.training_data import (
     TrainingData,
+    attributes_at,
     check_min_scale,
     check_observed,
     warn_of_spread,
 )
 from skae.estimators.warm_start import concatenate_histories, continue_from
 from skae.objectives import Objective
-from skae.scales import check_scale
-from skae.scales.fixed import check_fixed_scale, warn_of_ignored_scale
+from skae.scales.fixed import check_fixed_scale
 
 # Rows that the start in closed form needs: so many, and so many for each feature. Fewer
 # lose more at the start than a short stream makes up for (docs/results/streams.rst).
@@ -65,10 +60,6 @@ _HISTORY = 100
 _FIRST_JUDGED, _FEWEST_JUDGED = 100, 32
 # What an older model, of a file, is taken to have seen.
 _UNKNOWN_FIT = 1000.0, 1000
-_WORDS = (
-    "partial_fit goes on with the model",
-    "Set it back, or call fit for a new model, or partial_fit of a clone.",
-)
 _FIRST_BLOCK = "Or let the first block of the stream have a value of each column."
 # What is said of a model whose blocks have too few rows to tell the causes.
 _SMALL_BLOCKS_AT_FLOOR = (
@@ -80,58 +71,6 @@ _SMALL_BLOCKS_INACTIVE = (
     "No component of the code was active in the newest blocks: transform returns nearly "
     "the same code for all samples. Lower beta."
 )
-# Parameters with which a stream would not be what they ask for: the value that is allowed,
-# what is against others, and the way out.
-_ONLY: dict[str, tuple[Any, str]] = {
-    "early_stopping": (
-        False,
-        "rows are set aside to compare epochs, and a stream has no epochs. Set "
-        "early_stopping=False, and score held-out data between the calls.",
-    ),
-    "checkpoint": (
-        None,
-        "a checkpoint is for a call of fit. Set checkpoint=None, and save the estimator "
-        "between the calls: it goes on as if it had not been saved.",
-    ),
-    "n_init": (
-        1,
-        "starts are compared on all samples, which a stream does not keep. Set n_init=1.",
-    ),
-    "gradient_balance": (
-        False,
-        "it is measured after each epoch of a fit. Set gradient_balance=False.",
-    ),
-    "prior": (
-        None,
-        "it is fitted to the codes of all samples, which a stream does not keep. Set "
-        "prior=None, and fit a density to the result of transform.",
-    ),
-    "kl_schedule": (
-        "constant",
-        "it is a function of the part of the training that is done, and a stream has no "
-        "planned end. Set kl_schedule='constant'; beta may change between the calls.",
-    ),
-}
-
-
-@dataclass(frozen=True)
-class _Block:
-    """A validated block of rows, or the first rows of a stream, and their table.
-
-    ``X`` is ``(n, n_features)``, what the encoder sees before it is standardised; the
-    weights are ``(n,)``.
-    """
-
-    X: np.ndarray
-    weight: np.ndarray
-    table: Table
-
-    def rows(self, *, shuffle: bool) -> Rows | None:
-        """Select the rows that say something of the model; None without such rows."""
-        index = np.flatnonzero(self.weight > 0)
-        if len(index) == 0 or (has_nan(self.X) and are_empty(self.X, index).all()):
-            return None
-        return select_rows(self.X, self.weight, shuffle)
 
 
 def partial_fit(
@@ -145,107 +84,84 @@ def partial_fit(
     objective = estimator._make_objective()
     kept = estimator.__dict__.get("_stream")
     is_fitted = estimator.__sklearn_is_fitted__()
-    block = _validate(estimator, X, sample_weight, is_first=not is_fitted)
-    shuffle = bool(estimator.shuffle)
-    if block.rows(shuffle=shuffle) is None and is_fitted:
+    block = validate_block(estimator, X, sample_weight, is_first=not is_fitted)
+    if is_fitted and len(block.informative()) == 0:
         return None
     if is_fitted and (kept is None or "first/X" not in kept["arrays"]):
         return _continue(estimator, block, objective, _state_of(estimator))
-    initial = None
-    if is_fitted:
-        initial = json.loads(kept["random_state"])
-        arrays = kept["arrays"]
-        X_all = np.concatenate([arrays["first/X"], block.X])
-        weights = np.concatenate([arrays["first/weight"], block.weight])
-        block = _Block(X_all, weights, block.table)
-    return _begin(estimator, block, objective, initial)
-
-
-def reason_against(estimator: Any) -> str | None:
-    """Return why the parameters of an estimator make no sense in a stream, or None."""
-    for name, (allowed, reason) in _ONLY.items():
-        value = getattr(estimator, name, allowed)
-        if value is not allowed and value != allowed:
-            return f"partial_fit does not support {name}={value!r}: {reason}"
-    return None
-
-
-def _validate(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool) -> _Block:
-    """Validate a block; the first one defines the columns."""
-    X, sample_weight = on_host(X), on_host(sample_weight)
-    likelihood = estimator._make_likelihood()
-    check_scale(estimator.variance_mode, estimator.covariance_type, likelihood)
-    if is_first:
-        table = bind_table(estimator, X, likelihood, sample_weight)
-        if estimator.variance_mode != "fixed":
-            warn_of_ignored_scale(estimator.scale, estimator.variance_mode)
-    else:
-        check_same_likelihood(estimator, X, likelihood, _WORDS)
-        table = estimator._table
-    covariance_type = table.covariance_type(estimator.covariance_type)
-    check_scale(estimator.variance_mode, covariance_type, table.likelihood)
-    features = table.encode(estimator, X, reset=is_first, takes_unknown=is_first)
-    # A block of a stream is a part that is in memory.
-    data = table.to_input(features.toarray() if issparse(features) else features)
-    weight = _check_sample_weight(
-        as_numbers(sample_weight, "sample_weight"),
-        data,
-        dtype=np.float64,
-        ensure_non_negative=True,
-        # Later blocks may say nothing.
-        allow_all_zero_weights=not is_first,
-    )
-    return _Block(data, weight, table)
+    return _begin(estimator, block, objective, kept if is_fitted else None)
 
 
 def _begin(
     estimator: Any,
-    block: _Block,
+    block: Block,
     objective: Objective,
-    initial: dict[str, Any] | None,
+    kept: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Start a model from the first rows, and train it by one pass over them.
 
-    ``initial`` is the state of the random numbers at the first block, if there was one.
+    ``kept`` is what the estimator keeps of former blocks, if there were some.
     """
-    table = block.table
+    n_before, table = 0, block.table
+    if kept is not None:
+        arrays = kept["arrays"]
+        n_before = len(arrays["first/weight"])
+        X_all = np.concatenate([arrays["first/X"], block.X])
+        weights = np.concatenate([arrays["first/weight"], block.weight])
+        block = replace(block, X=X_all, weight=weights)
     rows = select_rows(block.X, block.weight, bool(estimator.shuffle))
     names = table.feature_names(getattr(estimator, "feature_names_in_", None))
     covariance_type = table.covariance_type(estimator.covariance_type)
     kind = statistics_type(table.likelihood, covariance_type)
     check_observed(rows, names, _FIRST_BLOCK)
-    standardization = add_links(measure(rows, kind), rows, table.likelihood)
-    if initial is None:
-        if covariance_type == "spherical":
-            warn_of_spread(standardization, table, names)
-        if estimator.variance_mode != "fixed" and not isinstance(estimator.min_scale, str):
-            check_min_scale(standardization, estimator.min_scale, estimator.precision)
+    moments = measure_moments(rows)
+    standardization = add_links(measure(rows, kind, moments), rows, table.likelihood)
+    informative = block.informative()
+    if n_before < _FEWEST_JUDGED <= len(informative) and covariance_type == "spherical":
+        warn_of_spread(standardization, table, names)
+    _check_min_scale(estimator, standardization, is_first=kept is None)
     random_state = local_random_state(estimator.random_state)
-    if initial is None:
+    if kept is None:
         initial = random_state_to_json(random_state)
     else:
+        initial = json.loads(kept["random_state"])
         random_state = restored_random_state(random_state, initial)
     data = _training_data(
         estimator, block, rows, standardization, random_state, is_continued=False
     )
     spec, options = make_spec(estimator, objective, data), _options(estimator, data)
     (problem,) = estimator._build_problems(spec, objective, options, data)
-    moments = measure_moments(rows)
-    result = train_block(problem, first_state(problem.module, moments), moments)
-    state = result.state
-    # Blocks that were trained on again are counted, too.
-    kept = estimator.__dict__.get("_stream")
+    state = first_state(problem.module, moments)
     if kept is not None:
         earlier = json.loads(kept["progress"])
-        state.progress["n_blocks"] += earlier["n_blocks"]
-        state.progress["warned"] = earlier["warned"]
+        # Blocks that are trained on again are counted, too.
+        of_all = "n_blocks", "n_divergences", "warned"
+        state.progress.update({name: earlier[name] for name in of_all})
+    result = train_block(problem, state, moments)
     first = {}
-    if rows.epoch_size < _n_first(block.X.shape[1]):
-        first = {"first/X": np.array(block.X), "first/weight": np.array(block.weight)}
+    # An epoch takes copies of little weight together.
+    if max(rows.epoch_size, len(informative)) < _n_first(block.X.shape[1]):
+        first = {
+            "first/X": block.X[informative],
+            "first/weight": block.weight[informative],
+        }
     attributes = _attributes(estimator, problem, data, result, names)
     attributes["_stream"]["arrays"] |= first
     attributes["_stream"]["random_state"] = json.dumps(initial)
     return attributes
+
+
+def _check_min_scale(
+    estimator: Any, standardization: Standardization, *, is_first: bool
+) -> None:
+    """Raise ValueError for a scale out of proportion; the first block warns of it, too."""
+    min_scale = estimator.min_scale
+    if estimator.variance_mode == "fixed" or isinstance(min_scale, str):
+        return
+    if is_first:
+        check_min_scale(standardization, min_scale, estimator.precision)
+    else:
+        standardization.check_proportion("min_scale", min_scale, smallest=0.0)
 
 
 def _n_first(n_features: int) -> int:
@@ -255,16 +171,16 @@ def _n_first(n_features: int) -> int:
 
 
 def _continue(
-    estimator: Any, block: _Block, objective: Objective, state: StreamState
+    estimator: Any, block: Block, objective: Objective, state: StreamState
 ) -> dict[str, Any]:
     """Go on with the model of the estimator by one pass over a block."""
-    rows = block.rows(shuffle=bool(estimator.shuffle))
-    assert rows is not None
+    rows = select_rows(block.X, block.weight, bool(estimator.shuffle))
     last, table = estimator._standardization, block.table
     covariance_type = table.covariance_type(estimator.covariance_type)
     kind = statistics_type(table.likelihood, covariance_type)
     moments = state.moments.merge(measure_moments(rows))
     standardization = moments.standardization(kind, last.resolution, last.links)
+    _check_min_scale(estimator, standardization, is_first=False)
     data = _training_data(
         estimator, block, rows, standardization, RandomState(0), is_continued=True
     )
@@ -273,7 +189,7 @@ def _continue(
     module = build_module(
         spec, standardization, estimator.min_scale, options.dtype, data.device, seed=0
     )
-    continue_from(estimator.module_, module, data.fixed_scale, _WORDS)
+    continue_from(estimator.module_, module, data.fixed_scale, PARTIAL_FIT)
     _set_units(module, standardization)
     names = table.feature_names(getattr(estimator, "feature_names_in_", None))
     problem = FitProblem(
@@ -312,19 +228,16 @@ def _state_of(estimator: Any) -> StreamState:
     if kept is not None:
         return StreamState(kept["arrays"], json.loads(kept["progress"]))
     n_samples, n_steps = getattr(estimator, "_fit_size", _UNKNOWN_FIT)
-    own = estimator._standardization
-    mantissa, exponent = np.frexp(own.std)
-    zeros = np.zeros_like(own.std)
-    weight = np.full_like(own.std, n_samples)
-    moments = FeatureMoments(weight, own.mean, mantissa**2, exponent, zeros, zeros)
-    state = first_state(estimator.module_, moments, int(n_steps))
+    n_samples = min(n_samples, LARGEST_WEIGHT)
+    moments = FeatureMoments.of_fit(estimator._standardization, n_samples)
+    state = first_state(estimator.module_, moments, int(n_steps), n_samples)
     state.progress["n_blocks"] = estimator.n_iter_
     return state
 
 
 def _training_data(
     estimator: Any,
-    block: _Block,
+    block: Block,
     rows: Rows,
     standardization: Standardization,
     random_state: RandomState,
@@ -341,7 +254,7 @@ def _training_data(
             standardization.check_proportion("scale", estimator.scale)
         fixed_scale = standardization.per_scale(table.per_feature(given), covariance_type)
     continuation = Continuation({}, random_state, None, None, False, {})
-    device = resolve_device(estimator.device)
+    device = resolve_device(device_name(estimator.device, block.home))
     return TrainingData(
         block.X,
         None,
@@ -353,6 +266,7 @@ def _training_data(
         device,
         is_continued,
         continuation,
+        block.home,
     )
 
 
@@ -370,7 +284,8 @@ def _attributes(
 ) -> dict[str, Any]:
     """Return the fitted attributes after a block, and warn of what is wrong."""
     progress = result.state.progress
-    history: dict[str, np.ndarray] = getattr(estimator, "history_", {"objective": []})
+    empty = {name: np.empty(0) for name in ("objective", "log_likelihood")}
+    history: dict[str, np.ndarray] = getattr(estimator, "history_", empty)
     if result.epoch is None:
         warn_user(
             "The training diverged: a loss or parameter was not finite. The block is left "
@@ -399,11 +314,13 @@ def _attributes(
             "progress": json.dumps(progress),
         },
     }
-    if result.epoch is None and estimator.__sklearn_is_fitted__():
+    if result.epoch is None and data.is_continued:
         # The model stays in the units of the block before.
         return counts
+    fitted = fitted_attributes(problem.module, data.standardization, data.table)
     return {
-        **fitted_attributes(problem.module, data.standardization, data.table),
+        **fitted,
+        **attributes_at(data.home, fitted["scale_"]),
         **estimator._extra_fitted_attributes(None),
         "history_": history,
         "loss_curve_": list(map(float, history["objective"])),

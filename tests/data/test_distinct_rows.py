@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skae._data.rows import distinct_rows
+from skae._data.distinct_rows import distinct_rows
 
 # Few different values, so that rows are often equal; 0.0 and -0.0 are among them.
 VALUES = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 0.5, 3.0, np.inf, -1e300, 5e-324])

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from skae._data.feature_moments import measure, measure_moments
 from skae._data.rows import Rows, select_rows
-from skae._data.standardization import Standardization, measure, measure_moments
+from skae._data.standardization import Standardization
 
 
 def all_rows(X, weight=None):
@@ -338,3 +339,15 @@ def test_merged_moments_are_those_of_all_rows(covariance_type):
     for name in ("mean", "std", "likelihood_unit"):
         expected = getattr(whole, name)
         np.testing.assert_allclose(getattr(merged, name), expected, rtol=1e-9)
+
+
+def test_merged_moments_of_single_rows_do_not_underflow():
+    """A row on its own has no spread, whose exponent says nothing of the unit."""
+    rows = np.random.default_rng(0).normal(size=(20, 2))
+    X = np.concatenate([rows * [1e-200, 1.0], np.zeros((20, 1))], axis=1)
+    first, *others = (measure_moments(all_rows(row[None])) for row in X)
+    for other in others:
+        first = first.merge(other)
+    found = first.standardization("diag", np.ones(3))
+    expected = rows.std(axis=0) * [1e-200, 1.0]
+    np.testing.assert_allclose(found.std[:2], expected, rtol=1e-9)

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 import pickle
 import tracemalloc
 import warnings
@@ -19,7 +20,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 import skae
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae._data import rows as rows_module
 from skae._fitting import stream as block_training
+from skae.likelihoods import MixtureLikelihood
 from skae.networks import MLP
 from tests.families import location_scale_combinations
 from tests.helpers import (
@@ -136,6 +139,23 @@ def test_first_rows_are_kept_until_they_are_enough():
     assert weights(model) == weights(other)
 
 
+def test_rows_that_say_nothing_are_not_kept():
+    """The first rows that are kept are those with a weight and an observed entry."""
+    X, weight = curved(900, d=3), np.zeros(900)
+    weight[:5] = 1.0
+    X[2:] = np.nan
+    model, twin = GaussianAutoencoder(1, **SMALL), GaussianAutoencoder(1, **SMALL)
+    for _ in range(3):
+        model.partial_fit(X, sample_weight=weight)
+        twin.partial_fit(X[:2])
+    assert model._stream["arrays"]["first/X"].shape == (6, 3)
+    assert_same_answers(model, twin, X[:2])
+    # Copies of little weight are few rows of an epoch, and many rows to keep.
+    model = GaussianAutoencoder(1, **SMALL)
+    model.partial_fit(np.repeat(X[:2], 200, axis=0), sample_weight=np.full(400, 1e-3))
+    assert "first/X" not in model._stream["arrays"]
+
+
 @pytest.mark.parametrize("first", [1, 20])
 @every_estimator
 def test_small_first_block_does_not_ruin_the_result(estimator, first):
@@ -202,6 +222,32 @@ def test_closed_form_scale_of_single_rows():
     residual = X - model.reconstruct(X)
     expected = np.sqrt(np.mean(residual**2, axis=0))
     np.testing.assert_allclose(model.scale_, expected, rtol=0.15)
+
+
+def test_rows_are_ordered_once(monkeypatch):
+    """A block is sorted once, which takes a large part of a pass over it."""
+    calls, original = [], rows_module.distinct_rows
+
+    def counted(*arguments):
+        calls.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(rows_module, "distinct_rows", counted)
+    streamed(GaussianAutoencoder(1, **SMALL), blocks_of(curved(900, d=3), 300))
+    assert len(calls) == 3
+
+
+def test_weights_beyond_float64():
+    """The sum of weights may overflow: then blocks count alike, and a penalty nothing."""
+    X, parameters = curved(900, d=3), {**SMALL, "batch_size": 10_000}
+    model = GaussianAutoencoder(1, **parameters)
+    for block in blocks_of(X, 300):
+        model.partial_fit(block, sample_weight=np.full(300, 1e308))
+    assert len(model.loss_curve_) == 3
+    np.testing.assert_allclose(model._standardization.std, X.std(axis=0))
+    model = GaussianAutoencoder(1, max_iter=1, **parameters)
+    model.fit(X, sample_weight=np.full(900, 1e308)).partial_fit(X)
+    assert len(model.loss_curve_) == 2
 
 
 @every_estimator
@@ -392,6 +438,33 @@ def test_divergence_leaves_the_block_out(monkeypatch):
     assert len(model.loss_curve_) == 2
 
 
+def test_divergence_in_the_first_rows(monkeypatch):
+    """The model is then the start from all first rows, and the rate stays halved."""
+    X = curved(1000, d=5)
+    parameters = {**SMALL, "hidden_layer_sizes": "auto"}
+    model = VariationalAutoencoder(2, **parameters)
+    original = block_training.make_step
+
+    def make_step(*arguments):
+        step = original(*arguments)
+        return lambda *batch: step(*batch).fill_(torch.nan)
+
+    for first, last, rate in ((0, 50, "0.005"), (50, 100, "0.0025")):
+        monkeypatch.setattr(block_training, "make_step", make_step)
+        with pytest.warns(ConvergenceWarning, match=f"learning_rate_init={rate} "):
+            model.partial_fit(X[first:last])
+        assert set(model.history_) == {"objective", "log_likelihood"}
+        assert isinstance(model.history_["objective"], np.ndarray)
+    # So many rows that "auto" is a wider network.
+    with pytest.warns(ConvergenceWarning, match="learning_rate_init=0.00125 "):
+        model.partial_fit(X[100:900])
+    np.testing.assert_allclose(model._standardization.mean, X[:900].mean(axis=0))
+    monkeypatch.setattr(block_training, "make_step", original)
+    model.partial_fit(X[900:])
+    assert json.loads(model._stream["progress"])["n_divergences"] == 3
+    assert_finite(model, X)
+
+
 @every_estimator
 def test_mixing_with_fit(estimator):
     """`fit` begins anew; `partial_fit` after it goes on with the model of the fit."""
@@ -412,6 +485,23 @@ def test_mixing_with_fit(estimator):
     np.testing.assert_allclose(model.fit(X).transform(X), codes, rtol=1e-4, atol=1e-4)
 
 
+def test_a_column_that_was_constant_in_a_fit():
+    """Its deviation in a stream after the fit is its own, not that of other columns."""
+    X = curved(900, d=5)
+    X[:, 2] = 7.0
+    model = LaplaceAutoencoder(2, covariance_type="diag", max_iter=1, **SMALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X)
+    typical = model._standardization.std[2]
+    assert model.partial_fit(X)._standardization.std[2] == pytest.approx(typical)
+    varies = X.copy()
+    varies[:, 2] += 1e-3 * np.random.default_rng(0).normal(size=900)
+    model.partial_fit(varies)
+    expected = np.concatenate([X, X, varies]).std(axis=0)
+    np.testing.assert_allclose(model._standardization.std, expected)
+
+
 def test_a_converged_fit_stays_good():
     """A block after a long fit does not throw its model away."""
     X, test = curved(3000), curved(500, seed=1)
@@ -421,6 +511,19 @@ def test_a_converged_fit_stays_good():
         model.partial_fit(block)
         assert model.score(test) > score - 0.3
     assert model.score(test) > score - 0.2
+
+
+@pytest.mark.parametrize("mode", ["optimal", "learned"])
+def test_a_fit_that_kept_its_start_stays_good(mode):
+    """A row after a fit whose best model is its start, PCA, counts as one among all."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 2)) @ rng.normal(size=(2, 6)) + rng.normal(size=(2000, 6))
+    model = VariationalAutoencoder(2, variance_mode=mode, max_iter=2, **SMALL)
+    with pytest.warns(ConvergenceWarning, match="did not improve on its start"):
+        model.fit(X)
+    score = model.score(X)
+    assert model.partial_fit(X[:1]).score(X) > score - 0.005
+    assert streamed(model, X[1:11, None]).score(X) > score - 0.05
 
 
 @pytest.mark.parametrize(
@@ -461,6 +564,49 @@ def test_another_model_is_refused(change):
     model.partial_fit(X)
     with pytest.raises(ValueError, match="partial_fit goes on with the model, which had"):
         model.set_params(**change).partial_fit(X)
+
+
+def test_numbers_of_a_likelihood_are_those_of_the_model():
+    """A likelihood of the same class with another number is another model."""
+    X = curved(300, d=3)
+    parameters = {**SMALL, "variance_mode": "learned"}
+    model = VariationalAutoencoder(1, likelihood=MixtureLikelihood(2), **parameters)
+    model.partial_fit(X)
+    model.set_params(likelihood=MixtureLikelihood(3))
+    with pytest.raises(ValueError, match="had another likelihood"):
+        model.partial_fit(X)
+    # The first rows make a model of the present parameters.
+    model = VariationalAutoencoder(1, likelihood=MixtureLikelihood(2), **parameters)
+    model.partial_fit(X[:50]).set_params(likelihood=MixtureLikelihood(3), n_components=2)
+    model.partial_fit(X[50:100])
+    assert model.likelihood_.n_components == 3
+    assert model.n_components_ == 2
+
+
+@pytest.mark.parametrize("n_before", [100, 300])
+def test_min_scale_out_of_proportion(n_before):
+    """It is refused in each block, as a fit refuses it."""
+    X = curved(600, d=3)
+    model = GaussianAutoencoder(1, **SMALL).partial_fit(X[:n_before])
+    with pytest.raises(ValueError, match="min_scale=1e\\+300 is out of proportion"):
+        model.set_params(min_scale=1e300).partial_fit(X[n_before:])
+
+
+def test_precision_that_a_device_lacks(monkeypatch):
+    """Double precision is refused where a fit refuses it."""
+    lacks = "skae.estimators.training_data.has_float64"
+    monkeypatch.setattr(lacks, lambda device: False)
+    with pytest.raises(ValueError, match="has no float64"):
+        GaussianAutoencoder(1, precision="float64").partial_fit(curved(50, d=3))
+
+
+def test_units_that_differ_are_warned_of_once():
+    """A stream of small blocks warns of them when it has enough rows to see them."""
+    X = curved(500, d=3) * [1.0, 1.0, 1e5]
+    model = GaussianAutoencoder(1, **SMALL)
+    with pytest.warns(ConvergenceWarning, match="differ more than a thousandfold") as found:
+        streamed(model, [X[:1], *blocks_of(X[1:300], 20), X[300:]])
+    assert len(found) == 1
 
 
 def test_warnings_come_once():
@@ -582,3 +728,16 @@ def test_blocks_of_other_kinds(of):
     with config_context(array_api_dispatch=of is torch.from_numpy):
         found = streamed(model, map(of, blocks_of(X, 150)))
     assert_same_answers(found, expected, X)
+
+
+def test_attributes_are_of_the_library_of_the_block():
+    """As after a fit: an array that is no answer to one is of the library of the block."""
+    X = torch.from_numpy(curved(600, 5))
+    model = VariationalAutoencoder(2, covariance_type="diag", **SMALL)
+    with config_context(array_api_dispatch=True):
+        streamed(model, blocks_of(X, 300))
+        assert isinstance(model.scale_, torch.Tensor)
+        assert isinstance(model.sample(3, random_state=0), torch.Tensor)
+        model.partial_fit(X.numpy())
+        assert isinstance(model.scale_, np.ndarray)
+        assert isinstance(model.sample(3, random_state=0), np.ndarray)

@@ -12,8 +12,8 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.decomposition import PCA, FactorAnalysis
 
 import skae._fitting.ppca
+from skae._data.feature_moments import measure
 from skae._data.rows import Rows
-from skae._data.standardization import measure
 from skae._evaluation import over_rows
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.ppca import (

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae._data.feature_moments import measure
 from skae._data.rows import select_rows
-from skae._data.standardization import measure
 from skae._fitting.monitor import choose_balance_data
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP
