@@ -58,8 +58,8 @@ from skae._utils.settings import training_mode
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.binding import bind_table, check_same_likelihood
+from skae.estimators.fitted import fitted_attributes
 from skae.estimators.imputation import ImputationMixin
-from skae.estimators.inference import fitted_attributes
 from skae.estimators.resume import check_epochs, make_continuation
 from skae.estimators.stream import partial_fit
 from skae.estimators.stream_input import reason_against

@@ -1,20 +1,17 @@
-"""Methods of a fitted autoencoder: codes, reconstructions, scores and pickling."""
+"""Methods of a fitted autoencoder: codes, reconstructions and scores."""
 
 from __future__ import annotations
 
-import copy
-import os
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import (
-    BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
@@ -23,20 +20,19 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skae._data import Standardization, TensorStatistics, dense, take_rows
-from skae._evaluation import over_rows, rows_per_chunk, shared_scale
+from skae._evaluation import over_rows, rows_per_chunk
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
-from skae._utils.device import has_float64
 from skae._utils.names import MissingMethod, without_missing
 from skae._utils.namespaces import home_of, like_input, on_host
 from skae._utils.numbers import as_numbers, weighted_mean
 from skae._utils.settings import own_settings
 from skae._utils.threads import suitable_threads
 from skae._utils.tuning import TunedCall
-from skae.estimators.table import FLOATS, Table
-from skae.likelihoods import Likelihood, Mixed
+from skae.estimators.fitted import FittedMixin
+from skae.estimators.table import FLOATS
+from skae.likelihoods import Mixed
 from skae.objectives import Objective
-from skae.persistence import PersistenceMixin
 
 # Standard deviations from the mean to which a row is moved whose code overflows float64.
 _MOST_DEVIATIONS = 1e150
@@ -50,21 +46,8 @@ _NO_PREDICT = (
 )
 
 
-class InferenceMixin(
-    PersistenceMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMixin):
     """Methods of a fitted autoencoder, which use the attributes that a fit sets."""
-
-    module_: AutoencoderModule
-    _standardization: Standardization
-    _table: Table
-    likelihood_: Likelihood
-    n_components_: int
-    device: str | torch.device
-    device_: str
-    history_: dict[str, np.ndarray]
-    # An empty array of the library and on the device of X in `fit`; None of numpy.
-    _fitted_to: Any = None
 
     predict = MissingMethod(_NO_PREDICT)
 
@@ -388,9 +371,6 @@ class InferenceMixin(
     def __dir__(self) -> list[str]:
         return without_missing(self, super().__dir__())
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "module_")
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -398,56 +378,6 @@ class InferenceMixin(
         tags.array_api_support = True
         tags.input_tags.sparse = True
         return tags
-
-    @own_settings()
-    def __getstate__(self) -> dict[str, Any]:
-        """Return a state with numpy arrays in place of the module."""
-        state = super().__getstate__()
-        module = state.pop("module_", None)
-        if module is not None:
-            state["_module_state"] = (module.spec, module.get_arrays())
-        if isinstance(state.get("checkpoint"), os.PathLike):
-            # As text, because another system has other types of paths.
-            state["checkpoint"] = os.fspath(state["checkpoint"])
-        if state.pop("_fitted_to", None) is not None:
-            # A copy or a file is that of a fit to arrays of numpy.
-            parts = module, self._standardization, self._table
-            state["scale_"] = fitted_attributes(*parts)["scale_"]
-        if isinstance(state.get("device"), torch.device):
-            # As text, because a file has no objects of torch.
-            state["device"] = str(state["device"])
-        return state
-
-    @own_settings()
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Rebuild the module on the CPU, which every machine has."""
-        state = dict(state)
-        module_state = state.pop("_module_state", None)
-        super().__setstate__(state)
-        if module_state is not None:
-            self.device_ = "cpu"
-            self.module_ = AutoencoderModule.from_arrays(*module_state)
-            if not hasattr(self, "_table"):  # a model of a former version
-                self._table = Table(self.module_.spec.likelihood)
-                self.likelihood_ = self.module_.spec.likelihood
-
-    def __copy__(self) -> Self:
-        """Copy the estimator; the module of the copy is on the same device."""
-        return self._restored(type(self).__new__(type(self)), self.__getstate__())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Copy the estimator and all inside; the module is on the same device."""
-        new = memo[id(self)] = type(self).__new__(type(self))
-        return self._restored(new, copy.deepcopy(self.__getstate__(), memo))
-
-    def _restored(self, new: Self, state: dict[str, Any]) -> Self:
-        """Set the state of a copy, which is on the device of this estimator."""
-        new.__setstate__(state)
-        new.device = self.device
-        if hasattr(self, "module_"):
-            new.module_.to(self.module_.device)
-            new.device_ = self.device_
-        return new
 
 
 def _as_tensor(values: np.ndarray | Tensor) -> Tensor:
@@ -478,28 +408,3 @@ def _double_rows(X: Any, chosen: Tensor) -> Any:
     rows = take_rows(X, chosen)
     rows = dense(rows) if issparse(rows) else rows
     return rows.double() if isinstance(rows, Tensor) else rows.astype(np.float64)
-
-
-def fitted_attributes(
-    module: AutoencoderModule, standardization: Standardization, table: Table
-) -> dict[str, Any]:
-    """Return the attributes of a fitted estimator. See `InferenceMixin`."""
-    if not has_float64(module.device):
-        module.cpu()
-    scale = module.scale
-    if scale.is_trained:
-        # Scores of float64 data use the scale in double precision.
-        scale = copy.deepcopy(scale).double()
-    value = shared_scale(scale, standardization)
-    if isinstance(value, np.ndarray):
-        value = table.per_column(value)
-    return {
-        "module_": module,
-        "_standardization": standardization,
-        "_table": table,
-        "likelihood_": module.spec.likelihood,
-        "n_components_": module.spec.n_components,
-        "scale_": value,
-        "device_": str(module.device),
-        "_fitted_to": None,
-    }

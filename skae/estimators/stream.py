@@ -34,7 +34,7 @@ from skae._utils.messages import warn_user
 from skae._utils.namespaces import device_name
 from skae._utils.random import local_random_state
 from skae.estimators.automatic import make_options, make_spec
-from skae.estimators.inference import fitted_attributes
+from skae.estimators.fitted import fitted_attributes
 from skae.estimators.resume import Continuation
 from skae.estimators.stream_input import PARTIAL_FIT, Block, validate_block
 from skae.estimators.training_data import (
