@@ -24,14 +24,16 @@ median, and the range in brackets.
 The time of an epoch is the difference of a long and a short fit, divided by the difference
 of their lengths. Both are the fastest of a few in one process, after a fit on two batches.
 So the time of an epoch excludes imports and the start and end of a fit. The time of a whole
-fit, in the same process, includes its start and end. skae standardises its data in each
-batch, uses one thread if a step is small, and has a linear path beside its networks.
+fit, in the same process, includes its start and end. skae standardises its data at the
+start, chooses the number of threads by the times of its steps, and has a linear path beside
+its networks.
 
 The floor is the time of the matrix products of an epoch, forward and backward, by
 ``torch.mm`` into allocated buffers. It is taken with one thread or with all, whichever is
 faster. Two more rows have the same products by oneDNN, and with the linear path of skae's
 models as part of the first and last layer. skae uses oneDNN for large products on
 processors with AVX-512 that are not Intel's, where torch's own products are half as fast.
+"No oneDNN" is skae without it.
 """
 _SAME = """
 The number of parameters, the steps per epoch, and the loss per sample after the short and

@@ -50,6 +50,7 @@ OURS = {
 VAES = [
     OURS["vae fixed"],
     OURS["vae optimal"],
+    System("skae, optimal scale, no oneDNN", "ours", variant="vae optimal plain"),
     TEXTBOOK,
     SKORCH,
     PYTHAE,
