@@ -101,7 +101,7 @@ class ELBO(Objective):
         return mean, h.clamp(max=0) + torch.log1p(torch.relu(h))
 
     def code(self, module: AutoencoderModule, y: Tensor) -> Tensor:
-        return self.posterior(module, y)[0]
+        return module.encode(y).chunk(2, dim=1)[0]
 
     def draws(self, spec: Spec, min_draws: int | None = None) -> Tensor:
         if min_draws is None:
