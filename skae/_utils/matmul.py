@@ -74,10 +74,8 @@ def weighted_sum(weight: Tensor, rows: Tensor, out: Tensor | None = None) -> Ten
     in all rows: the sum would be off by up to 5e-4 of its value. So it is no product there.
     """
     if rows.device.type == "cpu":
-        # For batches of matrices `matmul` does the same as `bmm`, and takes twice as long.
-        product = torch.bmm if rows.ndim == 3 else torch.matmul
         # A row times a matrix rounds for one model as for several, a column does not.
-        return product(weight.mT, rows, out=out)
+        return torch.matmul(weight.mT, rows, out=out)
     return torch.sum(weight * rows, dim=-2, keepdim=True, out=out)
 
 
