@@ -8,6 +8,7 @@ from skae import VariationalAutoencoder
 from skae._utils import rounding, tuning
 from skae._utils import threads as threads_module
 from skae._utils.tuning import ThreadTuner
+from skae.likelihoods import StudentTLikelihood
 from tests.helpers import assert_same_answers
 from tests.surroundings import nothing_global_changes
 
@@ -77,3 +78,12 @@ def test_a_stream_does_not_depend_on_threads(threads):
     torch.set_num_threads(1)
     still = model(**parameters).partial_fit(X[:1000]).partial_fit(X[1000:])
     assert_same_answers(still, changing, X)
+
+
+def test_parameters_that_rows_share(threads, X):
+    """Their memory repeats for all rows, and is probed as such."""
+    likelihood = StudentTLikelihood(df="learned")
+    changing = model(likelihood=likelihood, batch_size=32).fit(X)
+    assert len(set(threads)) > 1
+    torch.set_num_threads(1)
+    assert_same_answers(model(likelihood=likelihood, batch_size=32).fit(X), changing, X)

@@ -52,10 +52,25 @@ def test_results_do_not_depend_on_threads(workers, X, method, dtype):
     with nothing_global_changes():
         several = call(X)
     names, n_threads = zip(*workers, strict=True)
-    assert len(set(names)) > 1
+    assert all(name.startswith("ThreadPoolExecutor") for name in names)
     assert set(n_threads) == {1}
     torch.set_num_threads(1)
     np.testing.assert_array_equal(several, call(X))
+
+
+def test_chunks_are_computed_at_the_same_time(workers, X):
+    """By as many workers as there are threads; else the first would wait for ever."""
+    model = fitted(GaussianAutoencoder, X)
+    barrier, made = threading.Barrier(3), []
+
+    def together(module, y):
+        made.append(len(y))
+        if len(made) <= 3:
+            barrier.wait(10)
+        return y
+
+    assert len(model._over_rows(together, np.tile(X, (10, 1)))) == 10 * len(X)
+    assert len(made) > 3
 
 
 def test_draws_are_made_in_order(workers, X):
