@@ -1,108 +1,102 @@
-"""Time epochs and scores of skae beside other busy programs.
+"""Time fits, scores and a search beside other busy programs.
 
-    python benchmarks/load.py            # ten minutes, on an otherwise idle machine
-    python benchmarks/load.py --quick    # does everything run?
+    python benchmarks/training/run.py --setup    # once: an environment for skorch
+    python benchmarks/load.py --quick    # a minute: does everything run?
+    python benchmarks/load.py    # ten minutes, on an otherwise idle machine
+    python benchmarks/load.py --page    # write docs/results/load.rst
 
 Each measurement is a process of its own, and so is each program beside it, which multiplies
 numbers of Python for ever. "Torch" stands for a program that multiplies matrices with as
 many threads as the machine has cores.
+
+Each result is a line of JSON in the file --results. What the file has is not run again.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
-import time
+import tempfile
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-import numpy as np
 import torch
-from report import RESULTS, write_page
-from torch.utils.data import DataLoader, TensorDataset
-
-from skae import VariationalAutoencoder
+from records import Record, Records
+from report import RESULTS, versions, write_page
 
 sys.path.append(str(Path(__file__).parent / "training"))
-sys.path.append(str(Path(__file__).parent / "training" / "workers"))
 
-from vae import VAE, negative_elbo
-from workloads import WORKLOADS, draw
+from systems import SKORCH, TEXTBOOK, System, run
+from workloads import WORKLOADS, draw, make, save
 
-_TEXT = """
-A second thread makes a step faster if a core is free for it. If other programs use the
-cores, two threads wait for each other at each operation. So a fit measures how long its
-steps take with one thread and with more, and looks again from time to time. All numbers of
-threads that it uses give the same bits. Medians of several runs, which take turns; an epoch
-is the difference between a long and a short fit.
-"""
-BUSY = {
+_KEY = ("load", "what", "workload", "system", "round")
+_DEFAULT_RESULTS = Path(__file__).parent / "results" / "load.jsonl"
+_LOADS = {
     "alone": [],
     "one busy process": ["spin"],
     "two busy processes": ["spin", "spin"],
     "a program with torch threads": ["torch"],
 }
-SYSTEMS = {
-    "skae": {},
-    "skae, 1 thread": {"threads": 1},
-    "textbook PyTorch loop": {"loop": True},
+_N_THREADS = os.cpu_count() or 1
+_OURS = System("skae", "load_ours", variant="vae optimal")
+_FITS = {
+    "skae": (_OURS, _N_THREADS),
+    "skae, 1 thread": (_OURS, 1),
+    "textbook PyTorch loop": (TEXTBOOK, _N_THREADS),
+    "skorch": (SKORCH, _N_THREADS),
+}
+_BATCHED = System("skae", "search_ours", variant="batched None")
+_SEARCHES = {
+    "skae": (_BATCHED, _N_THREADS),
+    "skae, 1 thread": (_BATCHED, 1),
+    "skorch": (System("skorch", "search_skorch", "skorch", "1"), _N_THREADS),
+}
+# Rows of the workloads; S has those of its data.
+_ROWS = {"W": 50_000, "M": 10_000, "S": 0}
+_SEARCH = {
+    "task": "search",
+    "hidden": [64],
+    "k": 8,
+    "batch": 128,
+    "epochs": 20,
+    "folds": 2,
+    "betas": [0.5, 1.0, 2.0],
+    "rates": [1e-3, 5e-3],
+}
+_TEXT = """
+A second thread makes a step faster if a core is free for it. If other programs use the
+cores, two threads wait for each other at each operation. So a fit measures how long its
+steps take with one thread and with more, and looks again from time to time. All numbers of
+threads that it uses give the same bits. Chunks of rows of a score are computed by threads
+that do not wait for each other, and so are the models of a search
+(:doc:`../guide/performance`).
+
+Seconds, and in brackets how many times as long as alone. A busy process multiplies numbers
+of Python without a pause; the program with torch threads multiplies matrices of 1500 rows
+with {threads} threads. Each measurement is a process of its own that may use {threads}
+threads, or 1 where that is said. Training is in float32. An epoch is the median of a fit of
+a few seconds without its first quarter; where fewer than four epochs are left, it is the
+mean of the steps of that time, times their number in an epoch. Of skae, a callback notes
+the time after each epoch; of the others, a hook of torch's optimizers after each step.
+"""
+_NOTES = {
+    "epoch": "Seconds of an epoch.",
+    "score": "Seconds of ``score_samples`` of all rows, the median of several calls.",
+    "search": (
+        "Seconds of a grid search over 3 values of beta and 2 learning rates with 2 folds "
+        "and 20 epochs, on the data of S, with a fit of the best to all rows."
+    ),
 }
 
 
-def fit_skae(X, workload, n_epochs):
-    """Fit a model for some epochs."""
-    return VariationalAutoencoder(
-        n_components=workload.k,
-        hidden_layer_sizes=tuple(workload.hidden),
-        batch_size=workload.batch,
-        max_iter=n_epochs,
-        random_state=0,
-    ).fit(X)
-
-
-def fit_loop(X, workload, n_epochs):
-    """Train by a usual tutorial loop."""
-    model = VAE(X.shape[1], workload.hidden, workload.k)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    data = TensorDataset(torch.from_numpy(X))
-    for _ in range(n_epochs):
-        for (x,) in DataLoader(data, batch_size=workload.batch, shuffle=True):
-            optimizer.zero_grad()
-            negative_elbo(x, *model(x)).backward()
-            optimizer.step()
-
-
-def seconds(function, *args):
-    """Return the seconds of a call."""
-    begin = time.perf_counter()
-    function(*args)
-    return time.perf_counter() - begin
-
-
-def measure(name, n_rows, loop=False, threads=None):
-    """Return the seconds of an epoch, and of the scores of all rows, in this process."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    workload = WORKLOADS[name]
-    X = draw(n_rows, workload.n_columns or 64)
-    fit = fit_loop if loop else fit_skae
-    few, many = (2, 12) if n_rows < 10_000 else (1, 4)
-    fit(X[: n_rows // 10], workload, 1)
-    times = [seconds(fit, X, workload, n) for n in (few, many)]
-    epoch = (times[1] - times[0]) / (many - few)
-    if loop:
-        return {"epoch": epoch}
-    model = fit_skae(X[: n_rows // 10], workload, 1)
-    model.score_samples(X[:1000])
-    return {"epoch": epoch, "score": seconds(model.score_samples, X)}
-
-
-def spin(kind):
+def spin(kind: str) -> None:
     """Compute until the process is killed."""
-    a = torch.rand(1500, 1500)
-    torch.set_num_threads(os.cpu_count())
-    x = 1.0
+    torch.set_num_threads(_N_THREADS)
+    a, x = torch.rand(1500, 1500), 1.0
+    print("ready", flush=True)
     while True:
         if kind == "torch":
             a @ a
@@ -111,12 +105,17 @@ def spin(kind):
 
 
 @contextmanager
-def busy(kinds):
+def busy(kinds: list[str]):
     """Run programs beside the block."""
-    programs = [subprocess.Popen([sys.executable, __file__, "--spin", k]) for k in kinds]
+    command = [sys.executable, __file__, "--spin"]
+    programs = [
+        subprocess.Popen([*command, kind], stdout=subprocess.PIPE, text=True)
+        for kind in kinds
+    ]
     try:
-        # The programs have to import torch first.
-        time.sleep(6 if programs else 0)
+        for program in programs:
+            assert program.stdout is not None
+            program.stdout.readline()
         yield
     finally:
         for program in programs:
@@ -124,67 +123,125 @@ def busy(kinds):
             program.wait()
 
 
-def run(request):
-    """Measure in a process of its own."""
-    command = [sys.executable, __file__, "--measure", json.dumps(request)]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(found.stdout.splitlines()[-1])
+def measure(args: argparse.Namespace, records: Records, folder: Path) -> None:
+    """Run what the results lack."""
+    facts = {"date": date.today().isoformat(), "versions": versions()}
+    requests: dict[tuple[str, str], dict[str, Any]] = {}
+    for name in ("W", "S") if args.quick else _ROWS:
+        workload, n_rows = WORKLOADS[name], _ROWS[name] // (10 if args.quick else 1)
+        X = draw(n_rows, workload.n_columns) if n_rows else make(workload, args.quick)
+        limit = 0.3 if args.quick else args.seconds
+        requests["fit", name] = {
+            **workload.request(),
+            "task": "epochs",
+            "train": save(folder, name, X),
+            "limit": limit,
+        }
+    train = requests["fit", "S"]["train"]
+    requests["search", "S"] = {**_SEARCH, "train": train}
+    for i in range(args.rounds):
+        for load in ("alone", "one busy process") if args.quick else _LOADS:
+            with busy(_LOADS[load]):
+                for (task, workload), request in requests.items():
+                    systems = _FITS if task == "fit" else _SEARCHES
+                    for name, (system, n_threads) in systems.items():
+                        if name not in args.systems:
+                            continue
+                        what = "epoch" if task == "fit" else "search"
+                        key = {"load": load, "what": what, "workload": workload}
+                        key |= {"system": name, "round": i}
+                        if records.has(**key):
+                            continue
+                        found = run(system, n_threads, request)
+                        score = found.pop("score", None)
+                        found.pop("scores", None)
+                        records.append({**key, **found, **facts})
+                        if score is not None:
+                            key["what"] = "score"
+                            records.append({**key, "seconds": score, **facts})
 
 
-def compare(name, n_rows, n_rounds):
-    """Return the rows of the table of a workload."""
-    found = {}
-    for _ in range(n_rounds):
-        for load, kinds in BUSY.items():
-            with busy(kinds):
-                for system, options in SYSTEMS.items():
-                    one = run({"name": name, "n_rows": n_rows, **options})
-                    found.setdefault((system, load), []).append(one)
-                    print(name, load, system, one, flush=True)
+def write_load_page(records: list[Record], folder: Path) -> None:
+    """Write load.rst into a folder."""
+    if not records:
+        raise SystemExit("There are no results yet.")
+    tables = []
+    for what in _NOTES:
+        for name in _ROWS:
+            own = [r for r in records if (r["what"], r["workload"]) == (what, name)]
+            if own:
+                header = ["system", *_LOADS]
+                heading = f"{name}: {what}"
+                tables.append((heading, _note(what, name), header, _rows(own)))
+    dates = sorted({record["date"] for record in records})
+    used = "; ".join(sorted({record["versions"] for record in records}))
+    text = f"{_TEXT.format(threads=_N_THREADS)}\nMeasured from {dates[0]} to {dates[-1]}: "
+    text += f"{used}.\n"
+    command = "python benchmarks/load.py --page"
+    write_page(folder / "load.rst", "Beside other programs", command, text, tables)
+
+
+def _note(what: str, name: str) -> str:
+    """Return what the numbers of a table are."""
+    if what == "search":
+        return _NOTES[what]
+    workload = WORKLOADS[name]
+    shape = f"{_ROWS[name]:,} x {workload.n_columns}" if _ROWS[name] else "1,797 x 64"
+    return (
+        f"{_NOTES[what]} The data have the shape {shape}, the hidden layers "
+        f"{tuple(workload.hidden)}, the code {workload.k} components and the batches "
+        f"{workload.batch} rows."
+    )
+
+
+def _rows(records: list[Record]) -> list[list[str]]:
+    """Return a row of seconds for each system."""
     rows = []
-    for what in ("epoch", "score"):
-        for system in SYSTEMS:
-            medians = [
-                np.median([one.get(what, np.nan) for one in found[system, load]])
-                for load in BUSY
-            ]
-            if np.isfinite(medians[0]):
-                times = [f"{s:.3f} ({s / medians[0]:.2f})" for s in medians]
-                rows.append([what, system, *times])
+    for system in dict.fromkeys(record["system"] for record in records):
+        row, alone = [system], None
+        for load in _LOADS:
+            own = [r for r in records if (r["system"], r["load"]) == (system, load)]
+            seconds = [record["seconds"] for record in own if "seconds" in record]
+            if not seconds:
+                row.append(own[0]["error"] if own else "")
+                continue
+            middle = median(seconds)
+            alone = alone or middle
+            row.append(f"{middle:.3g} ({middle / alone:.2f})")
+        rows.append(row)
     return rows
 
 
-def main():
-    """Measure, and write the page."""
+def main() -> None:
+    """Measure, or write the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="few rows, and no page")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--spin", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.spin:
-        spin(arguments.spin)
-    if arguments.measure:
-        print(json.dumps(measure(**json.loads(arguments.measure))))
+    add = parser.add_argument
+    add("--quick", action="store_true", help="few rows and two loads, not recorded")
+    add("--systems", nargs="+", choices=_FITS, default=list(_FITS))
+    add("--rounds", type=int, default=1, help="times that everything is measured")
+    add("--seconds", type=float, default=2.0, help="seconds of a fit, at least")
+    add("--results", type=Path, default=_DEFAULT_RESULTS, help="file of JSON lines")
+    add("--page", action="store_true", help="write the page from the results, and stop")
+    add("--out", type=Path, default=RESULTS, help="folder of the page")
+    add("--spin", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.spin:
+        spin(args.spin)
+    if args.page:
+        write_load_page(Records(args.results, _KEY).read(), args.out)
         return
-    sizes = {"W": 50_000, "S": 1_797, "M": 10_000}
-    if arguments.quick:
-        sizes = {"W": 5_000}
-    tables = [
-        (
-            f"{name}, {n_rows:,} x {WORKLOADS[name].n_columns or 64}, hidden layers "
-            f"{tuple(WORKLOADS[name].hidden)}, batches of {WORKLOADS[name].batch}",
-            "Seconds, and in brackets how many times as long as alone.",
-            ["what", "system", *BUSY],
-            compare(name, n_rows, 1 if arguments.quick else arguments.rounds),
-        )
-        for name, n_rows in sizes.items()
-    ]
-    if not arguments.quick:
-        title, command = "Beside other programs", "python benchmarks/load.py"
-        write_page(RESULTS / "load.rst", title, command, _TEXT, tables)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if args.quick:
+            args.results = folder / "quick.jsonl"
+        data = folder / "data"
+        data.mkdir()
+        records = Records(args.results, _KEY)
+        measure(args, records, data)
+        if args.quick:
+            write_load_page(records.read(), folder)
 
 
 if __name__ == "__main__":

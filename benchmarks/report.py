@@ -59,12 +59,17 @@ def _head(title, command, text, machine):
 
 def _made_by(command, machine):
     """Return the line with command, date, versions and machine."""
-    versions = (
+    return f"Made by ``{command}`` on {date.today().isoformat()}: {versions(machine)}."
+
+
+def versions(machine=None):
+    """Return the versions and the machine, by default its processor and cores."""
+    return (
         f"skae {skae.__version__}, scikit-learn {sklearn.__version__}, "
         f"torch {torch.__version__}, numpy {numpy.__version__}, "
-        f"Python {platform.python_version()}, {platform.machine()} CPU, {machine}"
+        f"Python {platform.python_version()}, {platform.machine()} CPU, "
+        f"{machine or _machine()}"
     )
-    return f"Made by ``{command}`` on {date.today().isoformat()}: {versions}."
 
 
 def _machine():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from threading import Event, Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from skae._data import Rows, Standardization, dense
 from skae._module import AutoencoderModule
 from skae._utils.device import move_double, to_double
 from skae._utils.matmul import is_large, large_products
+from skae._utils.threads import on_cores
 from skae.networks.randomness import fixed_draws
 from skae.objectives import Objective
 from skae.scales import MixedScale, NoScale, Scale
@@ -75,6 +77,7 @@ def over_rows(
     index: np.ndarray | None = None,
     are_codes: bool = False,
     kept: Kept | None = None,
+    n_workers: int = 1,
 ) -> Any:
     """Apply a function of standardised and prepared rows to data, chunk by chunk.
 
@@ -83,23 +86,47 @@ def over_rows(
     times inside. Precision and device are those of the module, which is in evaluation mode
     meanwhile. X is an array, dense or sparse, or a tensor; ``index`` selects rows, all by
     default. The result is an array, or a tensor where X is one: rows on the device of the
-    module do not leave it. ``kept`` is for further calls with the same rows.
+    module do not leave it. ``kept`` is for further calls with the same rows. So many
+    workers compute chunks at the same time, each with one thread of torch; several need a
+    function and parts of the model that are thread-safe.
     """
     n = X.shape[0] if index is None else len(index)
     home = X.device if isinstance(X, Tensor) else torch.device("cpu")
-    result = torch.empty(0, device=home)
-    with _evaluation_mode(module, n_draws * n):
-        for first, y in _blocks(
-            X, standardization, module, n_draws, index, are_codes, kept
-        ):
-            values = function(y)
-            if first == 0:
+    results: list[Tensor] = []
+    lock = Lock()
+
+    def write(first: int, values: Tensor) -> None:
+        """Put the values of a chunk into the result."""
+        with lock:
+            if not results:
                 # One array for all chunks: many small ones would fragment the heap.
                 shape, dtype = (n, *values.shape[1:]), values.dtype
                 # A tensor of inference mode could not be changed later.
                 with torch.inference_mode(False):
-                    result = torch.empty(shape, dtype=dtype, device=home)
-            result[first : first + len(values)] = values
+                    results.append(torch.empty(shape, dtype=dtype, device=home))
+        results[0][first : first + len(values)] = values
+
+    starts, interrupted = iter(range(0, n, rows_per_chunk(module, n_draws))), Event()
+
+    def work() -> None:
+        """Compute chunks until none is left."""
+        blocks = _blocks(
+            X, standardization, module, n_draws, index, are_codes, kept, starts
+        )
+        with _inference(module, n_draws * n):
+            for first, y in blocks:
+                if interrupted.is_set():
+                    return
+                write(first, function(y))
+
+    with _evaluation_mode(module):
+        if n_workers == 1:
+            work()
+        else:
+            on_cores(n_workers * [work], n_workers, interrupted)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+    result = results[0] if results else torch.empty(0, device=home)
     return result if isinstance(X, Tensor) else result.numpy()
 
 
@@ -114,25 +141,31 @@ def _chunk_numbers(module: AutoencoderModule) -> int:
 
 
 @contextmanager
-def _evaluation_mode(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
-    """Switch off gradients and training mode, and use the fastest matrix products."""
+def _evaluation_mode(module: AutoencoderModule) -> Iterator[None]:
+    """Switch off training mode."""
+    training = module.training
+    if training:
+        module.eval()
+    try:
+        yield
+    finally:
+        if training:
+            module.train()
+
+
+@contextmanager
+def _inference(module: AutoencoderModule, n_rows: int) -> Iterator[None]:
+    """Switch off gradients in this thread, and use the fastest matrix products."""
     n_rows = min(n_rows, _chunk_numbers(module) // module.width)
     uses_large_products = (
         is_large(n_rows * module.largest, module.std_in_units)
         # The products of a user's module stay as they are.
         and module.network_capabilities.has_analytic_gradient
     )
-    training = module.training
-    if training:
-        module.eval()
     products = large_products(n_rows) if uses_large_products else nullcontext()
-    try:
-        draws = fixed_draws(module.encoder, module.decoder, device=module.device)
-        with torch.inference_mode(), products, draws:
-            yield
-    finally:
-        if training:
-            module.train()
+    draws = fixed_draws(module.encoder, module.decoder, device=module.device)
+    with torch.inference_mode(), products, draws:
+        yield
 
 
 def _blocks(
@@ -143,41 +176,32 @@ def _blocks(
     index: np.ndarray | None,
     are_codes: bool = False,
     kept: Kept | None = None,
+    starts: Iterable[int] | None = None,
 ) -> Iterable[tuple[int, Tensor]]:
-    """Return the position of the first row and the prepared rows of each block."""
+    """Return the position of the first row and the prepared rows of each block.
+
+    ``starts`` are the first rows of the blocks, by default of all.
+    """
+    n = X.shape[0] if index is None else len(index)
 
     def make() -> Iterator[tuple[int, Tensor]]:
-        return _prepared_blocks(X, standardization, module, n_draws, index, are_codes)
+        size = rows_per_chunk(module, n_draws)
+        statistics = standardization.on(X.device) if isinstance(X, Tensor) else None
+        for first in range(0, n, size) if starts is None else starts:
+            part = slice(first, first + size)
+            block = dense(X, part if index is None else index[part])
+            if statistics is None:
+                y = torch.from_numpy(standardization.standardize(block))
+            else:
+                y = statistics.standardize(block)
+            if are_codes:
+                yield first, y.to(module.std_in_units)
+            else:
+                yield first, module.prepare(move_double(y, module.device))
 
     if kept is None:
         return make()
-    n = X.shape[0] if index is None else len(index)
     return kept.blocks(n * module.spec.n_row * module.dtype.itemsize, make)
-
-
-def _prepared_blocks(
-    X: Any,
-    standardization: Standardization,
-    module: AutoencoderModule,
-    n_draws: int,
-    index: np.ndarray | None,
-    are_codes: bool,
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield the blocks of `_blocks`."""
-    n = X.shape[0] if index is None else len(index)
-    size = rows_per_chunk(module, n_draws)
-    statistics = standardization.on(X.device) if isinstance(X, Tensor) else None
-    for first in range(0, n, size):
-        part = slice(first, first + size)
-        block = dense(X, part if index is None else index[part])
-        if statistics is None:
-            y = torch.from_numpy(standardization.standardize(block))
-        else:
-            y = statistics.standardize(block)
-        if are_codes:
-            yield first, y.to(module.std_in_units)
-        else:
-            yield first, module.prepare(move_double(y, module.device))
 
 
 def mean_over_rows(
@@ -205,7 +229,7 @@ def mean_over_rows(
     )
     n_draws = max(2 * n_pairs, 1)
     total = weights.new_zeros(())
-    with _evaluation_mode(module, n_draws * len(rows)):
+    with _evaluation_mode(module), _inference(module, n_draws * len(rows)):
         blocks = _blocks(rows.X, standardization, module, n_draws, rows.index, kept=kept)
         for first, y in blocks:
             used = draws[:, None]  # (n_draws, 1, k)

@@ -166,22 +166,23 @@ def train_block(
     average_before = adam.average.clone()
     _restore(module, parameters, adam, state)
     batches = make_batches([problem])
-    step = make_step(
-        [module],
-        [problem.objective],
-        parameters,
-        batches.size,
-        options.autocast,
-        [problem.streams],
-    )
     schedule = OpenEndedSchedule(rate, n_steps, n_of_optimizer, batches.n_batches)
     hooks = _BlockHooks()
     multiply_adds = options.multiply_adds_per_step(problem.rows.epoch_size, module)
     with (
         tf32_products(options.precision == "tf32"),
-        suitable_threads(multiply_adds),
+        suitable_threads(multiply_adds) as most_threads,
         flushed_denormals(),
     ):
+        step = make_step(
+            [module],
+            [problem.objective],
+            parameters,
+            batches.size,
+            options.autocast,
+            [problem.streams],
+            most_threads,
+        )
         minimize(step, batches, adam, [schedule], [hooks], EpochReader(adam, [module]))
         buffers = copy_buffers(module)
         iterate = {

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from skae._optim.adam import Adam
 from skae._optim.learning_rate import Schedule
+from skae._utils.threads import threads_put_back
 
 # What the hooks of a model are told of it.
 State = TypeVar("State")
@@ -82,7 +83,8 @@ def minimize(
     many, it is faster to go on without them.
 
     ``epoch`` counts the epochs that are done at the start. Returns the epochs that are done
-    at the end, and the indices of the models that are not done.
+    at the end, and the indices of the models that are not done. A step may set another
+    number of torch's threads, which is put back before anything but steps is computed.
     """
     n_models, n_batches = len(hooks), batches.n_batches
     running = list(range(n_models))
@@ -91,14 +93,15 @@ def minimize(
         for r in running:
             hooks[r].on_epoch_begin()
         totals: Tensor | None = None
-        for b, (y, row_weight, noise) in enumerate(batches.epoch()):
-            start, end = epoch + b / n_batches, epoch + (b + 1) / n_batches
-            progress = [min(end / a.max_epochs, 1.0) for a in schedules]
-            metrics = step(y, row_weight, noise, progress)
-            totals = metrics.clone() if totals is None else totals.add_(metrics)
-            optimizer.step(
-                [0.0 if r in done else schedules[r].rate(start) for r in range(n_models)]
-            )
+        with threads_put_back():
+            for b, (y, row_weight, noise) in enumerate(batches.epoch()):
+                start, end = epoch + b / n_batches, epoch + (b + 1) / n_batches
+                progress = [min(end / a.max_epochs, 1.0) for a in schedules]
+                metrics = step(y, row_weight, noise, progress)
+                totals = metrics.clone() if totals is None else totals.add_(metrics)
+                optimizer.step(
+                    [0.0 if r in done else s.rate(start) for r, s in enumerate(schedules)]
+                )
         epoch += 1
         assert totals is not None
         sums, states = read(totals)

@@ -14,7 +14,7 @@ class Capabilities:
     has_analytic_gradient : bool
         Whether the part provides its own derivatives, so that a step needs no autograd.
     is_thread_safe : bool
-        Whether the part may be computed in any thread, at the same time as other parts.
+        Whether the part may be computed in any thread, and in several at the same time.
     batch_key : hashable or None
         Key that must be equal in models that are trained side by side, as one model with a
         leading axis. A model whose key is None, or that has no analytic gradient, is
@@ -48,8 +48,8 @@ class ModelPart:
         Whether the part provides its own derivatives. A likelihood has them if it defines
         ``influence_``; a network of your own is always left to autograd.
     is_thread_safe : bool
-        Whether the part may be computed in any thread, at the same time as other parts.
-        Then starts and scores of a search are computed on all cores, and so is the
+        Whether the part may be computed in any thread, and in several at the same time.
+        Then scores are computed on all cores, and so are the starts of a search and the
         training of models side by side.
     batch_key : hashable or None
         Key that must be equal in models that are trained side by side. The default is the

@@ -46,16 +46,23 @@ def suitable_threads(multiply_adds: float) -> Iterator[int]:
     ``multiply_adds`` is the size of one step. Yields the number that the user allows; the
     block may set another one, which is put back at its end.
     """
-    most = torch.get_num_threads()
     if _fork.is_limited and is_worth_a_thread(multiply_adds):
         _fork.warn()
-    try:
+    with threads_put_back() as most:
         if most > 1 and not is_worth_a_thread(multiply_adds):
             torch.set_num_threads(1)
         yield most
+
+
+@contextmanager
+def threads_put_back() -> Iterator[int]:
+    """Set the number of torch's threads back at the end of a block; yields that number."""
+    before = torch.get_num_threads()
+    try:
+        yield before
     finally:
-        if torch.get_num_threads() != most:
-            torch.set_num_threads(most)
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
 
 
 def is_worth_a_thread(multiply_adds: float) -> bool:
@@ -216,12 +223,9 @@ def wait_for(futures: Sequence[Future[Any]]) -> None:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Use one torch thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads_put_back():
+        torch.set_num_threads(1)
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Fork:

@@ -7,18 +7,23 @@ as one thread. So neither size nor number of cores says what is faster: the cloc
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from skae._utils.rounding import RoundingProbe
 
-# Calls that are timed at least under one number of threads, after one that is not: there
-# the threads may have to be started.
+# Calls that are timed under one number of threads, after one that is not: there the threads
+# may have to be started. Fewer suffice if they take many slices of a scheduler.
 _CALLS = 3
-# Seconds that are timed at least: some slices of a scheduler, to see what waiting costs.
+_SLICES = 0.1
+# Seconds that are timed at least: some slices, to see what waiting costs.
 _SECONDS = 0.01
+# Seconds of calls before the first comparison: in a shorter fit it costs more than it can
+# save.
+_START = 0.1
 # Seconds of a call below which further threads are not tried: to wake them takes about a
 # tenth of it.
 _SHORT = 3e-4
@@ -28,10 +33,17 @@ _WORTH_IT = 0.9
 _SLOWER = 1.5
 # Time between two comparisons, in units of the time of one: what they cost at most is 5 %.
 _INTERVAL = 20
+# The same after a change of the load, which noise can look like: 20 %.
+_SHORTEST_INTERVAL = 5
+# Seconds between two comparisons at most: one during which the process was stopped may seem
+# to have taken hours.
+_LONGEST_INTERVAL = 60.0
 
 # Seconds after which a call has a third of its weight in a comparison. A rare long wait
 # must not be forgotten at once, but a load that has ended must be.
 _MEMORY = 0.5
+# Such times after which a call is not forgotten further at once.
+_MOST_FORGOTTEN = 10.0
 
 # Time, in units of the time of a call, after which a comparison is lost.
 _MUCH_SLOWER = 6
@@ -57,13 +69,15 @@ class ThreadTuner:
     ----------
     n_threads : int
         Number of threads of the next call.
+    is_trial : bool
+        Whether the next call is only timed, for a comparison with the number in use.
     """
 
     def __init__(self, n_threads: int, most: int) -> None:
+        self.is_trial = False
         counts = [2**i for i in range(most.bit_length()) if 2**i < most]
         self._counts = sorted({*counts, n_threads, most})
         self._averages = [_RunningMean() for _ in self._counts]
-        self._refused: set[int] = set()
         self._plan = self._make_plan(self._counts.index(n_threads))
         self.n_threads = next(self._plan)
 
@@ -72,20 +86,26 @@ class ThreadTuner:
         self.n_threads = self._plan.send(seconds)
 
     def refuse(self, use: int) -> None:
-        """Never choose the present number of threads again, and use another one next."""
-        self._refused.add(self.n_threads)
-        self._plan = self._make_plan(self._counts.index(use))
+        """Never take the present number of threads again, and use another one next."""
+        place = self._counts.index(self.n_threads)
+        del self._counts[place], self._averages[place]
+        self._plan = self._make_plan(self._counts.index(use), start=0.0)
         self.n_threads = next(self._plan)
 
-    def _make_plan(self, chosen: int) -> _Plan:
+    def _make_plan(self, chosen: int, start: float = _START) -> _Plan:
         """Compare and use numbers of threads in turn, from one of the counts on."""
+        used = 0.0
+        while used < start:
+            used += (yield from self._time(chosen))[1]
         while True:
             n_calls, spent = yield from self._time(chosen)
             usual, best = self._averages[chosen].value, chosen
             for i in (chosen - 1, chosen + 1):
                 if (i > chosen and usual < _SHORT) or not self._has(i):
                     continue
+                self.is_trial = True
                 _, seconds = yield from self._time(i, limit=_MUCH_SLOWER * usual)
+                self.is_trial = False
                 spent += seconds
                 fewer, more = (self._averages[j].value for j in sorted((i, best)))
                 best = max(i, best) if more < _WORTH_IT * fewer else min(i, best)
@@ -93,15 +113,16 @@ class ThreadTuner:
             if direction != 0 and self._has(chosen + direction):
                 continue
             usual, used = self._averages[chosen].value, 0.0
-            while used < _INTERVAL * spent:
+            while used < min(_INTERVAL * spent, _LONGEST_INTERVAL):
                 n_calls, seconds = yield from self._time(chosen)
                 used += seconds
-                if seconds > _SLOWER * n_calls * usual and used > spent:
+                is_slower = seconds > _SLOWER * n_calls * usual
+                if is_slower and used > _SHORTEST_INTERVAL * spent:
                     break
 
     def _has(self, i: int) -> bool:
-        """Whether there is such a count, and it was not refused."""
-        return 0 <= i < len(self._counts) and self._counts[i] not in self._refused
+        """Whether there is such a count."""
+        return 0 <= i < len(self._counts)
 
     def _time(
         self, i: int, limit: float = math.inf
@@ -113,7 +134,7 @@ class ThreadTuner:
         # Threads may have to be started in the first call, so its time does not count.
         first = yield self._counts[i]
         n_calls, seconds = (0, 0.0) if first < limit else (1, first)
-        while seconds < limit and (n_calls < _CALLS or seconds < _SECONDS):
+        while seconds < min(limit, _SLICES) and (n_calls < _CALLS or seconds < _SECONDS):
             seconds += yield self._counts[i]
             n_calls += 1
         for average in self._averages:
@@ -135,7 +156,8 @@ class _RunningMean:
 
     def forget(self, seconds: float) -> None:
         """Reduce the weight of earlier calls, because some seconds have passed."""
-        weight = math.exp(-seconds / _MEMORY)
+        # Above 0 after any break of the process, so that a mean stays defined.
+        weight = math.exp(-min(seconds / _MEMORY, _MOST_FORGOTTEN))
         self._n_calls *= weight
         self._seconds *= weight
 
@@ -155,7 +177,8 @@ class TunedCall:
     Parameters
     ----------
     function : callable
-        Maps tensors on the CPU to a tensor, without random numbers.
+        Maps tensors on the CPU, of the same shapes at each call, to a tensor. Its
+        operations depend on the shapes only, and none draws random numbers.
     most : int
         Largest number of threads.
     state : sequence of Tensor, default=()
@@ -173,26 +196,47 @@ class TunedCall:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Call the function."""
-        n_threads = self._tuner.n_threads
-        if n_threads not in self._agreeing:
-            if self._agrees(n_threads, inputs):
-                self._agreeing.add(n_threads)
+        tuner = self._tuner
+        if tuner.n_threads not in self._agreeing:
+            if tuner.is_trial:
+                # It may be slower, so what it computes is not asked yet, and not used.
+                tuner.add(self._seconds_of_trial(tuner.n_threads, inputs))
+                return self._call(self._first, inputs)
+            if self._agrees(tuner.n_threads, inputs):
+                self._agreeing.add(tuner.n_threads)
             else:
-                self._tuner.refuse(use=self._first)
-                n_threads = self._first
+                tuner.refuse(use=self._first)
+        begin = time.perf_counter()
+        result = self._call(tuner.n_threads, inputs)
+        tuner.add(time.perf_counter() - begin)
+        return result
+
+    def _call(self, n_threads: int, inputs: Sequence[Tensor]) -> Tensor:
+        """Call the function with so many threads."""
         if n_threads != torch.get_num_threads():
             torch.set_num_threads(n_threads)
-        begin = time.perf_counter()
-        result = self.function(*inputs)
-        self._tuner.add(time.perf_counter() - begin)
-        return result
+        return self.function(*inputs)
+
+    def _seconds_of_trial(self, n_threads: int, inputs: Sequence[Tensor]) -> float:
+        """Return the seconds of a call that leaves no trace in the state."""
+        with self._unchanged_state():
+            begin = time.perf_counter()
+            self._call(n_threads, inputs)
+            return time.perf_counter() - begin
 
     def _agrees(self, n_threads: int, inputs: Sequence[Tensor]) -> bool:
         """Whether so many threads give the bits of the first number, for such inputs."""
         torch.set_num_threads(self._first)
-        before = [memory.clone() for memory in self.state]
-        with RoundingProbe(n_threads) as probe:
+        with self._unchanged_state(), RoundingProbe(n_threads) as probe:
             self.function(*inputs)
-        for memory, value in zip(self.state, before, strict=True):
-            memory.copy_(value)
         return probe.agrees
+
+    @contextmanager
+    def _unchanged_state(self) -> Iterator[None]:
+        """Put the state back at the end of a block."""
+        before = [memory.clone() for memory in self.state]
+        try:
+            yield
+        finally:
+            for memory, value in zip(self.state, before, strict=True):
+                memory.copy_(value)

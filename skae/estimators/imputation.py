@@ -211,7 +211,8 @@ class ImputationMixin(InferenceMixin):
                 x = mean
             return x.transpose(0, 1)
 
-        return self._in_range(values, rows, n_draws=n_draws)
+        draws_numbers = n_samples is not None or is_median
+        return self._in_range(values, rows, n_draws=n_draws, in_order=draws_numbers)
 
     def _sample_given(
         self,

@@ -27,8 +27,7 @@ from skae._utils.names import MissingMethod, without_missing
 from skae._utils.namespaces import home_of, like_input, on_host
 from skae._utils.numbers import as_numbers, weighted_mean
 from skae._utils.settings import own_settings
-from skae._utils.threads import suitable_threads
-from skae._utils.tuning import TunedCall
+from skae._utils.threads import is_worth_a_thread, suitable_threads
 from skae.estimators.fitted import FittedMixin
 from skae.estimators.table import FLOATS
 from skae.likelihoods import Mixed
@@ -267,17 +266,19 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         X: Any,
         standardization: Standardization | None = None,
         n_draws: int = 1,
+        in_order: bool = False,
     ) -> Any:
         """Apply a function of module and standardised rows, in the precision of X.
 
         Rows that overflow float32 are computed in float64, and so is then the result. It is
-        a tensor on the device of X.
+        a tensor on the device of X. A function that draws numbers needs the chunks of rows
+        in their order.
         """
-        values = self._in_precision_of(X, function, standardization, n_draws)
+        values = self._in_precision_of(X, function, standardization, n_draws, in_order)
         if _is_single(X) and (overflows := _not_finite(values)).any():
             values, rows = values.double(), _double_rows(X, overflows)
             values[overflows] = self._in_precision_of(
-                rows, function, standardization, n_draws
+                rows, function, standardization, n_draws, in_order
             )
         return values
 
@@ -287,18 +288,21 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         X: Any,
         standardization: Standardization | None = None,
         n_draws: int = 1,
+        in_order: bool = False,
     ) -> Any:
         """Apply a function as `_over_rows` does; the result is finite, in the dtype of X.
 
         It is a tensor. Rows whose result overflows float64 are moved towards the mean. A
         number beyond the range of the dtype becomes the largest or smallest of this range.
         """
-        values = self._over_rows(function, X, standardization, n_draws)
+        values = self._over_rows(function, X, standardization, n_draws, in_order)
         if (overflows := _not_finite(values)).any():
             own = self._standardization if standardization is None else standardization
             values, rows = values.double(), _double_rows(X, overflows)
             near = _on_device_of(rows, own).near(rows, _MOST_DEVIATIONS)
-            values[overflows] = self._over_rows(function, near, standardization, n_draws)
+            values[overflows] = self._over_rows(
+                function, near, standardization, n_draws, in_order
+            )
         dtype = torch.float32 if _is_single(X) else torch.float64
         largest = torch.finfo(dtype).max
         return values.clamp(-largest, largest).to(dtype)
@@ -309,6 +313,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         function: Callable[[AutoencoderModule, Tensor], Tensor],
         standardization: Standardization | None,
         n_draws: int,
+        in_order: bool,
     ) -> Tensor:
         """Apply a function in the precision of X, also if it overflows there."""
         dtype = torch.float32 if _is_single(X) else torch.float64
@@ -317,23 +322,28 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
 
         capabilities = module.capabilities & self._fitted_objective().capabilities
 
+        n_chunk = rows_per_chunk(module, n_draws)
+        n_products = n_draws * module.n_weights  # of a row
+        devices = {module.device.type, X.device.type if isinstance(X, Tensor) else "cpu"}
+        has_workers = (
+            capabilities.is_thread_safe
+            and not in_order
+            and devices == {"cpu"}
+            and is_worth_a_thread(X.shape[0] * n_products)
+        )
+
         def work() -> np.ndarray | Tensor:
             # Of one chunk: there, threads wait for each other at each operation.
-            n_rows = min(X.shape[0], rows_per_chunk(module, n_draws))
-            n_products = n_rows * n_draws * module.n_weights
-            of_rows: Callable[[Tensor], Tensor] = partial(function, module)
-            with suitable_threads(n_products) as most, np.errstate(over="ignore"):
-                # Of built-in parts it is known that they have no state.
-                is_pure = capabilities.has_analytic_gradient
-                if most > 1 and is_pure and module.device.type == "cpu":
-                    of_rows = TunedCall(of_rows, most)
+            n_rows = min(X.shape[0], n_chunk)
+            with suitable_threads(n_rows * n_products) as most, np.errstate(over="ignore"):
                 return over_rows(
-                    of_rows,
+                    partial(function, module),
                     X,
                     own if standardization is None else standardization,
                     module,
                     n_draws=n_draws,
                     are_codes=standardization is not None,
+                    n_workers=min(most, -(-X.shape[0] // n_chunk)) if has_workers else 1,
                 )
 
         if in_lockstep() and capabilities.is_thread_safe:

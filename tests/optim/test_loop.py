@@ -1,6 +1,7 @@
 """The training loop on least squares."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -140,3 +141,29 @@ def test_cooldown_shortens_training():
 def test_rate_of_zero_keeps_parameters():
     values, _, _ = run(batch_size=25, n_epochs=2, rate=0.0)
     np.testing.assert_array_equal(values, 0)
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_steps_leave_the_number_of_threads(error):
+    """At the end of each epoch, and after an interrupt."""
+
+    class Counting(Hooks):
+        def on_epoch_begin(self):
+            self.calls.append(torch.get_num_threads())
+
+        def on_epoch_end(self, *args):
+            self.calls.append(torch.get_num_threads())
+            return super().on_epoch_end(*args)
+
+    class Restless(CosineSchedule):
+        def rate(self, epoch):
+            torch.set_num_threads(3)  # as a step may do
+            if error is not None and epoch >= 2:
+                raise error
+            return super().rate(epoch)
+
+    hooks = Counting(stop_after=3)
+    with pytest.raises(error) if error else nullcontext():
+        run(32, 5, hooks, schedule=Restless(0.1, 5))
+    assert set(hooks.calls) <= {1, "end"}
+    assert torch.get_num_threads() == 1

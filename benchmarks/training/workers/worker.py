@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ UNIT_SCALE, OPTIMAL_SCALE = "1", "optimal"
 _LOSS_ROWS = 2000
 # Rows that are coded in one call, to bound the memory.
 _CHUNK_ROWS = 1000
+# Epochs of a fit that is ended by its time, and steps that it has at least.
+_MANY_EPOCHS, _FEWEST_STEPS = 100_000, 20
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,44 @@ def _epoch(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
     return values
 
 
+class _TimeIsOver(Exception):  # noqa: N818 - no error, but the end of a measured fit
+    """Ends a fit."""
+
+
+def _epochs(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
+    """Return the seconds of an epoch in a fit that ends after ``limit`` seconds."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    warm_up(fit, X, plan)
+    times: list[float] = []
+    n_steps = -(-len(X) // plan.batch)
+
+    def step(*_: Any) -> None:
+        times.append(time.perf_counter())
+        is_over = times[-1] - times[0] > request["limit"]
+        if is_over and len(times) > min(4 * n_steps, _FEWEST_STEPS):
+            raise _TimeIsOver
+
+    register_optimizer_step_post_hook(step)
+    # The fit has no other end, and what it has not done is not needed.
+    with suppress(_TimeIsOver):
+        fit(X, replace(plan, epochs=_MANY_EPOCHS))
+    return {"seconds": seconds_per_epoch(times, n_steps), "n_epochs": len(times) / n_steps}
+
+
+def seconds_per_epoch(times: list[float], n_steps: int) -> float:
+    """Return the seconds of n steps, from the times after each step of a fit.
+
+    The first quarter does not count. The result is the median of epochs, or the mean of
+    steps if there are fewer than four epochs.
+    """
+    times = times[len(times) // 4 :]
+    ends = times[::n_steps]
+    if len(ends) > 4:
+        return float(np.median(np.diff(ends)))
+    return (times[-1] - times[0]) / (len(times) - 1) * n_steps
+
+
 def _first(fit: Fit, X: np.ndarray, plan: Plan, _: Values) -> Values:
     """Return the seconds of the first fit of a process, after the imports."""
     return {"seconds": timed(fit, X, plan)[0]}
@@ -129,7 +170,7 @@ def _quality(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
     return {"trials": results}
 
 
-_TASKS = {"epoch": _epoch, "first": _first, "quality": _quality}
+_TASKS = {"epoch": _epoch, "epochs": _epochs, "first": _first, "quality": _quality}
 
 
 def _count_steps() -> list[int]:
