@@ -9,7 +9,7 @@ from threading import Event, Lock
 import torch
 
 from skae._data import Batches, Shard, ShardBatches
-from skae._engine import flatten, make_step
+from skae._engine import Captures, flatten, make_step
 from skae._fitting.checkpoint import check_places
 from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
@@ -163,6 +163,7 @@ def _train_side_by_side(
     for monitor, snapshot in zip(monitors, snapshots, strict=True):
         monitor.begin(snapshot)
     running = [monitor for monitor in monitors if not monitor.is_over]
+    captures = Captures()
     try:
         if running and len(running) < len(monitors):
             adam, batches = _select(adam, batches, running)
@@ -178,6 +179,7 @@ def _train_side_by_side(
                     [m.problem.streams for m in running],
                     most_threads,
                     peers,
+                    captures,
                 )
                 schedules = [m.schedule for m in running]
                 read = EpochReader(adam, modules)
@@ -192,6 +194,10 @@ def _train_side_by_side(
             raise
         for monitor in running:
             monitor.interrupt()
+    message = captures.message()
+    if message is not None:
+        for monitor in monitors:
+            monitor.warnings.append((message, RuntimeWarning))
     return [monitor.conclude() for monitor in monitors]
 
 

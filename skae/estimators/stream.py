@@ -232,14 +232,13 @@ def _begin(
     spec, options = make_spec(estimator, objective, data), _options(estimator, data)
     (problem,) = estimator._build_problems(spec, objective, options, data)
     moments = measure_moments(rows)
-    result = train_block(problem, first_state(problem.module, moments), moments)
-    state = result.state
-    # Blocks that were trained on again are counted, too.
+    state = first_state(problem.module, moments)
+    # Blocks that are trained on again are counted, too.
     kept = estimator.__dict__.get("_stream")
     if kept is not None:
         earlier = json.loads(kept["progress"])
-        state.progress["n_blocks"] += earlier["n_blocks"]
-        state.progress["warned"] = earlier["warned"]
+        state.progress.update({name: earlier[name] for name in ("n_blocks", "warned")})
+    result = train_block(problem, state, moments)
     first = {}
     if rows.epoch_size < _n_first(block.X.shape[1]):
         first = {"first/X": np.array(block.X), "first/weight": np.array(block.weight)}

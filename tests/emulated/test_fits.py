@@ -280,35 +280,72 @@ def test_memory_of_the_device(monkeypatch):
 # Graphs
 
 
-@pytest.mark.parametrize("method", ["capture_begin", "capture_end"])
-def test_a_capture_that_fails(method, monkeypatch):
-    """The step itself has the same results."""
-    X = data()
-    graphed = small(VariationalAutoencoder(2), device=KIND).fit(X)
+def fail(*args, **kwargs):
+    accelerator.local.graph = None
+    raise RuntimeError("operation would make the legacy stream depend on a capture.\nMore")
 
-    def fail(*args, **kwargs):
-        accelerator.local.graph = None
-        raise RuntimeError("operation would make the legacy stream depend on a capture")
 
-    monkeypatch.setattr(CUDAGraph, method, fail)
-    plain = small(VariationalAutoencoder(2), device=KIND).fit(X)
+def run_and_wait(self, *inputs, run=graphed_step.AnalyticStep.run):
+    """Do what a graph cannot hold in a step."""
+    result = run(self, *inputs)
+    result.sum().item()
+    return result
+
+
+FAILURES = {
+    "begin": (CUDAGraph, "capture_begin", fail, "depend on a capture. Its"),
+    "end": (CUDAGraph, "capture_end", fail, "depend on a capture. Its"),
+    # The end of the capture fails, too, but with another message.
+    "an operation": (graphed_step.AnalyticStep, "run", run_and_wait, "_local_scalar_dense"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_capture_that_fails(name, monkeypatch):
+    """The step itself has the same results; a fit says once why it has no graph."""
+    X, (owner, method, function, cause) = data(60), FAILURES[name]
+    model = small(VariationalAutoencoder(2, n_init=4), device=KIND)
+    # Models that end early, so that a further step is made for the others.
+    model.set_params(max_iter=12, n_iter_no_change=1, learning_rate="constant", tol=1e-2)
+    n_captures = accelerator.counts["capture"]
+    graphed = clone(model).fit(X)
+    assert accelerator.counts["capture"] > n_captures + 1
+    monkeypatch.setattr(owner, method, function)
+    n_captures = accelerator.counts["capture"]
+    with pytest.warns(RuntimeWarning, match=f"not be captured .*{cause}") as record:
+        plain = clone(model).fit(X)
+    assert sum("captured" in str(w.message) for w in record) == 1
+    # It is not tried again.
+    assert accelerator.counts["capture"] <= n_captures + 1
     assert weights(plain) == weights(graphed)
 
 
-def test_an_error_in_a_capture(monkeypatch):
-    """What a graph cannot hold makes it invalid; the plain step goes on."""
+def test_a_stream_says_once_that_it_has_no_graph(monkeypatch):
     X = data()
-    graphed = small(VariationalAutoencoder(2), device=KIND).fit(X)
+    graphed, plain = (small(VariationalAutoencoder(2), device=KIND) for _ in range(2))
+    for _ in range(3):
+        graphed.partial_fit(X)
+    monkeypatch.setattr(CUDAGraph, "capture_end", fail)
+    with pytest.warns(RuntimeWarning, match="depend on a capture"):
+        plain.partial_fit(X)
+    for _ in range(2):
+        plain.partial_fit(X)
+    assert weights(plain) == weights(graphed)
+
+
+def test_an_interrupt_in_a_capture_is_not_lost(monkeypatch):
+    """A capture that an interrupt ends, and that cannot be ended, is interrupted."""
     run = graphed_step.AnalyticStep.run
 
-    def synchronizing(self, *inputs):
-        result = run(self, *inputs)
-        result.sum().item()
-        return result
+    def interrupted(self, *inputs):
+        if accelerator.graph is not None:
+            raise KeyboardInterrupt
+        return run(self, *inputs)
 
-    monkeypatch.setattr(graphed_step.AnalyticStep, "run", synchronizing)
-    plain = small(VariationalAutoencoder(2), device=KIND).fit(X)
-    assert weights(plain) == weights(graphed)
+    monkeypatch.setattr(graphed_step.AnalyticStep, "run", interrupted)
+    monkeypatch.setattr(CUDAGraph, "capture_end", fail)
+    with pytest.raises(KeyboardInterrupt):
+        small(VariationalAutoencoder(2), device=KIND).fit(data())
 
 
 # A device without double precision
