@@ -10,10 +10,11 @@ from skae._data.blocks import BLOCK_NUMBERS
 from skae._data.rows import Rows
 from skae._data.standardization import Standardization
 from skae._utils.device import (
+    fetches,
     free_memory,
     host_buffer,
     move_double,
-    to_send,
+    send,
     wait_for_copies,
 )
 
@@ -160,7 +161,7 @@ class Batches:
         self._y = torch.empty(R, self._n_block, self.size, d, dtype=dtype, device=device)
         # Without weights of rows, the batches have the same ones in each epoch.
         is_weighted = bool((self._weight != 1).any())
-        self._weights_on_device = None if is_weighted else self._send(self._row_weights)
+        self._weights_on_device = None if is_weighted else send(self._row_weights, device)
         is_sent = self._resident is None and device.type != "cpu"
         self._host = host_buffer(self._y, device) if is_sent else self._y
 
@@ -270,14 +271,13 @@ class Batches:
             [p.index_select(0, s) for p, s in zip(positions, self._slots, strict=True)]
         )
         among_all = picked + self._starts
-        row_weights = self._weights_on_device
+        row_weights, device = self._weights_on_device, self._y.device
         if row_weights is None:
             weight = self._weight.index_select(0, among_all.view(-1))
-            row_weights = self._send(
-                weight.view_as(self._row_weights).mul_(self._row_weights)
-            )
+            weight = weight.view_as(self._row_weights).mul_(self._row_weights)
+            row_weights = send(weight, device)
         if self._resident is not None:
-            picked = self._send(among_all)
+            picked = send(among_all, device)
         noise = self._noises()
         for first in range(0, self.n_batches, self._n_block):
             last = min(first + self._n_block, self.n_batches)
@@ -292,26 +292,22 @@ class Batches:
             return torch.randperm(n, generator=generator, device="cpu")
         return torch.arange(n, device="cpu")
 
-    def _send(self, x: Tensor) -> Tensor:
-        """Copy a tensor of the CPU to the device, without a wait if that is possible."""
-        device = self._y.device
-        return to_send(x, device).to(device, non_blocking=True)
-
     def _gather(self, picked: Tensor) -> Tensor:
         """Gather rows, ``(R, n, size, n_features)``; overwritten by the next call."""
         R, _, size, d = self._y.shape
         n = picked.shape[1] // size
+        y = self._y.view(-1, d)[: R * n * size]
         if self._resident is not None:
-            y = self._y.view(-1, d)[: R * n * size]
             torch.index_select(self._resident, 0, picked.reshape(-1), out=y)
             return y.view(R, n, size, d)
-        for r, rows in enumerate(picked):
-            self._standardize(r, rows.numpy(), out=self._host[r, :n].view(-1, d))
+        host = self._host.view(-1, d)[: R * n * size]
+        for r, (rows, out) in enumerate(zip(picked, host.chunk(R), strict=True)):
+            self._standardize(r, rows.numpy(), out=out)
         if self._host is not self._y:
-            self._y[:, :n].copy_(self._host[:, :n], non_blocking=True)
+            y.copy_(host, non_blocking=fetches(y.device))
             # The copy must end before the host's buffer is filled again.
-            wait_for_copies(self._y.device)
-        return self._y[:, :n]
+            wait_for_copies(y.device)
+        return y.view(R, n, size, d)
 
     def _noises(self) -> Iterator[Tensor]:
         """Yield the normal numbers of each batch: for each model as if it were alone."""

@@ -140,8 +140,11 @@ def free_memory(device: torch.device) -> float | None:
 
 @cache
 def _has_pinned_memory(kind: str) -> bool:
-    """Whether the host's memory can be locked for copies to a kind of device."""
+    """Whether the host's memory can be locked for copies that a kind of device fetches."""
     if kind != getattr(torch.accelerator.current_accelerator(), "type", None):
+        return False
+    # Without streams ("mps"), torch frees the memory before such a copy has been made.
+    if not hasattr(torch.get_device_module(kind), "current_stream"):
         return False
     try:
         torch.empty(1, device="cpu", pin_memory=True)
@@ -150,21 +153,35 @@ def _has_pinned_memory(kind: str) -> bool:
     return True
 
 
+def fetches(device: torch.device) -> bool:
+    """Whether a device copies from the buffers of `host_buffer` without a wait."""
+    return _has_pinned_memory(device.type)
+
+
 def host_buffer(like: Tensor, device: torch.device) -> Tensor:
     """Make a buffer on the CPU for copies to a device, in locked memory if there is any.
 
     Other memory is copied twice, and the copy waits for the device.
     """
-    pin = _has_pinned_memory(device.type)
+    pin = fetches(device)
     return torch.empty(like.shape, dtype=like.dtype, device="cpu", pin_memory=pin)
 
 
-def to_send(x: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the CPU to where a device fetches it without a wait.
+def send_into(target: Tensor, x: Tensor) -> None:
+    """Copy a tensor of the CPU into one of a device, without a wait if possible."""
+    no_wait = fetches(target.device)
+    # Torch keeps the locked memory until the device has it.
+    source = host_buffer(x, target.device).copy_(x) if no_wait else x
+    target.copy_(source, non_blocking=no_wait)
 
-    Torch keeps that memory until the device has it.
-    """
-    return x if device.type == "cpu" else host_buffer(x, device).copy_(x)
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device, without a wait if possible."""
+    if device.type == "cpu":
+        return x
+    target = torch.empty(x.shape, dtype=x.dtype, device=device)
+    send_into(target, x)
+    return target
 
 
 def wait_for_copies(device: torch.device) -> None:

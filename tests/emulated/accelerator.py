@@ -83,7 +83,8 @@ class Accelerator:
     ----------
     counts : Counter
         Number of each kind of event: "launch" of a kernel or a graph; "h2d" and "d2h",
-        copies from and to pageable memory; "h2d pinned"; "sync"; "capture".
+        copies that wait; "h2d pinned", copies that do not; "h2d ahead", copies that need
+        not wait, but from memory that is pageable or has gaps; "sync"; "capture".
     places : Counter
         The same by kind and line of skae, if `traces`.
     free, reserved : int
@@ -288,9 +289,9 @@ def _copy(source, target, non_blocking=False, resize=False):
         is_pinned = getattr(own.untyped_storage(), "is_emulated_pinned", False)
         is_plain = source.is_contiguous() and target.is_contiguous()
         accelerator.refuse_in_graph("copy from or to pageable memory")
-        accelerator.note(
-            f"{event} pinned" if non_blocking and is_pinned and is_plain else event
-        )
+        if non_blocking:
+            event += " pinned" if is_pinned and is_plain else " ahead"
+        accelerator.note(event)
     source, inside = _on_host((source, target))
     if accelerator.graph is not None:
         accelerator.graph.calls.append((_COPY, (target, source), {}, [None]))

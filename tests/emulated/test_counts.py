@@ -8,9 +8,10 @@ from sklearn.base import clone
 from skae import VariationalAutoencoder
 from skae._data import batches
 from skae._engine.analytic_step import AnalyticStep
+from skae._utils import device as devices
 from skae._utils.device import has_float64
 from skae._utils.matmul import weighted_sum
-from tests.emulated.accelerator import DEVICE, accelerator, host
+from tests.emulated.accelerator import DEVICE, Accelerator, accelerator, host
 
 N, BATCHES = 192, 6
 
@@ -85,13 +86,16 @@ def test_an_epoch(name):
         assert two["launch"] <= 40 + 20 * BATCHES
 
 
-def test_streamed_data_wait_once_for_each_block(monkeypatch):
+@pytest.mark.parametrize("n_in_block", [2, 4])
+def test_streamed_data_wait_once_for_each_block(n_in_block, monkeypatch):
+    """The last block may have fewer batches."""
     monkeypatch.setattr(accelerator, "free", 0)
-    monkeypatch.setattr(batches, "BLOCK_NUMBERS", 2 * 2 * (N // BATCHES) * 5)
+    monkeypatch.setattr(batches, "BLOCK_NUMBERS", n_in_block * 2 * (N // BATCHES) * 5)
     counts = counts_of_an_epoch(data(), 2)
-    assert counts.get("h2d", 0) == 0
-    # Three blocks of two batches.
-    assert (counts["h2d pinned"], counts["sync"], counts["d2h"]) == (3, 3, 1)
+    assert counts.get("h2d", 0) == counts.get("h2d ahead", 0) == 0
+    n_blocks = -(-BATCHES // n_in_block)
+    found = counts["h2d pinned"], counts["sync"], counts["d2h"]
+    assert found == (n_blocks, n_blocks, 1)
 
 
 def test_weights_of_rows_are_sent(monkeypatch):
@@ -104,6 +108,28 @@ def test_weights_of_rows_are_sent(monkeypatch):
         counts.append(accelerator.counts["h2d pinned"])
     # Those of the rows in each of two epochs, in place of once for all.
     assert counts[1] == counts[0] + 1
+
+
+@pytest.fixture
+def without_streams(monkeypatch):
+    """A device such as "mps": torch frees the source of a copy before it has been made."""
+    devices._has_pinned_memory.cache_clear()
+    monkeypatch.delattr(Accelerator, "current_stream")
+    monkeypatch.delattr(Accelerator, "CUDAGraph")
+    yield
+    devices._has_pinned_memory.cache_clear()
+
+
+@pytest.mark.parametrize("is_resident", [True, False])
+def test_a_device_without_streams_gets_no_copy_ahead(
+    is_resident, without_streams, monkeypatch
+):
+    if not is_resident:
+        monkeypatch.setattr(accelerator, "free", 0)
+    accelerator.reset()
+    fit(data(), 2, kl_schedule="cyclical")
+    assert accelerator.counts["h2d pinned"] == accelerator.counts["h2d ahead"] == 0
+    assert accelerator.largest_pinned == 0
 
 
 def test_resident_data_lock_no_memory(monkeypatch):
