@@ -1,6 +1,6 @@
 """A model over the rows of an array: functions of them, means, scales and scores."""
 
-from skae._evaluation.blocks import Kept, over_rows, rows_per_chunk
+from skae._evaluation.blocks import over_rows, rows_per_chunk
 from skae._evaluation.means import mean_of_residuals, mean_over_rows
 from skae._evaluation.scale import (
     SCALE_ROWS,
@@ -9,11 +9,11 @@ from skae._evaluation.scale import (
     training_objective,
     update_scale,
 )
-from skae._evaluation.validation import validation_score
+from skae._evaluation.validation import Validated, validation_scores
 
 __all__ = [
     "SCALE_ROWS",
-    "Kept",
+    "Validated",
     "finalize_scale",
     "mean_of_residuals",
     "mean_over_rows",
@@ -22,5 +22,5 @@ __all__ = [
     "shared_scale",
     "training_objective",
     "update_scale",
-    "validation_score",
+    "validation_scores",
 ]

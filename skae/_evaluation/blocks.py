@@ -51,6 +51,16 @@ class Kept:
         return self.get("blocks", lambda: list(make()))
 
 
+def is_kept(n: int, module: AutoencoderModule) -> bool:
+    """Whether n prepared rows of a model are few enough to be kept; see `Kept`."""
+    return _n_bytes(n, module) <= _KEPT_BYTES
+
+
+def _n_bytes(n: int, module: AutoencoderModule) -> int:
+    """Return the bytes that n prepared rows may take."""
+    return n * module.spec.n_row * module.dtype.itemsize
+
+
 def over_rows(
     function: Callable[[Tensor], Tensor],
     X: Any,
@@ -138,7 +148,7 @@ def blocks_of(
     if kept is None:
         return make()
     n = X.shape[0] if index is None else len(index)
-    return kept.blocks(n * module.spec.n_row * module.dtype.itemsize, make)
+    return kept.blocks(_n_bytes(n, module), make)
 
 
 def _prepared_blocks(

@@ -35,11 +35,8 @@ def mean_over_rows(
     calls with the same rows.
     """
     kept = kept or Kept()
-    draws = kept.get("draws", lambda: objective.draws(module.spec).to(module.std_in_units))
-    # The draws are pairs, z and -z, half the set apart. Few rows take all of them. Many
-    # rows take some pairs each, in turn, so that all pairs are used equally often.
-    half = len(draws) // 2
-    n_pairs = min(half, -(-_MEAN_EVALUATIONS // (2 * rows.total)))
+    draws = draws_of(module, objective, kept)
+    n_pairs = n_pairs_of(draws, rows)
     weights = kept.get(
         "weights", lambda: move_double(torch.from_numpy(rows.weight), draws.device)
     )
@@ -48,10 +45,7 @@ def mean_over_rows(
     with evaluation_mode(module, n_draws * len(rows)):
         blocks = blocks_of(rows.X, standardization, module, n_draws, rows.index, kept=kept)
         for first, y in blocks:
-            used = draws[:, None]  # (n_draws, 1, k)
-            if n_pairs < half:
-                # (2 n_pairs, n, k)
-                used = _in_turn(draws, n_pairs, rows.first + first, len(y))
+            used = draws_of_rows(draws, n_pairs, rows.first + first, len(y))
             weight = weights[first : first + len(y)]
             total = total + (weight @ to_double(statistic(y, used)))[None]
         rows.peers.sum_(total)
@@ -59,9 +53,25 @@ def mean_over_rows(
     return total.clone().div_(rows.total).to(module.std_in_units)
 
 
-def _in_turn(draws: Tensor, n_pairs: int, first: int, n: int) -> Tensor:
-    """Deal pairs of draws ``(2 half, k)`` to n rows in turn; ``(2 n_pairs, n, k)``."""
+def draws_of(module: AutoencoderModule, objective: Objective, kept: Kept) -> Tensor:
+    """Return the draws of a mean over rows, ``(n_draws, k)``: pairs, half the set apart."""
+    return kept.get("draws", lambda: objective.draws(module.spec).to(module.std_in_units))
+
+
+def n_pairs_of(draws: Tensor, rows: Rows) -> int:
+    """Return how many pairs of the draws each row takes; 0 if there is a single draw.
+
+    Few rows take all of them. Many rows take some pairs each, in turn, so that all pairs
+    are used equally often.
+    """
+    return min(len(draws) // 2, -(-_MEAN_EVALUATIONS // (2 * rows.total)))
+
+
+def draws_of_rows(draws: Tensor, n_pairs: int, first: int, n: int) -> Tensor:
+    """Return the draws of n rows from a position on, ``(n_draws, n or 1, k)``."""
     half, k = len(draws) // 2, draws.shape[1]
+    if n_pairs >= half:
+        return draws[:, None]
     start = first * n_pairs % half
     stop = start + n * n_pairs
     turns = draws.view(2, half, k).repeat(1, -(-stop // half), 1)[:, start:stop]
@@ -83,32 +93,67 @@ def mean_of_residuals(
     or ``(1, n_features)``; the share of them that is observed, or None if all are; and the
     mean KL, without axes.
     """
-    pool = module.scale.pool
 
     def pooled(y: Tensor, draws: Tensor) -> Tensor:
-        observed = module.observed(y)
-
-        def of_entries(x: Tensor, loc: Tensor, _: Tensor) -> Tensor:
+        return pooled_residuals(
+            module,
+            y,
+            draws,
+            objective=objective,
+            statistic=statistic,
+            has_missing=rows.has_missing,
             # The memory of the location is free.
-            values = statistic(torch.sub(x, loc, out=loc))
-            if observed is not None:
-                values = values.masked_fill(~observed, 0.0)
-            return pool(values)
-
-        values, kl = objective.expectation(module, y, draws, of_entries)
-        parts = [values, kl.sum(dim=1, keepdim=True)]
-        if observed is not None:
-            parts.insert(1, pool(observed.to(values)))
-        elif rows.has_missing:
-            parts.insert(1, torch.ones_like(values))
-        return torch.cat(parts, dim=1)
+            in_place=True,
+        )
 
     mean = mean_over_rows(module, objective, rows, standardization, pooled, kept)
+    return split_mean(module, mean, statistic, rows.has_missing)
+
+
+def pooled_residuals(
+    module: AutoencoderModule,
+    y: Tensor,
+    draws: Tensor,
+    *,
+    objective: Objective,
+    statistic: Callable[[Tensor], Tensor],
+    has_missing: bool,
+    in_place: bool,
+) -> Tensor:
+    """Pool a statistic of residuals over draws, and over features that share a scale.
+
+    Returns for each row, side by side, the statistic, with missing entries the share of
+    the observed ones, and the KL: ``(n, m)``.
+    """
+    pool, observed = module.scale.pool, module.observed(y)
+
+    def of_entries(x: Tensor, loc: Tensor, _: Tensor) -> Tensor:
+        values = statistic(torch.sub(x, loc, out=loc if in_place else None))
+        if observed is not None:
+            values = values.masked_fill(~observed, 0.0)
+        return pool(values)
+
+    values, kl = objective.expectation(module, y, draws, of_entries)
+    parts = [values, kl.sum(dim=1, keepdim=True)]
+    if observed is not None:
+        parts.insert(1, pool(observed.to(values)))
+    elif has_missing:
+        parts.insert(1, torch.ones_like(values))
+    return torch.cat(parts, dim=1)
+
+
+def split_mean(
+    module: AutoencoderModule,
+    mean: Tensor,
+    statistic: Callable[[Tensor], Tensor],
+    has_missing: bool,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Split a mean of `pooled_residuals`, ``(1, m)``; see `mean_of_residuals`."""
     m = module.scale.n_scales
     values, kl = mean[:, :m], mean[0, -1]
-    if not rows.has_missing:
+    if not has_missing:
         return values, None, kl
     share = mean[:, m : 2 * m]
     # If some rows lack all values of a feature, its residual counts as its deviation.
-    unknown = pool(statistic(module.std_in_units[None].clone()))
+    unknown = module.scale.pool(statistic(module.std_in_units[None].clone()))
     return torch.where(share > 0, values / share, unknown), share, kl

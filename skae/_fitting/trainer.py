@@ -10,6 +10,7 @@ import torch
 
 from skae._data import Batches, Shard, ShardBatches
 from skae._engine import Captures, flatten, make_step
+from skae._evaluation import validation_scores
 from skae._fitting.checkpoint import check_places
 from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
@@ -182,7 +183,7 @@ def _train_side_by_side(
                     captures,
                 )
                 schedules = [m.schedule for m in running]
-                read = EpochReader(adam, modules)
+                read = EpochReader(adam, modules, partial(_validate, running))
                 epoch, left = minimize(step, batches, adam, schedules, running, read, epoch)
                 running = [running[i] for i in left]
                 if running:
@@ -199,6 +200,23 @@ def _train_side_by_side(
         for monitor in monitors:
             monitor.warnings.append((message, RuntimeWarning))
     return [monitor.conclude() for monitor in monitors]
+
+
+def _validate(monitors: Sequence[TrainingMonitor]) -> list[float | None]:
+    """Return the validation scores of models that are scored together, else None."""
+    scores: list[float | None] = [None] * len(monitors)
+    problems = [monitor.problem for monitor in monitors]
+    chosen = [
+        i
+        for i, problem in enumerate(problems)
+        if problem.validation is not None
+        and not monitors[i].is_over
+        and problem.validated.key() is not None
+    ]
+    found = validation_scores([problems[i].validated for i in chosen])
+    for i, score in zip(chosen, found, strict=True):
+        scores[i] = score
+    return scores
 
 
 @contextmanager

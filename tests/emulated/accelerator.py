@@ -274,6 +274,12 @@ def _rounded(x):
     return ((x.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
+def _zeros(x):
+    """Return zeros in place of integers."""
+    is_tensor = isinstance(x, torch.Tensor)
+    return torch.zeros_like(x) if is_tensor and x.dtype == torch.int64 else x
+
+
 def _pairs(given, inside):
     """Pair tensors of the device, or lists of them, with those of the CPU."""
     return zip(given, inside, strict=True) if isinstance(given, list) else [(given, inside)]
@@ -357,6 +363,10 @@ def run(op, *args, **kwargs):
             written += _pairs(kwargs[key], host_kwargs[key])
     graph = accelerator.graph
     before = [(inside, inside.clone()) for _, inside in written if graph is not None]
+    if graph is not None:
+        # Nothing has been computed yet, so any number may be there as an index.
+        kept = {id(inside) for _, inside in written}
+        host_args = _map(lambda x: x if id(x) in kept else _zeros(x), host_args)
     if accelerator.rounds_products and name in _PRODUCTS:
         host_args = _map(_rounded, host_args)
     found = op(*host_args, **host_kwargs)
@@ -378,7 +388,10 @@ def run(op, *args, **kwargs):
     if graph is not None:
         # A capture computes nothing.
         for inside, value in before:
-            inside.copy_(value)
+            if inside.shape == value.shape:
+                inside.copy_(value)
+            else:  # an `out` of another size
+                inside.fill_(torch.nan)
         for x in results:
             if x is not None and x.is_floating_point():
                 host(x).fill_(torch.nan)

@@ -13,6 +13,7 @@ import skae
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae._data import batches
 from skae._engine import graphed_step
+from skae._evaluation import validation
 from skae._fitting import trainer
 from skae._utils import device as devices
 from skae.impute import AutoencoderImputer
@@ -176,16 +177,32 @@ def test_search():
     assert weights(other.best_estimator_) == weights(alone)
 
 
-def test_models_side_by_side_are_those_alone(monkeypatch):
-    X = data()
-    # The noise of an epoch is drawn in two parts, whatever is trained beside a model.
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_models_side_by_side_are_those_alone(early_stopping, monkeypatch):
+    X = data(151)
+    # The noise of an epoch is drawn in two parts, whatever is trained beside a model, and
+    # two models are scored at once.
     monkeypatch.setattr(batches, "_NOISE_NUMBERS_OFF_CPU", 140)
+    monkeypatch.setattr(validation, "chunk_numbers", lambda module: 2 * 8 * 8 * 50)
     betas = [0.5, 1.0, 2.0]
     model = small(VariationalAutoencoder(2, device=KIND, precision="float32"))
-    search = BatchedGridSearchCV(model, {"beta": betas}, cv=2, refit=False).fit(X)
-    for i, beta in enumerate(betas):
-        alone = clone(model).set_params(beta=beta).fit(X[75:]).score(X[:75])
-        assert search.cv_results_["split0_test_score"][i] == alone
+    model.set_params(early_stopping=early_stopping, max_iter=2)
+    models = []
+
+    def keep(fitted, X, y=None):
+        models.append(fitted)
+        return fitted.score(X)
+
+    search = BatchedGridSearchCV(model, {"beta": betas}, cv=2, refit=False, scoring=keep)
+    # Folds of two sizes.
+    search.fit(X)
+    folds = X[76:], X[:76]
+    for i, fitted in enumerate(models):
+        alone = clone(model).set_params(beta=fitted.beta).fit(folds[i % 2])
+        assert weights(fitted) == weights(alone)
+        for name, values in alone.history_.items():
+            np.testing.assert_array_equal(fitted.history_[name], values, err_msg=name)
+    assert len(models) == 6
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
