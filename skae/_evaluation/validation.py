@@ -68,15 +68,15 @@ class Validated:
 
     def key(self) -> Hashable:
         """Return what models that are scored together have in common; None if alone."""
-        module, n = self.module, len(self.rows)
-        parts = module.spec.likelihood.parts(module.spec.n_features)
+        module = self.module
+        if self.is_alone or module.device.type == "cpu":
+            return None
+        families = [f for _, f in module.spec.likelihood.parts(module.spec.n_features)]
         if (
-            self.is_alone
-            or module.device.type == "cpu"
-            or not is_built_in(module.spec.network)
+            not is_built_in(module.spec.network)
             # A user's likelihood may have branches that depend on numbers.
-            or any(type(family) not in LIKELIHOODS.values() for _, family in parts)
-            or not is_kept(n, module)
+            or any(type(family) not in LIKELIHOODS.values() for family in families)
+            or not is_kept(len(self.rows), module)
         ):
             return None
         return self._kept.get("key", self._make_key)

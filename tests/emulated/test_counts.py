@@ -12,6 +12,7 @@ from skae._utils import device as devices
 from skae._utils.device import has_float64
 from skae._utils.matmul import weighted_sum
 from tests.emulated.accelerator import DEVICE, Accelerator, accelerator, host
+from tests.families import table
 
 N, BATCHES = 192, 6
 
@@ -60,7 +61,7 @@ class FinishedError(Exception):
     """The end of a training."""
 
 
-def finish(monitor):
+def finish(trained):
     raise FinishedError
 
 
@@ -84,6 +85,35 @@ def test_an_epoch(name):
     # For each batch one graph, the copies of its inputs, and the update; one forward pass
     # of all models over validation rows, and one over rows that set the scale.
     assert two["launch"] <= 40 + 20 * BATCHES + 180 * is_validated
+
+
+STARTS = {
+    "plain": (data(), {}),
+    "two starts to choose from": (data(), {"likelihood": "laplace"}),
+    "counts": (table("poisson", N), {"likelihood": "poisson"}),
+    "holes": (HOLES, {"variance_mode": "predicted"}),
+    "random": (data(), {"init": "random", "variance_mode": "learned"}),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_start(name, monkeypatch):
+    """The first weights are computed on the CPU, and sent by one copy."""
+    X, parameters = STARTS[name]
+    has_float64(DEVICE)  # asks the device, the first time
+    monkeypatch.setattr("skae.estimators.base.train", finish)
+    accelerator.reset()
+    with pytest.raises(FinishedError):
+        VariationalAutoencoder(2, device="emu", **parameters).fit(X)
+    counts = accelerator.counts
+    assert counts["h2d pinned"] == 1
+    # The rows, their weights and the draws of the objective of the start.
+    assert counts["h2d"] == 3
+    # Whether the device can be used.
+    assert counts["d2h"] == 1
+    # The objective, and where data with holes are prepared.
+    assert counts["sync"] <= (6 if name == "holes" else 4)
+    assert counts["launch"] <= 160
 
 
 @pytest.mark.parametrize("n_in_block", [2, 4])
@@ -133,10 +163,10 @@ def test_a_device_without_streams_gets_no_copy_ahead(
 
 
 def test_resident_data_lock_no_memory(monkeypatch):
-    """Only positions of rows, and small numbers, go through locked memory."""
+    """Only positions of rows, first weights and small numbers go through locked memory."""
     accelerator.reset()
     fit(data(d=40))
-    assert accelerator.largest_pinned <= 8 * N
+    assert accelerator.largest_pinned < 4 * 40 * N
     monkeypatch.setattr(accelerator, "free", 0)
     fit(data(d=40))
     assert accelerator.largest_pinned >= 4 * 40 * N
