@@ -85,6 +85,8 @@ class Accelerator:
         Number of each kind of event: "launch" of a kernel or a graph; "h2d" and "d2h",
         copies that wait; "h2d pinned", copies that do not; "h2d ahead", copies that need
         not wait, but from memory that is pageable or has gaps; "sync"; "capture".
+    copies : list of (str, int)
+        Kind and bytes of each copy.
     places : Counter
         The same by kind and line of skae, if `traces`.
     free, reserved : int
@@ -110,6 +112,7 @@ class Accelerator:
     def reset(self):
         """Forget all counts."""
         self.counts, self.places, self.largest_pinned = Counter(), Counter(), 0
+        self.copies = []
 
     def note(self, event):
         """Count an event, and the line of skae that it comes from."""
@@ -298,6 +301,7 @@ def _copy(source, target, non_blocking=False, resize=False):
         if non_blocking:
             event += " pinned" if is_pinned and is_plain else " ahead"
         accelerator.note(event)
+        accelerator.copies.append((event, source.nbytes))
     source, inside = _on_host((source, target))
     if accelerator.graph is not None:
         accelerator.graph.calls.append((_COPY, (target, source), {}, [None]))
