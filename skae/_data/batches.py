@@ -7,16 +7,10 @@ import torch
 from torch import Tensor
 
 from skae._data.blocks import BLOCK_NUMBERS
+from skae._data.ring import Ring
 from skae._data.rows import Rows
 from skae._data.standardization import Standardization
-from skae._utils.device import (
-    fetches,
-    free_memory,
-    host_buffer,
-    move_double,
-    send,
-    wait_for_copies,
-)
+from skae._utils.device import free_memory, move_double, send
 
 # Bytes of standardised data that are kept in the host's memory for each model. Larger
 # data are standardised again, block by block, in each epoch.
@@ -163,7 +157,7 @@ class Batches:
         is_weighted = bool((self._weight != 1).any())
         self._weights_on_device = None if is_weighted else send(self._row_weights, device)
         is_sent = self._resident is None and device.type != "cpu"
-        self._host = host_buffer(self._y, device) if is_sent else self._y
+        self._ring = Ring(self._y) if is_sent else None
 
     def _fill_up(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Place rows in batches: positions and row weights, ``(n_batches, size[, 1])``."""
@@ -300,13 +294,11 @@ class Batches:
         if self._resident is not None:
             torch.index_select(self._resident, 0, picked.reshape(-1), out=y)
             return y.view(R, n, size, d)
-        host = self._host.view(-1, d)[: R * n * size]
+        host = y if self._ring is None else self._ring.buffer().view(-1, d)[: len(y)]
         for r, (rows, out) in enumerate(zip(picked, host.chunk(R), strict=True)):
             self._standardize(r, rows.numpy(), out=out)
-        if self._host is not self._y:
-            y.copy_(host, non_blocking=fetches(y.device))
-            # The copy must end before the host's buffer is filled again.
-            wait_for_copies(y.device)
+        if self._ring is not None:
+            y = self._ring.send(y.numel())
         return y.view(R, n, size, d)
 
     def _noises(self) -> Iterator[Tensor]:

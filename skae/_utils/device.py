@@ -184,14 +184,42 @@ def send(x: Tensor, device: torch.device) -> Tensor:
     return target
 
 
-def wait_for_copies(device: torch.device) -> None:
-    """Wait until a device has done what it was told by this thread."""
+# Streams
+
+
+def told(device: torch.device) -> Any:
+    """Return the event that a device has done what it was told; None without streams."""
     module = _module(device)
-    stream = getattr(module, "current_stream", None)
-    if stream is None:  # "mps"
-        module.synchronize()
-    else:
-        stream(device).synchronize()
+    if not hasattr(module, "current_stream"):
+        return None
+    return module.current_stream(device).record_event()
+
+
+@cache
+def _side_stream(device: torch.device, purpose: str) -> Any:
+    """Make a stream of a device beside those of a user; torch frees none."""
+    return _module(device).Stream(device)
+
+
+def copy_beside(target: Tensor, source: Tensor, after: Any) -> Any:
+    """Copy from a buffer of the host, after an event only, beside what a device computes.
+
+    What the device is told later comes after the copy. Returns the event of the copy, or
+    None if there is no wait for it any more.
+    """
+    device = target.device
+    if not fetches(device):
+        target.copy_(source)
+        return None
+    module, stream = _module(device), _side_stream(device, "copies")
+    current = module.current_stream(device)
+    stream.wait_event(after)
+    try:
+        with module.stream(stream):
+            target.copy_(source, non_blocking=True)
+        return stream.record_event()
+    finally:
+        current.wait_stream(stream)
 
 
 # Graphs
@@ -212,19 +240,13 @@ def as_current(device: torch.device) -> AbstractContextManager[Any]:
     return _module(device).device(device)
 
 
-@cache
-def _capture_stream(device: torch.device) -> Any:
-    """Make the stream of a device that graphs are captured on; torch frees none."""
-    return _module(device).Stream(device)
-
-
 def on_capture_stream(device: torch.device) -> AbstractContextManager[Any]:
     """Let a device capture in a block, after what it was told before."""
-    module, stream = _module(device), _capture_stream(device)
+    module, stream = _module(device), _side_stream(device, "captures")
     stream.wait_stream(module.current_stream(device))
     return module.stream(stream)
 
 
 def wait_for_capture_stream(device: torch.device) -> None:
     """Let a device do what follows after what was told to the stream of captures."""
-    _module(device).current_stream(device).wait_stream(_capture_stream(device))
+    _module(device).current_stream(device).wait_stream(_side_stream(device, "captures"))

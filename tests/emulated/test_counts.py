@@ -11,7 +11,14 @@ from skae._engine.analytic_step import AnalyticStep
 from skae._utils import device as devices
 from skae._utils.device import has_float64
 from skae._utils.matmul import weighted_sum
-from tests.emulated.accelerator import DEVICE, Accelerator, accelerator, host
+from tests.emulated.accelerator import (
+    DEVICE,
+    Accelerator,
+    Event,
+    Stream,
+    accelerator,
+    host,
+)
 from tests.families import table
 
 N, BATCHES = 192, 6
@@ -116,16 +123,45 @@ def test_a_start(name, monkeypatch):
     assert counts["launch"] <= 160
 
 
-@pytest.mark.parametrize("n_in_block", [2, 4])
-def test_streamed_data_wait_once_for_each_block(n_in_block, monkeypatch):
-    """The last block may have fewer batches."""
+@pytest.fixture
+def streamed(monkeypatch):
+    """Let data be sent in three blocks of two batches of two models."""
     monkeypatch.setattr(accelerator, "free", 0)
+    monkeypatch.setattr(batches, "BLOCK_NUMBERS", 2 * 2 * (N // BATCHES) * 5)
+
+
+@pytest.mark.parametrize("n_in_block", [2, 4])
+def test_copies_of_streamed_data_overlap(n_in_block, streamed, monkeypatch):
+    """The host waits for no step, and copies are made beside steps.
+
+    The last block may have fewer batches.
+    """
     monkeypatch.setattr(batches, "BLOCK_NUMBERS", n_in_block * 2 * (N // BATCHES) * 5)
     counts = counts_of_an_epoch(data(), 2)
-    assert counts.get("h2d", 0) == counts.get("h2d ahead", 0) == 0
     n_blocks = -(-BATCHES // n_in_block)
-    found = counts["h2d pinned"], counts["sync"], counts["d2h"]
-    assert found == (n_blocks, n_blocks, 1)
+    assert counts.get("h2d", 0) == counts.get("h2d ahead", 0) == counts.get("sync", 0) == 0
+    assert (counts["h2d pinned"], counts["d2h"]) == (n_blocks, 1)
+    # For the copy of the block before the last, from the same memory.
+    assert counts["wait for an event"] == n_blocks
+    assert counts["copy beside other work"] == n_blocks
+
+
+def test_a_copy_waits_for_steps_with_its_buffer(streamed, monkeypatch):
+    monkeypatch.setattr(Stream, "wait_event", lambda stream, event: None)
+    with pytest.raises(RuntimeError, match="does not wait for another one"):
+        fit(data(), 2)
+
+
+def test_steps_wait_for_their_copy(streamed, monkeypatch):
+    monkeypatch.setattr(Stream, "wait_stream", lambda stream, other: None)
+    with pytest.raises(RuntimeError, match="does not wait for another one"):
+        fit(data(), 2)
+
+
+def test_locked_memory_is_not_overwritten_before_its_copy(streamed, monkeypatch):
+    monkeypatch.setattr(Event, "synchronize", lambda event: None)
+    with pytest.raises(RuntimeError, match="overwritten before its copy"):
+        fit(data(), 2)
 
 
 def test_weights_of_rows_are_sent(monkeypatch):
@@ -186,7 +222,8 @@ def test_one_capture_and_one_stream():
     accelerator.reset()
     fit(data(), 3)
     assert accelerator.counts["capture"] == 1
-    assert len(accelerator.streams) == n_streams == 2
+    # The main stream, that of captures and that of copies.
+    assert len(accelerator.streams) == n_streams <= 3
 
 
 # TF32
