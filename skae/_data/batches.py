@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from skae._data.blocks import BLOCK_NUMBERS
+from skae._data.noise import NoiseSource, noise_sources
 from skae._data.ring import Ring
 from skae._data.rows import Rows
 from skae._data.standardization import Standardization
+from skae._utils.cached import cached
 from skae._utils.device import free_memory, move_double, send
 
 # Bytes of standardised data that are kept in the host's memory for each model. Larger
@@ -81,9 +83,10 @@ class Batches:
     device : torch.device
         Device of the batches.
     order : sequence of R torch.Generator
-        Sources of the random orders, on the CPU.
+        Sources of the random orders, on the CPU. A source that several models have is drawn
+        from once for all.
     noise : sequence of R torch.Generator
-        Sources of the normal numbers, on the device.
+        Sources of the normal numbers, on the device; the same holds on an accelerator.
     fill_up : bool, default=True
         Whether to round the sizes up.
     resident : Tensor of shape (n_1 + ... + n_R, n_inputs), default=None
@@ -171,6 +174,11 @@ class Batches:
             np.where(slots < stop, 1 / n_rows[:, None], 0.0)[..., None],
         )
 
+    @cached
+    def _sources(self) -> list[NoiseSource]:
+        """Sources of the noise of all models on an accelerator."""
+        return noise_sources(self._noise, self._drawn, self._noise_block.device)
+
     def _load(self, dtype: torch.dtype, device: torch.device) -> Tensor | None:
         """Standardise all rows of all models on the device, if they fit there."""
         if self._prepare is not None:
@@ -255,7 +263,11 @@ class Batches:
         noise : Tensor of shape (R, n_draws, size, width)
             Standard normal numbers; overwritten by the next batch.
         """
-        positions = list(map(self._order_of, self.rows, self._order))
+        orders: dict[torch.Generator, Tensor] = {}
+        for rows, generator in zip(self.rows, self._order, strict=True):
+            if generator not in orders:
+                orders[generator] = self._order_of(rows, generator)
+        positions = [orders[generator] for generator in self._order]
         positions = [
             p if repeated is None else repeated.index_select(0, p)
             for p, repeated in zip(positions, self._repeated, strict=True)
@@ -312,6 +324,10 @@ class Batches:
 
     def _draw(self, n: int) -> None:
         """Draw new normal numbers for n batches."""
+        if self._noise_block.device.type != "cpu":
+            for source in self._sources:
+                source.draw(self._noise_block[:, :n])
+            return
         parts = zip(self._noise_block, self._drawn, self._noise, strict=True)
         for own, n_rows, generator in parts:
             if n_rows == self.size:

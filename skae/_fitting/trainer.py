@@ -152,11 +152,14 @@ def _train_side_by_side(
     parameters = flatten(modules, problems[0].objective, options.autocast)
     for problem in problems:
         problem.make_generators()
-    batches = make_batches(problems)
     adam = Adam(parameters, [problem.l2 for problem in problems])
     monitors = [
         TrainingMonitor(problem, adam, i, interrupted) for i, problem in enumerate(problems)
     ]
+    # After a checkpoint has set the generators.
+    if modules[0].device.type != "cpu":
+        _share_generators(problems)
+    batches = make_batches(problems)
     epoch = problems[0].first_epoch
     adam.resume(epoch * batches.n_batches)
     start = adam.snapshot()
@@ -200,6 +203,19 @@ def _train_side_by_side(
         for monitor in monitors:
             monitor.warnings.append((message, RuntimeWarning))
     return [monitor.conclude() for monitor in monitors]
+
+
+def _share_generators(problems: Sequence[FitProblem]) -> None:
+    """Let models that would draw the same numbers have the same generators.
+
+    Those of a search with one ``random_state`` do, if they have as many rows.
+    """
+    shared: dict[Hashable, torch.Generator] = {}
+    for problem in problems:
+        for i, generator in enumerate(problem.generators):
+            state = generator.get_state().numpy().tobytes()
+            key = i, state, problem.rows.epoch_size
+            problem.generators[i] = shared.setdefault(key, generator)
 
 
 def _validate(monitors: Sequence[TrainingMonitor]) -> list[float | None]:

@@ -11,6 +11,7 @@ from skae._engine.analytic_step import AnalyticStep
 from skae._utils import device as devices
 from skae._utils.device import has_float64
 from skae._utils.matmul import weighted_sum
+from skae.model_selection import BatchedGridSearchCV
 from tests.emulated.accelerator import (
     DEVICE,
     Accelerator,
@@ -48,7 +49,19 @@ def fit(X, n_models=1, max_iter=2, **parameters):
     ).fit(X)  # fmt: skip
 
 
-def counts_of_an_epoch(X, n_models, **parameters):
+def search(X, n_models, max_iter, **parameters):
+    """Train several candidates of a search, which have the same rows and random state."""
+    model = VariationalAutoencoder(
+        2, device="emu", random_state=0, batch_size=N // BATCHES,
+        max_iter=max_iter, n_iter_no_change=100, tol=0, **parameters,
+    )  # fmt: skip
+    rows = np.arange(len(X))
+    grid = {"beta": np.linspace(0.5, 2.0, n_models).tolist()}
+    cv = [(rows, rows[:9])]
+    BatchedGridSearchCV(model, grid, cv=cv, refit=False, error_score="raise").fit(X)
+
+
+def counts_of_an_epoch(X, n_models, fit=fit, **parameters):
     """Count what a further epoch of models side by side asks for."""
     has_float64(DEVICE)  # asks the device, the first time
     found = []
@@ -87,8 +100,8 @@ def test_an_epoch(name):
     n_sent = 1 + BATCHES * ("kl_schedule" in parameters)
     assert two["h2d pinned"] == five["h2d pinned"] <= n_sent
     further = (five["launch"] - two["launch"]) / 3
-    # The noise of each model, and a copy of one that is the best up to now.
-    assert further <= (3 if is_validated else 2)
+    # The noise of each model, and two copies of one that is the best up to now.
+    assert further <= (3 if is_validated else 1)
     # For each batch one graph, the copies of its inputs, and the update; one forward pass
     # of all models over validation rows, and one over rows that set the scale.
     assert two["launch"] <= 40 + 20 * BATCHES + 180 * is_validated
@@ -121,6 +134,16 @@ def test_a_start(name, monkeypatch):
     # The objective, and where data with holes are prepared.
     assert counts["sync"] <= (6 if name == "holes" else 4)
     assert counts["launch"] <= 160
+
+
+@pytest.mark.parametrize("n", [N, N - 3], ids=["full batches", "filled batches"])
+def test_noise_of_a_search(n):
+    """Candidates that would draw the same numbers take those of one launch."""
+    two, five = (counts_of_an_epoch(data(n), R, search) for R in (2, 5))
+    assert two == five
+    # Those of several starts differ: one launch for each, and a copy for all.
+    two, five = (counts_of_an_epoch(data(n), R)["launch"] for R in (2, 5))
+    assert five == two + 3
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from skae._utils import device as devices
 from skae.impute import AutoencoderImputer
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP, Conv
+from tests.data import test_shards
 from tests.emulated.accelerator import CUDAGraph, accelerator
 from tests.families import table
 from tests.helpers import ESTIMATORS, answers, assert_plain_state, weights
@@ -162,6 +163,12 @@ def test_streamed_data(monkeypatch):
     assert weights(streamed) == weights(resident)
 
 
+def test_noise_of_several_processes(monkeypatch):
+    monkeypatch.setattr(test_shards, "DEVICE", torch.device(KIND, 0))
+    test_shards.test_several_batches_have_own_noise_and_all_weight()
+    test_shards.test_one_batch_has_the_noise_of_one_process(2)
+
+
 def test_search():
     """A search trains side by side, and each model is the same as one trained alone."""
     X = data()
@@ -184,7 +191,8 @@ def test_models_side_by_side_are_those_alone(early_stopping, monkeypatch):
     # two models are scored at once.
     monkeypatch.setattr(batches, "_NOISE_NUMBERS_OFF_CPU", 140)
     monkeypatch.setattr(validation, "chunk_numbers", lambda module: 2 * 8 * 8 * 50)
-    betas = [0.5, 1.0, 2.0]
+    # Two candidates draw the same numbers.
+    grid = [{"beta": [0.5, 2.0]}, {"random_state": [1]}]
     model = small(VariationalAutoencoder(2, device=KIND, precision="float32"))
     model.set_params(early_stopping=early_stopping, max_iter=2)
     models = []
@@ -193,12 +201,13 @@ def test_models_side_by_side_are_those_alone(early_stopping, monkeypatch):
         models.append(fitted)
         return fitted.score(X)
 
-    search = BatchedGridSearchCV(model, {"beta": betas}, cv=2, refit=False, scoring=keep)
+    search = BatchedGridSearchCV(model, grid, cv=2, refit=False, scoring=keep)
     # Folds of two sizes.
     search.fit(X)
     folds = X[76:], X[:76]
     for i, fitted in enumerate(models):
-        alone = clone(model).set_params(beta=fitted.beta).fit(folds[i % 2])
+        own = {"beta": fitted.beta, "random_state": fitted.random_state}
+        alone = clone(model).set_params(**own).fit(folds[i % 2])
         assert weights(fitted) == weights(alone)
         for name, values in alone.history_.items():
             np.testing.assert_array_equal(fitted.history_[name], values, err_msg=name)
