@@ -76,7 +76,7 @@ class Validated:
             not is_built_in(module.spec.network)
             # A user's likelihood may have branches that depend on numbers.
             or any(type(family) not in LIKELIHOODS.values() for family in families)
-            or not is_kept(len(self.rows), module)
+            or not is_kept(max(len(self.rows), len(self.scale_rows)), module)
         ):
             return None
         return self._kept.get("key", self._make_key)
@@ -110,6 +110,13 @@ class Validated:
         """Return the same of the rows that set a closed-form scale."""
         n_pairs = n_pairs_of(self.draws_of_scale(), self.scale_rows)
         return self._blocks(self.scale_rows, max(2 * n_pairs, 1), self._kept_of_scale)
+
+    def numbers(self) -> int:
+        """Return how many numbers an intermediate result has."""
+        n = max(len(y) for _, y in self.blocks()) * len(self.draws())
+        n_pairs = n_pairs_of(self.draws_of_scale(), self.scale_rows)
+        of_scale = max(len(y) for _, y in self.scale_blocks()) * max(2 * n_pairs, 1)
+        return max(n, of_scale) * self.module.width
 
     def _blocks(self, rows: Rows, n_draws: int, kept: Kept) -> list[tuple[int, Tensor]]:
         """Return the positions and the prepared rows of some rows."""
@@ -169,9 +176,8 @@ def validation_scores(models: Sequence[Validated]) -> list[float]:
             groups.setdefault(key, []).append(i)
     for group in groups.values():
         first = models[group[0]]
-        n_rows = max(len(y) for _, y in first.blocks())
-        numbers = n_rows * len(first.draws()) * first.module.width
-        for part in in_parts(group, max(chunk_numbers(first.module) // numbers, 1)):
+        most = max(chunk_numbers(first.module) // first.numbers(), 1)
+        for part in in_parts(group, most):
             found = _score_together([models[i] for i in part])
             scores.update(zip(part, found, strict=True))
     return [scores[i] for i in range(len(models))]

@@ -414,6 +414,16 @@ def _check_places(op, name, values):
             raise RuntimeError(f"Expected a {KIND!r} device type for generator, in {op}.")
 
 
+def _asks_for_size(name, args):
+    """Whether numbers are written to a mask, whose size the host has to know.
+
+    One number for all places is written without that. To read a mask asks for `nonzero`.
+    """
+    if name != "_index_put_impl_" or args[2].numel() == 1:
+        return False
+    return any(x.dtype == torch.bool for x in _tensors(args[1]))
+
+
 @cache
 def _signature(op):
     """Return name, which arguments are numbers as tensors, and which are overwritten."""
@@ -454,7 +464,7 @@ def run(op, *args, **kwargs):
     if name in ("_copy_from", "_copy_from_and_resize"):
         return _copy(*args, resize=name.endswith("resize"), **kwargs)
     _check_places(op, name, (args, kwargs))
-    if name in _WAIT:
+    if name in _WAIT or _asks_for_size(name, args):
         accelerator.refuse_in_graph(name)
         accelerator.note("sync")
     elif name not in _EMPTY and not name.startswith("set_"):

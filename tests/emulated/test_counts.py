@@ -249,6 +249,18 @@ def test_one_capture_and_one_stream():
     assert len(accelerator.streams) == n_streams <= 3
 
 
+def test_masks_wait_here():
+    """The host has to know how many places a mask has, unless one number is written."""
+    x = torch.arange(4.0, device=DEVICE)
+    mask = x > 1
+    accelerator.reset()
+    x[mask] = 0.0
+    x.masked_fill(mask, 1.0)
+    assert accelerator.counts["sync"] == 0
+    x[mask] = x[mask]
+    assert accelerator.counts["sync"] == 2
+
+
 # TF32
 
 

@@ -190,7 +190,7 @@ def test_models_side_by_side_are_those_alone(early_stopping, monkeypatch):
     # The noise of an epoch is drawn in two parts, whatever is trained beside a model, and
     # two models are scored at once.
     monkeypatch.setattr(batches, "_NOISE_NUMBERS_OFF_CPU", 140)
-    monkeypatch.setattr(validation, "chunk_numbers", lambda module: 2 * 8 * 8 * 50)
+    monkeypatch.setattr(validation.Validated, "numbers", lambda own: 2**25)
     # Two candidates draw the same numbers.
     grid = [{"beta": [0.5, 2.0]}, {"random_state": [1]}]
     model = small(VariationalAutoencoder(2, device=KIND, precision="float32"))
