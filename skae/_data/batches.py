@@ -7,15 +7,12 @@ import torch
 from torch import Tensor
 
 from skae._data.blocks import BLOCK_NUMBERS, is_sparse_or_mapped
+from skae._data.noise import NoiseSource, noise_sources
+from skae._data.ring import Ring
 from skae._data.rows import Rows
 from skae._data.standardization import Standardization
-from skae._utils.device import (
-    free_memory,
-    host_buffer,
-    move_double,
-    to_send,
-    wait_for_copies,
-)
+from skae._utils.cached import cached
+from skae._utils.device import free_memory, move_double, send
 from skae._utils.memory import available_memory
 
 # Fraction of the host's free memory that the standardised data may take. Larger data are
@@ -89,9 +86,10 @@ class Batches:
     device : torch.device
         Device of the batches.
     order : sequence of R torch.Generator
-        Sources of the random orders, on the CPU.
+        Sources of the random orders, on the CPU. A source that several models have is drawn
+        from once for all.
     noise : sequence of R torch.Generator
-        Sources of the normal numbers, on the device.
+        Sources of the normal numbers, on the device; the same holds on an accelerator.
     fill_up : bool, default=True
         Whether to round the sizes up.
     resident : Tensor of shape (n_1 + ... + n_R, n_inputs), default=None
@@ -163,9 +161,9 @@ class Batches:
         self._y = torch.empty(R, self._n_block, self.size, d, dtype=dtype, device=device)
         # Without weights of rows, the batches have the same ones in each epoch.
         is_weighted = bool((self._weight != 1).any())
-        self._weights_on_device = None if is_weighted else self._send(self._row_weights)
+        self._weights_on_device = None if is_weighted else send(self._row_weights, device)
         is_sent = self._resident is None and device.type != "cpu"
-        self._host = host_buffer(self._y, device) if is_sent else self._y
+        self._ring = Ring(self._y) if is_sent else None
 
     def _fill_up(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Place rows in batches: positions and row weights, ``(n_batches, size[, 1])``."""
@@ -178,6 +176,11 @@ class Batches:
             np.where(slots < stop, slots, first),
             np.where(slots < stop, 1 / n_rows[:, None], 0.0)[..., None],
         )
+
+    @cached
+    def _sources(self) -> list[NoiseSource]:
+        """Sources of the noise of all models on an accelerator."""
+        return noise_sources(self._noise, self._drawn, self._noise_block.device)
 
     def _load(self, dtype: torch.dtype, device: torch.device) -> Tensor | None:
         """Standardise all rows of all models on the device, if they fit there."""
@@ -269,7 +272,11 @@ class Batches:
         noise : Tensor of shape (R, n_draws, size, width)
             Standard normal numbers; overwritten by the next batch.
         """
-        positions = list(map(self._order_of, self.rows, self._order))
+        orders: dict[torch.Generator, Tensor] = {}
+        for rows, generator in zip(self.rows, self._order, strict=True):
+            if generator not in orders:
+                orders[generator] = self._order_of(rows, generator)
+        positions = [orders[generator] for generator in self._order]
         positions = [
             p if repeated is None else repeated.index_select(0, p)
             for p, repeated in zip(positions, self._repeated, strict=True)
@@ -279,14 +286,13 @@ class Batches:
             [p.index_select(0, s) for p, s in zip(positions, self._slots, strict=True)]
         )
         among_all = picked + self._starts
-        row_weights = self._weights_on_device
+        row_weights, device = self._weights_on_device, self._y.device
         if row_weights is None:
             weight = self._weight.index_select(0, among_all.view(-1))
-            row_weights = self._send(
-                weight.view_as(self._row_weights).mul_(self._row_weights)
-            )
+            weight = weight.view_as(self._row_weights).mul_(self._row_weights)
+            row_weights = send(weight, device)
         if self._resident is not None:
-            picked = self._send(among_all)
+            picked = send(among_all, device)
         noise = self._noises()
         for first in range(0, self.n_batches, self._n_block):
             last = min(first + self._n_block, self.n_batches)
@@ -301,26 +307,20 @@ class Batches:
             return torch.randperm(n, generator=generator, device="cpu")
         return torch.arange(n, device="cpu")
 
-    def _send(self, x: Tensor) -> Tensor:
-        """Copy a tensor of the CPU to the device, without a wait if that is possible."""
-        device = self._y.device
-        return to_send(x, device).to(device, non_blocking=True)
-
     def _gather(self, picked: Tensor) -> Tensor:
         """Gather rows, ``(R, n, size, n_features)``; overwritten by the next call."""
         R, _, size, d = self._y.shape
         n = picked.shape[1] // size
+        y = self._y.view(-1, d)[: R * n * size]
         if self._resident is not None:
-            y = self._y.view(-1, d)[: R * n * size]
             torch.index_select(self._resident, 0, picked.reshape(-1), out=y)
             return y.view(R, n, size, d)
-        for r, rows in enumerate(picked):
-            self._standardize(r, rows.numpy(), out=self._host[r, :n].view(-1, d))
-        if self._host is not self._y:
-            self._y[:, :n].copy_(self._host[:, :n], non_blocking=True)
-            # The copy must end before the host's buffer is filled again.
-            wait_for_copies(self._y.device)
-        return self._y[:, :n]
+        host = y if self._ring is None else self._ring.buffer().view(-1, d)[: len(y)]
+        for r, (rows, out) in enumerate(zip(picked, host.chunk(R), strict=True)):
+            self._standardize(r, rows.numpy(), out=out)
+        if self._ring is not None:
+            y = self._ring.send(y.numel())
+        return y.view(R, n, size, d)
 
     def _noises(self) -> Iterator[Tensor]:
         """Yield the normal numbers of each batch: for each model as if it were alone."""
@@ -333,6 +333,10 @@ class Batches:
 
     def _draw(self, n: int) -> None:
         """Draw new normal numbers for n batches."""
+        if self._noise_block.device.type != "cpu":
+            for source in self._sources:
+                source.draw(self._noise_block[:, :n])
+            return
         parts = zip(self._noise_block, self._drawn, self._noise, strict=True)
         for own, n_rows, generator in parts:
             if n_rows == self.size:

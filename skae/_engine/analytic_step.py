@@ -9,7 +9,7 @@ from skae._engine.coder import Coder
 from skae._engine.latents import LATENTS, Latents
 from skae._module import LINK_BUFFERS, AutoencoderModule, from_inputs
 from skae._optim import FlatParameters
-from skae._utils.device import to_send
+from skae._utils.device import send_into
 from skae._utils.matmul import weighted_sum
 from skae.likelihoods import LocationScale
 from skae.objectives import Objective
@@ -171,8 +171,7 @@ class AnalyticStep:
         weights = [o.kl_weight(p) for o, p in zip(self.objectives, progress, strict=True)]
         if weights != self._kl_weights:
             new = torch.tensor(weights, dtype=self.kl_weights.dtype, device="cpu")
-            sent = to_send(new.view(-1, 1, 1), self.kl_weights.device)
-            self.kl_weights.copy_(sent, non_blocking=True)
+            send_into(self.kl_weights, new.view(-1, 1, 1))
             self._kl_weights = weights
 
     def _encode(self, y: Tensor) -> None:

@@ -5,6 +5,8 @@ of all operations of a step, launched by one call.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -23,13 +25,48 @@ from skae._utils.device import (
 # torch.cuda.make_graphed_callables.
 _N_WARM_UP = 3
 _capture_lock = Lock()
+# Graphs whose capture has failed: torch's allocator of memory keeps pointers to them.
+_failed_graphs: list[Any] = []
+
+
+@dataclass
+class Captures:
+    """What the captures of a training have in common.
+
+    Attributes
+    ----------
+    error : RuntimeError or None
+        Why a capture has failed; then no further one is tried.
+    """
+
+    error: RuntimeError | None = None
+
+    def message(self) -> str | None:
+        """Return what the user should know of a capture that failed, or None."""
+        if self.error is None:
+            return None
+        cause = str(self.error).partition("\n")[0].rstrip(".")
+        return (
+            f"The training step could not be captured into a graph: {cause}. Its "
+            "operations are launched one by one, which takes longer for small models; the "
+            "results are the same."
+        )
 
 
 class GraphedStep:
-    """An analytic step as a graph, whose inputs are copied to fixed memory."""
+    """An analytic step as a graph, whose inputs are copied to fixed memory.
 
-    def __init__(self, step: AnalyticStep) -> None:
+    Parameters
+    ----------
+    step : AnalyticStep
+        The step.
+    captures : Captures
+        Where a failure is noted.
+    """
+
+    def __init__(self, step: AnalyticStep, captures: Captures) -> None:
         self.step = step
+        self.captures = captures
         self.inputs: tuple[Tensor, ...] = ()
         self.graph: Any = None
         self._is_new = True
@@ -86,11 +123,18 @@ class GraphedStep:
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 self.step.run(*self.inputs)
-            finally:
-                graph.capture_end()
+            # An interrupt, too, must end the capture.
+            except BaseException:
+                # The end of such a capture fails as well; the first error is the cause.
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         # The step has run just before, so only the capture can fail: for lack of memory, or
         # because a library in use does what a graph cannot hold. The step itself has the
         # same results.
-        except RuntimeError:
+        except RuntimeError as error:
+            self.captures.error = error.with_traceback(None)
+            _failed_graphs.append(graph)
             return None
         return graph

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from skae._engine.analytic_step import AnalyticStep
 from skae._engine.coder import fused_parameters
-from skae._engine.graphed_step import GraphedStep
+from skae._engine.graphed_step import Captures, GraphedStep
 from skae._engine.tuned_step import TunedStep
 from skae._module import AutoencoderModule
 from skae._optim import FlatParameters, Step, learning_rate_multipliers
@@ -148,6 +148,7 @@ def make_step(
     streams: Sequence[Sequence[Stream]] = (),
     most_threads: int = 1,
     peers: Peers = ALONE,
+    captures: Captures | None = None,
 ) -> Step:
     """Make the fastest step that these models allow.
 
@@ -156,7 +157,7 @@ def make_step(
     precision of the products, for which the step is an :class:`AutogradStep`. ``streams``
     are those of an :class:`AutogradStep`. On a CPU an analytic step may use up to
     ``most_threads``, whatever number of threads is set. ``peers`` are the processes that
-    compute a step.
+    compute a step. ``captures`` are those of the training that the step belongs to.
     """
     if not peers.is_alone:
         # Without a graph, and without trials of a step: the step may communicate.
@@ -167,8 +168,9 @@ def make_step(
     if _is_analytic(modules[0], objectives[0], autocast):
         step = AnalyticStep(modules, objectives, parameters, n)
         device = parameters.values.device
-        if has_graphs(device):
-            return GraphedStep(step)
+        captures = captures or Captures()
+        if has_graphs(device) and captures.error is None:
+            return GraphedStep(step, captures)
         # Threads of the host compute nothing for another device.
         if device.type == "cpu" and most_threads > 1:
             return TunedStep(step, most_threads)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from skae._fitting.ppca import (
 )
 from skae._fitting.user_parts import check_parts
 from skae._module import AutoencoderModule, Spec
+from skae._utils.device import send
 from skae.networks import is_built_in
 from skae.objectives import Objective
 
@@ -55,7 +57,10 @@ def build_module(
     device: torch.device,
     seed: int,
 ) -> AutoencoderModule:
-    """Build a module with first weights drawn from a seed; min_scale in units of X."""
+    """Build a module with first weights drawn from a seed; min_scale in units of X.
+
+    With a user's network it is on the device, else on the CPU until :func:`move`.
+    """
     if is_built_in(spec.network):
         spec.network.check_n_features(spec.n_features)
     is_float64 = dtype == torch.float64
@@ -71,9 +76,26 @@ def build_module(
         torch.Generator("cpu").manual_seed(seed),
         buffers,
     )
-    module = module.to(device, dtype)
+    module = module.to(dtype)
+    if not is_built_in(spec.network):
+        module = module.to(device)
     check_parts(module)
     return module
+
+
+def move(module: AutoencoderModule, device: torch.device) -> None:
+    """Move a module to a device, by one copy of all numbers."""
+    if module.device == device:
+        return
+    own = [x.detach() for x in chain(module.parameters(), module.buffers())]
+    flat = send(torch.cat([x.reshape(-1) for x in own]), device)
+    module.to_empty(device=device)
+    moved = [*module.parameters(), *module.buffers()]
+    parts = zip(flat.split([x.numel() for x in moved]), moved, strict=True)
+    with torch.no_grad():
+        torch._foreach_copy_(moved, [part.view_as(x) for part, x in parts])
+    # A likelihood of a user's may not work there.
+    check_parts(module)
 
 
 def initialize(
@@ -84,8 +106,9 @@ def initialize(
     *,
     init: str,
     fixed_scale: np.ndarray | None,
+    device: torch.device,
 ) -> float:
-    """Set the linear path and the scale to their first values.
+    """Set the linear path and the scale to their first values, and move to the device.
 
     ``init`` is "pca" or "random"; a fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in
     the likelihood's units. Returns the training objective of the start, in nats, in the
@@ -99,6 +122,7 @@ def initialize(
             initializer.set_linear_path(rows)
         if not module.scale.needs_optimal_scale:
             initializer.set_scale()
+    move(module, device)
     return finalize_scale(module, objective, rows, standardization)
 
 

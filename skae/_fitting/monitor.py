@@ -23,7 +23,6 @@ from skae._utils.device import move_double
 from skae._utils.errors import InvalidFileError
 from skae._utils.random import set_stream_state, stream_state
 from skae.objectives import Objective, gradient_balance
-from skae.scales import Scale
 
 # Rows and different draws that the balance of the gradients is computed from.
 _BALANCE_ROWS = 512
@@ -218,7 +217,7 @@ class TrainingMonitor:
         snapshot, buffers, epoch = state.snapshot, state.buffers, None
         metrics = self.peers.sum(metrics)
         if np.isfinite(metrics).all() and snapshot.is_finite():
-            epoch = self._describe(metrics, progress, state.scale)
+            epoch = self._describe(metrics, progress, state)
         if epoch is None or not state.has_finite_buffers:
             return self._end_diverged_epoch()
         if not math.isfinite(epoch.get("validation_score", 0.0)):
@@ -244,7 +243,7 @@ class TrainingMonitor:
         return stop or self._has_diverged
 
     def _describe(
-        self, metrics: np.ndarray, progress: float, scale: Scale
+        self, metrics: np.ndarray, progress: float, state: EpochState
     ) -> dict[str, float]:
         """Return the history of an epoch, in the units of X."""
         problem = self.problem
@@ -252,11 +251,14 @@ class TrainingMonitor:
         log_det_units = problem.log_det_units
         epoch["objective"] += log_det_units
         epoch["log_likelihood"] -= log_det_units
-        in_units = shared_scale(scale, problem.standardization)
+        in_units = shared_scale(state.scale, problem.standardization)
         if in_units is not None:
             epoch["scale"] = math.exp(np.nanmean(np.log(in_units)))
         if problem.validation is not None:
-            epoch["validation_score"] = problem.validation_score()
+            score = state.validation_score
+            epoch["validation_score"] = (
+                problem.validation_score() if score is None else score
+            )
         if self._balance_data is not None:
             module, objective = problem.module, problem.objective
             balance = gradient_balance(module, objective, *self._balance_data, progress)

@@ -12,13 +12,7 @@ from numpy.random import RandomState
 from sklearn.callback import CallbackContext
 
 from skae._data import Rows, Standardization, batch_shape
-from skae._evaluation import (
-    SCALE_ROWS,
-    Kept,
-    finalize_scale,
-    update_scale,
-    validation_score,
-)
+from skae._evaluation import SCALE_ROWS, Validated, finalize_scale, validation_scores
 from skae._fitting.checkpoint import Checkpoint
 from skae._fitting.report import ProgressReport
 from skae._fitting.training_state import TrainingState
@@ -170,7 +164,6 @@ class FitProblem:
     report: ProgressReport = field(default_factory=ProgressReport)
 
     def __post_init__(self) -> None:
-        self._kept_of_scale, self._kept_of_validation = Kept(), Kept()
         # Here, in the fit that the problem belongs to: a user's part may raise.
         self.capabilities = self.module.capabilities & self.objective.capabilities
         hash(self.capabilities.batch_key)
@@ -244,26 +237,27 @@ class FitProblem:
         return finalize_scale(self.module, self.objective, self.rows, self.standardization)
 
     @cached
-    def _scale_rows(self) -> Rows:
-        """Rows that set a closed-form scale in each epoch."""
-        return self.rows.subsample(SCALE_ROWS)
+    def validated(self) -> Validated:
+        """The model with its validation data, and rows that set a closed-form scale."""
+        assert self.validation is not None
+        capabilities, rows = self.capabilities, self.rows
+        return Validated(
+            self.module,
+            self.objective,
+            rows.subsample(SCALE_ROWS),
+            self.validation,
+            self.standardization,
+            is_alone=not rows.peers.is_alone
+            or not capabilities.has_analytic_gradient
+            or capabilities.batch_key is None,
+        )
 
     def validation_score(self) -> float:
         """Return the score of the validation data with the scale of the training data.
 
         It is in nats, in the units of X.
         """
-        assert self.validation is not None
-        model = self.module, self.objective
-        # Between the steps a closed-form scale is a running mean, which training needs.
-        running = [(buffer, buffer.clone()) for buffer in self.module.scale.buffers()]
-        update_scale(*model, self._scale_rows, self.standardization, self._kept_of_scale)
-        score = validation_score(
-            *model, self.validation, self.standardization, self._kept_of_validation
-        )
-        for buffer, value in running:
-            buffer.copy_(value)
-        return score
+        return validation_scores([self.validated])[0]
 
 
 @dataclass

@@ -3,6 +3,8 @@
 import math
 from time import monotonic
 
+import torch
+
 from skae._data import Rows
 from skae._fitting.lockstep import task_position
 from skae._module import AutoencoderModule
@@ -50,6 +52,7 @@ class ProgressReport:
         rows: Rows,
         validation: Rows | None,
         precision: str,
+        device: torch.device,
     ) -> None:
         """Print what is trained; ``name`` is that of the estimator."""
         if not self.verbose:
@@ -70,7 +73,7 @@ class ProgressReport:
         if validation is not None:
             samples += f", scored on {validation.epoch_size:,} more"
         self._print(
-            f"{name}: {sizes}; {epochs} of {samples}; {module.device}, {precision}; "
+            f"{name}: {sizes}; {epochs} of {samples}; {device}, {precision}; "
             "values in nats per sample"
         )
         if isinstance(spec.likelihood, Mixed):

@@ -1,7 +1,7 @@
 """Copies of what the epochs of a training change in a model, to go back to."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,12 +66,15 @@ class EpochState:
         Whether the buffers of the networks are finite.
     scale : Scale
         The scale, on the CPU.
+    validation_score : float or None
+        The validation score, if it was computed together with those of other models.
     """
 
     snapshot: ModelSnapshot
     buffers: Mapping[str, Tensor]
     has_finite_buffers: bool
     scale: Scale
+    validation_score: float | None = None
 
 
 class EpochReader:
@@ -83,11 +86,19 @@ class EpochReader:
         The optimiser of the models.
     modules : sequence of R AutoencoderModule
         The models, of the same shapes.
+    validate : callable, default=None
+        Returns the validation scores of the models, None for those without one.
     """
 
-    def __init__(self, optimizer: Adam, modules: Sequence[AutoencoderModule]) -> None:
+    def __init__(
+        self,
+        optimizer: Adam,
+        modules: Sequence[AutoencoderModule],
+        validate: Callable[[], Sequence[float | None]] | None = None,
+    ) -> None:
         self.optimizer = optimizer
         self.modules = modules
+        self.validate = validate or (lambda: [None] * len(modules))
         scales = [module.scale for module in modules]
         if modules[0].device.type != "cpu":
             # Copies of the first, because all their numbers are replaced.
@@ -111,12 +122,14 @@ class EpochReader:
             are_finite &= x[:, 0] > 0
         self._set_scales(others[len(finite) - 1 :])
         snapshots = snapshot.by_model((has_finite_sum[:, 0] > 0).tolist())
+        scores = self.validate()
         states = [
             EpochState(
                 snapshots[r],
                 {name: values[r] for name, values in buffers.items()},
                 bool(are_finite[r]),
                 self.scales[r],
+                scores[r],
             )
             for r in range(R)
         ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skae._data import LARGEST_WEIGHT, FeatureMoments
-from skae._engine import flatten, make_step
+from skae._engine import Captures, flatten, make_step
 from skae._evaluation import mean_of_residuals, shared_scale
 from skae._fitting.problem import FitProblem
 from skae._fitting.snapshot import (
@@ -26,6 +26,7 @@ from skae._optim import (
     OpenEndedSchedule,
     minimize,
 )
+from skae._utils.messages import warn_user
 from skae._utils.random import set_stream_state, stream_state
 from skae._utils.settings import tf32_products
 from skae._utils.threads import flushed_denormals, suitable_threads
@@ -33,6 +34,8 @@ from skae.scales.closed_form import ClosedFormScale
 
 # Rows from which on a batch has a scale of its own: the smallest "auto" batch.
 _FULL_BATCH = 32
+# What a stream has warned of, if its step is not captured into a graph.
+_NO_GRAPH = "graph"
 # What the optimiser has for each parameter.
 _BUFFERS = "values", "mean", "mean_square"
 
@@ -166,6 +169,7 @@ def train_block(
     average_before = adam.average.clone()
     _restore(module, parameters, adam, state)
     batches = make_batches([problem])
+    captures = Captures()
     schedule = OpenEndedSchedule(rate, n_steps, n_of_optimizer, batches.n_batches)
     hooks = _BlockHooks()
     multiply_adds = options.multiply_adds_per_step(problem.rows.epoch_size, module)
@@ -182,6 +186,7 @@ def train_block(
             options.autocast,
             [problem.streams],
             most_threads,
+            captures=captures,
         )
         minimize(step, batches, adam, [schedule], [hooks], EpochReader(adam, [module]))
         buffers = copy_buffers(module)
@@ -203,6 +208,10 @@ def train_block(
             restore_buffers(module, buffers_before, with_scale=True)
     module.leave_shared_memory()
     progress = {**progress, "n_blocks": progress["n_blocks"] + 1}
+    message = captures.message()
+    if message is not None and _NO_GRAPH not in progress["warned"]:
+        warn_user(message, RuntimeWarning)
+        progress["warned"] = sorted([*progress["warned"], _NO_GRAPH])
     if not is_finite:
         progress["n_divergences"] += 1
         return BlockResult(StreamState(state.arrays, progress), None, rate / 2)

@@ -9,7 +9,8 @@ from threading import Event, Lock
 import torch
 
 from skae._data import Batches, Shard, ShardBatches
-from skae._engine import flatten, make_step
+from skae._engine import Captures, flatten, make_step
+from skae._evaluation import validation_scores
 from skae._fitting.checkpoint import check_places
 from skae._fitting.lockstep import gather
 from skae._fitting.monitor import TrainingMonitor
@@ -148,11 +149,14 @@ def _train_side_by_side(
     parameters = flatten(modules, problems[0].objective, options.autocast)
     for problem in problems:
         problem.make_generators()
-    batches = make_batches(problems)
     adam = Adam(parameters, [problem.l2 for problem in problems])
     monitors = [
         TrainingMonitor(problem, adam, i, interrupted) for i, problem in enumerate(problems)
     ]
+    # After a checkpoint has set the generators.
+    if modules[0].device.type != "cpu":
+        _share_generators(problems)
+    batches = make_batches(problems)
     epoch = problems[0].first_epoch
     adam.resume(epoch * batches.n_batches)
     start = adam.snapshot()
@@ -160,6 +164,7 @@ def _train_side_by_side(
     for monitor, snapshot in zip(monitors, snapshots, strict=True):
         monitor.begin(snapshot)
     running = [monitor for monitor in monitors if not monitor.is_over]
+    captures = Captures()
     try:
         if running and len(running) < len(monitors):
             adam, batches = _select(adam, batches, running)
@@ -175,9 +180,10 @@ def _train_side_by_side(
                     [m.problem.streams for m in running],
                     most_threads,
                     peers,
+                    captures,
                 )
                 schedules = [m.schedule for m in running]
-                read = EpochReader(adam, modules)
+                read = EpochReader(adam, modules, partial(_validate, running))
                 epoch, left = minimize(step, batches, adam, schedules, running, read, epoch)
                 running = [running[i] for i in left]
                 if running:
@@ -189,7 +195,41 @@ def _train_side_by_side(
             raise
         for monitor in running:
             monitor.interrupt()
+    message = captures.message()
+    if message is not None:
+        for monitor in monitors:
+            monitor.warnings.append((message, RuntimeWarning))
     return [monitor.conclude() for monitor in monitors]
+
+
+def _share_generators(problems: Sequence[FitProblem]) -> None:
+    """Let models that would draw the same numbers have the same generators.
+
+    Those of a search with one ``random_state`` do, if they have as many rows.
+    """
+    shared: dict[Hashable, torch.Generator] = {}
+    for problem in problems:
+        for i, generator in enumerate(problem.generators):
+            state = generator.get_state().numpy().tobytes()
+            key = i, state, problem.rows.epoch_size
+            problem.generators[i] = shared.setdefault(key, generator)
+
+
+def _validate(monitors: Sequence[TrainingMonitor]) -> list[float | None]:
+    """Return the validation scores of models that are scored together, else None."""
+    scores: list[float | None] = [None] * len(monitors)
+    problems = [monitor.problem for monitor in monitors]
+    chosen = [
+        i
+        for i, problem in enumerate(problems)
+        if problem.validation is not None
+        and not monitors[i].is_over
+        and problem.validated.key() is not None
+    ]
+    found = validation_scores([problems[i].validated for i in chosen])
+    for i, score in zip(chosen, found, strict=True):
+        scores[i] = score
+    return scores
 
 
 @contextmanager

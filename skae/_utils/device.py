@@ -140,8 +140,11 @@ def free_memory(device: torch.device) -> float | None:
 
 @cache
 def _has_pinned_memory(kind: str) -> bool:
-    """Whether the host's memory can be locked for copies to a kind of device."""
+    """Whether the host's memory can be locked for copies that a kind of device fetches."""
     if kind != getattr(torch.accelerator.current_accelerator(), "type", None):
+        return False
+    # Without streams ("mps"), torch frees the memory before such a copy has been made.
+    if not hasattr(torch.get_device_module(kind), "current_stream"):
         return False
     try:
         torch.empty(1, device="cpu", pin_memory=True)
@@ -150,31 +153,73 @@ def _has_pinned_memory(kind: str) -> bool:
     return True
 
 
+def fetches(device: torch.device) -> bool:
+    """Whether a device copies from the buffers of `host_buffer` without a wait."""
+    return _has_pinned_memory(device.type)
+
+
 def host_buffer(like: Tensor, device: torch.device) -> Tensor:
     """Make a buffer on the CPU for copies to a device, in locked memory if there is any.
 
     Other memory is copied twice, and the copy waits for the device.
     """
-    pin = _has_pinned_memory(device.type)
+    pin = fetches(device)
     return torch.empty(like.shape, dtype=like.dtype, device="cpu", pin_memory=pin)
 
 
-def to_send(x: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the CPU to where a device fetches it without a wait.
+def send_into(target: Tensor, x: Tensor) -> None:
+    """Copy a tensor of the CPU into one of a device, without a wait if possible."""
+    no_wait = fetches(target.device)
+    # Torch keeps the locked memory until the device has it.
+    source = host_buffer(x, target.device).copy_(x) if no_wait else x
+    target.copy_(source, non_blocking=no_wait)
 
-    Torch keeps that memory until the device has it.
-    """
-    return x if device.type == "cpu" else host_buffer(x, device).copy_(x)
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device, without a wait if possible."""
+    if device.type == "cpu":
+        return x
+    target = torch.empty(x.shape, dtype=x.dtype, device=device)
+    send_into(target, x)
+    return target
 
 
-def wait_for_copies(device: torch.device) -> None:
-    """Wait until a device has done what it was told by this thread."""
+# Streams
+
+
+def told(device: torch.device) -> Any:
+    """Return the event that a device has done what it was told; None without streams."""
     module = _module(device)
-    stream = getattr(module, "current_stream", None)
-    if stream is None:  # "mps"
-        module.synchronize()
-    else:
-        stream(device).synchronize()
+    if not hasattr(module, "current_stream"):
+        return None
+    return module.current_stream(device).record_event()
+
+
+@cache
+def _side_stream(device: torch.device, purpose: str) -> Any:
+    """Make a stream of a device beside those of a user; torch frees none."""
+    return _module(device).Stream(device)
+
+
+def copy_beside(target: Tensor, source: Tensor, after: Any) -> Any:
+    """Copy from a buffer of the host, after an event only, beside what a device computes.
+
+    What the device is told later comes after the copy. Returns the event of the copy, or
+    None if there is no wait for it any more.
+    """
+    device = target.device
+    if not fetches(device):
+        target.copy_(source)
+        return None
+    module, stream = _module(device), _side_stream(device, "copies")
+    current = module.current_stream(device)
+    stream.wait_event(after)
+    try:
+        with module.stream(stream):
+            target.copy_(source, non_blocking=True)
+        return stream.record_event()
+    finally:
+        current.wait_stream(stream)
 
 
 # Graphs
@@ -195,19 +240,13 @@ def as_current(device: torch.device) -> AbstractContextManager[Any]:
     return _module(device).device(device)
 
 
-@cache
-def _capture_stream(device: torch.device) -> Any:
-    """Make the stream of a device that graphs are captured on; torch frees none."""
-    return _module(device).Stream(device)
-
-
 def on_capture_stream(device: torch.device) -> AbstractContextManager[Any]:
     """Let a device capture in a block, after what it was told before."""
-    module, stream = _module(device), _capture_stream(device)
+    module, stream = _module(device), _side_stream(device, "captures")
     stream.wait_stream(module.current_stream(device))
     return module.stream(stream)
 
 
 def wait_for_capture_stream(device: torch.device) -> None:
     """Let a device do what follows after what was told to the stream of captures."""
-    _module(device).current_stream(device).wait_stream(_capture_stream(device))
+    _module(device).current_stream(device).wait_stream(_side_stream(device, "captures"))

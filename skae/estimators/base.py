@@ -26,7 +26,7 @@ from sklearn.utils.validation import _check_sample_weight
 from skae._data import Rows, Standardization, measure
 from skae._evaluation import SCALE_ROWS, update_scale
 from skae._fitting.diagnosis import start_error
-from skae._fitting.initialization import build_module, initialize
+from skae._fitting.initialization import build_module, initialize, move
 from skae._fitting.link_start import add_links, statistics_type
 from skae._fitting.lockstep import offload, shared_result
 from skae._fitting.problem import (
@@ -113,19 +113,21 @@ def _set_start(
     problem: FitProblem,
     fixed_scale: np.ndarray | None,
     last: AutoencoderModule | None,
+    device: torch.device,
 ) -> None:
-    """Set the first weights of a problem, or take those of the last fit.
+    """Set the first weights of a problem, or take those of the last fit, on the device.
 
     A fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in the likelihood's units.
     """
     module = problem.module
     if last is not None:
+        move(module, device)
         continue_from(last, module, fixed_scale)
         problem.first_objective = problem.final_objective()
     else:
         model = module, problem.objective, problem.rows, problem.standardization
         problem.first_objective = initialize(
-            *model, init=problem.options.init, fixed_scale=fixed_scale
+            *model, init=problem.options.init, fixed_scale=fixed_scale, device=device
         )
     problem.report.start(problem.first_objective + problem.log_det_units)
     if problem.validation is not None:
@@ -639,7 +641,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         n_earlier, _ = self._earlier_epochs(data)
         report = ProgressReport(options.verbose, options.max_iter, n_earlier)
         name, precision = type(self).__name__, options.precision
-        report.begin(name, module, data.rows, data.validation, precision)
+        rows = data.rows, data.validation
+        report.begin(name, module, *rows, precision, data.device)
         problem = FitProblem(
             module,
             objective,
@@ -658,7 +661,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             keeps_state=continuation.keeps_state,
         )
         last = self.module_ if data.is_continued else None
-        set_start = partial(_set_start, problem, data.fixed_scale, last)
+        set_start = partial(_set_start, problem, data.fixed_scale, last, data.device)
         multiply_adds = options.multiply_adds_per_step(data.rows.epoch_size, module)
         with suitable_threads(multiply_adds):
             if problem.capabilities.is_thread_safe:

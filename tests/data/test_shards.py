@@ -10,6 +10,9 @@ import torch
 from skae._data import Batches, Shard, ShardBatches, Standardization, select_rows, share_out
 from skae._utils.peers import Peers
 
+# Of the batches; an emulated accelerator is another one.
+DEVICE = torch.device("cpu")
+
 
 class Rank(Peers):
     """One of several threads that communicate, or of processes that do not."""
@@ -136,7 +139,8 @@ def test_batches_take_each_row_once(sizes, n_batches):
 
 def batches_of(kind, rows, batch_size):
     """Make the batches of one model, with three draws for each row."""
-    order, noise = (torch.Generator("cpu").manual_seed(seed) for seed in (1, 2))
+    order = torch.Generator("cpu").manual_seed(1)
+    noise = torch.Generator(DEVICE).manual_seed(2)
     return kind(
         [rows],
         [Standardization.identity(3)],
@@ -144,7 +148,7 @@ def batches_of(kind, rows, batch_size):
         shuffle=True,
         noise_shape=(3, 2),
         dtype=torch.float64,
-        device=torch.device("cpu"),
+        device=DEVICE,
         order=[order],
         noise=[noise],
     )
@@ -156,7 +160,7 @@ def contributions(batches):
         torch.cat([y[0], w[0], noise[0].permute(1, 0, 2).flatten(1)], dim=1)[w[0, :, 0] > 0]
         for y, w, noise in batches.epoch()
     ]
-    return torch.cat(found).numpy().copy()
+    return torch.cat(found).cpu().numpy().copy()
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -4,9 +4,12 @@ A tensor of the device has a storage of its own kind, whose memory is the CPU's.
 function, `run`, gets each of torch's operations, checks what a GPU would refuse, and
 computes on CPU tensors over the same memory. Memory holds NaN until it is written.
 
-What this cannot show: copies and kernels that overlap, products that are rounded to TF32,
-libraries inside a graph, and how long anything takes. Torch cannot forget a device again,
-so only a process of its own may import this module: see tests/test_emulated.py.
+Streams and events say which work comes after which; what is used too early raises.
+
+What this cannot show: copies and kernels that do overlap, how torch reuses memory, products
+that are rounded to TF32, libraries inside a graph, and how long anything takes. Torch
+cannot forget a device again, so only a process of its own may import this module: see
+tests/test_emulated.py.
 """
 
 import sys
@@ -37,17 +40,51 @@ _PRODUCTS = {"mm", "bmm", "mv", "dot"}
 _MEMORY = 2**34
 
 
+class Event:
+    """The work of a stream up to a time, and what that came after."""
+
+    def __init__(self, stream):
+        self.times = {**stream.times, stream: stream.time}
+
+    def synchronize(self):
+        accelerator.note("wait for an event")
+        accelerator.check_locked_memory(self.times)
+
+
 class Stream:
-    """A queue of the device; a queue has to wait for the work of another one."""
+    """A queue of the device, whose work is not before or after that of another queue.
+
+    Attributes
+    ----------
+    time : int
+        How many operations it was told.
+    times : dict of Stream to int
+        Up to which time the work of other streams comes before what follows.
+    copies : list of (int, Tensor, bytes)
+        Copies from locked memory that may not have been made yet: their time, the memory,
+        and what was in it.
+    """
 
     def __init__(self, device=None):
-        self.has_work = False
+        self.time, self.times, self.copies = 0, {}, []
+
+    def record_event(self):
+        return Event(self)
+
+    def wait_event(self, event):
+        for stream, time in event.times.items():
+            self.times[stream] = max(self.times.get(stream, 0), time)
 
     def wait_stream(self, other):
-        other.has_work = False
+        self.wait_event(Event(other))
 
     def synchronize(self):
         accelerator.note("sync")
+        accelerator.check_locked_memory(Event(self).times)
+
+    def comes_after(self, stream, time):
+        """Whether what follows here comes after the work of a stream up to a time."""
+        return stream is self or self.times.get(stream, 0) >= time
 
 
 class CUDAGraph:
@@ -70,6 +107,8 @@ class CUDAGraph:
     def replay(self):
         accelerator.note("launch")
         for op, args, kwargs, results in self.calls:
+            written = [x for x in results if x is not None]
+            accelerator.use((args, kwargs), [*_written(op, args, kwargs), *written])
             found = op(*_on_host(args), **_on_host(kwargs))
             for result, value in zip(results, _tensors(found), strict=True):
                 if result is not None:
@@ -83,7 +122,11 @@ class Accelerator:
     ----------
     counts : Counter
         Number of each kind of event: "launch" of a kernel or a graph; "h2d" and "d2h",
-        copies from and to pageable memory; "h2d pinned"; "sync"; "capture".
+        copies that wait; "h2d pinned", copies that do not; "h2d ahead", copies that need
+        not wait, but from memory that is pageable or has gaps; "copy beside other work",
+        a copy that does not come after all of it; "sync"; "wait for an event"; "capture".
+    copies : list of (str, int)
+        Kind and bytes of each copy.
     places : Counter
         The same by kind and line of skae, if `traces`.
     free, reserved : int
@@ -96,7 +139,7 @@ class Accelerator:
         Whether the device takes numbers in double precision.
     """
 
-    Stream, CUDAGraph = Stream, CUDAGraph
+    Stream, CUDAGraph, Event = Stream, CUDAGraph, Event
 
     def __init__(self):
         self.local = threading.local()
@@ -109,6 +152,7 @@ class Accelerator:
     def reset(self):
         """Forget all counts."""
         self.counts, self.places, self.largest_pinned = Counter(), Counter(), 0
+        self.copies = []
 
     def note(self, event):
         """Count an event, and the line of skae that it comes from."""
@@ -130,12 +174,39 @@ class Accelerator:
         """The stream that this thread uses."""
         return getattr(self.local, "stream", self.main_stream)
 
-    def use_stream(self):
-        """Take note of work, which must come after that of the other streams."""
+    def use(self, read, written):
+        """Note an operation of this thread's stream, which must come after its inputs.
+
+        It must come after the last writes to all of its tensors, and after all reads of
+        those that it writes to.
+        """
         own = self.stream_of_thread
-        if any(other.has_work for other in self.streams - {own}):
+        own.time += 1
+        for x in _tensors((read, written)):
+            if x.device.type == KIND:
+                self._must_follow(_uses(x).writes)
+        for x in written:
+            self._must_follow(_uses(x).reads)
+            _uses(x).writes = {own: own.time}
+            _uses(x).reads = {}
+        for x in _tensors(read):
+            if x.device.type == KIND:
+                _uses(x).reads[own] = own.time
+
+    def _must_follow(self, times):
+        """Raise if this thread's stream does not wait for some work."""
+        own = self.stream_of_thread
+        if not all(own.comes_after(*work) for work in times.items()):
             raise RuntimeError("a stream does not wait for another one")
-        own.has_work = True
+
+    def check_locked_memory(self, times):
+        """Raise if memory was overwritten before copies from it, up to some times."""
+        made = []
+        for stream, last in times.items():
+            made += [copy for copy in stream.copies if copy[0] <= last]
+            stream.copies = [copy for copy in stream.copies if copy[0] > last]
+        if any(memory.numpy().tobytes() != content for _, memory, content in made):
+            raise RuntimeError("locked memory is overwritten before its copy")
 
     def refuse_in_graph(self, what):
         """Raise for what a graph cannot hold, which makes it unusable."""
@@ -202,6 +273,21 @@ backend_registration._setup_privateuseone_for_python_backend(
     KIND, backend_module=accelerator
 )
 DEVICE = torch.device(KIND, 0)
+
+
+class Uses:
+    """The last uses of a memory: streams, and their times."""
+
+    def __init__(self):
+        self.reads, self.writes = {}, {}
+
+
+def _uses(x):
+    """Return the last uses of the memory of a tensor of the device."""
+    storage = x.untyped_storage()
+    if not hasattr(storage, "uses"):
+        storage.uses = Uses()
+    return storage.uses
 
 
 def host(x):
@@ -273,6 +359,12 @@ def _rounded(x):
     return ((x.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
+def _zeros(x):
+    """Return zeros in place of integers."""
+    is_tensor = isinstance(x, torch.Tensor)
+    return torch.zeros_like(x) if is_tensor and x.dtype == torch.int64 else x
+
+
 def _pairs(given, inside):
     """Pair tensors of the device, or lists of them, with those of the CPU."""
     return zip(given, inside, strict=True) if isinstance(given, list) else [(given, inside)]
@@ -288,9 +380,19 @@ def _copy(source, target, non_blocking=False, resize=False):
         is_pinned = getattr(own.untyped_storage(), "is_emulated_pinned", False)
         is_plain = source.is_contiguous() and target.is_contiguous()
         accelerator.refuse_in_graph("copy from or to pageable memory")
-        accelerator.note(
-            f"{event} pinned" if non_blocking and is_pinned and is_plain else event
-        )
+        if non_blocking:
+            event += " pinned" if is_pinned and is_plain else " ahead"
+        accelerator.note(event)
+        accelerator.copies.append((event, source.nbytes))
+        stream = accelerator.stream_of_thread
+        if not non_blocking:
+            # The host waits for the copy, and for all that comes before.
+            accelerator.check_locked_memory(Event(stream).times)
+        elif event == "h2d pinned":
+            stream.copies.append((stream.time, own, own.numpy().tobytes()))
+            main = accelerator.main_stream
+            if not stream.comes_after(main, main.time):
+                accelerator.note("copy beside other work")
     source, inside = _on_host((source, target))
     if accelerator.graph is not None:
         accelerator.graph.calls.append((_COPY, (target, source), {}, [None]))
@@ -312,6 +414,16 @@ def _check_places(op, name, values):
             raise RuntimeError(f"Expected a {KIND!r} device type for generator, in {op}.")
 
 
+def _asks_for_size(name, args):
+    """Whether numbers are written to a mask, whose size the host has to know.
+
+    One number for all places is written without that. To read a mask asks for `nonzero`.
+    """
+    if name != "_index_put_impl_" or args[2].numel() == 1:
+        return False
+    return any(x.dtype == torch.bool for x in _tensors(args[1]))
+
+
 @cache
 def _signature(op):
     """Return name, which arguments are numbers as tensors, and which are overwritten."""
@@ -325,10 +437,17 @@ def _signature(op):
     return op._schema.name.removeprefix("aten::"), takes_tensor, written
 
 
+def _written(op, args, kwargs):
+    """Return the tensors that an operation overwrites."""
+    found = []
+    for i, key in _signature(op)[2]:
+        found.append(args[i] if i < len(args) else kwargs.get(key))
+    return _tensors(found)
+
+
 def run(op, *args, **kwargs):
     """Run one of torch's operations on the device."""
     name, takes_tensor, overwritten = _signature(op)
-    accelerator.use_stream()
     dtype = next((x.dtype for x in args if isinstance(x, torch.Tensor)), None)
     dtype = dtype if dtype is not None and dtype.is_floating_point else None
     # Numbers that torch had made tensors of arrive as numbers.
@@ -338,10 +457,14 @@ def run(op, *args, **kwargs):
     ]
     if name in _VIEWS or op is _SET:
         return op.redispatch(_CPU_KEYS, *args, **kwargs)
+    own = [x for x in _written(op, args, kwargs) if x.device.type == KIND]
+    if name in ("_copy_from", "_copy_from_and_resize"):
+        own += [args[1]] if args[1].device.type == KIND else []
+    accelerator.use((args, kwargs), own)
     if name in ("_copy_from", "_copy_from_and_resize"):
         return _copy(*args, resize=name.endswith("resize"), **kwargs)
     _check_places(op, name, (args, kwargs))
-    if name in _WAIT:
+    if name in _WAIT or _asks_for_size(name, args):
         accelerator.refuse_in_graph(name)
         accelerator.note("sync")
     elif name not in _EMPTY and not name.startswith("set_"):
@@ -356,6 +479,10 @@ def run(op, *args, **kwargs):
             written += _pairs(kwargs[key], host_kwargs[key])
     graph = accelerator.graph
     before = [(inside, inside.clone()) for _, inside in written if graph is not None]
+    if graph is not None:
+        # Nothing has been computed yet, so any number may be there as an index.
+        kept = {id(inside) for _, inside in written}
+        host_args = _map(lambda x: x if id(x) in kept else _zeros(x), host_args)
     if accelerator.rounds_products and name in _PRODUCTS:
         host_args = _map(_rounded, host_args)
     found = op(*host_args, **host_kwargs)
@@ -374,10 +501,15 @@ def run(op, *args, **kwargs):
         return of[id(x)] if results[-1] is None else results[-1]
 
     result = _map(give, found)
+    # Memory is new: what was in it before was used by this stream.
+    accelerator.use([], [x for x in results if x is not None])
     if graph is not None:
         # A capture computes nothing.
         for inside, value in before:
-            inside.copy_(value)
+            if inside.shape == value.shape:
+                inside.copy_(value)
+            else:  # an `out` of another size
+                inside.fill_(torch.nan)
         for x in results:
             if x is not None and x.is_floating_point():
                 host(x).fill_(torch.nan)

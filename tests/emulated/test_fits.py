@@ -13,11 +13,13 @@ import skae
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae._data import batches
 from skae._engine import graphed_step
+from skae._evaluation import validation
 from skae._fitting import trainer
 from skae._utils import device as devices
 from skae.impute import AutoencoderImputer
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP, Conv
+from tests.data import test_shards
 from tests.emulated.accelerator import CUDAGraph, accelerator
 from tests.families import table
 from tests.helpers import ESTIMATORS, answers, assert_plain_state, weights
@@ -161,6 +163,12 @@ def test_streamed_data(monkeypatch):
     assert weights(streamed) == weights(resident)
 
 
+def test_noise_of_several_processes(monkeypatch):
+    monkeypatch.setattr(test_shards, "DEVICE", torch.device(KIND, 0))
+    test_shards.test_several_batches_have_own_noise_and_all_weight()
+    test_shards.test_one_batch_has_the_noise_of_one_process(2)
+
+
 def test_search():
     """A search trains side by side, and each model is the same as one trained alone."""
     X = data()
@@ -176,16 +184,34 @@ def test_search():
     assert weights(other.best_estimator_) == weights(alone)
 
 
-def test_models_side_by_side_are_those_alone(monkeypatch):
-    X = data()
-    # The noise of an epoch is drawn in two parts, whatever is trained beside a model.
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_models_side_by_side_are_those_alone(early_stopping, monkeypatch):
+    X = data(151)
+    # The noise of an epoch is drawn in two parts, whatever is trained beside a model, and
+    # two models are scored at once.
     monkeypatch.setattr(batches, "_NOISE_NUMBERS_OFF_CPU", 140)
-    betas = [0.5, 1.0, 2.0]
+    monkeypatch.setattr(validation.Validated, "numbers", lambda own: 2**25)
+    # Two candidates draw the same numbers.
+    grid = [{"beta": [0.5, 2.0]}, {"random_state": [1]}]
     model = small(VariationalAutoencoder(2, device=KIND, precision="float32"))
-    search = BatchedGridSearchCV(model, {"beta": betas}, cv=2, refit=False).fit(X)
-    for i, beta in enumerate(betas):
-        alone = clone(model).set_params(beta=beta).fit(X[75:]).score(X[:75])
-        assert search.cv_results_["split0_test_score"][i] == alone
+    model.set_params(early_stopping=early_stopping, max_iter=2)
+    models = []
+
+    def keep(fitted, X, y=None):
+        models.append(fitted)
+        return fitted.score(X)
+
+    search = BatchedGridSearchCV(model, grid, cv=2, refit=False, scoring=keep)
+    # Folds of two sizes.
+    search.fit(X)
+    folds = X[76:], X[:76]
+    for i, fitted in enumerate(models):
+        own = {"beta": fitted.beta, "random_state": fitted.random_state}
+        alone = clone(model).set_params(**own).fit(folds[i % 2])
+        assert weights(fitted) == weights(alone)
+        for name, values in alone.history_.items():
+            np.testing.assert_array_equal(fitted.history_[name], values, err_msg=name)
+    assert len(models) == 6
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -280,35 +306,72 @@ def test_memory_of_the_device(monkeypatch):
 # Graphs
 
 
-@pytest.mark.parametrize("method", ["capture_begin", "capture_end"])
-def test_a_capture_that_fails(method, monkeypatch):
-    """The step itself has the same results."""
-    X = data()
-    graphed = small(VariationalAutoencoder(2), device=KIND).fit(X)
+def fail(*args, **kwargs):
+    accelerator.local.graph = None
+    raise RuntimeError("operation would make the legacy stream depend on a capture.\nMore")
 
-    def fail(*args, **kwargs):
-        accelerator.local.graph = None
-        raise RuntimeError("operation would make the legacy stream depend on a capture")
 
-    monkeypatch.setattr(CUDAGraph, method, fail)
-    plain = small(VariationalAutoencoder(2), device=KIND).fit(X)
+def run_and_wait(self, *inputs, run=graphed_step.AnalyticStep.run):
+    """Do what a graph cannot hold in a step."""
+    result = run(self, *inputs)
+    result.sum().item()
+    return result
+
+
+FAILURES = {
+    "begin": (CUDAGraph, "capture_begin", fail, "depend on a capture. Its"),
+    "end": (CUDAGraph, "capture_end", fail, "depend on a capture. Its"),
+    # The end of the capture fails, too, but with another message.
+    "an operation": (graphed_step.AnalyticStep, "run", run_and_wait, "_local_scalar_dense"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_capture_that_fails(name, monkeypatch):
+    """The step itself has the same results; a fit says once why it has no graph."""
+    X, (owner, method, function, cause) = data(60), FAILURES[name]
+    model = small(VariationalAutoencoder(2, n_init=4), device=KIND)
+    # Models that end early, so that a further step is made for the others.
+    model.set_params(max_iter=12, n_iter_no_change=1, learning_rate="constant", tol=1e-2)
+    n_captures = accelerator.counts["capture"]
+    graphed = clone(model).fit(X)
+    assert accelerator.counts["capture"] > n_captures + 1
+    monkeypatch.setattr(owner, method, function)
+    n_captures = accelerator.counts["capture"]
+    with pytest.warns(RuntimeWarning, match=f"not be captured .*{cause}") as record:
+        plain = clone(model).fit(X)
+    assert sum("captured" in str(w.message) for w in record) == 1
+    # It is not tried again.
+    assert accelerator.counts["capture"] <= n_captures + 1
     assert weights(plain) == weights(graphed)
 
 
-def test_an_error_in_a_capture(monkeypatch):
-    """What a graph cannot hold makes it invalid; the plain step goes on."""
+def test_a_stream_says_once_that_it_has_no_graph(monkeypatch):
     X = data()
-    graphed = small(VariationalAutoencoder(2), device=KIND).fit(X)
+    graphed, plain = (small(VariationalAutoencoder(2), device=KIND) for _ in range(2))
+    for _ in range(3):
+        graphed.partial_fit(X)
+    monkeypatch.setattr(CUDAGraph, "capture_end", fail)
+    with pytest.warns(RuntimeWarning, match="depend on a capture"):
+        plain.partial_fit(X)
+    for _ in range(2):
+        plain.partial_fit(X)
+    assert weights(plain) == weights(graphed)
+
+
+def test_an_interrupt_in_a_capture_is_not_lost(monkeypatch):
+    """A capture that an interrupt ends, and that cannot be ended, is interrupted."""
     run = graphed_step.AnalyticStep.run
 
-    def synchronizing(self, *inputs):
-        result = run(self, *inputs)
-        result.sum().item()
-        return result
+    def interrupted(self, *inputs):
+        if accelerator.graph is not None:
+            raise KeyboardInterrupt
+        return run(self, *inputs)
 
-    monkeypatch.setattr(graphed_step.AnalyticStep, "run", synchronizing)
-    plain = small(VariationalAutoencoder(2), device=KIND).fit(X)
-    assert weights(plain) == weights(graphed)
+    monkeypatch.setattr(graphed_step.AnalyticStep, "run", interrupted)
+    monkeypatch.setattr(CUDAGraph, "capture_end", fail)
+    with pytest.raises(KeyboardInterrupt):
+        small(VariationalAutoencoder(2), device=KIND).fit(data())
 
 
 # A device without double precision

@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae._engine import flatten, graphed_step
+from skae._engine import Captures, flatten, graphed_step
 from skae._engine.analytic_step import AnalyticStep
 from skae._engine.graphed_step import GraphedStep
 from skae._engine.step import make_step
@@ -86,12 +86,15 @@ def graphed_on_cpu(monkeypatch):
     monkeypatch.setattr(graphed_step, "wait_for_capture_stream", lambda device: None)
 
     class GraphedOnCPU(GraphedStep):
-        captures = 0
+        n_captures = 0
+
+        def __init__(self, step):
+            super().__init__(step, Captures())
 
         def _record(self, device):
             graph = super()._record(device)
             graph.owner = self
-            GraphedOnCPU.captures += 1
+            GraphedOnCPU.n_captures += 1
             return graph
 
     return GraphedOnCPU
@@ -168,7 +171,7 @@ def test_capture_restores_buffers(graphed_on_cpu, monkeypatch):
         )
     torch.testing.assert_close(*found, rtol=0, atol=0)
     # Two trainings of two steps each, with one capture each.
-    assert graphed_on_cpu.captures == 2
+    assert graphed_on_cpu.n_captures == 2
 
 
 # The fit

@@ -395,8 +395,8 @@ def test_error_leaves_the_estimator_as_it_was(monkeypatch, is_first, error):
     before, twin = state_of(model), copy.deepcopy(model)
     original = block_training.make_step
 
-    def make_step(*arguments):
-        step, n = original(*arguments), 0
+    def make_step(*arguments, **further):
+        step, n = original(*arguments, **further), 0
 
         def broken(*batch):
             nonlocal n
@@ -422,8 +422,8 @@ def test_divergence_leaves_the_block_out(monkeypatch):
     before = answers(model, X)
     original = block_training.make_step
 
-    def make_step(*arguments):
-        step = original(*arguments)
+    def make_step(*arguments, **further):
+        step = original(*arguments, **further)
         return lambda *batch: step(*batch).fill_(torch.nan)
 
     monkeypatch.setattr(block_training, "make_step", make_step)

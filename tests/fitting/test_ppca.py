@@ -411,7 +411,8 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
         X.shape[1], k, objective.n_heads, MLP(()), GaussianLikelihood(), "optimal", kind
     )
     module = build_module(spec, standardization, 1e-12, torch.float64, CPU, seed=0)
-    initialize(module, objective, rows, standardization, init="pca", fixed_scale=None)
+    model = module, objective, rows, standardization
+    initialize(*model, init="pca", fixed_scale=None, device=CPU)
     # The start estimates the scale from some rows and draws; this is the optimum.
     guess = module.scale.log_scale(None).clone()
     draws = objective.draws(module.spec)[:, None]
