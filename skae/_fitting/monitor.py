@@ -6,27 +6,20 @@ from dataclasses import replace
 from threading import Event
 
 import numpy as np
-import torch
 from sklearn.callback import CallbackContext
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from skae._data import Rows, Standardization
-from skae._evaluation import shared_scale
+from skae._evaluation import choose_balance_data, shared_scale
 from skae._fitting import diagnosis
 from skae._fitting.problem import FitProblem, FitResult
 from skae._fitting.snapshot import EpochState, Snapshot, copy_buffers, restore_buffers
 from skae._fitting.training_state import TrainingState
-from skae._module import AutoencoderModule
 from skae._optim import SCHEDULES, Adam, ModelSnapshot, ModelState, Plateau
-from skae._utils.device import move_double
 from skae._utils.errors import InvalidFileError
 from skae._utils.random import set_stream_state, stream_state
-from skae.objectives import Objective, gradient_balance
+from skae.objectives import gradient_balance
 
-# Rows and different draws that the balance of the gradients is computed from.
-_BALANCE_ROWS = 512
-_BALANCE_DRAWS = 256
 # Epochs that may diverge before a training gives up: the rate is then 1/32 of the first.
 _MOST_DIVERGENCES = 5
 
@@ -401,29 +394,3 @@ class TrainingMonitor:
             state=self._state.detach() if problem.keeps_state and self._state else None,
             warnings=self.warnings,
         )
-
-
-def choose_balance_data(
-    module: AutoencoderModule,
-    objective: Objective,
-    rows: Rows,
-    standardization: Standardization,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose rows and draws for the balance of the gradients, the same in each epoch.
-
-    Returns rows ``(n, d)``, row weights ``(n, 1)`` and draws ``(n_draws, n, k)``. No random
-    number is drawn, so that the training does not depend on the measurement.
-    """
-    rows = rows.subsample(_BALANCE_ROWS)
-    y = torch.from_numpy(standardization.standardize(rows.block()))
-    y = module.prepare(move_double(y, module.device))
-    row_weight = torch.from_numpy(rows.weight / len(rows))[:, None]
-    # The draws are pairs, z and -z, half the set apart. Each row takes two different
-    # pairs, one for each half of its own draws.
-    draws = objective.draws(module.spec, _BALANCE_DRAWS)
-    half = len(draws) // 2
-    shift = torch.tensor([[0], [half // 3]], device="cpu")
-    pair = (torch.arange(len(rows), device="cpu") + shift) % half
-    draws = torch.stack([draws[pair], draws[pair + half]], dim=1).flatten(0, 1)
-    like = module.std_in_units
-    return y.to(like), row_weight.to(like), draws.to(like)

@@ -182,16 +182,15 @@ class Accelerator:
         """
         own = self.stream_of_thread
         own.time += 1
-        for x in _tensors((read, written)):
-            if x.device.type == KIND:
-                self._must_follow(_uses(x).writes)
-        for x in written:
-            self._must_follow(_uses(x).reads)
-            _uses(x).writes = {own: own.time}
-            _uses(x).reads = {}
-        for x in _tensors(read):
-            if x.device.type == KIND:
-                _uses(x).reads[own] = own.time
+        uses = [_uses(x) for x in _tensors(read) if x.device.type == KIND]
+        overwritten = [_uses(x) for x in written]
+        for use in (*uses, *overwritten):
+            self._must_follow(use.writes)
+            use.reads[own] = own.time
+        for use in overwritten:
+            use.reads.pop(own, None)
+            self._must_follow(use.reads)
+            use.reads, use.writes = {}, {own: own.time}
 
     def _must_follow(self, times):
         """Raise if this thread's stream does not wait for some work."""
@@ -330,9 +329,16 @@ def _map(function, values):
 
 
 def _leaves(values):
-    """Return all arguments or results of an operation, those in lists too."""
-    found = []
-    _map(found.append, values)
+    """Return all arguments or results of an operation, those in lists too, in order."""
+    found, pending = [], [values]
+    while pending:
+        x = pending.pop()
+        if isinstance(x, (list, tuple)):
+            pending += reversed(x)
+        elif isinstance(x, dict):
+            pending += reversed(x.values())
+        else:
+            found.append(x)
     return found
 
 
@@ -501,8 +507,11 @@ def run(op, *args, **kwargs):
         return of[id(x)] if results[-1] is None else results[-1]
 
     result = _map(give, found)
-    # Memory is new: what was in it before was used by this stream.
-    accelerator.use([], [x for x in results if x is not None])
+    stream = accelerator.stream_of_thread
+    for x in results:
+        if x is not None:
+            # Before it was this stream's, too.
+            _uses(x).writes[stream] = stream.time
     if graph is not None:
         # A capture computes nothing.
         for inside, value in before:

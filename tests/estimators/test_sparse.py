@@ -21,7 +21,6 @@ from skae import (
     GaussianAutoencoder,
     LaplaceAutoencoder,
     VariationalAutoencoder,
-    _evaluation,
 )
 from skae._data import Rows, Standardization, measure
 from skae._data.blocks import ColumnReader
@@ -310,7 +309,7 @@ def test_prior_of_sparse_rows(monkeypatch, counts):
     """A prior is fitted to codes of sparse rows, which are never dense together."""
     X = sp.csr_array(counts)
     model = VariationalAutoencoder(**FAST).fit(counts)
-    monkeypatch.setattr(_evaluation, "_CHUNK_NUMBERS", 50 * model.module_.width)
+    monkeypatch.setattr("skae._evaluation.blocks._CHUNK_NUMBERS", 50 * model.module_.width)
     n_rows = []
     toarray = sp.csr_array.toarray
     monkeypatch.setattr(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
-from skae import _evaluation as evaluation
+from skae._evaluation import blocks as evaluation
 from skae._utils import threads
 from tests.surroundings import nothing_global_changes
 

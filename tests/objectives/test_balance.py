@@ -12,7 +12,7 @@ from torch import nn
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae._data.feature_moments import measure
 from skae._data.rows import select_rows
-from skae._fitting.monitor import choose_balance_data
+from skae._evaluation import choose_balance_data
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import MLP
 from skae.objectives import ELBO, NegativeLogLikelihood, gradient_balance
