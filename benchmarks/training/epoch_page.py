@@ -31,9 +31,9 @@ its networks.
 The floor is the time of the matrix products of an epoch, forward and backward, by
 ``torch.mm`` into allocated buffers. It is taken with one thread or with all, whichever is
 faster. Two more rows have the same products by oneDNN, and with the linear path of skae's
-models as part of the first and last layer. skae uses oneDNN for large products on
-processors with AVX-512 that are not Intel's, where torch's own products are half as fast.
-"No oneDNN" is skae without it.
+models as part of the first and last layer. skae uses oneDNN for large products on AMD's
+processors from Zen 5 on, where torch's own products are half as fast. "No oneDNN" is skae
+without it.
 """
 _SAME = """
 The number of parameters, the steps per epoch, and the loss per sample after the short and

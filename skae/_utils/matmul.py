@@ -1,11 +1,13 @@
 """Products of large matrices, by the faster of torch's two libraries.
 
 By default, torch multiplies by MKL. On processors that are not Intel's, MKL does not use
-AVX-512, but oneDNN does. oneDNN takes half the time for large matrices. For small ones it
-takes longer, since it prepares each call for longer.
+AVX-512, but oneDNN does. Where the processor multiplies vectors of 512 bits at once, oneDNN
+takes half the time for large matrices. For small ones it takes longer, since it prepares
+each call for longer.
 """
 
 import platform
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,6 +20,9 @@ from torch.overrides import TorchFunctionMode
 
 # Multiply-adds from which on oneDNN's faster arithmetic outweighs its longer preparation.
 _LARGE_MULTIPLY_ADDS = 2**23
+# First family of AMD's processors that multiplies vectors of 512 bits at once (Zen 5). The
+# one before takes them in two halves, and there oneDNN is no faster than MKL.
+_FIRST_FAMILY = 26
 
 
 def is_large(multiply_adds: float, like: Tensor) -> bool:
@@ -37,12 +42,16 @@ def is_large(multiply_adds: float, like: Tensor) -> bool:
 
 @lru_cache(maxsize=1)
 def is_onednn_faster() -> bool:
-    """Whether this processor has AVX-512, and MKL does not use it."""
+    """Whether this processor gains by AVX-512, and MKL does not use it."""
+    processor = _processor()
+    family = re.search(r"family\W+(\d+)", processor, re.IGNORECASE)
     return (
         torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and "AuthenticAMD" in _processor()
+        and "AuthenticAMD" in processor
+        and family is not None
+        and int(family[1]) >= _FIRST_FAMILY
     )
 
 

@@ -74,11 +74,20 @@ def test_large_products_are_float32_on_cpu(monkeypatch):
     assert not matmul.is_large(matmul._LARGE_MULTIPLY_ADDS, x)
 
 
-@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])
-def test_processors_with_faster_onednn(vendor, monkeypatch):
-    monkeypatch.setattr(matmul, "_processor", lambda: f"vendor_id : {vendor}")
+@pytest.mark.parametrize(
+    ("processor", "is_faster"),
+    [
+        ("vendor_id\t: GenuineIntel\ncpu family\t: 26\n", False),
+        ("vendor_id\t: AuthenticAMD\ncpu family\t: 25\n", False),
+        ("vendor_id\t: AuthenticAMD\ncpu family\t: 26\n", True),
+        ("AMD64 Family 26 Model 36 Stepping 0, AuthenticAMD", True),  # on Windows
+        ("AuthenticAMD", False),
+    ],
+)
+def test_processors_with_faster_onednn(processor, is_faster, monkeypatch):
+    monkeypatch.setattr(matmul, "_processor", lambda: processor)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    assert matmul.is_onednn_faster.__wrapped__() is (vendor == "AuthenticAMD")
+    assert matmul.is_onednn_faster.__wrapped__() is is_faster
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     assert not matmul.is_onednn_faster.__wrapped__()
 
