@@ -219,10 +219,10 @@ def write(ordering, of_files, by_rows, by_features, in_memory):
 CPU time of one thread, in seconds; data in float32. All parameters have their defaults,
 except for those in the tables. "Preparation" is a fit of one epoch less an epoch: rows are
 ordered and merged, measured, and the start is computed. The aim is a tenth of ten epochs
-for it, and a tenth of the former time of scores: 33 to 116 epochs for likelihoods other
-than the Gaussian, 6 to 15 for the Gaussian. "Memory" is by how much a fit raises the memory
-of its process at most, beside the data; the pages of a file do not count, since the system
-may drop them.
+for it, and a tenth of the former time of scores, which is 3.3 to 11.6 epochs for
+likelihoods other than the Gaussian and 0.6 to 1.5 for the Gaussian. Larger numbers in the
+last two columns miss it. "Memory" is by how much a fit raises the memory of its process at
+most, beside the data; the pages of a file do not count, since the system may drop them.
 """,
         [
             (
