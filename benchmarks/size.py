@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from report import RESULTS, write_page
+from threadpoolctl import threadpool_limits
 
 from skae import VariationalAutoencoder
 from skae._data import measure
@@ -79,6 +80,27 @@ def cpu(function):
     return time.process_time() - start, result
 
 
+class Ends:
+    """Callback that keeps the CPU time at the end of each epoch."""
+
+    def __init__(self):
+        self.times = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        if context.task_name == "epoch":
+            self.times.append(time.process_time())
+        return False
+
+
 def anonymous_memory():
     """Return the bytes of this process that are not pages of files."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -120,21 +142,22 @@ def measure_costs(kind, n, d, parameters):
         else:
             X = draw_counts(n, d) if kind == "counts" else draw(n, d)
 
-        def fit(max_iter, X=X):
+        def fit(max_iter, X=X, ends=None):
             model = VariationalAutoencoder(
                 random_state=0, max_iter=max_iter, n_iter_no_change=9, **parameters
             )
+            if ends is not None:
+                model.set_callbacks(ends)
             return model.fit(X)
 
         fit(1, np.array(X[:500]))  # libraries load parts of themselves at the first call
-        epochs = 1 if n > 1_000_000 else 4
         memory = grown(lambda: fit(1))
-        short, _ = cpu(lambda: fit(1))
-        long, model = cpu(lambda: fit(1 + epochs))
-        epoch = (long - short) / epochs
+        epochs, ends = 2 if n > 1_000_000 else 4, Ends()
+        whole, model = cpu(lambda: fit(epochs, ends=ends))
+        epoch = float(np.median(np.diff(ends.times)))
         score, _ = cpu(lambda: model.score_samples(X))
         codes, _ = cpu(lambda: model.transform(X))
-    return [max(short - epoch, 0.0), epoch, score, codes, memory]
+    return [whole - epochs * epoch, epoch, score, codes, memory]
 
 
 def in_own_process(name, *arguments):
@@ -217,12 +240,13 @@ def write(ordering, of_files, by_rows, by_features, in_memory):
         "python benchmarks/size.py",
         """
 CPU time of one thread, in seconds; data in float32. All parameters have their defaults,
-except for those in the tables. "Preparation" is a fit of one epoch less an epoch: rows are
-ordered and merged, measured, and the start is computed. The aim is a tenth of ten epochs
-for it, and a tenth of the former time of scores, which is 3.3 to 11.6 epochs for
-likelihoods other than the Gaussian and 0.6 to 1.5 for the Gaussian. Larger numbers in the
-last two columns miss it. "Memory" is by how much a fit raises the memory of its process at
-most, beside the data; the pages of a file do not count, since the system may drop them.
+except for those in the tables. "Preparation" is a fit less its epochs: rows are ordered and
+merged, measured, the start is computed, and at the end the scale and what is reported. The
+aim is a tenth of ten epochs for it, and a tenth of the former time of scores, which is 3.3
+to 11.6 epochs for likelihoods other than the Gaussian and 0.6 to 1.5 for the Gaussian.
+Larger numbers in the last two columns miss it. "Memory" is by how much a fit raises the
+memory of its process at most, beside the data; the pages of a file do not count, since the
+system may drop them.
 """,
         [
             (
@@ -255,6 +279,7 @@ most, beside the data; the pages of a file do not count, since the system may dr
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of numpy's products
     warnings.simplefilter("ignore")
     if sys.argv[1:2] == ["--call"]:
         name, arguments = json.loads(sys.argv[2])

@@ -445,8 +445,8 @@ def test_divergence_in_the_first_rows(monkeypatch):
     model = VariationalAutoencoder(2, **parameters)
     original = block_training.make_step
 
-    def make_step(*arguments):
-        step = original(*arguments)
+    def make_step(*arguments, **options):
+        step = original(*arguments, **options)
         return lambda *batch: step(*batch).fill_(torch.nan)
 
     for first, last, rate in ((0, 50, "0.005"), (50, 100, "0.0025")):
