@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from epoch_ends import EpochEnds
 from report import RESULTS, write_page
 from threadpoolctl import threadpool_limits
 
@@ -80,27 +81,6 @@ def cpu(function):
     return time.process_time() - start, result
 
 
-class Ends:
-    """Callback that keeps the CPU time at the end of each epoch."""
-
-    def __init__(self):
-        self.times = []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        if context.task_name == "epoch":
-            self.times.append(time.process_time())
-        return False
-
-
 def anonymous_memory():
     """Return the bytes of this process that are not pages of files."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -152,7 +132,7 @@ def measure_costs(kind, n, d, parameters):
 
         fit(1, np.array(X[:500]))  # libraries load parts of themselves at the first call
         memory = grown(lambda: fit(1))
-        epochs, ends = 2 if n > 1_000_000 else 4, Ends()
+        epochs, ends = 2 if n > 1_000_000 else 4, EpochEnds(time.process_time)
         whole, model = cpu(lambda: fit(epochs, ends=ends))
         epoch = float(np.median(np.diff(ends.times)))
         score, _ = cpu(lambda: model.score_samples(X))

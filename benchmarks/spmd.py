@@ -34,28 +34,9 @@ def measure_rank(rank, size, store, out):
     import numpy as np
     import torch
     import torch.distributed as dist
+    from epoch_ends import EpochEnds
 
     from skae.spmd import VariationalAutoencoder
-
-    class Times:
-        """Callback that keeps the time at the end of each epoch."""
-
-        def __init__(self):
-            self.ends = []
-
-        def setup(self, estimator, context):
-            pass
-
-        def teardown(self, estimator, context):
-            pass
-
-        def on_fit_task_begin(self, estimator, context):
-            pass
-
-        def on_fit_task_end(self, estimator, context):
-            if context.task_name == "epoch":
-                self.ends.append(time.perf_counter())
-            return False
 
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -71,14 +52,14 @@ def measure_rank(rank, size, store, out):
         latent = rng.normal(size=(ROWS, 6))
         weights = np.random.default_rng(0).normal(size=(6, d))
         X = np.tanh(latent @ weights) + 0.1 * rng.normal(size=(ROWS, d))
-        times = Times()
+        ends = EpochEnds(time.perf_counter)
         model = VariationalAutoencoder(
             k,
             hidden_layer_sizes=widths,
             batch_size=BATCH * size,
             max_iter=EPOCHS + 1,
             random_state=0,
-        ).set_callbacks(times)
+        ).set_callbacks(ends)
         begin = time.perf_counter()
         model.fit(X.astype(np.float32))
         seconds = time.perf_counter() - begin
@@ -89,7 +70,7 @@ def measure_rank(rank, size, store, out):
             dist.all_reduce(gradient)
         alone = (time.perf_counter() - begin) / N_SUMS
         # The first epoch begins before the first end.
-        epoch = (times.ends[-1] - times.ends[0]) / EPOCHS
+        epoch = (ends.times[-1] - ends.times[0]) / EPOCHS
         found[name] = epoch, alone * -(-ROWS // BATCH), seconds - epoch * (EPOCHS + 1)
         found[name] += (len(gradient),)
     if rank == 0:

@@ -9,21 +9,28 @@ import hashlib
 import io
 import json
 import zipfile
+from pathlib import Path
 
 # What a value in JSON is replaced by, beside other values of the same file.
 _NUMBERS = (0, -1, 1, 624, 2**31, 2**63, 10**9, 10**30, 1e308, True, None, "", [], {})
-_WORDS = """
-    ObjectNode ListNode TupleNode DictNode SetNode JsonNode TypeNode FunctionNode LossNode
-    NdArrayNode MaskedArrayNode RandomStateNode MethodNode PartialNode OperatorFuncNode
-    ConstructorFromReduceNode CachedNode BytesNode BytearrayNode SliceNode builtins os posix
-    numpy numpy.random.mtrand skae.networks.mlp skae._module system eval exec bytes_ void
-    object_ str_ MLP Spec Mixed RandomState ndarray float64 list dict set bytearray json
-    1000000000 NaN 1e999 [[]] schema.json versions.json
-""".split()  # noqa: SIM905  (one word a line would take pages)
+_WORDS = (Path(__file__).parent / "words.txt").read_text().split()
 _SIZES = (0, 1, -1, 2**31, 2**62, 10**12, 1.5, True)
-_DTYPES = """
-    <f8 <f4 >f8 |O |V0 |V9 <U0 <U99999999 |S1 <M8[s] <c16 |b1 <i8 nonsense
-""".split()  # noqa: SIM905  (one word a line would take pages)
+_DTYPES = [
+    "<f8",
+    "<f4",
+    ">f8",
+    "|O",
+    "|V0",
+    "|V9",
+    "<U0",
+    "<U99999999",
+    "|S1",
+    "<M8[s]",
+    "<c16",
+    "|b1",
+    "<i8",
+    "nonsense",
+]
 
 
 def reseal(content):

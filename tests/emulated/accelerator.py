@@ -20,6 +20,7 @@ from functools import cache, partial
 from typing import ClassVar
 
 import torch
+from torch import library
 from torch.utils import backend_registration
 
 KIND = "emu"
@@ -536,15 +537,15 @@ def _convolution_backward(grad, x, weight, *args):
 
 # What is replaced in torch; a library would be undone if it was not kept.
 _KEPT = [
-    torch.library.Library("_", "IMPL"),
+    library.Library("_", "IMPL"),
     torch.UntypedStorage.clone,
     torch.Generator,
     torch.empty,
 ]
 _KEPT[0].fallback(run, "PrivateUse1")
-_KEPT[0].fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+_KEPT[0].fallback(library.fallthrough_kernel, "AutocastPrivateUse1")
 # The two operations whose general form asks for one of the device.
-_KEPT.append(torch.library.Library("aten", "IMPL"))
+_KEPT.append(library.Library("aten", "IMPL"))
 for _name, _function in (
     ("convolution_overrideable", partial(run, torch.ops.aten.convolution.default)),
     ("convolution_backward_overrideable", _convolution_backward),

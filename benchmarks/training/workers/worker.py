@@ -114,8 +114,8 @@ def _epoch(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
     return values
 
 
-class _TimeIsOver(Exception):  # noqa: N818 - no error, but the end of a measured fit
-    """Ends a fit."""
+class _TimeIsOverError(Exception):
+    """Ends a fit that is measured."""
 
 
 def _epochs(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
@@ -130,11 +130,11 @@ def _epochs(fit: Fit, X: np.ndarray, plan: Plan, request: Values) -> Values:
         times.append(time.perf_counter())
         is_over = times[-1] - times[0] > request["limit"]
         if is_over and len(times) > min(4 * n_steps, _FEWEST_STEPS):
-            raise _TimeIsOver
+            raise _TimeIsOverError
 
     register_optimizer_step_post_hook(step)
     # The fit has no other end, and what it has not done is not needed.
-    with suppress(_TimeIsOver):
+    with suppress(_TimeIsOverError):
         fit(X, replace(plan, epochs=_MANY_EPOCHS))
     return {"seconds": seconds_per_epoch(times, n_steps), "n_epochs": len(times) / n_steps}
 
