@@ -1,13 +1,14 @@
-"""Validation scores of several models at once."""
+"""Validation scores of several models at once, and means over many rows."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae._evaluation import blocks, validation
+from skae._evaluation import blocks, means, validation
 from skae.estimators import base
 from tests.families import table
 
@@ -73,3 +74,30 @@ def test_models_with_unequal_rows_are_not_scored_together(monkeypatch):
         for n in (120, 120, 110)
     ]
     assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("first", [0, 1, 7])
+def test_each_of_many_rows_takes_one_draw(first, monkeypatch):
+    """Neighbours share a pair, so that what is odd in the draws cancels."""
+    draws = torch.arange(1.0, 5.0)[:, None] * torch.tensor([[1.0, 2.0]])
+    draws = torch.cat([draws, -draws])
+    taken = means.draws_of_rows(draws, 0, first, 9)
+    assert taken.shape == (1, 9, 2)
+    whole = means.draws_of_rows(draws, 0, 0, 16)[0]
+    np.testing.assert_array_equal(whole[:8:2], draws[:4])
+    np.testing.assert_array_equal(whole[1:8:2], draws[4:])
+    np.testing.assert_array_equal(whole[:8], whole[8:])
+    np.testing.assert_array_equal(taken[0], torch.cat([whole, whole])[first : first + 9])
+
+
+def test_scale_of_many_rows(monkeypatch):
+    """With one draw for each row, it is that of probabilistic PCA."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4000, 2)) @ rng.normal(size=(2, 6)) + rng.normal(size=(4000, 6))
+    model = VariationalAutoencoder(2, hidden_layer_sizes=(), max_iter=1, random_state=0)
+    of_pairs = model.fit(X).scale_
+    monkeypatch.setattr(means, "_MANY_ROWS", 3000)
+    found = model.fit(X).scale_
+    assert found != of_pairs
+    expected = np.sqrt(PCA(2).fit(X).noise_variance_)
+    np.testing.assert_allclose([of_pairs, found], expected, rtol=3e-3)

@@ -16,6 +16,8 @@ LARGEST_WEIGHT = 1e150
 # Spread below which a feature counts as constant: its differences would include numbers
 # below 2e-308, which a training takes as 0.
 _SMALLEST_SPREAD = 1e-303
+# Rows that are reduced together.
+_ROWS_TOGETHER = 16
 # Exponent of a spread of 0: below that of each other number.
 _NO_EXPONENT = -2000
 
@@ -135,7 +137,7 @@ def measure_moments(rows: Rows) -> FeatureMoments:
 
     Raises ValueError if the squares of the values overflow float64.
     """
-    row_weight = rows.weight[:, None] / rows.total
+    row_weight = rows.weight / rows.total
     chunks, peers = rows.parts(), rows.peers
     # In two passes: the second one centres, so that an offset costs no digits. The error
     # of the first pass is added to the mean.
@@ -146,25 +148,30 @@ def measure_moments(rows: Rows) -> FeatureMoments:
         share = rows.observed_share()
     known = np.where(share > 0, share, 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
-        shift = np.zeros_like(pivot)
+        shift, smallest, largest = (np.zeros_like(pivot) for _ in range(3))
         for c in chunks:
-            shift += (row_weight[c] * _distance(rows, c, pivot)).sum(axis=0)
-        mean = pivot + peers.sum(shift) / known
-        magnitude = np.zeros_like(mean)
-        spread = np.zeros_like(mean)
-        for c in chunks:
-            largest = np.abs(_distance(rows, c, 0.0)).max(axis=0)
-            np.maximum(magnitude, largest, out=magnitude)
-            np.maximum(spread, np.abs(_distance(rows, c, mean)).max(axis=0), out=spread)
-        magnitude, spread = peers.largest(magnitude), peers.largest(spread)
+            distance = _distance(rows, c, pivot)
+            shift += _weighted_sum(row_weight[c], distance)
+            np.minimum(smallest, _over_rows(np.minimum, distance), out=smallest)
+            np.maximum(largest, _over_rows(np.maximum, distance), out=largest)
+        shift = peers.sum(shift) / known
+        largest, smallest = peers.largest(largest), -peers.largest(-smallest)
+        mean = pivot + shift
+        magnitude = np.maximum(np.abs(pivot + smallest), np.abs(pivot + largest))
+        spread = np.maximum(largest - shift, shift - smallest)
         if not np.isfinite(np.square(spread)).all():
             raise ValueError("X has values whose squares overflow float64; rescale it.")
-    # A power of 2 for each feature, so that no square underflows and no digit is lost.
+    # A power of 2 for each feature, so that no square underflows and no digit is lost. In
+    # two factors, because one may be beyond the range of float64.
     exponent = _exponent(spread)
+    half = exponent // 2
+    factors = np.ldexp(1.0, -half), np.ldexp(1.0, half - exponent)
     variance = np.zeros_like(mean)
     for c in chunks:
-        residual = np.ldexp(_distance(rows, c, mean), -exponent)
-        variance += (row_weight[c] * np.square(residual)).sum(axis=0)
+        residual = _distance(rows, c, mean)
+        for factor in factors:
+            residual *= factor
+        variance += _weighted_sum(row_weight[c], np.square(residual, out=residual))
     variance = peers.sum(variance) / known
     # Weights may be beyond the range of float64, and shares of them must not be NaN.
     weight = np.full_like(mean, min(rows.n_samples, LARGEST_WEIGHT)) * share
@@ -188,6 +195,22 @@ def _first_observed(rows: Rows) -> np.ndarray:
     found = np.array(rows.peers.gather(first[None]))[:, 0]
     chosen = np.isnan(found).argmin(axis=0)
     return np.asarray(found[chosen, np.arange(len(first))])
+
+
+def _weighted_sum(weight: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Add up rows ``(m, d)`` with weights ``(m,)``; no number of threads changes a bit."""
+    return np.einsum("i,ij->j", weight, block)
+
+
+def _over_rows(extreme: np.ufunc, block: np.ndarray) -> np.ndarray:
+    """Return the extreme value of each column of a block ``(m, d)``."""
+    # Several rows as a long one, because short ones take several times as long.
+    n, d = len(block) // _ROWS_TOGETHER, block.shape[1]
+    together = block[: n * _ROWS_TOGETHER].reshape(n, _ROWS_TOGETHER * d)
+    found = [block[n * _ROWS_TOGETHER :]]
+    if n:
+        found.append(extreme.reduce(together, axis=0).reshape(_ROWS_TOGETHER, d))
+    return np.asarray(extreme.reduce(np.concatenate(found), axis=0))
 
 
 def _distance(rows: Rows, part: slice, centre: np.ndarray | float) -> np.ndarray:

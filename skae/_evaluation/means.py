@@ -14,10 +14,13 @@ from skae.objectives import Objective
 # (y, draws) -> a statistic of each row, 2-D.
 Statistic = Callable[[Tensor, Tensor], Tensor]
 
-# Rows times draws that are enough for the mean of a statistic over the training set; each
-# row takes at least one pair of draws. On the data of the benchmarks a closed-form
-# spherical scale is within a thousandth of the value from all draws.
+# Rows times draws that are enough for the mean of a statistic over the training set. On the
+# data of the benchmarks a closed-form spherical scale is within a thousandth of the value
+# from all draws.
 _MEAN_EVALUATIONS = 2**11
+# Rows from which on each takes one draw, of a pair that it shares with its neighbour. Fewer
+# take at least one pair each.
+_MANY_ROWS = 2**16
 
 
 def mean_over_rows(
@@ -59,11 +62,13 @@ def draws_of(module: AutoencoderModule, objective: Objective, kept: Kept) -> Ten
 
 
 def n_pairs_of(draws: Tensor, rows: Rows) -> int:
-    """Return how many pairs of the draws each row takes; 0 if there is a single draw.
+    """Return how many pairs of the draws each row takes; 0 if each takes a single draw.
 
     Few rows take all of them. Many rows take some pairs each, in turn, so that all pairs
     are used equally often.
     """
+    if rows.total >= _MANY_ROWS:
+        return 0
     return min(len(draws) // 2, -(-_MEAN_EVALUATIONS // (2 * rows.total)))
 
 
@@ -72,6 +77,11 @@ def draws_of_rows(draws: Tensor, n_pairs: int, first: int, n: int) -> Tensor:
     half, k = len(draws) // 2, draws.shape[1]
     if n_pairs >= half:
         return draws[:, None]
+    if n_pairs == 0:
+        halves = draws.view(2, half, k).transpose(0, 1).reshape(2 * half, k)
+        start = first % len(halves)
+        turns = halves.repeat(-(-(start + n) // len(halves)), 1)
+        return turns[None, start : start + n]
     start = first * n_pairs % half
     stop = start + n * n_pairs
     turns = draws.view(2, half, k).repeat(1, -(-stop // half), 1)[:, start:stop]

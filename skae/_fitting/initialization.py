@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 
 from skae._data import Rows, Standardization
-from skae._evaluation import (
-    SCALE_ROWS,
-    finalize_scale,
-    mean_of_residuals,
-    training_objective,
-)
+from skae._evaluation import SCALE_ROWS, mean_of_residuals, training_objective
 from skae._fitting.moments import MOST_FEATURES, expected_moments
 from skae._fitting.ppca import (
     components_of,
@@ -107,12 +102,11 @@ def initialize(
     init: str,
     fixed_scale: np.ndarray | None,
     device: torch.device,
-) -> float:
+) -> None:
     """Set the linear path and the scale to their first values, and move to the device.
 
     ``init`` is "pca" or "random"; a fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in
-    the likelihood's units. Returns the training objective of the start, in nats, in the
-    likelihood's units.
+    the likelihood's units. A closed-form scale is set by `FitProblem.start_objective`.
     """
     initializer = _Initializer(module, objective, rows, standardization, fixed_scale)
     if init == "pca" and module.spec.likelihood.heavy_tailed:
@@ -123,7 +117,6 @@ def initialize(
         if not module.scale.needs_optimal_scale:
             initializer.set_scale()
     move(module, device)
-    return finalize_scale(module, objective, rows, standardization)
 
 
 @dataclass(frozen=True)

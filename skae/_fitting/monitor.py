@@ -359,12 +359,15 @@ class TrainingMonitor:
         self._restore_best()
         problem.module.requires_grad_(False).eval()
         best_iter = len(self.epochs) if self._best is None else self._best[0]
-        last = loss = problem.final_objective()
-        is_worse = loss > problem.first_objective and not early_stopping
+        loss = problem.final_objective()
+        last = problem.compared_objective(loss)
+        is_worse = last > problem.first_objective and not early_stopping
         if is_worse or not math.isfinite(loss):
             self._has_diverged |= not math.isfinite(loss)
             best_iter, loss = 0, problem.first_objective
             self._restore(self._start)
+            if problem.compared_rows is not problem.rows:
+                loss = problem.final_objective()
         if early_stopping:
             loss = self.plateau.best
         module = problem.module

@@ -12,7 +12,13 @@ from numpy.random import RandomState
 from sklearn.callback import CallbackContext
 
 from skae._data import Rows, Standardization, batch_shape
-from skae._evaluation import SCALE_ROWS, Validated, finalize_scale, validation_scores
+from skae._evaluation import (
+    SCALE_ROWS,
+    Validated,
+    finalize_scale,
+    training_objective,
+    validation_scores,
+)
 from skae._fitting.checkpoint import Checkpoint
 from skae._fitting.report import ProgressReport
 from skae._fitting.training_state import TrainingState
@@ -25,6 +31,9 @@ from skae.objectives import Objective
 # Largest factor of the penalty. A larger one has the same result, weights of 0, but the
 # squares of its gradients overflow float32.
 _LARGEST_L2 = 1e12
+# Rows that are enough to compare a model with its start: the objective of all rows differs
+# by a 256th of the standard deviation of a row's, and the difference of both by less.
+_COMPARED_ROWS = 2**16
 
 
 # The value of ``init`` of a fit that begins with the model of the last one.
@@ -117,7 +126,7 @@ class FitProblem:
     random_state : RandomState
         Source of the randomness.
     first_objective : float
-        Value of :meth:`final_objective` before the training.
+        Value of :meth:`start_objective` before the training.
     first_score : float
         Value of :meth:`validation_score` before the training; NaN without validation data.
     feature_names : sequence of str or None
@@ -228,6 +237,30 @@ class FitProblem:
         # Adam counts the steps of all models together.
         training = options.precision, options.shuffle, n_rows, shape, self.first_epoch
         return capabilities.batch_key, training, str(self.module.device)
+
+    @cached
+    def compared_rows(self) -> Rows:
+        """The training rows with which the model is compared with its start."""
+        rows = self.rows
+        # Rows of other processes would have to be sent.
+        return rows.subsample(_COMPARED_ROWS) if rows.peers.is_alone else rows
+
+    def start_objective(self) -> float:
+        """Set a closed-form scale from the compared rows; return the objective with it.
+
+        The objective is in nats, in the likelihood's units.
+        """
+        return finalize_scale(
+            self.module, self.objective, self.compared_rows, self.standardization
+        )
+
+    def compared_objective(self, final: float) -> float:
+        """Return what `start_objective` is compared with, after `final_objective`."""
+        if self.compared_rows is self.rows:
+            return final
+        return training_objective(
+            self.module, self.objective, self.compared_rows, self.standardization
+        )
 
     def final_objective(self) -> float:
         """Set a closed-form scale from all training rows; return the objective with it.

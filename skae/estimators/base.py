@@ -123,12 +123,12 @@ def _set_start(
     if last is not None:
         move(module, device)
         continue_from(last, module, fixed_scale)
-        problem.first_objective = problem.final_objective()
     else:
         model = module, problem.objective, problem.rows, problem.standardization
-        problem.first_objective = initialize(
+        initialize(
             *model, init=problem.options.init, fixed_scale=fixed_scale, device=device
         )
+    problem.first_objective = problem.start_objective()
     problem.report.start(problem.first_objective + problem.log_det_units)
     if problem.validation is not None:
         problem.first_score = problem.validation_score()

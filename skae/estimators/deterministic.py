@@ -88,7 +88,7 @@ class GaussianAutoencoder(BaseAutoencoder):
     init : {"pca", "random"}, default="pca"
         Start of the linear path: probabilistic PCA in closed form, or random weights. With
         "pca", the objective of the fit on its training data is never worse than at the
-        start.
+        start. With more than 65,536 samples, so many of them are compared.
 
     n_init : int, default=1
         Number of starts, which are trained side by side. The fit with the best training
@@ -343,7 +343,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
     init : {"pca", "random"}, default="pca"
         Start of the linear path: probabilistic PCA in closed form, or random weights. With
         "pca", the objective of the fit on its training data is never worse than at the
-        start.
+        start. With more than 65,536 samples, so many of them are compared.
 
     n_init : int, default=1
         Number of starts, which are trained side by side. The fit with the best training

@@ -6,12 +6,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
-from skae._fitting import diagnosis
+from skae._fitting import diagnosis, problem
 from skae.networks import MLP
 from tests.helpers import assert_finite, weights
 
@@ -47,6 +48,31 @@ def test_a_start_that_is_kept(estimator, variance_mode):
         variance_mode=variance_mode, learning_rate_init=1e-30, max_iter=1, random_state=0
     ).fit(IRIS)
     assert model.score(IRIS) == untrained.score(IRIS)
+
+
+@pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
+@pytest.mark.parametrize("variance_mode", ["optimal", "learned"])
+def test_some_rows_compare_a_start(variance_mode, covariance_type, monkeypatch):
+    """A start that is kept has the scale of all rows, though some rows are compared."""
+    model = VariationalAutoencoder(
+        variance_mode=variance_mode,
+        covariance_type=covariance_type,
+        alpha=0,
+        learning_rate_init=100,
+        max_iter=2,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = clone(model).fit(IRIS)
+    monkeypatch.setattr(problem, "_COMPARED_ROWS", 20)
+    assert any(START_KEPT in m for m in messages(model, IRIS))
+    assert model.best_iter_ == expected.best_iter_ == 0
+    np.testing.assert_array_equal(model.scale_, expected.scale_)
+    assert model.score(IRIS) == expected.score(IRIS)
+    model.set_params(learning_rate_init=0.01, max_iter=100)
+    assert messages(model, IRIS) == []
+    assert model.score(IRIS) > expected.score(IRIS) + 0.1
 
 
 def test_a_start_that_is_the_optimum():

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA, FactorAnalysis
 import skae._fitting.ppca
 from skae._data.feature_moments import measure
 from skae._data.rows import Rows
-from skae._evaluation import over_rows
+from skae._evaluation import finalize_scale, over_rows
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.ppca import (
     factor_noise,
@@ -413,6 +413,7 @@ def started(X, k, beta, kind="spherical", objective=None, weight=None):
     module = build_module(spec, standardization, 1e-12, torch.float64, CPU, seed=0)
     model = module, objective, rows, standardization
     initialize(*model, init="pca", fixed_scale=None, device=CPU)
+    finalize_scale(*model)
     # The start estimates the scale from some rows and draws; this is the optimum.
     guess = module.scale.log_scale(None).clone()
     draws = objective.draws(module.spec)[:, None]
