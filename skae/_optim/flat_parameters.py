@@ -197,6 +197,8 @@ class FlatParameters:
 
     def sums(self, flat: Tensor) -> Tensor:
         """Add up the numbers of each model in a buffer like ``values``, ``(R,)``."""
+        if len(self._models) == 1:
+            return flat.sum(dim=0, keepdim=True)
         return torch.stack([part.sum(dim=1) for part in self.blocks(flat)]).sum(dim=0)
 
     def multiply(self, flat: Tensor, factors: Tensor) -> None:
