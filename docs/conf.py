@@ -73,7 +73,7 @@ html_css_files = ["skae.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "show_prev_next": False,
     # Without a right sidebar, code of 92 columns fits on the pages of the gallery. Their
     # downloads are at the end of the page.
