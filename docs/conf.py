@@ -8,7 +8,7 @@ import matplotlib as mpl
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_helpers import EXAMPLES, skip_foreign_members
+from site_helpers import EXAMPLES, WIDE_PAGES, skip_foreign_members
 
 import skae
 
@@ -80,6 +80,8 @@ html_theme_options = {
     "secondary_sidebar_items": {
         "**": ["page-toc"],
         **{f"auto_examples/plot_{name}": [] for name in EXAMPLES},
+        # Pages with wide tables; how_to has its contents on the page.
+        **{f"guide/{name}": [] for name in WIDE_PAGES},
     },
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],

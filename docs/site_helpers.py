@@ -30,6 +30,9 @@ EXAMPLES = [
     "derivatives",
 ]
 
+# Pages of the guide that need the width of the right sidebar.
+WIDE_PAGES = ["how_to", "when", "from_pca", "from_pytorch", "from_pyod", "from_pythae"]
+
 
 def example_order(filename: str) -> int:
     """Return the position of an example in the gallery."""

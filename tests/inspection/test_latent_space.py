@@ -101,7 +101,9 @@ def test_pixels_are_square(vae, X):
 
 def test_frames_of_colour_images_are_white():
     grid = np.full((2, 2, 2, 2, 3), 0.25)
-    display = LatentSpaceDisplay(codes=np.zeros((4, 2)), grid=grid, grid_limits=(0, 1, 0, 1))
+    display = LatentSpaceDisplay(
+        codes=np.zeros((4, 2)), grid=grid, grid_limits=(0, 1, 0, 1)
+    )
     mosaic = np.asarray(display.plot().image_.get_array())
     assert mosaic.shape == (8, 8, 3)
     assert (mosaic[0] == 1).all()
