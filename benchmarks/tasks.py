@@ -236,8 +236,8 @@ def main():
         tables = [
             (
                 "A map of the digits",
-                f"Accuracy of a classifier by the {N_NEIGHBORS} nearest rows in the plane: by "
-                f"{FOLDS} folds of\nthe rows of the fit, and for rows that were not in it. "
+                f"Accuracy of a classifier by the {N_NEIGHBORS} nearest rows in the map: "
+                f"by {FOLDS} folds of\nthe rows of the fit, and for rows that were not in it. "
                 "t-SNE has no map for new rows.",
                 header[:n_columns],
                 [row[:n_columns] for row in maps()],
