@@ -237,8 +237,8 @@ def main():
             (
                 "A map of the digits",
                 f"Accuracy of a classifier by the {N_NEIGHBORS} nearest rows in the map: "
-                f"by {FOLDS} folds of\nthe rows of the fit, and for rows that were not in it. "
-                "t-SNE has no map for new rows.",
+                f"by {FOLDS} folds of\nthe rows of the fit, and for rows that were not in "
+                "it. t-SNE has no map for new rows.",
                 header[:n_columns],
                 [row[:n_columns] for row in maps()],
             ),
