@@ -53,8 +53,8 @@ In short, from the tables below:
 - A small network makes a better map than PCA, a larger one with a longer training a much
   better map, and t-SNE the best one of the rows of the fit.
 - ``IsolationForest`` finds malignant tumours among benign ones best, if the fit sees both;
-  the detector of skae is within its error, and the default model far behind. If the fit sees
-  benign ones only, all are level, but for the default model.
+  the detector of skae is within its error, and the default model far behind. If the fit
+  sees benign ones only, all are level, but for the default model.
 - A logistic regression needs no autoencoder before it. If the code has to be small, that of
   an autoencoder is better than that of PCA on digits, and level on the other tables.
 - The defaults have lower densities than factor analysis on small tables, and far lower ones
