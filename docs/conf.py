@@ -8,7 +8,7 @@ import matplotlib as mpl
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_helpers import EXAMPLES, skip_foreign_members
+from site_helpers import EXAMPLES, WIDE_PAGES, skip_foreign_members
 
 import skae
 
@@ -73,13 +73,15 @@ html_css_files = ["skae.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "show_prev_next": False,
     # Without a right sidebar, code of 92 columns fits on the pages of the gallery. Their
     # downloads are at the end of the page.
     "secondary_sidebar_items": {
         "**": ["page-toc"],
         **{f"auto_examples/plot_{name}": [] for name in EXAMPLES},
+        # Pages with wide tables; how_to has its contents on the page.
+        **{f"guide/{name}": [] for name in WIDE_PAGES},
     },
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],

@@ -6,26 +6,32 @@ from typing import Any
 
 # The examples of the gallery, in the order in which to read them.
 EXAMPLES = [
-    "likelihood_of_sigma",
-    "gradients",
-    "derivatives",
-    "linear_models",
-    "which_likelihood",
-    "variance_modes",
-    "beta",
-    "gradient_balance",
-    "early_stopping",
-    "outliers",
+    # Tasks.
+    "latent_grid",
     "missing",
     "mixed_table",
-    "importance_weights",
     "samples",
-    "latent_grid",
     "prior",
     "grid_search",
     "batched_search",
     "mnist",
+    # Choices.
+    "which_likelihood",
+    "outliers",
+    "variance_modes",
+    "beta",
+    "early_stopping",
+    # Background.
+    "linear_models",
+    "importance_weights",
+    "gradient_balance",
+    "likelihood_of_sigma",
+    "gradients",
+    "derivatives",
 ]
+
+# Pages of the guide that need the width of the right sidebar.
+WIDE_PAGES = ["how_to", "when", "from_pca", "from_pytorch", "from_pyod", "from_pythae"]
 
 
 def example_order(filename: str) -> int:

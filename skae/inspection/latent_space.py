@@ -184,6 +184,10 @@ class LatentSpaceDisplay(Display):
 
         grid, limits = np.asarray(self.grid), self.grid_limits
         assert limits is not None
+        # A frame of one empty pixel tells an image from its neighbours.
+        frame = [(0, 0), (0, 0), (1, 1), (1, 1)] + [(0, 0)] * (grid.ndim - 4)
+        empty = np.nan if grid.ndim == 4 else 1.0
+        grid = np.pad(grid.astype(float), frame, constant_values=empty)
         n_rows, n_columns, height, width, *colours = grid.shape
         # The largest second component is at the top.
         rows = np.moveaxis(grid[::-1], 1, 2)

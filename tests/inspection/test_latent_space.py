@@ -73,17 +73,41 @@ def test_grid_is_decoded_at_each_code(vae, X):
 def test_each_image_is_at_its_code(vae, X):
     """The pixels around a code are those of the image that is decoded from it."""
     display = LatentSpaceDisplay.from_estimator(vae, X, image_shape=(2, 3), n_images=4)
-    mosaic = np.asarray(display.image_.get_array())
+    mosaic = np.array(display.image_.get_array())
     left, right, bottom, top = display.image_.get_extent()
     first = np.linspace(*display.grid_limits[:2], 4)
     second = np.linspace(*display.grid_limits[2:], 4)
     for i in range(4):
         for j in range(4):
-            column = (first[j] - left) / (right - left) * 4 * 3
-            row = (top - second[i]) / (top - bottom) * 4 * 2  # row 0 is the top
+            # Each image has a frame of one pixel; row 0 is the top.
+            column = (first[j] - left) / (right - left) * 4 * 5
+            row = (top - second[i]) / (top - bottom) * 4 * 4
             rows = slice(round(row - 1), round(row + 1))
             columns = slice(round(column - 1.5), round(column + 1.5))
             np.testing.assert_array_equal(mosaic[rows, columns], display.grid[i, j])
+            mosaic[rows, columns] = np.nan
+    assert np.isnan(mosaic).all()
+
+
+def test_pixels_are_square(vae, X):
+    """A pixel is as high as it is wide, whatever the ranges of the codes are."""
+    for shape in [(2, 3), (3, 2), (1, 6)]:
+        display = LatentSpaceDisplay.from_estimator(vae, X, image_shape=shape, n_images=5)
+        height, width = np.asarray(display.image_.get_array()).shape
+        display.figure_.canvas.draw()
+        box = display.ax_.get_window_extent()
+        np.testing.assert_allclose(box.width / width, box.height / height, rtol=1e-6)
+
+
+def test_frames_of_colour_images_are_white():
+    grid = np.full((2, 2, 2, 2, 3), 0.25)
+    display = LatentSpaceDisplay(
+        codes=np.zeros((4, 2)), grid=grid, grid_limits=(0, 1, 0, 1)
+    )
+    mosaic = np.asarray(display.plot().image_.get_array())
+    assert mosaic.shape == (8, 8, 3)
+    assert (mosaic[0] == 1).all()
+    assert (mosaic[1:3, 1:3] == 0.25).all()
 
 
 def test_components_of_the_grid_are_not_swapped(vae, X):
