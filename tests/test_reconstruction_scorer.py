@@ -162,4 +162,4 @@ def test_a_search_takes_scorers_that_it_can_use(X):
 
 def test_predict_says_what_to_use():
     with pytest.raises(AttributeError, match=LEADS_HERE):
-        vae().predict
+        vae().predict(None)

@@ -14,7 +14,6 @@ from skae.onnx.layers import add_linear, add_network, single
 from skae.onnx.means import Decoded, add_input, add_mean
 from skae.onnx.tables import add_features, add_table
 
-
 _METHODS = ("transform", "inverse_transform", "reconstruct")
 
 

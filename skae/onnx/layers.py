@@ -25,7 +25,9 @@ def add_network(graph: Graph, network: nn.Module, x: str) -> str:
     rule = LAYERS.get(type(network))
     if rule is None or has_hooks(network) or "forward" in vars(network):
         known = ", ".join(sorted(kind.__name__ for kind in LAYERS))
-        reason = "has hooks or a forward of its own" if rule else "has no ONNX operator here"
+        reason = (
+            "has hooks or a forward of its own" if rule else "has no ONNX operator here"
+        )
         raise TypeError(
             f"The network has the layer {network!r}, which {reason}. Layers that can be "
             f"converted: {known}."

@@ -36,7 +36,9 @@ def test_permutation_importance(X):
     fitted = model(covariance_type="diag", max_iter=30).fit(X)
     found = permutation_importance(fitted, X, None, n_repeats=3, random_state=0)
     # By hand: the fall of the score with a column in another order.
-    rng = np.random.RandomState(np.random.RandomState(0).randint(np.iinfo(np.int32).max + 1))
+    rng = np.random.RandomState(
+        np.random.RandomState(0).randint(np.iinfo(np.int32).max + 1)
+    )
     shuffled, order = X.copy(), np.arange(len(X))
     for i in range(3):
         rng.shuffle(order)

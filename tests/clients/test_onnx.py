@@ -265,7 +265,7 @@ def test_what_cannot_be_converted(X):
         model.module_.encoder = layer
         with pytest.raises(TypeError, match="cannot be converted"):
             to_onnx(model)
-    with pytest.raises(TypeError, match="OwnLikelihood.* is not one of skae"):
+    with pytest.raises(TypeError, match=r"OwnLikelihood.* is not one of skae"):
         to_onnx(fitted(X, likelihood=OwnLikelihood()))
 
     holes = X.copy()
@@ -292,11 +292,11 @@ def test_bad_arguments(X, monkeypatch):
     with pytest.raises(NotFittedError):
         to_onnx(model)
     model.fit(X)
-    with pytest.raises(ValueError, match="method must be one of .*'predict'"):
+    with pytest.raises(ValueError, match=r"method must be one of .*'predict'"):
         to_onnx(model, "predict")
     with pytest.raises(TypeError, match="register_converters"):
         to_onnx(make_pipeline(StandardScaler(), model))
-    with pytest.raises(ValueError, match="X has 3 features, but .* expecting 6"):
+    with pytest.raises(ValueError, match=r"X has 3 features, but .* expecting 6"):
         skl2onnx.to_onnx(model, X[:1, :3].astype(np.float32))
     types = skl2onnx.common.data_types
     with pytest.raises(TypeError, match=r"dense array of .* got StringTensorType"):

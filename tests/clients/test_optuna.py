@@ -1,5 +1,8 @@
 """Optuna: its search, and a study that prunes trials by their scores in training."""
 
+import runpy
+from pathlib import Path
+
 import joblib
 import pytest
 from sklearn.base import clone
@@ -8,11 +11,11 @@ from sklearn.model_selection import KFold, cross_val_score
 
 from skae import VariationalAutoencoder
 from skae.scales import SCALES
-from tests.callbacks import Callback
 
 optuna = pytest.importorskip("optuna")
 optuna_integration = pytest.importorskip("optuna_integration")
 
+CODE = Path(__file__).parents[2] / "docs" / "guide" / "clients" / "optuna_callback.py"
 FOLDS = KFold(2, shuffle=True, random_state=0)
 # Those of likelihoods with a scale.
 MODES = sorted(set(SCALES) - {"none"})
@@ -46,36 +49,19 @@ def test_optuna_search(counted):
     assert [trial.value for trial in again.trials_] == pytest.approx(values, abs=1e-5)
 
 
-class Reporting(Callback):
-    """A callback that reports the score of each epoch to a trial, and prunes it.
-
-    Parameters
-    ----------
-    trial : optuna.Trial
-        The trial.
-    X_val : ndarray
-        Rows that are scored.
-    """
-
-    def __init__(self, trial, X_val):
-        self.trial, self.X_val = trial, X_val
-
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
-        if context.task_name == "epoch":
-            self.trial.report(fitted_estimator.score(self.X_val), context.task_id)
-            if self.trial.should_prune():
-                raise optuna.TrialPruned
-        return False
+def load_callback():
+    """Import the file of the guide, which is no package."""
+    return runpy.run_path(str(CODE))["Prune"]
 
 
 def test_a_study_with_pruning(X):
     """A callback ends the fit of a trial; the others are as without a study."""
-    epochs = 4
+    epochs, prune = 4, load_callback()
     model = VariationalAutoencoder(2, max_iter=epochs, random_state=0)
 
     def objective(trial):
         trained = clone(model).set_params(beta=trial.suggest_float("beta", 0.5, 1000))
-        trained.set_callbacks(Reporting(trial, X[80:])).fit(X[:80])
+        trained.set_callbacks(prune(trial, X[80:])).fit(X[:80])
         return trained.score(X[80:])
 
     study = optuna.create_study(

@@ -1,6 +1,6 @@
 """TensorBoard, by the callback that the guide shows."""
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,7 @@ CODE = Path(__file__).parents[2] / "docs" / "guide" / "clients" / "tensorboard_c
 
 def load_callback():
     """Import the file of the guide, which is no package."""
-    spec = importlib.util.spec_from_file_location("tensorboard_callback", CODE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.TensorBoard
+    return runpy.run_path(str(CODE))["TensorBoard"]
 
 
 @every_estimator

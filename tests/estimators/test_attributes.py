@@ -5,9 +5,7 @@ import re
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import torch
-from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from skae import GaussianAutoencoder, VariationalAutoencoder

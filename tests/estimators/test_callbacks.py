@@ -1,17 +1,11 @@
 """Tests of scikit-learn's callbacks, of interrupts and of progress bars."""
 
 import pickle
-import re
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from sklearn.base import clone
-from sklearn.callback import ProgressBar
 from sklearn.decomposition import PCA
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from tests.helpers import (
