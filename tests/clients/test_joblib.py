@@ -37,8 +37,11 @@ def vae():
 
 
 @pytest.fixture
-def ray_backend():
+def ray_backend(monkeypatch):
     """Ray with two processes, as a backend of joblib."""
+    # It writes no token into the home of the user, and sends no reports.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray = pytest.importorskip("ray")
     from ray.util.joblib import register_ray
 
