@@ -1,5 +1,7 @@
 """mlflow: logs of models, in the form of skops, and of pipelines while they are fitted."""
 
+import os
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -10,6 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from skae import VariationalAutoencoder
 from skae.persistence import save
 from tests.helpers import assert_same_answers
+
+# Read at the import: no report is sent, and no identifier written into the user's home.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 mlflow = pytest.importorskip("mlflow")
 skops_io = pytest.importorskip("skops.io")
@@ -28,7 +33,6 @@ def store(tmp_path_factory):
 def tracking(store, monkeypatch):
     """A store in a folder of its own."""
     monkeypatch.chdir(store)
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     mlflow.set_tracking_uri(f"sqlite:///{store}/store.db")
     mlflow.set_experiment("tests")
     yield
