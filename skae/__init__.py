@@ -40,6 +40,7 @@ _PACKAGES = (
     "model_selection",
     "networks",
     "objectives",
+    "onnx",
     "outlier",
     "persistence",
     "recipes",

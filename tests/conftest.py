@@ -35,6 +35,34 @@ _REPETITIVE = {
 }
 
 
+def pytest_addoption(parser):
+    """Add the option for an environment in which nothing may be missing."""
+    parser.addoption(
+        "--no-skips", action="store_true", help="count a skipped test or file as failed"
+    )
+
+
+def _fail_if_skipped(report, config):
+    """Turn the report of a skip into one of a failure, if the option says so."""
+    # An expected failure has the outcome of a skip, too.
+    if config.getoption("no_skips") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, with --no-skips: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Apply the option to a file whose import skips it."""
+    return _fail_if_skipped((yield), collector.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Apply the option to a test."""
+    return _fail_if_skipped((yield), item.config)
+
+
 def pytest_collection_modifyitems(config, items):
     """Measure no coverage in tests of the files above."""
     folder = config.rootpath

@@ -1,15 +1,11 @@
 """Searches over the parameters, with all others at their defaults, on well-known data."""
 
-import joblib
 import numpy as np
 import pytest
-from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
-from sklearn.experimental import enable_halving_search_cv  # noqa: F401  (enables the next)
 from sklearn.model_selection import (
     GridSearchCV,
-    HalvingGridSearchCV,
     KFold,
     cross_val_score,
 )
@@ -163,67 +159,3 @@ def test_a_bad_candidate_is_told():
         search.fit(X)
     assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True, False]
     assert search.best_params_ == {"variance_mode": "optimal"}
-
-
-def test_halving_search_over_epochs():
-    """Scarce epochs first: the better candidates get more of them."""
-    X = load_iris().data
-    grid = {"beta": [0.5, 1, 2, 50], "n_components": [1, 2]}
-    search = HalvingGridSearchCV(
-        VariationalAutoencoder(random_state=0),
-        grid,
-        resource="max_iter",
-        min_resources=3,
-        max_resources=27,
-        cv=FOLDS,
-        random_state=0,
-    ).fit(X)
-    assert search.n_resources_ == [3, 9]
-    assert search.n_candidates_ == [8, 3]
-    results = search.cv_results_
-    assert [p["max_iter"] for p in results["params"]] == results["n_resources"].tolist()
-    # What goes on is the best, and its score that of a search with as many epochs.
-    first, last = results["iter"] == 0, results["iter"] == 1
-    scores = results["mean_test_score"]
-    several = GridSearchCV(
-        VariationalAutoencoder(max_iter=3, random_state=0), grid, cv=FOLDS
-    ).fit(X)
-    assert sorted(scores[first]) == sorted(several.cv_results_["mean_test_score"])
-    chosen = [
-        {name: value for name, value in p.items() if name != "max_iter"}
-        for p in np.array(results["params"])[last]
-    ]
-    order = np.argsort(scores[first])[::-1][:3]
-    for i in order:
-        assert {n: v for n, v in results["params"][i].items() if n != "max_iter"} in chosen
-    assert search.best_estimator_.n_iter_ == search.best_params_["max_iter"] == 9
-
-
-@pytest.mark.filterwarnings("ignore:OptunaSearchCV is experimental")
-@pytest.mark.filterwarnings("ignore:`optuna.terminator` module has been deprecated")
-def test_optuna_search(counted):
-    """It draws from distributions, and what it says of a trial is its score."""
-    optuna = pytest.importorskip("optuna")
-    from optuna_integration import OptunaSearchCV
-
-    X = load_iris().data
-    space = {
-        "beta": optuna.distributions.FloatDistribution(0.1, 100, log=True),
-        "variance_mode": optuna.distributions.CategoricalDistribution(MODES),
-    }
-    model = VariationalAutoencoder(max_iter=8, random_state=0)
-    search = OptunaSearchCV(model, space, n_trials=6, cv=FOLDS, random_state=0).fit(X)
-    assert len(search.trials_) == 6
-    values = [trial.value for trial in search.trials_]
-    assert search.best_score_ == max(values)
-    for trial in search.trials_[:2]:
-        alone = clone(model).set_params(**trial.params)
-        assert trial.value == pytest.approx(cross_val_score(alone, X, cv=FOLDS).mean())
-    assert search.best_estimator_.beta == search.best_params_["beta"]
-    assert search.transform(X).shape == (150, 2)
-    # The folds of a trial are trained side by side.
-    counted.clear()
-    with joblib.parallel_config("skae"):
-        again = OptunaSearchCV(model, space, n_trials=6, cv=FOLDS, random_state=0).fit(X)
-    assert counted == [*6 * [2], 1]
-    assert [trial.value for trial in again.trials_] == pytest.approx(values, abs=1e-5)

@@ -39,9 +39,9 @@ _MOST_DEVIATIONS = 1e150
 
 _NO_PREDICT = (
     "an autoencoder predicts no target. A scorer that needs predict, such as "
-    "scoring='neg_mean_squared_error', cannot be used: leave scoring at its default, which "
-    "is the score method, or pass a function, for example lambda model, X, y=None: "
-    "-((X - model.reconstruct(X)) ** 2).mean()."
+    "scoring='neg_mean_squared_error', cannot be used. For the error of reconstructions, "
+    "set scoring=skae.model_selection.reconstruction_error_scorer; the default is the "
+    "score method."
 )
 
 

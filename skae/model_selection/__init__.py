@@ -4,7 +4,12 @@ The joblib backend ``"skae"`` trains the fits of scikit-learn's own searches sid
 The two searches here activate the backend themselves.
 """
 
-from skae.model_selection.scorers import log_marginal_scorer, make_log_marginal_scorer
+from skae.model_selection.scorers import (
+    log_marginal_scorer,
+    make_log_marginal_scorer,
+    make_reconstruction_error_scorer,
+    reconstruction_error_scorer,
+)
 from skae.model_selection.searches import BatchedGridSearchCV, BatchedRandomizedSearchCV
 
 __all__ = [
@@ -12,4 +17,6 @@ __all__ = [
     "BatchedRandomizedSearchCV",
     "log_marginal_scorer",
     "make_log_marginal_scorer",
+    "make_reconstruction_error_scorer",
+    "reconstruction_error_scorer",
 ]

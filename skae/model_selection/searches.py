@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import getattr_static
 from numbers import Real
 from typing import Any, Self
 
@@ -30,7 +31,7 @@ from sklearn.utils import check_scalar
 
 from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
-from skae._utils.names import own_method_names
+from skae._utils.names import MissingMethod, own_method_names
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -181,6 +182,33 @@ def _deal(n_calls: int, n_workers: int) -> list[np.ndarray]:
     return [np.flatnonzero(owners == i) for i in range(min(n_workers, n_calls))]
 
 
+def _check_scoring(search: Any) -> None:
+    """Raise ValueError if the scoring needs a method that an autoencoder does not have.
+
+    Else each fit would be trained, and its score would then be NaN.
+    """
+    final, replaced = search.estimator, set()
+    while isinstance(final, Pipeline):
+        name, final = final.steps[-1]
+        replaced.add(name)
+    grids = getattr(search, "param_grid", None) or search.param_distributions
+    grids = [grids] if isinstance(grids, dict) else grids
+    is_replaced = any(replaced & set(grid) for grid in grids)
+    is_missing = isinstance(getattr_static(final, "predict", None), MissingMethod)
+    if search.scoring is None or is_replaced or not is_missing:
+        return
+    scorers, _ = search._get_scorers()
+    for scorer in getattr(scorers, "_scorers", {"score": scorers}).values():
+        needed = getattr(scorer, "_response_method", ())
+        needed = (needed,) if isinstance(needed, str) else needed
+        if needed and not any(hasattr(final, method) for method in needed):
+            try:
+                final.predict  # noqa: B018  (its error says what to use)
+            except AttributeError as error:
+                message = f"scoring={search.scoring!r} cannot be used: {error}"
+                raise ValueError(message) from None
+
+
 class _BatchedSearch(BaseEstimator):
     """Mixin that trains the models of a search of scikit-learn side by side."""
 
@@ -210,7 +238,10 @@ class _BatchedSearch(BaseEstimator):
         ------
         RuntimeError
             If a fit waits for a lock that another fit holds, for a minute.
+        ValueError
+            If `scoring` needs ``predict``, which an autoencoder does not have.
         """
+        _check_scoring(self)
         active = get_active_backend()[0]
         backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
         with joblib.parallel_config(backend):

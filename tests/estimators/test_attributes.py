@@ -5,9 +5,7 @@ import re
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import torch
-from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
@@ -109,25 +107,3 @@ def test_documented_attributes_equal_the_fitted_ones(estimator, X):
     model = estimator(max_iter=1).fit(pd.DataFrame(X, columns=list("abcdef")))
     real = {n for n in vars(model) if n.endswith("_") and not n.startswith("_")}
     assert documented == real
-
-
-@every_estimator
-def test_data_frames_out(estimator, X):
-    """`set_output` names the components and keeps the index of a data frame."""
-    frame = pd.DataFrame(X, columns=list("abcdef"), index=np.arange(120) * 3)
-    model = estimator(3, max_iter=2, random_state=0)
-    plain = clone(model).fit(frame).transform(frame)
-    names = [f"{estimator.__name__.lower()}{i}" for i in range(3)]
-    out = model.set_output(transform="pandas").fit(frame).transform(frame)
-    assert isinstance(out, pd.DataFrame)
-    assert out.columns.tolist() == names
-    assert out.index.equals(frame.index)
-    np.testing.assert_array_equal(out.to_numpy(), plain)
-    assert isinstance(model.inverse_transform(out.to_numpy()), np.ndarray)
-    out = model.set_output(transform="polars").fit_transform(frame)
-    assert isinstance(out, pl.DataFrame)
-    assert out.columns == names
-    np.testing.assert_array_equal(out.to_numpy(), plain)
-    frame = pl.DataFrame(X, schema=list("abcdef"))
-    np.testing.assert_array_equal(model.fit(frame).transform(frame).to_numpy(), plain)
-    assert model.feature_names_in_.tolist() == list("abcdef")

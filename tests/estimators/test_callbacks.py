@@ -1,17 +1,11 @@
 """Tests of scikit-learn's callbacks, of interrupts and of progress bars."""
 
 import pickle
-import re
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from sklearn.base import clone
-from sklearn.callback import ProgressBar
 from sklearn.decomposition import PCA
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from tests.helpers import (
@@ -136,32 +130,6 @@ def test_error_in_a_callback_is_raised(estimator, X):
         model.set_callbacks(broken).fit(X[:40])
     for name, value in answers(model, X).items():
         np.testing.assert_array_equal(value, expected[name])
-
-
-@every_estimator
-def test_progress_bar(estimator, X, capsys, monkeypatch):
-    """scikit-learn's bar ends at 100% for a fit, in a Pipeline and in a search."""
-    monkeypatch.setenv("COLUMNS", "200")
-    model = estimator(max_iter=4, random_state=0)
-    plain = weights(clone(model).fit(X))
-
-    def printed():
-        out = capsys.readouterr().out
-        assert "100%" in out
-        assert not re.search(r"\b\d{1,2}%", out)
-        return out
-
-    bar = ProgressBar(max_propagation_depth=None)
-    assert weights(clone(model).set_callbacks(bar).fit(X)) == plain
-    assert f"{estimator.__name__} - fit" in printed()
-
-    pipeline = make_pipeline(StandardScaler(), clone(model)).set_callbacks(bar).fit(X)
-    assert re.search(rf"Pipeline .*\| {estimator.__name__} - fit", printed())
-    assert pipeline[-1].n_iter_ == 4
-
-    search = GridSearchCV(clone(model), {"n_components": [1, 2]}, cv=2)
-    search.set_callbacks(bar).fit(X)
-    assert len(re.findall(rf"\| {estimator.__name__} - fit", printed())) >= 5
 
 
 def test_callbacks_see_the_scale_of_the_validation_score(X):

@@ -1,0 +1,8 @@
+"""Fitted models as ONNX graphs, for runtimes without Python or PyTorch.
+
+The module needs the packages of the extra: ``pip install 'skae[onnx]'``.
+"""
+
+from skae.onnx.export import register_converters, to_onnx
+
+__all__ = ["register_converters", "to_onnx"]
