@@ -30,6 +30,7 @@ from sklearn.utils import check_scalar
 
 from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
+from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.names import own_method_names
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
@@ -181,7 +182,7 @@ def _deal(n_calls: int, n_workers: int) -> list[np.ndarray]:
     return [np.flatnonzero(owners == i) for i in range(min(n_workers, n_calls))]
 
 
-class _BatchedSearch(BaseEstimator):
+class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
     """Mixin that trains the models of a search of scikit-learn side by side."""
 
     estimator: Any
