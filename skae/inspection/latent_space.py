@@ -185,16 +185,20 @@ class LatentSpaceDisplay(Display):
             self.scatters_.append(
                 ax.scatter(*points, **{"color": colour, "label": str(label), **style})
             )
+        legend: dict[str, Any] = {"markerscale": 2}
         if self.figure_.get_layout_engine() is not None:
             # The legend is beside the axes, since the points leave no corner free, and the
             # layout makes room for it.
-            place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-            ax.legend(**place, frameon=False, markerscale=2)
-            return
-        # Beside the axes, the legend would lie over other axes of the figure.
-        loc = "best" if len(codes) <= _MOST_FOR_BEST else "upper right"
-        columns = 1 if len(classes) <= 5 else 2
-        ax.legend(loc=loc, ncols=columns, fontsize="small", markerscale=2, **_COMPACT)
+            legend |= {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False}
+        else:
+            # Beside the axes, the legend would lie over other axes of the figure.
+            legend |= {
+                "loc": "best" if len(codes) <= _MOST_FOR_BEST else "upper right",
+                "ncols": 1 if len(classes) <= 5 else 2,
+                "fontsize": "small",
+                **_COMPACT,
+            }
+        ax.legend(**legend)
 
     def _plot_grid(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
         """Draw the decoded images as one mosaic."""
