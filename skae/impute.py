@@ -29,6 +29,7 @@ from skae._fitting.diagnosis import list_columns
 from skae._utils.choices import positive_integer
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import warn_user
+from skae._utils.names import own_method_names
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
 from skae.persistence import PersistenceMixin
@@ -37,6 +38,7 @@ from skae.recipes import make_imputation_estimator
 __all__ = ["AutoencoderImputer"]
 
 
+@own_method_names
 class AutoencoderImputer(DocumentationLinkMixin, PersistenceMixin, _BaseImputer):
     """Impute missing values from the distribution that an autoencoder learns.
 

@@ -19,6 +19,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, validate_dat
 from skae._data.columns import read_column
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import no_warnings_of_fits
+from skae._utils.names import own_method_names
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
 from skae.estimators.table import validated_table
@@ -26,6 +27,8 @@ from skae.persistence import PersistenceMixin
 from skae.recipes import make_outlier_estimator
 
 __all__ = ["LikelihoodOutlierDetector"]
+
+Scores = NDArray[np.float64]
 
 # Fits to the rows of the highest scores, after the fit to all rows.
 _N_REFITS = 2
@@ -39,6 +42,7 @@ def _scores_features(detector: LikelihoodOutlierDetector) -> bool:
     return given is None or hasattr(given, "score_features")
 
 
+@own_method_names
 class LikelihoodOutlierDetector(
     DocumentationLinkMixin, PersistenceMixin, OutlierMixin, BaseEstimator
 ):
@@ -203,7 +207,7 @@ class LikelihoodOutlierDetector(
     @by_numpy
     def score_features(
         self, X: ArrayLike, *, return_kl: bool = False
-    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ) -> Scores | tuple[Scores, Scores]:
         """Return the part of each column in the score of each row; low is abnormal.
 
         The parts of a row add up to :meth:`score_samples`, plus the KL for a variational

@@ -5,6 +5,8 @@ cross-validation of scikit-learn train side by side. The two searches here activ
 backend themselves.
 """
 
+from __future__ import annotations
+
 import copy
 import sys
 from collections.abc import Callable, Iterator
