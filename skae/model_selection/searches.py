@@ -34,6 +34,7 @@ from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.names import own_method_names
+from skae.model_selection.units import warn_of_changed_data
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -188,6 +189,8 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
     """Mixin that trains the models of a search of scikit-learn side by side."""
 
     estimator: Any
+    scoring: Any
+    param_distributions: Any
 
     def fit(self, X: ArrayLike, y: Any = None, **params: Any) -> Self:
         """Run the search.
@@ -213,7 +216,17 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
         ------
         RuntimeError
             If a fit waits for a lock that another fit holds, for a minute.
+
+        Warns
+        -----
+        UserWarning
+            If candidates of a pipeline differ in steps before an autoencoder, and its own
+            score decides: it is in the units that these steps return.
         """
+        if self.scoring is None:
+            grid = getattr(self, "param_grid", None)
+            grid = self.param_distributions if grid is None else grid
+            warn_of_changed_data(self.estimator, grid)
         active = get_active_backend()[0]
         backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
         with joblib.parallel_config(backend):
