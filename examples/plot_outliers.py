@@ -1,6 +1,6 @@
 """
-Outliers: a plane among them, and the columns that make one
-==========================================================
+A plane among outliers, and the columns of an outlier
+=====================================================
 
 The data lie near a plane in 20 dimensions, with 5 per cent of outliers along another
 direction. PCA minimises the squared error, so its plane turns towards the outliers. A
