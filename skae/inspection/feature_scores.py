@@ -1,5 +1,6 @@
 """Display of the columns that make a row unusual."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -196,8 +197,8 @@ class FeatureScoresDisplay(Display):
             raise IndexError(f"row={row}, but X has {n} rows.")
         row = row % n
         parts = np.asarray(model.score_features(inner))
-        names = _names(estimator, model, inner)
-        table: Any = X if _keeps_columns(estimator, names) else inner
+        names, are_kept = _columns(estimator, model, inner)
+        table: Any = X if are_kept else inner
         table = table.toarray() if issparse(table) else table
         table = table if package_of(table) else as_table(table)
         shown: list[tuple[float, Any, Any, str]] = []
@@ -220,17 +221,27 @@ class FeatureScoresDisplay(Display):
         return display.plot(ax, max_features=max_features, bar_kwargs=bar_kwargs)
 
 
-def _names(estimator: Any, model: Any, inner: Any) -> list[str]:
-    """Return the names of the columns of the model's input, by default x0, x1, ..."""
-    names = getattr(model, "feature_names_in_", None)
-    steps = _steps(estimator)
-    if names is None and steps is not None and hasattr(steps, "get_feature_names_out"):
-        names = steps.get_feature_names_out()
+def _columns(estimator: Any, model: Any, inner: Any) -> tuple[list[str], bool]:
+    """Return the names of the columns of the model's input, and whether steps keep them.
+
+    The names are x0, x1, ... by default. The steps of a pipeline keep the columns if they
+    return those of their input, by their names.
+    """
+    steps, returned, keeps = _steps(estimator), None, True
+    if steps is not None:
+        # A pipeline has this method, which needs that of each step.
+        with suppress(AttributeError):
+            returned = list(steps.get_feature_names_out())
+        given = getattr(steps, "feature_names_in_", None)
+        if given is None:
+            given = [f"x{j}" for j in range(getattr(steps, "n_features_in_", 0))]
+        keeps = returned == list(given)
+    names = getattr(model, "feature_names_in_", returned)
     if names is None and package_of(inner):
         names = inner.columns
     if names is None:
         names = [f"x{j}" for j in range(_num_features(inner))]
-    return [str(name) for name in names]
+    return [str(name) for name in names], keeps
 
 
 def _steps(estimator: Any) -> Pipeline | None:
@@ -239,17 +250,6 @@ def _steps(estimator: Any) -> Pipeline | None:
         estimator = estimator.best_estimator_
     is_pipeline = isinstance(estimator, Pipeline) and len(estimator) > 1
     return estimator[:-1] if is_pipeline else None
-
-
-def _keeps_columns(estimator: Any, names: list[str]) -> bool:
-    """Whether the steps of a pipeline return the columns of their input, by their names."""
-    steps = _steps(estimator)
-    if steps is None:
-        return True
-    before = getattr(steps, "feature_names_in_", None)
-    if before is None:
-        before = [f"x{j}" for j in range(steps.n_features_in_)]
-    return [str(name) for name in before] == names
 
 
 def _typical(values: np.ndarray) -> Any:

@@ -93,6 +93,11 @@ def test_values_are_those_before_a_scaler(frame):
     display = FeatureScoresDisplay.from_estimator(pipeline, frame, 3)
     np.testing.assert_array_equal(display.values, frame.to_numpy()[3, ::-1])
     assert display.feature_names == list("fedcba")
+    # Arrays have no names by which to see that the columns are others.
+    mirror = FunctionTransformer(lambda X: X[:, ::-1])
+    pipeline = make_pipeline(mirror, VariationalAutoencoder(2, **FEW)).fit(frame.to_numpy())
+    display = FeatureScoresDisplay.from_estimator(pipeline, frame.to_numpy(), 3)
+    np.testing.assert_array_equal(display.values, frame.to_numpy()[3, ::-1])
     both = make_pipeline(MinMaxScaler(), StandardScaler(), VariationalAutoencoder(2, **FEW))
     display = FeatureScoresDisplay.from_estimator(both.fit(frame), frame, 3)
     np.testing.assert_array_equal(display.values, frame.to_numpy()[3])
