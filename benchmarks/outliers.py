@@ -202,9 +202,12 @@ def write_outlier_page(records: list[Record], data: Path, out: Path) -> None:
     for record in records:
         areas[record["set"], record["system"]].append(record["auc"])
     names = [name for name in _set_names(data) if any(name == key[0] for key in areas)]
+    repeats = 1 + max(record["repeat"] for record in records)
+    # A mean of fewer repeats than those of the others could not be compared with them.
     measured = {
         system: [
-            mean(areas[name, system]) if areas[name, system] else None for name in names
+            mean(found) if len(found := areas[name, system]) >= repeats else None
+            for name in names
         ]
         for system in SYSTEMS
     }
@@ -213,16 +216,15 @@ def write_outlier_page(records: list[Record], data: Path, out: Path) -> None:
         f"{column}, published": [float(rows[name][column]) or None for name in names]
         for column in _PUBLISHED
     }
-    missing = [system for system in PEERS if not any(measured[system])]
-    repeats = 1 + max((record["repeat"] for record in records), default=0)
+    missing = [system for system in PEERS if None in measured[system]]
     text = _TEXT.format(
         repeats=repeats,
         k=_N_COMPONENTS,
         neighbors=_N_NEIGHBORS,
-        pyod=" (not installed)" if missing else "",
+        pyod=", and are not run on all sets" if missing else "",
     )
     tables = [
-        ("Measured", "", *_table(names, measured, "not installed")),
+        ("Measured", "", *_table(names, measured, "not run")),
         ("Published", "", *_table(names, published, "")),
     ]
     command = "python benchmarks/outliers.py --data FOLDER --page"

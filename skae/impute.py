@@ -27,7 +27,9 @@ from sklearn.utils.validation import (
 from skae._data.columns import package_of
 from skae._fitting.diagnosis import list_columns
 from skae._utils.choices import positive_integer
+from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import warn_user
+from skae._utils.names import own_method_names
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
 from skae.persistence import PersistenceMixin
@@ -36,7 +38,8 @@ from skae.recipes import make_imputation_estimator
 __all__ = ["AutoencoderImputer"]
 
 
-class AutoencoderImputer(PersistenceMixin, _BaseImputer):
+@own_method_names
+class AutoencoderImputer(DocumentationLinkMixin, PersistenceMixin, _BaseImputer):
     """Impute missing values from the distribution that an autoencoder learns.
 
     The estimator is fitted to the table with its missing values; its likelihood is that of

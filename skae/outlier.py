@@ -13,10 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
 from sklearn.utils import Tags, _safe_indexing, check_array, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
 from skae._data.columns import read_column
+from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import no_warnings_of_fits
+from skae._utils.names import own_method_names
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
 from skae.estimators.table import validated_table
@@ -25,13 +28,24 @@ from skae.recipes import make_outlier_estimator
 
 __all__ = ["LikelihoodOutlierDetector"]
 
+Scores = NDArray[np.float64]
+
 # Fits to the rows of the highest scores, after the fit to all rows.
 _N_REFITS = 2
 # Reach of the fence below the lower quartile, in interquartile ranges (Tukey 1977).
 _FENCE = 1.5
 
 
-class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
+def _scores_features(detector: LikelihoodOutlierDetector) -> bool:
+    """Whether the estimator of a detector, fitted or not, has the parts of columns."""
+    given = getattr(detector, "estimator_", detector.estimator)
+    return given is None or hasattr(given, "score_features")
+
+
+@own_method_names
+class LikelihoodOutlierDetector(
+    DocumentationLinkMixin, PersistenceMixin, OutlierMixin, BaseEstimator
+):
     """Detector of rows with a low density.
 
     The estimator is fitted to all rows. Then two fits use the rows of the highest scores
@@ -186,15 +200,79 @@ class LikelihoodOutlierDetector(PersistenceMixin, OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         rows, missing = self._validated(X, self.estimator_, reset=False)
         scores: NDArray[np.floating] = self.estimator_.score_samples(rows)
+        unseen = self._of_unseen(rows, missing)
+        return scores if unseen is None else scores + unseen.sum(axis=1)
+
+    @available_if(_scores_features)
+    @by_numpy
+    def score_features(
+        self, X: ArrayLike, *, return_kl: bool = False
+    ) -> Scores | tuple[Scores, Scores]:
+        """Return the part of each column in the score of each row; low is abnormal.
+
+        The parts of a row add up to :meth:`score_samples`, plus the KL for a variational
+        autoencoder. They say which columns make a row an outlier:
+        :class:`skae.inspection.FeatureScoresDisplay` shows them. Only an estimator that has
+        this method itself, such as those of skae, gives it to its detector.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Data.
+
+        return_kl : bool, default=False
+            Whether to return the KL too; it is 0 for a deterministic autoencoder.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples, n_features)
+            Expected log-likelihood of each column, in nats, float64. A missing entry has
+            what it adds to :meth:`score_samples`.
+
+        kl : ndarray of shape (n_samples,)
+            Only with `return_kl=True`: the sum of a row less its score, in nats.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the detector is not fitted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_wine
+        >>> from skae.outlier import LikelihoodOutlierDetector
+        >>> X = load_wine().data
+        >>> detector = LikelihoodOutlierDetector(random_state=0).fit(X)
+        >>> changed = X[:1].copy()
+        >>> changed[0, 4] *= 3  # the magnesium of the first wine
+        >>> difference = detector.score_features(changed) - detector.score_features(X[:1])
+        >>> load_wine().feature_names[int(np.argmin(difference))]
+        'magnesium'
+        """
+        check_is_fitted(self)
+        rows, missing = self._validated(X, self.estimator_, reset=False)
+        parts, kl = self.estimator_.score_features(rows, return_kl=True)
+        unseen = self._of_unseen(rows, missing)
+        parts = parts if unseen is None else parts + unseen
+        return (parts, kl) if return_kl else parts
+
+    def _of_unseen(
+        self, rows: Any, missing: NDArray[np.bool_]
+    ) -> NDArray[np.float64] | None:
+        """Return what entries add that the estimator takes as missing, ``(n, d)``, or None.
+
+        An unknown category is as strange as the strangest value of the training data.
+        """
+        added = None
         if _takes_tables(self.estimator_):
-            # An unknown category, which the estimator takes as missing, is as strange as
-            # the strangest value of the training data.
             unknown = self.estimator_._table.unknown(rows) & ~missing
             if unknown.any():
-                scores = scores + unknown @ self._smallest_part
+                added = np.where(unknown, self._smallest_part, 0.0)
         if missing.any():
-            scores = scores + missing @ self._log_density
-        return scores
+            of_missing = np.where(missing, self._log_density, 0.0)
+            added = of_missing if added is None else added + of_missing
+        return added
 
     @by_numpy
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:

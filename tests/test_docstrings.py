@@ -3,13 +3,16 @@
 import importlib
 import inspect
 import pkgutil
+import pydoc
 
 import pytest
 from numpydoc.docscrape import ClassDoc
 
 import skae
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae.impute import AutoencoderImputer
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
+from skae.outlier import LikelihoodOutlierDetector
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
 
@@ -81,3 +84,28 @@ def test_shared_entries_are_equal(estimator, section):
     for name in set(own) & set(reference) - different:
         assert own[name] == reference[name]
     assert set(reference) <= set(own)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        *ESTIMATORS,
+        LikelihoodOutlierDetector,
+        AutoencoderImputer,
+        BatchedGridSearchCV,
+        BatchedRandomizedSearchCV,
+    ],
+)
+def test_help_has_no_long_lines(estimator):
+    """Lines of `help` fit on a screen, but for those whose text is scikit-learn's."""
+    text = pydoc.plain(pydoc.render_doc(estimator))
+    lines = [line.removeprefix(" |  ") for line in text.splitlines()]
+    assert "Union[" not in "".join(line for line in lines if "_request(" not in line)
+    own = [
+        line
+        for line in lines
+        # Bases with their modules, scikit-learn's setters of requests, and its docstrings.
+        if not line.startswith(("class ", "set_", "    - ``True``", "    y_score :"))
+    ]
+    assert max(map(len, own)) <= 120
+    assert lines[3] == f"{estimator.__name__}("

@@ -532,6 +532,7 @@ class Counting(StandardScaler):
         return super().fit(X, y, sample_weight)
 
 
+@pytest.mark.filterwarnings("ignore:Candidates differ in 'counting__with_mean'")
 def test_steps_before_the_last_are_fitted_once_for_each_fold(X):
     pipeline = make_pipeline(Counting(), vae())
     grid = {"variationalautoencoder__beta": [0.5, 1, 2, 4]}

@@ -15,7 +15,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import KernelDensity
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skae import VariationalAutoencoder
+from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae.likelihoods import Mixed
 from skae.outlier import LikelihoodOutlierDetector
 from tests.helpers import ignore_floor, ignore_spread
 
@@ -218,3 +219,95 @@ def test_holes_of_complete_training_data_are_compensated(factor):
     holes = X.copy()
     holes[:, 2] = np.nan
     assert 0.005 < (detector.predict(holes) == -1).mean() < 0.2
+
+
+@pytest.fixture(name="table")
+def mixed_table():
+    """Draw 150 rows of heights, visits and cities, with a hole in two columns."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "height": rng.normal(170, 10, 150),
+            "visits": rng.poisson(rng.gamma(2, 6, 150)),
+            "city": rng.choice(["Bonn", "Kiel", "Ulm"], 150),
+        }
+    )
+    frame.loc[3, "height"] = np.nan
+    frame.loc[4, "city"] = None
+    return frame
+
+
+def small_vae(likelihood="gaussian", **parameters):
+    return VariationalAutoencoder(
+        1, likelihood=likelihood, max_iter=3, random_state=0, **parameters
+    )
+
+
+ADDS_UP = {
+    "variational": small_vae("laplace"),
+    "deterministic": GaussianAutoencoder(1, max_iter=3, random_state=0),
+    "predicted scale": small_vae(variance_mode="predicted", covariance_type="diag"),
+    "mixture": small_vae("mixture"),
+}
+
+
+@ignore_spread
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("estimator", ADDS_UP.values(), ids=ADDS_UP)
+def test_parts_of_columns_add_up_to_the_score(estimator, dtype, contaminated):
+    X = contaminated[0].astype(dtype)
+    X[::7, 1] = np.nan
+    detector = LikelihoodOutlierDetector(estimator).fit(X)
+    parts, kl = detector.score_features(X, return_kl=True)
+    assert parts.shape == X.shape
+    tolerance = 1e-9 if dtype is np.float64 else 1e-4
+    np.testing.assert_allclose(
+        parts.sum(axis=1) - kl, detector.score_samples(X), rtol=0, atol=tolerance
+    )
+    np.testing.assert_array_equal(detector.score_features(X), parts)
+    # What is missing has the mean log-density of a normal density.
+    variance = np.nanvar(X[:, 1], dtype=np.float64)
+    expected = -0.5 * (1 + np.log(2 * np.pi * variance))
+    np.testing.assert_allclose(parts[::7, 1], expected, rtol=1e-5)
+    # A row on its own, and the rows in blocks, have the parts of the row among others.
+    blocks = np.vstack([detector.score_features(X[i : i + 64]) for i in range(0, 200, 64)])
+    np.testing.assert_allclose(blocks, parts, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(
+        detector.score_features(X[5:6])[0], parts[5], rtol=0, atol=tolerance
+    )
+
+
+def test_parts_of_a_mixed_table_add_up(table):
+    ignore = Mixed("auto", handle_unknown="ignore")
+    detector = LikelihoodOutlierDetector(small_vae(ignore)).fit(table)
+    strange = table.copy()
+    strange.loc[7, "city"] = "Rome"
+    parts, kl = detector.score_features(strange, return_kl=True)
+    assert parts.shape == table.shape
+    np.testing.assert_allclose(
+        parts.sum(axis=1) - kl, detector.score_samples(strange), rtol=0, atol=1e-9
+    )
+    of_training = detector.score_features(table)
+    known = table["city"].notna().to_numpy()
+    assert parts[7, 2] == of_training[known, 2].min()
+    # A missing city has the mean of the others.
+    assert parts[4, 2] == pytest.approx(of_training[known, 2].mean())
+
+
+def test_parts_name_the_column_that_was_changed(contaminated):
+    X = contaminated[0][:180]
+    detector = LikelihoodOutlierDetector(random_state=0).fit(X)
+    for j in range(3):
+        changed = X[:1].copy()
+        changed[0, j] += 20 * X[:, j].std()
+        difference = detector.score_features(changed) - detector.score_features(X[:1])
+        assert difference.argmin() == j
+
+
+def test_only_estimators_with_parts_have_them(contaminated):
+    assert hasattr(LikelihoodOutlierDetector(), "score_features")
+    assert hasattr(LikelihoodOutlierDetector(small_vae()), "score_features")
+    assert not hasattr(NORMAL, "score_features")
+    assert not hasattr(clone(NORMAL).fit(contaminated[0]), "score_features")
+    with pytest.raises(NotFittedError):
+        LikelihoodOutlierDetector().score_features(contaminated[0])

@@ -7,6 +7,7 @@ from types import CellType, FunctionType
 from typing import Any, TypeVar
 
 from skae._utils.choices import did_you_mean
+from skae._utils.signatures import make_readable
 
 T = TypeVar("T", bound=type)
 
@@ -16,6 +17,8 @@ _PACKAGES = ("skae.", "sklearn.")
 
 def own_method_names(cls: T) -> T:
     """Give a class copies of inherited public methods that bear its name.
+
+    Their signatures can be read in `help`.
 
     Python writes the name of the class that defines a method in a message such as
     "InferenceMixin.transform() missing 1 required positional argument".
@@ -38,7 +41,9 @@ def own_method_names(cls: T) -> T:
             method.__module__ = cls.__module__
             setattr(cls, name, method)
         if name == "__init__":
-            setattr(cls, name, _with_suggestion(method))
+            method = _with_suggestion(method)
+            setattr(cls, name, method)
+        make_readable(method)
     return cls
 
 

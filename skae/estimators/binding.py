@@ -20,6 +20,7 @@ from skae._data.columns import (
 )
 from skae._utils.choices import did_you_mean
 from skae._utils.messages import warn_user
+from skae.estimators.frames import dtypes_of
 from skae.estimators.table import Table, validated, validated_table
 from skae.likelihoods import (
     LIKELIHOODS,
@@ -44,7 +45,7 @@ def bind_table(
     or do not fit the likelihood.
     """
     if not isinstance(likelihood, (CategoricalLikelihood, Mixed)):
-        return Table(likelihood)
+        return Table(likelihood, dtypes=dtypes_of(X))
     if isinstance(likelihood, CategoricalLikelihood) and likelihood.one_hot:
         width = validated(estimator, X, reset=True).shape[1]
         return Table(likelihood.with_sizes((width,)), given=repr(likelihood))

@@ -14,13 +14,14 @@ from skae._data import Standardization
 from skae._evaluation import shared_scale
 from skae._module import AutoencoderModule
 from skae._utils.device import has_float64
+from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.settings import own_settings
 from skae.estimators.table import Table
 from skae.likelihoods import Likelihood
 from skae.persistence import PersistenceMixin
 
 
-class FittedMixin(PersistenceMixin, BaseEstimator):
+class FittedMixin(DocumentationLinkMixin, PersistenceMixin, BaseEstimator):
     """What a fit sets, as the state of a copy, a pickle or a file."""
 
     module_: AutoencoderModule

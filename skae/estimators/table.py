@@ -48,11 +48,15 @@ class Table:
         How columns become features; None if each column of numbers is a feature.
     given : str
         The likelihood that the user gave, in words.
+    dtypes : tuple of str or None
+        Dtypes of the columns of a frame of numbers; None if ``columns`` has them, or if
+        there was no frame.
     """
 
     likelihood: Likelihood
     columns: Columns | None = None
     given: str = ""
+    dtypes: tuple[str, ...] | None = None
 
     def encode(
         self,

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skae._data import take_rows
+from skae._data.columns import package_of
 from skae._fitting.lockstep import shared_result
 from skae._fitting.problem import FitProblem
 from skae._utils.choices import choices, positive_integer
@@ -30,6 +31,7 @@ from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae._utils.settings import own_settings
 from skae.estimators.base import BaseAutoencoder
+from skae.estimators.frames import as_frame, configured_package
 from skae.estimators.latent_prior import (
     check_prior,
     fit_prior,
@@ -671,8 +673,11 @@ class VariationalAutoencoder(BaseAutoencoder):
         *,
         noise: bool = True,
         given: ArrayLike | None = None,
-    ) -> np.ndarray:
+    ) -> Any:
         """Draw from the model: z from the prior, N(0, I) or `prior_`, then x ~ p(x|z).
+
+        With a standard normal prior, samples are often less like the data than with
+        ``prior="mixture"``.
 
         Parameters
         ----------
@@ -691,15 +696,41 @@ class VariationalAutoencoder(BaseAutoencoder):
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
+        X : {ndarray, DataFrame} of shape (n_samples, n_features)
             Draws in the units of the training data, float64; a number beyond its range is
-            the largest or smallest of this range.
+            the largest or smallest of this range. With ``set_output(transform="pandas")``
+            or ``"polars"``, a frame with the names of the training data. If these were a
+            frame too, the dtypes are theirs; integers and flags only where the likelihood
+            draws such. With ``likelihood="mixed"``, a table like the training data in any
+            case.
 
         Raises
         ------
         ValueError
             If `given` is not one row of numbers and NaN.
         """
+        drawn = self._draw_rows(n_samples, random_state, noise, given)
+        package = configured_package(self)
+        is_tensor = not (isinstance(drawn, np.ndarray) or package_of(drawn))
+        if package == "default" or is_tensor:
+            return drawn
+        return as_frame(
+            drawn,
+            package,
+            getattr(self, "feature_names_in_", None),
+            self._table.dtypes,
+            self._table.likelihood,
+            is_whole=noise,
+        )
+
+    def _draw_rows(
+        self,
+        n_samples: int,
+        random_state: int | np.random.RandomState | None,
+        noise: bool,
+        given: ArrayLike | None,
+    ) -> Any:
+        """Draw rows ``(n_samples, d)``, whatever `set_output` says; see `sample`."""
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
         standardization = self._standardization

@@ -5,6 +5,7 @@ Each display computes its data in ``from_estimator`` and stores them as attribut
 imported: ``pip install skae[plot]``.
 """
 
+from skae.inspection.feature_scores import FeatureScoresDisplay
 from skae.inspection.gradient_balance import GradientBalanceDisplay
 from skae.inspection.imputation import ImputationDisplay
 from skae.inspection.kl_spectrum import KLSpectrumDisplay
@@ -15,6 +16,7 @@ from skae.inspection.residual_qq import ResidualQQDisplay
 from skae.inspection.scale_profile import ScaleProfileDisplay
 
 __all__ = [
+    "FeatureScoresDisplay",
     "GradientBalanceDisplay",
     "ImputationDisplay",
     "KLSpectrumDisplay",

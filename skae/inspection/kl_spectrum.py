@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import BarContainer
 
+# Most bars whose labels may be words.
+_MOST_WORDS = 4
+
 
 class KLSpectrumDisplay(Display):
     r"""Mean KL of each component of a variational autoencoder's code.
@@ -107,11 +110,13 @@ class KLSpectrumDisplay(Display):
             if not is_active:
                 bar.set(**inactive)
         if len(kl) <= 40:
-            ax.set_xticks(ranks, [str(j) for j in order])
+            name = "component " if len(kl) <= _MOST_WORDS else ""
+            ax.set_xticks(ranks, [f"{name}{j}" for j in order])
         else:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        label = "Column of the codes" if len(kl) <= 40 else "Rank of the component"
         ax.set(
-            xlabel="Component" if len(kl) <= 40 else "Rank of the component",
+            xlabel=f"{label}, the largest KL first",
             ylabel="KL (nats per sample)",
             title=f"{active.sum()} of {len(kl)} components active, {kl.sum():.1f} nats",
         )

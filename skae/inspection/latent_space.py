@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 # Most classes that a legend can distinguish: the colours of matplotlib's tab20.
 _MOST_CLASSES = 20
+# Most points between which matplotlib finds the best place for a legend in little time.
+_MOST_FOR_BEST = 20_000
+# Style of a legend inside the axes, that covers few points.
+_COMPACT: dict[str, Any] = {
+    "framealpha": 0.7,
+    "handletextpad": 0.1,
+    "columnspacing": 0.5,
+    "labelspacing": 0.2,
+    "borderpad": 0.2,
+}
 # Fraction of the codes, at each end of each component, outside the decoded grid: outliers
 # would make the grid too wide.
 _TAIL = 0.01
@@ -175,8 +185,20 @@ class LatentSpaceDisplay(Display):
             self.scatters_.append(
                 ax.scatter(*points, **{"color": colour, "label": str(label), **style})
             )
-        # The legend is beside the axes, since the points leave no corner free.
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2)
+        legend: dict[str, Any] = {"markerscale": 2}
+        if self.figure_.get_layout_engine() is not None:
+            # The legend is beside the axes, since the points leave no corner free, and the
+            # layout makes room for it.
+            legend |= {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False}
+        else:
+            # Beside the axes, the legend would lie over other axes of the figure.
+            legend |= {
+                "loc": "best" if len(codes) <= _MOST_FOR_BEST else "upper right",
+                "ncols": 1 if len(classes) <= 5 else 2,
+                "fontsize": "small",
+                **_COMPACT,
+            }
+        ax.legend(**legend)
 
     def _plot_grid(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
         """Draw the decoded images as one mosaic."""

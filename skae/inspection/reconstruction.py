@@ -20,6 +20,10 @@ _MOST_NAMES = 16
 # Standard deviations at which the colours of a table end: most standardised values are
 # within them.
 _CLIP = 3.0
+# Most rows of a table between which there is a line, and that have a number.
+_MOST_LINES, _MOST_NUMBERS = 60, 20
+# Sizes of the names of columns, in points.
+_SMALLEST_NAME, _LARGEST_NAME = 5.0, 10.0
 
 
 class ReconstructionDisplay(Display):
@@ -117,9 +121,12 @@ class ReconstructionDisplay(Display):
         display : ReconstructionDisplay
             This object.
         """
+        check_matplotlib(f"{type(self).__name__}.plot")
         X, X_hat = np.asarray(self.X, dtype=float), np.asarray(self.X_hat, dtype=float)
         if self.image_shape is None:
-            ax = self._start_plot(ax, figsize=(8, 3.8))
+            longest = max(map(len, self._shown_names(X.shape[1])), default=0)
+            height = 1.2 + 0.24 * np.clip(len(X), 8, 20) + 0.08 * longest
+            ax = self._start_plot(ax, figsize=(8, height))
             self._plot_table(ax, X, X_hat, image_kwargs, difference_kwargs)
         else:
             height, width = self.image_shape[:2]
@@ -127,6 +134,12 @@ class ReconstructionDisplay(Display):
             ax = self._start_plot(ax, figsize=size)
             self._plot_images(ax, X, X_hat, image_kwargs, difference_kwargs)
         return self
+
+    def _shown_names(self, n_features: int) -> list[str]:
+        """Return the names of the columns of a table, or none if they are not shown."""
+        if self.feature_names is None or n_features > _MOST_NAMES:
+            return []
+        return [str(name) for name in np.asarray(self.feature_names)]
 
     def _plot_images(
         self,
@@ -188,7 +201,13 @@ class ReconstructionDisplay(Display):
         spread = X.std(axis=0) if self.spread is None else np.asarray(self.spread)
         spread = np.where(spread > 0, spread, 1.0)
         original, reconstruction = (X - center) / spread, (X_hat - center) / spread
-        defaults = {"cmap": "RdBu_r", "vmin": -_CLIP, "vmax": _CLIP, "aspect": "auto"}
+        defaults = {
+            "cmap": "RdBu_r",
+            "vmin": -_CLIP,
+            "vmax": _CLIP,
+            "aspect": "auto",
+            "interpolation": "nearest",  # other ones blend neighbouring rows
+        }
         image_style = styled(AxesImage, defaults, image_kwargs)
         difference_style = styled(AxesImage, defaults, difference_kwargs)
         blocks = [
@@ -213,14 +232,19 @@ class ReconstructionDisplay(Display):
                 ha="center",
                 va="bottom",
             )
-        if self.feature_names is not None and d <= _MOST_NAMES:
-            names = [str(name) for name in np.asarray(self.feature_names)]
+        points = 72 * ax.get_window_extent().width / self.figure_.dpi
+        size = min(0.9 * points / (lefts[-1] + d), _LARGEST_NAME)
+        names = self._shown_names(d)
+        if names and size >= _SMALLEST_NAME:
             positions = (lefts[:, None] + np.arange(d) + 0.5).ravel()
-            ax.set_xticks(positions, names * 3, rotation=90)
+            ax.set_xticks(positions, names * 3, rotation=90, fontsize=size)
         else:
             ax.set_xticks([])
             ax.set_xlabel("Features")
-        ax.set_yticks([])
+        if n <= _MOST_LINES:
+            ax.hlines(np.arange(1, n), 0, lefts[-1] + d, colors="white", linewidth=1.5)
+        numbers = range(n) if n <= _MOST_NUMBERS else []
+        ax.set_yticks(np.asarray(numbers) + 0.5, [str(i) for i in numbers])
         ax.set_ylabel("Samples")
         ax.tick_params(length=0)
         ax.set_frame_on(False)

@@ -5,6 +5,8 @@ cross-validation of scikit-learn train side by side. The two searches here activ
 backend themselves.
 """
 
+from __future__ import annotations
+
 import copy
 import sys
 from collections.abc import Callable, Iterator
@@ -31,7 +33,9 @@ from sklearn.utils import check_scalar
 
 from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
+from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.names import MissingMethod, own_method_names
+from skae.model_selection.units import warn_of_changed_data
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -182,17 +186,17 @@ def _deal(n_calls: int, n_workers: int) -> list[np.ndarray]:
     return [np.flatnonzero(owners == i) for i in range(min(n_workers, n_calls))]
 
 
-def _check_scoring(search: Any) -> None:
+def _check_scoring(search: Any, grid: Any) -> None:
     """Raise ValueError if the scoring needs a method that an autoencoder does not have.
 
-    Else each fit would be trained, and its score would then be NaN.
+    Else each fit would be trained, and its score would then be NaN. ``grid`` is a
+    dictionary of candidates, or several.
     """
     final, replaced = search.estimator, set()
     while isinstance(final, Pipeline):
         name, final = final.steps[-1]
         replaced.add(name)
-    grids = getattr(search, "param_grid", None) or search.param_distributions
-    grids = [grids] if isinstance(grids, dict) else grids
+    grids = [grid] if isinstance(grid, dict) else grid
     is_replaced = any(replaced & set(grid) for grid in grids)
     is_missing = isinstance(getattr_static(final, "predict", None), MissingMethod)
     if search.scoring is None or is_replaced or not is_missing:
@@ -209,10 +213,12 @@ def _check_scoring(search: Any) -> None:
                 raise ValueError(message) from None
 
 
-class _BatchedSearch(BaseEstimator):
+class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
     """Mixin that trains the models of a search of scikit-learn side by side."""
 
     estimator: Any
+    scoring: Any
+    param_distributions: Any
 
     def fit(self, X: ArrayLike, y: Any = None, **params: Any) -> Self:
         """Run the search.
@@ -240,8 +246,18 @@ class _BatchedSearch(BaseEstimator):
             If a fit waits for a lock that another fit holds, for a minute.
         ValueError
             If `scoring` needs ``predict``, which an autoencoder does not have.
+
+        Warns
+        -----
+        UserWarning
+            If candidates of a pipeline differ in steps before an autoencoder, and its own
+            score decides: it is in the units that these steps return.
         """
-        _check_scoring(self)
+        grid = getattr(self, "param_grid", None)
+        grid = self.param_distributions if grid is None else grid
+        _check_scoring(self, grid)
+        if self.scoring is None:
+            warn_of_changed_data(self.estimator, grid)
         active = get_active_backend()[0]
         backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
         with joblib.parallel_config(backend):

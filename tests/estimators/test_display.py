@@ -1,8 +1,18 @@
 """Tests of text and HTML representations."""
 
+import tomllib
+from pathlib import Path
+
+import pytest
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from skae import VariationalAutoencoder
+from skae._utils import documentation
+from skae.impute import AutoencoderImputer
+from skae.model_selection import BatchedGridSearchCV
+from skae.outlier import LikelihoodOutlierDetector
 
 
 def test_representations(fitted, X):
@@ -15,3 +25,35 @@ def test_representations(fitted, X):
     assert type(fitted).__name__ in html
     assert "Not fitted" not in html
     assert type(fitted).__name__ in make_pipeline(StandardScaler(), fitted)._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        VariationalAutoencoder(),
+        LikelihoodOutlierDetector(),
+        AutoencoderImputer(),
+        BatchedGridSearchCV(VariationalAutoencoder(), {"beta": [1.0]}),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_html_links_to_the_documentation(estimator):
+    """The address is the one that the metadata of the package state."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    url = project["project"]["urls"]["Documentation"]
+    assert documentation.documentation_url() == url
+    assert f'href="{url}"' in estimator._repr_html_()
+    # scikit-learn's own estimators keep their links.
+    html = make_pipeline(StandardScaler(), estimator)._repr_html_()
+    assert f'href="{url}"' in html
+    assert "sklearn.preprocessing.StandardScaler.html" in html
+
+
+def test_sources_that_are_not_installed_have_no_link(monkeypatch):
+    def not_installed(name):
+        raise documentation.PackageNotFoundError(name)
+
+    monkeypatch.setattr(documentation, "metadata", not_installed)
+    assert documentation.documentation_url.__wrapped__() == ""
+    monkeypatch.setattr(documentation, "documentation_url", lambda: "")
+    assert 'href="http' not in VariationalAutoencoder()._repr_html_()

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import inspection
 from skae.inspection import (
+    FeatureScoresDisplay,
     GradientBalanceDisplay,
     ImputationDisplay,
     KLSpectrumDisplay,
@@ -45,6 +46,8 @@ PICTURES = {
     "scale profile": (ScaleProfileDisplay, {}),
     "imputed values": (ImputationDisplay, {}),
     "imputed means": (ImputationDisplay, {"statistic": "mean"}),
+    "scores of features": (FeatureScoresDisplay, {}),
+    "scores of a row": (FeatureScoresDisplay, {"row": 3, "max_features": 2}),
 }
 every_picture = pytest.mark.parametrize(
     ("display", "kwargs"), PICTURES.values(), ids=PICTURES
@@ -146,8 +149,8 @@ def test_model_in_a_pipeline_and_in_a_search(display, vae, X):
     for estimator in (pipeline, search):
         drawn = draw(display, estimator, X)
         for name in inspect.signature(display).parameters:
-            if display is ReconstructionDisplay:
-                continue  # it is in the units of X: see test_reconstruction
+            if display is ReconstructionDisplay or name.endswith("values"):
+                continue  # in the units of X: see test_reconstruction, test_feature_scores
             np.testing.assert_equal(getattr(drawn, name), getattr(alone, name))
 
 
@@ -159,6 +162,7 @@ def test_model_in_a_pipeline_and_in_a_search(display, vae, X):
         KLSpectrumDisplay,
         ResidualQQDisplay,
         ScaleProfileDisplay,
+        FeatureScoresDisplay,
     ],
 )
 def test_other_models_are_refused_by_name(display, X):

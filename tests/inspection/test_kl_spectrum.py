@@ -47,6 +47,14 @@ def test_bars_are_sorted_and_the_inactive_ones_gray(wide, X):
     assert sum(red) == display.active.sum()
 
 
+def test_few_components_are_named_in_words():
+    """A label is the column of the codes, not a place on the axis."""
+    display = KLSpectrumDisplay(kl=[1.0, 3.0]).plot()
+    labels = [t.get_text() for t in display.ax_.get_xticklabels()]
+    assert labels == ["component 1", "component 0"]
+    assert display.ax_.get_xlabel() == "Column of the codes, the largest KL first"
+
+
 def test_threshold(wide, X):
     assert KLSpectrumDisplay.from_estimator(wide, X, threshold=1e6).active.sum() == 0
 

@@ -1,5 +1,6 @@
 """The display of the codes and of the decoded grid."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +39,20 @@ def test_one_collection_for_each_class(vae, X):
         np.testing.assert_array_equal(
             points(scatter), display.codes[y == scatter.get_label()]
         )
+
+
+@pytest.mark.parametrize("layout", [None, "constrained", "tight"])
+def test_legends_do_not_lie_over_other_axes(vae, X, layout):
+    figure, axes = plt.subplots(2, 2, layout=layout)
+    for ax in axes.flat:
+        LatentSpaceDisplay.from_estimator(vae, X, np.arange(len(X)) % 10, ax=ax)
+    figure.canvas.draw()
+    for ax in axes.flat:
+        legend = ax.get_legend().get_window_extent()
+        others = [other.get_window_extent() for other in axes.flat if other is not ax]
+        assert legend.count_overlaps(others) == 0
+        assert figure.bbox.containsx(legend.x0)
+        assert figure.bbox.containsx(legend.x1)
 
 
 @pytest.mark.parametrize("y", [np.linspace(0, 1, 120), np.arange(120)])

@@ -1,5 +1,8 @@
 """The display of samples and reconstructions."""
 
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,6 +67,44 @@ def test_table_names_its_columns(X):
     display = ReconstructionDisplay.from_estimator(ae, frame)
     labels = [t.get_text() for t in display.ax_.get_xticklabels()]
     assert labels == list("abcdef") * 3
+
+
+@pytest.mark.parametrize("size", [(6, 3), (3, 2), (1.2, 1.2)])
+def test_rows_of_a_table_are_apart(X, size):
+    """Each row of a table has one colour in its middle, and a white line below."""
+    table = np.repeat([[3.0], [-3.0], [3.0], [-3.0]], 4, axis=1)
+    figure, ax = plt.subplots(figsize=size, dpi=100)
+    display = ReconstructionDisplay(
+        X=table, X_hat=table, center=np.zeros(4), spread=np.ones(4)
+    ).plot(ax)
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(float)
+
+    def colours(x, y, reach=0):
+        """Return the colours of the pixels at most so far above or below a point."""
+        x, y = ax.transData.transform((x, y))
+        middle = len(pixels) - 1 - round(y)
+        return pixels[middle - reach : middle + reach + 1, round(x)]
+
+    image = display.images_[0]
+    for i in range(4):
+        expected = 255 * np.array(image.cmap(image.norm(table[i, 0])))[:3]
+        for offset in (0.3, 0.5, 0.7):
+            np.testing.assert_allclose(colours(2, i + offset)[0], expected, atol=2)
+        if i:
+            assert colours(2, i, reach=1).min(axis=1).max() > 200
+    assert [t.get_text() for t in ax.get_yticklabels()] == list("0123")
+
+
+@pytest.mark.parametrize("width", [4, 8])
+def test_names_of_columns_do_not_overlap(X, width):
+    figure, ax = plt.subplots(figsize=(width, 5), layout="constrained")
+    names = [f"name {j}" for j in range(13)]
+    data = np.tile(X, 3)[:10, :13]
+    ReconstructionDisplay(X=data, X_hat=data, feature_names=names).plot(ax)
+    figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in ax.get_xticklabels()]
+    assert all(a.x1 <= b.x0 for a, b in pairwise(boxes))
 
 
 def test_constant_column(X):

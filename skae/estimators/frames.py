@@ -1,0 +1,111 @@
+"""Drawn rows as the frames that `set_output` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from sklearn.utils._set_output import _get_output_config
+
+from skae._data.columns import Column, Columns, package_of
+from skae.likelihoods import Likelihood
+
+# Dtypes of numbers in lower case, as pandas has them, and their names in polars.
+_IN_POLARS = {
+    "float32": "Float32",
+    "float64": "Float64",
+    "bool": "Boolean",
+    **{f"int{bits}": f"Int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"UInt{bits}" for bits in (8, 16, 32, 64)},
+}
+
+
+def configured_package(estimator: Any) -> str:
+    """Return what `set_output` says, or the configuration of scikit-learn.
+
+    It is "default", "pandas" or "polars".
+    """
+    package: str = _get_output_config("transform", estimator)["dense"]
+    return package
+
+
+def dtypes_of(X: Any) -> tuple[str, ...] | None:
+    """Return the dtypes of the columns of a frame; None for what is no frame."""
+    return None if package_of(X) is None else tuple(map(str, X.dtypes))
+
+
+def as_frame(
+    drawn: Any,
+    package: str,
+    names: Sequence[str] | None,
+    dtypes: Sequence[str] | None,
+    likelihood: Likelihood,
+    *,
+    is_whole: bool,
+) -> Any:
+    """Return drawn rows ``(n, d)`` as a frame of "pandas" or "polars".
+
+    ``names`` are those of the columns, by default x0, x1, ... ``dtypes`` are those of the
+    frame of the fit, if there was one. Integers and flags are such only if the likelihood
+    draws such, and the rows are draws, not means (``is_whole``). Raises ImportError if the
+    package is not installed.
+    """
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f"set_output(transform={package!r}) needs {package}: install it with `pip "
+            f"install skae[{package}]`."
+        ) from error
+    if package_of(drawn) == package:
+        return drawn
+    if package_of(drawn) is not None:
+        columns = {str(name): drawn[name].to_list() for name in drawn.columns}
+        return _new_frame(columns, package)
+    d = drawn.shape[1]
+    names = [f"x{j}" for j in range(d)] if names is None else [str(name) for name in names]
+    if drawn.dtype.kind != "f":
+        # A table of several kinds of columns, or of categories, that was no frame.
+        return _new_frame(dict(zip(names, drawn.T.tolist(), strict=True)), package)
+    dtypes = ["float64"] * d if dtypes is None else dtypes
+    is_whole = is_whole and likelihood.support in ("nonnegative_integer", "boolean")
+    columns_of_numbers = tuple(
+        _column(j, dtype, package, is_whole=is_whole) for j, dtype in enumerate(dtypes)
+    )
+    return Columns(columns_of_numbers, d, tuple(names), package).decode(drawn)
+
+
+def _column(j: int, dtype: str, package: str, *, is_whole: bool) -> Column:
+    """Return how feature j becomes a column with the dtype of the fit, where it can."""
+    plain = dtype.lower().replace("boolean", "bool")
+    is_flag, is_integer = plain == "bool", plain.startswith(("int", "uint"))
+    if plain not in _IN_POLARS or ((is_flag or is_integer) and not is_whole):
+        plain = dtype = "float64"
+        is_flag = is_integer = False
+    is_of_pandas = dtype in _IN_POLARS or dtype == "boolean"
+    if package == "polars":
+        dtype = _IN_POLARS[plain]
+    elif not is_of_pandas:
+        # Int64 may be a dtype of polars, or the one of pandas that has missing values, of
+        # which draws have none.
+        dtype = plain
+    return Column(
+        kind="flag" if is_flag else "number",
+        features=slice(j, j + 1),
+        position=j,
+        is_integer=is_integer,
+        dtype=dtype,
+        categories=(False, True) if is_flag else (),
+    )
+
+
+def _new_frame(columns: dict[str, list[Any]], package: str) -> Any:
+    """Return a frame of columns of values, whose dtypes its package finds out."""
+    if package == "pandas":
+        import pandas as pd  # set_output named it
+
+        return pd.DataFrame(columns)
+    import polars as pl  # set_output named it
+
+    return pl.DataFrame(columns)

@@ -1,0 +1,103 @@
+"""The display of the most surprising columns of a row."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+
+from skae import VariationalAutoencoder
+from skae.inspection import FeatureScoresDisplay
+from skae.outlier import LikelihoodOutlierDetector
+
+FEW = {"max_iter": 8, "hidden_layer_sizes": (5,), "random_state": 0}
+
+
+@pytest.fixture(name="frame")
+def named_columns(X):
+    return pd.DataFrame(X, columns=list("abcdef"))
+
+
+def labels_of(display):
+    return [t.get_text() for t in display.ax_.get_yticklabels()]
+
+
+def test_differences_to_the_median_part(vae, X):
+    display = FeatureScoresDisplay.from_estimator(vae, X, 5)
+    parts = vae.score_features(X)
+    expected = np.median(parts, axis=0) - parts[5]
+    np.testing.assert_allclose(display.differences, expected)
+    np.testing.assert_array_equal(display.values, X[5])
+    np.testing.assert_array_equal(display.typical_values, np.median(X, axis=0))
+    assert display.feature_names == [f"x{j}" for j in range(6)]
+
+
+def test_the_row_of_the_lowest_score_is_the_default(vae, X):
+    display = FeatureScoresDisplay.from_estimator(vae, X)
+    assert display.row == np.argmin(vae.score_samples(X))
+    assert FeatureScoresDisplay.from_estimator(vae, X, -1).row == 119
+    for row in (120, -121):
+        with pytest.raises(IndexError, match=rf"row={row}, but X has 120 rows"):
+            FeatureScoresDisplay.from_estimator(vae, X, row)
+
+
+def test_the_largest_bar_is_the_column_that_was_changed(frame):
+    """The bars go down from the largest, with names and values beside them."""
+    detector = LikelihoodOutlierDetector(random_state=0).fit(frame)
+    frame.loc[7, "d"] += 50
+    display = FeatureScoresDisplay.from_estimator(detector, frame, max_features=3)
+    assert display.row == 7
+    widths = [bar.get_width() for bar in display.bars_]
+    np.testing.assert_array_equal(widths, np.sort(display.differences)[:-4:-1])
+    middles = [bar.get_y() + bar.get_height() / 2 for bar in display.bars_]
+    bottom, top = display.ax_.get_ylim()
+    assert middles == sorted(middles)
+    assert bottom > top  # the first bar is at the top
+    value, median = frame.loc[7, "d"], frame["d"].median()
+    assert labels_of(display)[0] == f"d = {value:.4g} ({median:.4g})"
+    assert len(labels_of(display)) == 3
+
+
+def test_missing_entries_are_left_out(frame):
+    frame.loc[5, ["b", "e"]] = np.nan
+    frame.loc[9, "a"] = np.nan
+    vae = VariationalAutoencoder(2, **FEW).fit(frame)
+    display = FeatureScoresDisplay.from_estimator(vae, frame, 5)
+    assert display.feature_names == list("acdf")
+    parts = vae.score_features(frame)
+    typical = np.median(np.delete(parts[:, 0], 9))
+    assert display.differences[0] == pytest.approx(typical - parts[5, 0])
+    frame.loc[5] = np.nan
+    assert len(FeatureScoresDisplay.from_estimator(vae, frame, 5).bars_) == 0
+
+
+def test_mixed_table(frame):
+    frame["city"] = np.where(np.arange(120) % 3 > 0, "Bonn", "Ulm")
+    frame["is_new"] = np.arange(120) % 4 == 0
+    vae = VariationalAutoencoder(2, likelihood="mixed", **FEW).fit(frame)
+    display = FeatureScoresDisplay.from_estimator(vae, frame, 0, max_features=8)
+    labels = set(labels_of(display))
+    assert {"city = Ulm (Bonn)", "is_new = True (False)"} <= labels
+
+
+def test_values_are_those_before_a_scaler(frame):
+    """Steps that keep the columns do not change the values, and others do."""
+    for X, names in ((frame, list("abcdef")), (frame.to_numpy(), None)):
+        scaled = make_pipeline(StandardScaler(), VariationalAutoencoder(2, **FEW)).fit(X)
+        display = FeatureScoresDisplay.from_estimator(scaled, X, 3)
+        np.testing.assert_array_equal(display.values, frame.to_numpy()[3])
+        np.testing.assert_array_equal(display.typical_values, frame.median())
+        assert display.feature_names == (names or [f"x{j}" for j in range(6)])
+    reverse = FunctionTransformer(lambda X: X.iloc[:, ::-1], feature_names_out=None)
+    pipeline = make_pipeline(reverse, VariationalAutoencoder(2, **FEW)).fit(frame)
+    display = FeatureScoresDisplay.from_estimator(pipeline, frame, 3)
+    np.testing.assert_array_equal(display.values, frame.to_numpy()[3, ::-1])
+    assert display.feature_names == list("fedcba")
+    # Arrays have no names by which to see that the columns are others.
+    mirror = FunctionTransformer(lambda X: X[:, ::-1])
+    pipeline = make_pipeline(mirror, VariationalAutoencoder(2, **FEW)).fit(frame.to_numpy())
+    display = FeatureScoresDisplay.from_estimator(pipeline, frame.to_numpy(), 3)
+    np.testing.assert_array_equal(display.values, frame.to_numpy()[3, ::-1])
+    both = make_pipeline(MinMaxScaler(), StandardScaler(), VariationalAutoencoder(2, **FEW))
+    display = FeatureScoresDisplay.from_estimator(both.fit(frame), frame, 3)
+    np.testing.assert_array_equal(display.values, frame.to_numpy()[3])

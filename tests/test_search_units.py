@@ -1,0 +1,75 @@
+"""Searches that compare the log-likelihoods of different data warn."""
+
+import warnings
+
+import pytest
+from scipy.stats import uniform
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+
+from skae import VariationalAutoencoder
+from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
+
+VAE = VariationalAutoencoder(1, max_iter=1, random_state=0)
+STEPS = [("pre", Pipeline([("scaler", StandardScaler())])), ("pca", PCA(4)), ("vae", VAE)]
+STEPS_BEFORE = {
+    "a step": ({"pre": [StandardScaler(), MinMaxScaler()]}, "'pre'"),
+    "a nested step": ({"pre__scaler": [StandardScaler(), RobustScaler()]}, "pre__scaler"),
+    "its parameter": ({"pca__n_components": [2, 3], "vae__beta": [1, 2]}, "'pca__n_comp"),
+    "no step": ({"pre": ["passthrough", StandardScaler()]}, "'pre'"),
+    "two grids": ([{"pca__whiten": [True]}, {"pca__whiten": [False]}], "'pca__whiten'"),
+    "in one grid": ([{"pca__whiten": [True]}, {"vae__beta": [2]}], "'pca__whiten'"),
+}
+SAME_DATA = {
+    "the model": {"vae__beta": [1, 2], "vae": [VAE]},
+    "one value": {"pca__n_components": [3], "vae__beta": [1, 2]},
+    "the same value in two grids": [
+        {"pca__n_components": [3], "vae__beta": [1]},
+        {"pca__n_components": [3], "vae__alpha": [1]},
+    ],
+}
+
+
+@pytest.mark.parametrize(("grid", "name"), STEPS_BEFORE.values(), ids=STEPS_BEFORE)
+def test_other_steps_before_the_model(grid, name, X):
+    with pytest.warns(UserWarning, match=f"Candidates differ in .*{name}") as record:
+        BatchedGridSearchCV(Pipeline(STEPS), grid, cv=2).fit(X)
+    # It points at the line above.
+    [found] = [w for w in record if "Candidates differ" in str(w.message)]
+    assert found.filename == __file__
+
+
+def test_distributions(X):
+    grid = {"pre__scaler__with_std": [True], "pca__tol": uniform(0, 1)}
+    search = BatchedRandomizedSearchCV(Pipeline(STEPS), grid, n_iter=2, cv=2)
+    with pytest.warns(UserWarning, match="Candidates differ in 'pca__tol', so"):
+        search.fit(X)
+
+
+@pytest.mark.parametrize("grid", SAME_DATA.values(), ids=SAME_DATA)
+def test_searches_over_the_model_do_not_warn(grid, X):
+    assert messages(BatchedGridSearchCV(Pipeline(STEPS), grid, cv=2), X) == []
+
+
+def test_other_scores_and_other_models_do_not_warn(X):
+    """A score of a task, or of the data in their own units, may be compared."""
+    grid = {"pca__n_components": [2, 3]}
+
+    def of_task(model, X, y=None):
+        return 0.0
+
+    search = BatchedGridSearchCV(Pipeline(STEPS), grid, cv=2, scoring=of_task)
+    assert messages(search, X) == []
+    classifier = Pipeline([*STEPS, ("last", LogisticRegression())])
+    y = (X[:, 0] > X[:, 0].mean()).astype(int)
+    assert messages(BatchedGridSearchCV(classifier, grid, cv=2), X, y) == []
+
+
+def messages(search, *data):
+    """Return the warnings of a search of changed data."""
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        search.fit(*data)
+    return [w for w in record if "Candidates differ" in str(w.message)]
