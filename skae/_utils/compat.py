@@ -93,6 +93,7 @@ def refuse_other_arrays(X: Any) -> None:
         )
 
 
+# Whether scikit-learn refuses such weights by itself.
 _CHECKS_ZEROS = "allow_all_zero_weights" in signature(_check_sample_weight).parameters
 
 
@@ -101,16 +102,12 @@ def check_sample_weight(
     X: Any,
     *,
     allow_all_zero_weights: bool = False,
-    checks_zeros: bool = _CHECKS_ZEROS,
     **kwargs: Any,
 ) -> np.ndarray:
-    """Validate sample weights ``(n,)`` by scikit-learn, and refuse weights all zero.
-
-    ``checks_zeros`` is whether scikit-learn refuses them by itself.
-    """
-    if checks_zeros:
+    """Validate sample weights ``(n,)`` by scikit-learn, and refuse weights all zero."""
+    if _CHECKS_ZEROS:
         kwargs["allow_all_zero_weights"] = allow_all_zero_weights
     weight: np.ndarray = _check_sample_weight(sample_weight, X, **kwargs)
-    if not (checks_zeros or allow_all_zero_weights or weight.any()):
+    if not (_CHECKS_ZEROS or allow_all_zero_weights or weight.any()):
         raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae._utils.compat import array_api
 from tests.helpers import assert_same_answers, every_estimator, every_model
 
 
@@ -78,7 +79,7 @@ def test_tags(estimator):
     assert tags.estimator_type is None
     assert not tags.target_tags.required
     assert tags.input_tags.sparse
-    assert tags.array_api_support
+    assert tags.array_api_support is (array_api is not None)
     assert tags.input_tags.allow_nan
     assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
 
@@ -129,5 +130,7 @@ def test_data_frames_out(estimator, X):
     assert out.columns == names
     np.testing.assert_array_equal(out.to_numpy(), plain)
     frame = pl.DataFrame(X, schema=list("abcdef"))
-    np.testing.assert_array_equal(model.fit(frame).transform(frame).to_numpy(), plain)
+    # Frames of polars, and those of pandas in some versions, have their columns in sequence.
+    out = model.fit(frame).transform(frame)
+    np.testing.assert_allclose(out.to_numpy(), plain, rtol=1e-10)
     assert model.feature_names_in_.tolist() == list("abcdef")
