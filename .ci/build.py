@@ -72,10 +72,9 @@ def normalize(sdist: Path, epoch: int) -> None:
 def main(out: Path) -> None:
     """Build twice; write the archives to a folder if they are equal."""
     os.umask(0o022)
-    commit_time = ["git", "log", "-1", "--format=%ct"]
-    epoch = int(
-        os.environ.get("SOURCE_DATE_EPOCH") or subprocess.check_output(commit_time, cwd=ROOT)
-    )
+    when = ["git", "log", "-1", "--format=%ct"]
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    epoch = int(given or subprocess.check_output(when, cwd=ROOT))
     with tempfile.TemporaryDirectory() as folder:
         first, second = (build(Path(folder, name), epoch) for name in ("1", "2"))
         out.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import sklearn
 from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
 from sklearn.utils import _array_api
 from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
@@ -22,6 +23,7 @@ __all__ = [
     "CallbackSupportMixin",
     "array_api",
     "check_sample_weight",
+    "fit_context",
     "refuse_other_arrays",
     "with_callbacks",
 ]
@@ -74,10 +76,23 @@ def _unchanged(method: _Method) -> _Method:
 
 
 try:
-    from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackContext, CallbackSupportMixin
+    from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:
     CallbackContext, CallbackSupportMixin = NoContext, NoCallbacks
-    with_callbacks = _unchanged
+    _with_callbacks = _unchanged
+
+# Scikit-learn has no types. With these, a decorated method keeps its own.
+with_callbacks: Callable[[_Method], _Method] = _with_callbacks
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[_Method], _Method]:
+    """Return scikit-learn's decorator that validates parameters."""
+    decorator: Callable[[_Method], _Method] = _fit_context(
+        prefer_skip_nested_validation=prefer_skip_nested_validation
+    )
+    return decorator
+
 
 # Scikit-learn's functions for the arrays of other libraries; None if some are missing.
 array_api: Any = _array_api if hasattr(_array_api, "check_same_namespace") else None
