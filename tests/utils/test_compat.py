@@ -37,13 +37,10 @@ def test_callbacks_are_missing(older):
 
     model = Model()
     assert not hasattr(model, "set_callbacks")
-    with pytest.raises(
-        AttributeError, match=r"'Model' object has no .*'set_callbacks'"
-    ) as e:
+    message = r"'Model' .*'set_callbacks': .* scikit-learn 1\.9 or newer; .*1\.8\.0\.$"
+    with pytest.raises(AttributeError, match=message) as caught:
         model.set_callbacks()
-    assert "need scikit-learn 1.9 or newer; this is scikit-learn 1.8.0." in str(e.value)
-    assert e.value.name == "set_callbacks"
-    assert e.value.obj is model
+    assert (caught.value.name, caught.value.obj) == ("set_callbacks", model)
     context = model.fit()
     assert isinstance(context, older.CallbackContext)
     context.call_on_fit_task_begin(estimator=model)
@@ -65,9 +62,7 @@ def test_other_arrays_are_refused(older, monkeypatch):
         assert namespaces.home_of(same) is None
         assert namespaces.on_host(same) is same
     model = VariationalAutoencoder(2, max_iter=2, random_state=0)
-    with pytest.raises(
-        TypeError, match=r"arrays .* need scikit-learn 1\.9 or newer; .*1\.8"
-    ):
+    with pytest.raises(TypeError, match=r"need scikit-learn 1\.9 or newer; .*1\.8\.0"):
         model.fit(tensor)
     model.fit(X)
     np.testing.assert_array_equal(model.transform(X.tolist()), model.transform(X))
