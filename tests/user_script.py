@@ -3,9 +3,10 @@
 Every comment that ignores an error is needed: mypy reports those that are not.
 """
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
+from numpy.typing import NDArray
 
 import skae
 from skae import GaussianAutoencoder, VariationalAutoencoder
@@ -31,17 +32,17 @@ assert_type(model.fit(X, sample_weight=np.ones(100), X_val=X), VariationalAutoen
 score: float = model.score(X)
 n_epochs: int = model.n_iter_
 curve: list[float] = list(model.loss_curve_)
-codes: np.ndarray = model.transform(X)
-rows: np.ndarray = model.inverse_transform(codes)
+codes: NDArray[Any] = model.transform(X)
+rows: NDArray[Any] = model.inverse_transform(codes)
 mean, spread = model.posterior(X)
-drawn: np.ndarray = model.sample(5, random_state=0)
+drawn: NDArray[Any] = model.sample(5, random_state=0)
 assert_type(GaussianAutoencoder().fit(X), GaussianAutoencoder)
 
 search = BatchedGridSearchCV(VariationalAutoencoder(), {"beta": [0.5, 1.0]}, cv=2)
 detector = LikelihoodOutlierDetector(make_density_estimator(), contamination=0.1)
 assert_type(detector.fit(X), LikelihoodOutlierDetector)
 assert_type(AutoencoderImputer().fit(X), AutoencoderImputer)
-flags: np.ndarray = detector.predict(X)
+flags: NDArray[Any] = detector.predict(X)
 LossCurveDisplay.from_estimator(model)
 model.save("model.skops")
 again = skae.load("model.skops")
