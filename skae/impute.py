@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context, clone
+from sklearn.base import clone
 from sklearn.impute._base import _BaseImputer
 from sklearn.utils._mask import _get_mask
 from sklearn.utils._missing import is_pandas_na
@@ -27,6 +27,7 @@ from sklearn.utils.validation import (
 from skae._data.columns import package_of
 from skae._fitting.diagnosis import list_columns
 from skae._utils.choices import positive_integer
+from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import warn_user
 from skae._utils.names import own_method_names
@@ -158,7 +159,7 @@ class AutoencoderImputer(DocumentationLinkMixin, PersistenceMixin, _BaseImputer)
         self.clip = clip
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     @by_numpy
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Fit the estimator to a table with missing values.

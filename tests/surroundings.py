@@ -49,10 +49,16 @@ def process_state():
     }
 
 
+def products_with_precision(*names):
+    """Return the owners of torch's settings of precision, which it has since 2.9."""
+    onednn = torch.backends.mkldnn
+    owners = [torch.backends.cuda.matmul, *(getattr(onednn, n, None) for n in names)]
+    return [owner for owner in owners if hasattr(owner, "fp32_precision")]
+
+
 def _torch_state():
     """Return the random state and settings of torch."""
     onednn = torch.backends.mkldnn
-    products = torch.backends.cuda.matmul, onednn.matmul, onednn.conv
     return {
         "torch": torch.get_rng_state().tolist(),
         "dtype": torch.get_default_dtype(),
@@ -70,7 +76,9 @@ def _torch_state():
             torch.is_deterministic_algorithms_warn_only_enabled(),
             torch.utils.deterministic.fill_uninitialized_memory,
         ),
-        "products": [each.fp32_precision for each in products],
+        "products": [
+            each.fp32_precision for each in products_with_precision("matmul", "conv")
+        ],
         "older setting of products": _older_precision(),
         "oneDNN": (onednn.enabled, onednn.deterministic, onednn.allow_tf32),
         "modes": torch._C._len_torch_function_stack(),
@@ -129,7 +137,7 @@ def unusual_settings(flush_denormal=False):
 
     The other tests use one torch thread, which a small fit would not change.
     """
-    products = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    products = products_with_precision("matmul")
     n_threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     precisions = [each.fp32_precision for each in products]
     torch.set_num_threads(2)
@@ -188,7 +196,7 @@ def _rounded_products(precision):
         yield
     finally:
         torch.set_float32_matmul_precision("highest")
-        for each in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+        for each in products_with_precision("matmul"):
             each.fp32_precision = "none"
 
 

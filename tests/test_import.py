@@ -23,6 +23,16 @@ def test_importing_skae_does_not_import_torch():
     assert not {m for m in modules if m.split(".")[0] in {"torch", "sklearn"}}
 
 
+def test_no_module_warns():
+    """All public packages are imported with warnings as errors."""
+    command = "import skae; print(*map(skae.__getattr__, [*skae.__all__, *skae._PACKAGES]))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", command], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "skae.inspection" in done.stdout
+
+
 def test_fit_does_not_import_compilers():
     """The first step of torch.optim imports compilers, which takes seconds."""
     before, after = (

@@ -17,7 +17,6 @@ import torch
 from joblib import parallel_config
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, clone
-from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
@@ -438,8 +437,9 @@ def test_progress_bar(X, capsys, monkeypatch):
     """scikit-learn's own: each bar is full, one for each fit, and the scores the same."""
     monkeypatch.setenv("COLUMNS", "200")
     grid = {"beta": [0.5, 1]}
+    bar = pytest.importorskip("sklearn.callback").ProgressBar(max_propagation_depth=None)
     search = BatchedGridSearchCV(vae(), grid, cv=FOLDS)
-    search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X)
+    search.set_callbacks(bar).fit(X)
     out = capsys.readouterr().out
     assert len(re.findall(r"\| VariationalAutoencoder - fit", out)) >= 7
     assert "100%" in out
@@ -449,9 +449,10 @@ def test_progress_bar(X, capsys, monkeypatch):
 
 def test_scoring_monitor(X):
     """It scores every model after every epoch; so it sees what it sees alone."""
+    callback = pytest.importorskip("sklearn.callback")
     logs = []
     for kind in (BatchedGridSearchCV, GridSearchCV):
-        monitor = ScoringMonitor(scoring=two_scores)
+        monitor = callback.ScoringMonitor(scoring=two_scores)
         model = vae(max_iter=3).set_callbacks(monitor)
         kind(model, {"beta": [0.5, 2]}, cv=2).fit(X, np.zeros(len(X)))
         log = monitor.get_logs().data

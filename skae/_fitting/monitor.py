@@ -6,7 +6,6 @@ from dataclasses import replace
 from threading import Event
 
 import numpy as np
-from sklearn.callback import CallbackContext
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from skae._fitting.problem import FitProblem, FitResult
 from skae._fitting.snapshot import EpochState, Snapshot, copy_buffers, restore_buffers
 from skae._fitting.training_state import TrainingState
 from skae._optim import SCHEDULES, Adam, ModelSnapshot, ModelState, Plateau
+from skae._utils.compat import CallbackContext
 from skae._utils.errors import InvalidFileError
 from skae._utils.random import set_stream_state, stream_state
 from skae.objectives import gradient_balance

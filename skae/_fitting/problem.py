@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.random import RandomState
-from sklearn.callback import CallbackContext
 
 from skae._data import Rows, Standardization, batch_shape
 from skae._evaluation import (
@@ -24,6 +23,7 @@ from skae._fitting.report import ProgressReport
 from skae._fitting.training_state import TrainingState
 from skae._module import AutoencoderModule
 from skae._utils.cached import cached
+from skae._utils.compat import CallbackContext
 from skae._utils.random import Stream, torch_generator
 from skae.networks.randomness import training_streams
 from skae.objectives import Objective

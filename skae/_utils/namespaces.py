@@ -12,17 +12,9 @@ import numpy as np
 import torch
 from sklearn import config_context, get_config
 from sklearn.utils import Bunch
-from sklearn.utils._array_api import (
-    _is_numpy_namespace,
-    _is_xp_namespace,
-    _max_precision_float_dtype,
-    array_api_compat,
-    check_same_namespace,
-    get_namespace,
-    get_namespace_and_device,
-    move_to,
-)
 from torch import Tensor
+
+from skae._utils.compat import array_api, refuse_other_arrays
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -45,12 +37,12 @@ class Home:
     @property
     def is_torch(self) -> bool:
         """Whether the library is torch."""
-        return _is_xp_namespace(self.xp, "torch")
+        return array_api._is_xp_namespace(self.xp, "torch")
 
     @property
     def floats(self) -> list[Any]:
         """Dtypes of data that are not converted, those of the device only."""
-        largest = _max_precision_float_dtype(self.xp, self.device)
+        largest = array_api._max_precision_float_dtype(self.xp, self.device)
         return [largest] if largest == self.xp.float32 else [largest, self.xp.float32]
 
     def to_tensor(self, X: Any, device: torch.device) -> Tensor:
@@ -62,13 +54,13 @@ class Home:
         if self.is_torch:
             is_there = X.device == device and len(self.floats) > 1
             return X if is_there else X.cpu()
-        xp, _ = get_namespace(torch.empty(0, device="cpu"))
-        return move_to(X, xp=xp, device=device)
+        xp, _ = array_api.get_namespace(torch.empty(0, device="cpu"))
+        return array_api.move_to(X, xp=xp, device=device)
 
     def to_host(self, X: Any) -> np.ndarray:
         """Return an array as one of numpy, which shares the memory of one on the CPU."""
         if not self.is_torch:
-            return move_to(X, xp=np, device="cpu")
+            return array_api.move_to(X, xp=np, device="cpu")
         is_short = X.dtype.is_floating_point and X.dtype.itemsize < 4
         # NumPy does not know all of the short ones.
         return (X.double() if is_short else X).numpy(force=True)
@@ -87,7 +79,7 @@ class Home:
         if not isinstance(values, Tensor):
             return values
         if not self.is_torch:
-            return move_to(values, xp=self.xp, device=self.device)
+            return array_api.move_to(values, xp=self.xp, device=self.device)
         is_double = values.dtype == torch.float64
         return values.to(self.device, self.floats[0] if is_double else values.dtype)
 
@@ -97,12 +89,18 @@ def home_of(X: Any) -> Home | None:
 
     It is None without ``array_api_dispatch`` of scikit-learn, for numpy, and for lists,
     frames and sparse matrices. Raises TypeError for a tensor that is not a dense array of
-    numbers, and ValueError for one that requires gradients, and for complex numbers.
+    numbers, and for all of them if scikit-learn is older than 1.9. Raises ValueError for
+    one that requires gradients, and for complex numbers.
     """
-    if not (get_config()["array_api_dispatch"] and array_api_compat.is_array_api_obj(X)):
+    if not get_config()["array_api_dispatch"]:
         return None
-    xp, _, device = get_namespace_and_device(X)
-    if _is_numpy_namespace(xp):
+    if array_api is None:
+        refuse_other_arrays(X)
+        return None
+    if not array_api.array_api_compat.is_array_api_obj(X):
+        return None
+    xp, _, device = array_api.get_namespace_and_device(X)
+    if array_api._is_numpy_namespace(xp):
         return None
     if xp.isdtype(X.dtype, "complex floating"):
         # Scikit-learn's validation would drop the imaginary part.
@@ -148,7 +146,7 @@ def like_input(method: _Method) -> _Method:
     def wrapped(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
         if self._fitted_to is not None:
             names = {"attribute": "_fitted_to", "method": method.__name__}
-            check_same_namespace(X, self, **names)
+            array_api.check_same_namespace(X, self, **names)
         return like(X, method(self, X, *args, **kwargs))
 
     return cast(_Method, wrapped)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_scalar
-from sklearn.utils.validation import _check_sample_weight
+
+from skae._utils.compat import check_sample_weight
 
 # Columns that a message names before it is cut off.
 _MOST_COLUMNS = 5
@@ -115,7 +116,7 @@ def weighted_mean(scores: np.ndarray, sample_weight: ArrayLike | None) -> float:
     It is finite. Raises ValueError for weights that are no numbers, negative or all zero.
     """
     scores = scores.astype(np.float64)
-    weight: np.ndarray = _check_sample_weight(
+    weight = check_sample_weight(
         as_numbers(sample_weight, "sample_weight"),
         scores,
         ensure_non_negative=True,

@@ -40,6 +40,10 @@ _NO_ARITHMETIC = frozenset([
 ])
 # fmt: on
 
+# Tags of the functions that torch divides from a size on. Older versions have no tag of
+# sums, which are then compared at every size.
+_SIMPLE = {torch.Tag.pointwise, getattr(torch.Tag, "reduction", torch.Tag.pointwise)}
+
 _Operation = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
@@ -122,8 +126,7 @@ def _may_depend(func: Callable[..., Any], largest: int) -> bool:
     tags = _tags(func)
     if tags is None:
         return False
-    is_simple = torch.Tag.pointwise in tags or torch.Tag.reduction in tags
-    return largest >= _DIVIDED or not is_simple
+    return largest >= _DIVIDED or _SIMPLE.isdisjoint(tags)
 
 
 def _compare(operation: _Operation, counts: tuple[int, int]) -> bool:

@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.typing import ArrayLike
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
     RealNotInt,
     StrOptions,
 )
-from sklearn.utils.validation import _check_sample_weight
 
 from skae._data import Rows, Standardization, measure
 from skae._evaluation import SCALE_ROWS, update_scale
@@ -47,6 +45,7 @@ from skae._utils.choices import (
     positive_integer,
     validate_parameters,
 )
+from skae._utils.compat import CallbackSupportMixin, check_sample_weight, with_callbacks
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
@@ -496,7 +495,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         new = not is_continued
         features = table.encode(self, X, reset=new, takes_unknown=new)
         data = table.to_input(features)
-        weight = _check_sample_weight(
+        weight = check_sample_weight(
             as_numbers(sample_weight, "sample_weight"),
             data,
             dtype=np.float64,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing
 from sklearn.utils._indexing import _get_column_indices
-from sklearn.utils.validation import _check_sample_weight, _num_features
+from sklearn.utils.validation import _num_features
 
 from skae._data.columns import (
     Column,
@@ -19,6 +19,7 @@ from skae._data.columns import (
     read_column,
 )
 from skae._utils.choices import did_you_mean
+from skae._utils.compat import check_sample_weight
 from skae._utils.messages import warn_user
 from skae.estimators.frames import dtypes_of
 from skae.estimators.table import Table, validated, validated_table
@@ -51,7 +52,7 @@ def bind_table(
         return Table(likelihood.with_sizes((width,)), given=repr(likelihood))
     X = validated_table(estimator, X, reset=True)
     given = _in_words(X, likelihood)
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    weight = check_sample_weight(sample_weight, X, dtype=np.float64)
     if (weight <= 0).any() and (weight > 0).any():
         X, weight = _safe_indexing(X, np.flatnonzero(weight > 0)), weight[weight > 0]
     if isinstance(likelihood, Mixed):

@@ -23,6 +23,7 @@ from skae._data import Standardization, TensorStatistics, dense, take_rows
 from skae._evaluation import over_rows, rows_per_chunk
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
+from skae._utils.compat import array_api
 from skae._utils.names import MissingMethod, without_missing
 from skae._utils.namespaces import home_of, like_input, on_host
 from skae._utils.numbers import as_numbers, weighted_mean
@@ -385,7 +386,7 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
-        tags.array_api_support = True
+        tags.array_api_support = array_api is not None
         tags.input_tags.sparse = True
         return tags
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils.validation import _check_sample_weight
 
 from skae._data import are_empty, has_nan
+from skae._utils.compat import check_sample_weight
 from skae._utils.device import resolve_device
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
@@ -112,7 +112,7 @@ def validate_block(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool
     features = table.encode(estimator, X, reset=is_first, takes_unknown=is_first)
     # A block of a stream is a part that is in memory.
     data = table.to_input(features.toarray() if issparse(features) else features)
-    weight = _check_sample_weight(
+    weight = check_sample_weight(
         as_numbers(sample_weight, "sample_weight"),
         data,
         dtype=np.float64,

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.callback import ProgressBar
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
@@ -152,11 +151,12 @@ def test_a_fit_goes_on_to_the_bit(estimator, name, X, tmp_path):
 
 def test_callbacks_count_from_the_first_epoch(X, tmp_path, capsys, monkeypatch):
     """They see the epochs that are trained now, by their numbers; a bar ends at 100%."""
+    bar = pytest.importorskip("sklearn.callback").ProgressBar()
     monkeypatch.setenv("COLUMNS", "200")
     path = tmp_path / "fit.npz"
     interrupted(make(), path, X)
     recording = Recording()
-    model = make().set_params(checkpoint=path).set_callbacks(recording, ProgressBar())
+    model = make().set_params(checkpoint=path).set_callbacks(recording, bar)
     model.fit(X)
     assert recording.begun == list(range(5, N_EPOCHS))
     assert re.findall(r"\b\d+%", capsys.readouterr().out) == ["100%"]

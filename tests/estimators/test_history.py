@@ -100,7 +100,7 @@ def test_numbers_of_an_epoch_recomputed(likelihood, variance_mode, covariance_ty
     )
     model.set_callbacks(seen).fit(X)
     history = model.history_
-    uniform = scipy.stats.qmc.Sobol(2, rng=0).random(512)
+    uniform = scipy.stats.qmc.Sobol(2, seed=0).random(512)
     draws = scipy.stats.norm.ppf(uniform)
     log_likelihood, kl = np.empty(3), np.empty((3, 2))
     for epoch, snapshot in enumerate(seen.fitted[:3]):

@@ -183,7 +183,7 @@ def test_score_of_a_variational_autoencoder(combination, data):
 
 def even_draws(k, n=2048):
     """Return quasi-random draws, nearly exact for a posterior of few dimensions."""
-    uniform = scipy.stats.qmc.Sobol(k, rng=0).random(n)
+    uniform = scipy.stats.qmc.Sobol(k, seed=0).random(n)
     return scipy.stats.norm.ppf(uniform)[:, None]
 
 

@@ -332,7 +332,7 @@ def test_prior_of_sparse_rows(monkeypatch, counts):
 
 def test_memory_of_a_warm_start():
     """The range of wide rows is found in a block at a time, and kept for none of them."""
-    X = sp.random_array((64, 2**16), density=1e-3, format="csr", rng=0)
+    X = sp.random_array((64, 2**16), density=1e-3, format="csr", random_state=0)
     standardization = Standardization.identity(2**16)
     tracemalloc.start()
     try:
@@ -352,10 +352,10 @@ from skae import VariationalAutoencoder
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
-small = sp.random_array((500, 50), density=0.01, format="csr", rng=0)
+small = sp.random_array((500, 50), density=0.01, format="csr", random_state=0)
 VariationalAutoencoder(max_iter=1, random_state=0).fit(small + 0).score(small)
 before = peak()
-X = sp.random_array((20_000, 1000), density=0.01, format="csr", rng=0)
+X = sp.random_array((20_000, 1000), density=0.01, format="csr", random_state=0)
 model = VariationalAutoencoder(max_iter=1, hidden_layer_sizes=(8,))
 model.fit(X).score(X[:1000])
 print(peak() - before)
