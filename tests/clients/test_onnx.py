@@ -175,11 +175,21 @@ def test_mixed_tables_of_numbers(variance_mode, real):
     assert np.isfinite(codes[1:]).all()
 
 
-def test_one_hot_columns():
-    one_hot = np.eye(3)[np.random.default_rng(0).integers(3, size=60)]
-    X = np.column_stack([one_hot, table("gaussian", n=60, d=3)])
+@pytest.mark.parametrize("n_categories", [2, 3, 4])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_one_hot_columns(is_first, n_categories):
+    """Each of several casts, and that of the result, has a name of its own."""
+    rng = np.random.default_rng(0)
+    one_hot = np.eye(n_categories)[rng.integers(n_categories, size=60)]
+    real = table("gaussian", n=60, d=3)
+    X = np.column_stack([one_hot, real] if is_first else [real, one_hot])
+    of_real = np.arange(3) + (n_categories if is_first else 0)
+    of_categories = np.setdiff1d(np.arange(n_categories + 3), of_real)
     mixed = Mixed(
-        [([0, 1, 2], CategoricalLikelihood(one_hot=True)), ([3, 4, 5], "gaussian")]
+        [
+            (of_categories.tolist(), CategoricalLikelihood(one_hot=True)),
+            (of_real.tolist(), "gaussian"),
+        ]
     )
     model = VariationalAutoencoder(2, likelihood=mixed, **QUICK).fit(X)
     assert_same_methods(model, X)
