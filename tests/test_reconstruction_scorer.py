@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from scipy.sparse import csr_array
@@ -83,6 +84,49 @@ def test_kinds_of_data(X):
         score(mixed, words)
     with pytest.raises(TypeError, match="Ridge has no transform"):
         score(Ridge().fit(X, X), X)
+
+
+def test_missing_values_of_other_kinds(X):
+    """What a fit takes as missing has no error: NA of pandas, null, and masked entries."""
+    holes = X[:, :3].copy()
+    holes[::3, 1] = np.nan
+    model = vae().fit(holes)
+    expected = reconstruction_error_scorer(model, holes)
+    hidden = np.where(np.isnan(holes), 1e6, holes)
+    nullable = pd.DataFrame(holes, columns=list("abc")).convert_dtypes()
+    kinds = {
+        "masked": np.ma.masked_array(hidden, mask=np.isnan(holes)),
+        "NA": nullable,
+        "objects": nullable.astype(object),
+        "null": pl.DataFrame(holes, schema=list("abc"), nan_to_null=True),
+    }
+    for kind, table in kinds.items():
+        found = reconstruction_error_scorer(vae().fit(table), table)
+        assert found == pytest.approx(expected), kind
+    flags = pd.DataFrame({"a": X[:, 0] > 0, "b": np.arange(len(X)) % 5})
+    flags = flags.astype({"a": "boolean", "b": "Int64"})
+    flags.iloc[3] = flags.iloc[5, 0] = pd.NA
+    model = vae().fit(flags)
+    numbers = flags.to_numpy(float, na_value=np.nan)
+    residual = (numbers - model.reconstruct(flags))[~np.isnan(numbers)]
+    found = reconstruction_error_scorer(model, flags)
+    assert found == pytest.approx(-np.mean(residual**2))
+
+
+def test_bad_weights(X):
+    """The errors are those of a fit; one number is the weight of all rows."""
+    score, model = reconstruction_error_scorer, vae().fit(X)
+    assert score(model, X, sample_weight=2.0) == pytest.approx(score(model, X))
+    for message, wrong in {
+        r"sample_weight.shape == \(1,\), expected": np.ones(1),
+        r"sample_weight.shape == \(3,\), expected": np.ones(3),
+        "Sample weights must be 1D": np.ones((len(X), 1)),
+        "Negative values": -np.ones(len(X)),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            score(model, X, sample_weight=wrong)
+    with pytest.raises(ValueError, match="X has missing entries only"):
+        score(model, np.full((2, X.shape[1]), np.nan))
 
 
 @pytest.mark.parametrize("kind", [GridSearchCV, BatchedGridSearchCV])
