@@ -187,6 +187,8 @@ def test_a_search_refuses_scorers_of_predictions(scoring, X, counted):
     for search in searches:
         with pytest.raises(ValueError, match=LEADS_HERE):
             search.fit(X, X)
+    with pytest.raises(ValueError, match="'scoring' parameter .* Got 3"):
+        BatchedGridSearchCV(vae(), beta, scoring=3).fit(X)
     assert counted == []
 
 
@@ -199,6 +201,9 @@ def test_a_search_takes_scorers_that_it_can_use(X):
     assert search.best_score_ > 0.5
     model = Pipeline([("scale", StandardScaler()), ("last", vae())])
     search = BatchedGridSearchCV(model, {"last": [Ridge()]}, cv=2, scoring="r2").fit(X, y)
+    assert np.isfinite(search.best_score_)
+    nested, grid = Pipeline([("outer", model)]), {"outer__last": [Ridge()]}
+    search = BatchedGridSearchCV(nested, grid, cv=2, scoring="r2").fit(X, y)
     assert np.isfinite(search.best_score_)
     own = BatchedGridSearchCV(vae(), {"beta": [1]}, cv=2, scoring=lambda m, X, y=None: 1.0)
     assert own.fit(X).best_score_ == 1
