@@ -161,8 +161,9 @@ def test_copies_and_parameters():
     scorer = make_reconstruction_error_scorer("absolute_error")
     for copy in (clone(scorer), pickle.loads(pickle.dumps(scorer))):
         assert repr(copy) == "make_reconstruction_error_scorer(error='absolute_error')"
-    with pytest.raises(ValueError, match=r"one of \['squared_error', 'absolute_error'\]"):
-        make_reconstruction_error_scorer("mse")
+    for wrong in ("mse", ["squared_error"], None):
+        with pytest.raises(ValueError, match=r"one of \['squared_error', 'absolute_err"):
+            make_reconstruction_error_scorer(wrong)
 
 
 # Errors that lead here
@@ -187,7 +188,7 @@ def test_a_search_refuses_scorers_of_predictions(scoring, X, counted):
     for search in searches:
         with pytest.raises(ValueError, match=LEADS_HERE):
             search.fit(X, X)
-    with pytest.raises(ValueError, match="'scoring' parameter .* Got 3"):
+    with pytest.raises(ValueError, match=r"'scoring' parameter .* Got 3"):
         BatchedGridSearchCV(vae(), beta, scoring=3).fit(X)
     assert counted == []
 

@@ -167,7 +167,7 @@ def make_reconstruction_error_scorer(
     >>> bool(search.score(X) == -((X - X_hat) ** 2).mean())
     True
     """
-    if error not in _ERRORS:
+    if error not in list(_ERRORS):  # which takes what has no hash
         raise ValueError(f"error must be one of {list(_ERRORS)}, got {error!r}.")
     return _ReconstructionErrorScorer(error=error)
 

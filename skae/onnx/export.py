@@ -109,8 +109,9 @@ def register_converters() -> None:
 
     ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` then accept them. What cannot be
     converted raises the errors of :func:`to_onnx` there, TypeError for an input that is no
-    dense array of numbers, and ValueError for a `target_opset` below 13. The result has the dtype of the input, float32 or float64.
-    The networks compute in float32.
+    dense array of numbers, and ValueError for a `target_opset` below 13. The result has the
+    dtype of the input, float32 or float64, and float32 for integers. The networks compute
+    in float32.
 
     Raises
     ------
@@ -244,9 +245,10 @@ def _set_output_type(operator: Any) -> None:
             )
     # A frame has one input for each column.
     widths = [kind.shape[1] if len(kind.shape) == 2 else None for kind in given]
-    if None not in widths and sum(widths) != estimator.n_features_in_:
+    n_columns = sum(width or 0 for width in widths)
+    if None not in widths and n_columns != estimator.n_features_in_:
         raise ValueError(
-            f"X has {sum(widths)} features, but {type(estimator).__name__} is expecting "
+            f"X has {n_columns} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input."
         )
     is_double = any(isinstance(kind, types.DoubleTensorType) for kind in given)
