@@ -253,10 +253,14 @@ class LikelihoodOutlierDetector(
         """
         check_is_fitted(self)
         rows, missing = self._validated(X, self.estimator_, reset=False)
-        parts, kl = self.estimator_.score_features(rows, return_kl=True)
         unseen = self._of_unseen(rows, missing)
-        parts = parts if unseen is None else parts + unseen
-        return (parts, kl) if return_kl else parts
+        added: Any = 0.0 if unseen is None else unseen
+        if not return_kl:
+            # An estimator of a user may have no KL.
+            parts: Scores = self.estimator_.score_features(rows)
+            return parts + added
+        parts, kl = self.estimator_.score_features(rows, return_kl=True)
+        return parts + added, kl
 
     def _of_unseen(
         self, rows: Any, missing: NDArray[np.bool_]

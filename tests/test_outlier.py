@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from sklearn.base import clone
 from sklearn.covariance import MinCovDet
 from sklearn.exceptions import NotFittedError
@@ -311,3 +312,18 @@ def test_only_estimators_with_parts_have_them(contaminated):
     assert not hasattr(clone(NORMAL).fit(contaminated[0]), "score_features")
     with pytest.raises(NotFittedError):
         LikelihoodOutlierDetector().score_features(contaminated[0])
+
+
+class NormalOfColumns(GaussianMixture):
+    """A density of a user with a part for each column, and no KL."""
+
+    def score_features(self, X):
+        deviation = np.sqrt(self.covariances_)
+        return scipy.stats.norm(self.means_, deviation).logpdf(X)
+
+
+def test_parts_of_an_estimator_without_kl(contaminated):
+    X = contaminated[0]
+    detector = LikelihoodOutlierDetector(NormalOfColumns(covariance_type="diag")).fit(X)
+    parts = detector.score_features(X)
+    np.testing.assert_allclose(parts.sum(axis=1), detector.score_samples(X))

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from scipy.sparse import csr_array
@@ -85,6 +86,49 @@ def test_kinds_of_data(X):
         score(Ridge().fit(X, X), X)
 
 
+def test_missing_values_of_other_kinds(X):
+    """What a fit takes as missing has no error: NA of pandas, null, and masked entries."""
+    holes = X[:, :3].copy()
+    holes[::3, 1] = np.nan
+    model = vae().fit(holes)
+    expected = reconstruction_error_scorer(model, holes)
+    hidden = np.where(np.isnan(holes), 1e6, holes)
+    nullable = pd.DataFrame(holes, columns=list("abc")).convert_dtypes()
+    kinds = {
+        "masked": np.ma.masked_array(hidden, mask=np.isnan(holes)),
+        "NA": nullable,
+        "objects": nullable.astype(object),
+        "null": pl.DataFrame(holes, schema=list("abc"), nan_to_null=True),
+    }
+    for kind, table in kinds.items():
+        found = reconstruction_error_scorer(vae().fit(table), table)
+        assert found == pytest.approx(expected), kind
+    flags = pd.DataFrame({"a": X[:, 0] > 0, "b": np.arange(len(X)) % 5})
+    flags = flags.astype({"a": "boolean", "b": "Int64"})
+    flags.iloc[3] = flags.iloc[5, 0] = pd.NA
+    model = vae().fit(flags)
+    numbers = flags.to_numpy(float, na_value=np.nan)
+    residual = (numbers - model.reconstruct(flags))[~np.isnan(numbers)]
+    found = reconstruction_error_scorer(model, flags)
+    assert found == pytest.approx(-np.mean(residual**2))
+
+
+def test_bad_weights(X):
+    """The errors are those of a fit; one number is the weight of all rows."""
+    score, model = reconstruction_error_scorer, vae().fit(X)
+    assert score(model, X, sample_weight=2.0) == pytest.approx(score(model, X))
+    for message, wrong in {
+        r"sample_weight.shape == \(1,\), expected": np.ones(1),
+        r"sample_weight.shape == \(3,\), expected": np.ones(3),
+        "Sample weights must be 1D": np.ones((len(X), 1)),
+        "Negative values": -np.ones(len(X)),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            score(model, X, sample_weight=wrong)
+    with pytest.raises(ValueError, match="X has missing entries only"):
+        score(model, np.full((2, X.shape[1]), np.nan))
+
+
 @pytest.mark.parametrize("kind", [GridSearchCV, BatchedGridSearchCV])
 def test_searches(kind, X):
     """It chooses among lengths of training as scikit-learn's metric does by hand."""
@@ -117,8 +161,9 @@ def test_copies_and_parameters():
     scorer = make_reconstruction_error_scorer("absolute_error")
     for copy in (clone(scorer), pickle.loads(pickle.dumps(scorer))):
         assert repr(copy) == "make_reconstruction_error_scorer(error='absolute_error')"
-    with pytest.raises(ValueError, match=r"one of \['squared_error', 'absolute_error'\]"):
-        make_reconstruction_error_scorer("mse")
+    for wrong in ("mse", ["squared_error"], None):
+        with pytest.raises(ValueError, match=r"one of \['squared_error', 'absolute_err"):
+            make_reconstruction_error_scorer(wrong)
 
 
 # Errors that lead here
@@ -143,6 +188,8 @@ def test_a_search_refuses_scorers_of_predictions(scoring, X, counted):
     for search in searches:
         with pytest.raises(ValueError, match=LEADS_HERE):
             search.fit(X, X)
+    with pytest.raises(ValueError, match=r"'scoring' parameter .* Got 3"):
+        BatchedGridSearchCV(vae(), beta, scoring=3).fit(X)
     assert counted == []
 
 
@@ -155,6 +202,9 @@ def test_a_search_takes_scorers_that_it_can_use(X):
     assert search.best_score_ > 0.5
     model = Pipeline([("scale", StandardScaler()), ("last", vae())])
     search = BatchedGridSearchCV(model, {"last": [Ridge()]}, cv=2, scoring="r2").fit(X, y)
+    assert np.isfinite(search.best_score_)
+    nested, grid = Pipeline([("outer", model)]), {"outer__last": [Ridge()]}
+    search = BatchedGridSearchCV(nested, grid, cv=2, scoring="r2").fit(X, y)
     assert np.isfinite(search.best_score_)
     own = BatchedGridSearchCV(vae(), {"beta": [1]}, cv=2, scoring=lambda m, X, y=None: 1.0)
     assert own.fit(X).best_score_ == 1

@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import uniform
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
@@ -46,6 +47,25 @@ def test_distributions(X):
     search = BatchedRandomizedSearchCV(Pipeline(STEPS), grid, n_iter=2, cv=2)
     with pytest.warns(UserWarning, match="Candidates differ in 'pca__tol', so"):
         search.fit(X)
+
+
+def test_a_pipeline_at_the_end_of_one(X):
+    nested = Pipeline([("pre", StandardScaler()), ("inner", Pipeline(STEPS[1:]))])
+    grid = {"inner__pca__n_components": [2, 3], "inner__vae__beta": [1, 2]}
+    with pytest.warns(UserWarning, match="differ in 'inner__pca__n_components', so"):
+        BatchedGridSearchCV(nested, grid, cv=2).fit(X)
+    grid = {"inner__vae__beta": [1, 2]}
+    assert messages(BatchedGridSearchCV(nested, grid, cv=2), X) == []
+
+
+@pytest.mark.parametrize("grid", [5, "ab", [5], [("vae__beta", [1])], {"vae__beta": 3}])
+def test_bad_grids_have_scikit_learns_errors(grid, X):
+    errors = []
+    for kind in (GridSearchCV, BatchedGridSearchCV):
+        with pytest.raises((TypeError, ValueError)) as error:
+            kind(Pipeline(STEPS), grid, cv=2).fit(X)
+        errors.append((error.type, str(error.value).replace("Batched", "")))
+    assert errors[0] == errors[1]
 
 
 @pytest.mark.parametrize("grid", SAME_DATA.values(), ids=SAME_DATA)

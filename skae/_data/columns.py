@@ -94,7 +94,8 @@ class Column:
         if self.kind == "flag":
             return _array_of(self.categories)[(own[:, 0] >= 0.5).astype(np.int64)]
         if not self.is_integer:
-            return own[:, 0]
+            limit = np.finfo(np.float32 if self.dtype.lower() == "float32" else float).max
+            return own[:, 0].clip(-limit, limit)
         kind = self.dtype.lower()
         smallest, largest = -np.inf, np.inf
         if kind in _INTEGERS:

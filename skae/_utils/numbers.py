@@ -116,12 +116,7 @@ def weighted_mean(scores: np.ndarray, sample_weight: ArrayLike | None) -> float:
     It is finite. Raises ValueError for weights that are no numbers, negative or all zero.
     """
     scores = scores.astype(np.float64)
-    weight = check_sample_weight(
-        as_numbers(sample_weight, "sample_weight"),
-        scores,
-        ensure_non_negative=True,
-        allow_all_zero_weights=False,
-    )
+    weight = checked_weight(sample_weight, scores)
     # Relative weights, because the sum of large ones overflows.
     _, exponent = np.frexp(weight.max())
     weight = np.ldexp(weight, -exponent)
@@ -130,6 +125,19 @@ def weighted_mean(scores: np.ndarray, sample_weight: ArrayLike | None) -> float:
         if not np.isfinite(score):
             score = float(np.sum(scores * (weight / weight.sum())))
     return max(score, float(np.finfo(np.float64).min))
+
+
+def checked_weight(sample_weight: ArrayLike | None, rows: np.ndarray) -> np.ndarray:
+    """Return the weights ``(n,)`` that a user gave for some rows ``(n, ...)``.
+
+    Raises ValueError for weights that are no numbers, negative or all zero.
+    """
+    return check_sample_weight(
+        as_numbers(sample_weight, "sample_weight"),
+        rows,
+        ensure_non_negative=True,
+        allow_all_zero_weights=False,
+    )
 
 
 def _n_masked(X: Any) -> int:

@@ -730,7 +730,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         noise: bool,
         given: ArrayLike | None,
     ) -> Any:
-        """Draw rows ``(n_samples, d)``, whatever `set_output` says; see `sample`."""
+        """Draw rows ``(n_samples, d)``, as they are without `set_output`; see `sample`."""
         check_is_fitted(self)
         check_count(n_samples, "n_samples")
         standardization = self._standardization

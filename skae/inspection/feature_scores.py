@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _num_features, _num_samples
 
 from skae._data.columns import package_of, read_column
+from skae._utils.numbers import as_numbers
 from skae.estimators.table import as_table
 from skae.inspection._common import Display, check_matplotlib, styled, unwrap
 
@@ -184,6 +185,8 @@ class FeatureScoresDisplay(Display):
             If it has no ``score_features``.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
+        if isinstance(X, np.ma.MaskedArray):
+            X = as_numbers(X)  # masked entries are missing
         model, inner = unwrap(estimator, X)
         if not hasattr(model, "score_features"):
             raise TypeError(

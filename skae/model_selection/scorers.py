@@ -13,7 +13,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from skae._utils.namespaces import on_host
-from skae._utils.numbers import check_count, weighted_mean
+from skae._utils.numbers import as_numbers, check_count, checked_weight, weighted_mean
 
 # Value of a request in scikit-learn's metadata routing: whether to pass an argument on, or
 # its name at the search. None means that passing it to the search is an error.
@@ -167,7 +167,7 @@ def make_reconstruction_error_scorer(
     >>> bool(search.score(X) == -((X - X_hat) ** 2).mean())
     True
     """
-    if error not in _ERRORS:
+    if error not in list(_ERRORS):  # which takes what has no hash
         raise ValueError(f"error must be one of {list(_ERRORS)}, got {error!r}.")
     return _ReconstructionErrorScorer(error=error)
 
@@ -290,8 +290,10 @@ class _ReconstructionErrorScorer(_Scorer):
         residual = given - _numbers(_reconstruction(estimator, X))
         error = _ERRORS[self._parameters["error"]](residual)
         observed = ~np.isnan(given)
-        weight = np.ones(len(given)) if sample_weight is None else sample_weight
-        weight = np.asarray(on_host(weight), dtype=np.float64)[:, None] * observed
+        if not observed.any():
+            raise ValueError("X has missing entries only, which have no error.")
+        weight = checked_weight(on_host(sample_weight), given)
+        weight = np.broadcast_to(weight[:, None], given.shape)
         return -weighted_mean(error[observed], weight[observed])
 
 
@@ -305,9 +307,12 @@ def _reconstruction(estimator: Any, X: ArrayLike) -> Any:
 
 def _numbers(X: Any) -> np.ndarray:
     """Return a table as float64 ``(n, d)``; NaN is missing."""
-    table = np.asarray(X.toarray() if issparse(X) else on_host(X))
     try:
-        return table.astype(np.float64)
+        # Masked entries and pandas' NA are missing, as in a fit.
+        table = as_numbers(X.toarray() if issparse(X) else on_host(X))
+        if hasattr(table, "iloc"):
+            return np.asarray(table.astype(np.float64), dtype=np.float64)
+        return np.asarray(table).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             "A reconstruction error needs a table of numbers, but X has other values. "

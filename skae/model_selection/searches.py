@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import joblib
 import numpy as np
+import sklearn
 from joblib.parallel import (
     FallbackToBackend,
     ParallelBackendBase,
@@ -35,7 +36,7 @@ from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.names import MissingMethod, own_method_names
-from skae.model_selection.units import warn_of_changed_data
+from skae.model_selection.units import grids_of, warn_of_changed_data
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -192,12 +193,12 @@ def _check_scoring(search: Any, grid: Any) -> None:
     Else each fit would be trained, and its score would then be NaN. ``grid`` is a
     dictionary of candidates, or several.
     """
-    final, replaced = search.estimator, set()
+    final, replaced, prefix = search.estimator, set(), ""
     while isinstance(final, Pipeline):
         name, final = final.steps[-1]
-        replaced.add(name)
-    grids = [grid] if isinstance(grid, dict) else grid
-    is_replaced = any(replaced & set(grid) for grid in grids)
+        replaced.add(f"{prefix}{name}")
+        prefix = f"{prefix}{name}__"
+    is_replaced = any(replaced & set(one) for one in grids_of(grid))
     is_missing = isinstance(getattr_static(final, "predict", None), MissingMethod)
     if search.scoring is None or is_replaced or not is_missing:
         return
@@ -253,6 +254,9 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
             If candidates of a pipeline differ in steps before an autoencoder, and its own
             score decides: it is in the units that these steps return.
         """
+        if not sklearn.get_config()["skip_parameter_validation"]:
+            # Before the checks below, which take parameters of the right type.
+            self._validate_params()
         grid = getattr(self, "param_grid", None)
         grid = self.param_distributions if grid is None else grid
         _check_scoring(self, grid)

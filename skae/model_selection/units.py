@@ -16,11 +16,13 @@ def warn_of_changed_data(estimator: Any, grid: Any) -> None:
 
     ``grid`` is a dict from parameters to values or distributions, or a list of such.
     """
-    if not isinstance(estimator, Pipeline):
+    names, prefix = [], ""
+    while isinstance(estimator, Pipeline):
+        names += [f"{prefix}{name}" for name, _ in estimator.steps[:-1]]
+        name, estimator = estimator.steps[-1]
+        prefix = f"{prefix}{name}__"
+    if not isinstance(estimator, BaseAutoencoder):
         return
-    if not isinstance(estimator.steps[-1][1], BaseAutoencoder):
-        return
-    names = [name for name, _ in estimator.steps[:-1]]
     changed = [
         key
         for key in _varied(grid)
@@ -38,9 +40,18 @@ def warn_of_changed_data(estimator: Any, grid: Any) -> None:
         )
 
 
+def grids_of(grid: Any) -> list[Mapping[str, Any]]:
+    """Return the grids of a search, one or several.
+
+    There are none if one of them is no mapping: scikit-learn raises a TypeError for that.
+    """
+    grids = [grid] if isinstance(grid, Mapping) else list(grid)
+    return grids if all(isinstance(one, Mapping) for one in grids) else []
+
+
 def _varied(grid: Any) -> list[str]:
     """Return the parameters that have more than one value."""
-    grids = [grid] if isinstance(grid, Mapping) else list(grid)
+    grids = grids_of(grid)
     found: dict[str, set[str]] = {}
     for one in grids:
         for key, values in one.items():

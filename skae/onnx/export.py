@@ -14,6 +14,9 @@ from skae.onnx.layers import add_linear, add_network, single
 from skae.onnx.means import Decoded, add_input, add_mean
 from skae.onnx.tables import add_features, add_table
 
+# Since then, operators take as inputs what were attributes before, such as axes. The layer
+# LayerNorm needs 17, which an error of skl2onnx says.
+_LEAST_OPSET = 13
 _METHODS = ("transform", "inverse_transform", "reconstruct")
 
 
@@ -48,8 +51,9 @@ def to_onnx(estimator: BaseAutoencoder, method: str = "transform") -> Any:
         If the estimator is another one, or has a layer or a likelihood of a user that has
         no operators.
     ValueError
-        If there is no such method, if a column has values that are no numbers, or if the
-        encoder needs to know which entries are missing.
+        If there is no such method, if a column has values that are no numbers, or has
+        categories that float32 cannot tell apart, or if the encoder needs to know which
+        entries are missing.
 
     See Also
     --------
@@ -104,9 +108,10 @@ def register_converters() -> None:
     """Let skl2onnx convert ``transform`` of the three estimators, also in a pipeline.
 
     ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` then accept them. What cannot be
-    converted raises the errors of :func:`to_onnx` there, and TypeError for an input that is
-    no dense array of numbers. The result has the dtype of the input, float32 or float64.
-    The networks compute in float32.
+    converted raises the errors of :func:`to_onnx` there, TypeError for an input that is no
+    dense array of numbers, and ValueError for a `target_opset` below 13. The result has the
+    dtype of the input, float32 or float64, and float32 for integers. The networks compute
+    in float32.
 
     Raises
     ------
@@ -229,20 +234,24 @@ def _add_decoded(graph: Graph, estimator: Any, z: str) -> str:
 def _set_output_type(operator: Any) -> None:
     """Set type and shape of the output of an estimator in a graph of skl2onnx."""
     types = _imported("skl2onnx.common.data_types")
-    estimator, given = operator.raw_operator, operator.inputs[0].type
+    estimator, given = operator.raw_operator, [x.type for x in operator.inputs]
+    check_is_fitted(estimator)
     numbers = types.FloatTensorType, types.DoubleTensorType, types.Int64TensorType
-    if not isinstance(given, numbers):
-        raise TypeError(
-            f"{type(estimator).__name__} in ONNX takes a dense array of float32, float64 "
-            f"or int64, got {given!r}."
-        )
-    n_columns = given.shape[1] if len(given.shape) == 2 else None
-    if n_columns not in (None, estimator.n_features_in_):
+    for kind in given:
+        if not isinstance(kind, numbers):
+            raise TypeError(
+                f"{type(estimator).__name__} in ONNX takes a dense array of float32, "
+                f"float64 or int64, got {kind!r}."
+            )
+    # A frame has one input for each column.
+    widths = [kind.shape[1] if len(kind.shape) == 2 else None for kind in given]
+    n_columns = sum(width or 0 for width in widths)
+    if None not in widths and n_columns != estimator.n_features_in_:
         raise ValueError(
             f"X has {n_columns} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input."
         )
-    is_double = isinstance(given, types.DoubleTensorType)
+    is_double = any(isinstance(kind, types.DoubleTensorType) for kind in given)
     kind = types.DoubleTensorType if is_double else types.FloatTensorType
     n = operator.inputs[0].get_first_dimension()
     operator.outputs[0].type = kind([n, estimator.n_components_])
@@ -250,11 +259,16 @@ def _set_output_type(operator: Any) -> None:
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add ``transform`` of an estimator to a graph of skl2onnx."""
+    if container.target_opset < _LEAST_OPSET:
+        raise ValueError(
+            f"{type(operator.raw_operator).__name__} in ONNX needs a target_opset of at "
+            f"least {_LEAST_OPSET}, got {container.target_opset}."
+        )
     graph, output = _graph_of(operator.raw_operator, "transform")
     types = _imported("skl2onnx.common.data_types")
     is_double = isinstance(operator.outputs[0].type, types.DoubleTensorType)
     output = graph.cast(output, DOUBLE if is_double else FLOAT)
-    names = {graph.input: operator.inputs[0].full_name}
+    names = {graph.input: _joined(scope, operator.inputs, container)}
     names[output] = operator.outputs[0].full_name
     numpy_helper = _imported("onnx.numpy_helper")
     for name, values in graph.constants.items():
@@ -270,3 +284,18 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
             name=scope.get_unique_operator_name(kind),
             **attributes,
         )
+
+
+def _joined(scope: Any, inputs: Any, container: Any) -> str:
+    """Put the inputs of an estimator side by side, and return the name of the result."""
+    if len(inputs) == 1:
+        return str(inputs[0].full_name)
+    parts = []
+    for x in inputs:
+        parts.append(scope.get_unique_variable_name("cast"))
+        name = scope.get_unique_operator_name("Cast")
+        container.add_node("Cast", [x.full_name], [parts[-1]], name=name, to=DOUBLE)
+    joined = str(scope.get_unique_variable_name("concat"))
+    name = scope.get_unique_operator_name("Concat")
+    container.add_node("Concat", parts, [joined], name=name, axis=1)
+    return joined

@@ -29,11 +29,14 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
         self.constants: dict[str, np.ndarray] = {}
+        # Of all nodes, because those that `keep` drops must not have successors of a name.
+        self._n_added = 0
 
     def add(self, operator: str, *inputs: str | np.ndarray, **attributes: Any) -> str:
         """Add a node and return its name; inputs that are arrays become constants."""
         names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
-        output = f"{operator.lower()}_{len(self.nodes)}"
+        output = f"{operator.lower()}_{self._n_added}"
+        self._n_added += 1
         self.nodes.append((operator, names, output, attributes))
         return output
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from skae._data.columns import Columns
-from skae.onnx.graph import BOOL, DOUBLE, Graph
+from skae.onnx.graph import BOOL, DOUBLE, FLOAT, Graph
 
 
 def add_features(graph: Graph, columns: Columns | None, x: str) -> str:
@@ -17,7 +17,7 @@ def add_features(graph: Graph, columns: Columns | None, x: str) -> str:
     for i, column in sorted(enumerate(columns.columns), key=lambda c: c[1].position):
         own = graph.columns(x, i, i + 1)
         if column.categories:
-            own = _one_hot(graph, _values(columns, i), own)
+            own = _one_hot(graph, _inputs(columns, i), own)
         parts.append(graph.columns(own, 1, 2) if column.kind == "flag" else own)
     return graph.join(parts)
 
@@ -47,9 +47,23 @@ def _values(columns: Columns, i: int) -> np.ndarray:
     return values.astype(np.float64)
 
 
+def _inputs(columns: Columns, i: int) -> np.ndarray:
+    """Return the values of a flag or a category as float32; raise if two are equal."""
+    values = _values(columns, i).astype(np.float32)
+    if len(np.unique(values)) < len(values):
+        raise ValueError(
+            f"{columns.name(i)} has different values that are one number of float32. "
+            "Replace them by small integers before the fit, for example with "
+            "OrdinalEncoder."
+        )
+    return values
+
+
 def _one_hot(graph: Graph, values: np.ndarray, own: str) -> str:
     """Compare a column ``(n, 1)`` with values; a row is NaN if it has none of them."""
-    found = graph.cast(graph.add("Equal", own, values[None]), DOUBLE)
+    # In float32: X may be an array of it, whose 0.1 is another number than that of float64.
+    found = graph.add("Equal", graph.cast(own, FLOAT), values[None])
+    found = graph.cast(found, DOUBLE)
     is_known = graph.cast(graph.add("ReduceSum", found, np.array([1]), keepdims=1), BOOL)
     return graph.add("Where", is_known, found, np.array(np.nan))
 

@@ -175,14 +175,45 @@ def test_mixed_tables_of_numbers(variance_mode, real):
     assert np.isfinite(codes[1:]).all()
 
 
-def test_one_hot_columns():
-    one_hot = np.eye(3)[np.random.default_rng(0).integers(3, size=60)]
-    X = np.column_stack([one_hot, table("gaussian", n=60, d=3)])
+@pytest.mark.parametrize("n_categories", [2, 3, 4])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_one_hot_columns(is_first, n_categories):
+    """Each of several casts, and that of the result, has a name of its own."""
+    rng = np.random.default_rng(0)
+    one_hot = np.eye(n_categories)[rng.integers(n_categories, size=60)]
+    real = table("gaussian", n=60, d=3)
+    X = np.column_stack([one_hot, real] if is_first else [real, one_hot])
+    of_real = np.arange(3) + (n_categories if is_first else 0)
+    of_categories = np.setdiff1d(np.arange(n_categories + 3), of_real)
     mixed = Mixed(
-        [([0, 1, 2], CategoricalLikelihood(one_hot=True)), ([3, 4, 5], "gaussian")]
+        [
+            (of_categories.tolist(), CategoricalLikelihood(one_hot=True)),
+            (of_real.tolist(), "gaussian"),
+        ]
     )
     model = VariationalAutoencoder(2, likelihood=mixed, **QUICK).fit(X)
     assert_same_methods(model, X)
+
+
+@pytest.mark.parametrize("kind", ["categorical", "bernoulli"])
+def test_categories_that_are_fractions(kind):
+    """An array of float32 has other numbers than the fit, and the same categories."""
+    rng = np.random.default_rng(0)
+    values = [0.1, 0.7] if kind == "bernoulli" else [0.1, 0.7, 1.3]
+    X = np.column_stack([rng.choice(values, 60), table("gaussian", n=60, d=3)])
+    mixed = Mixed([([0], kind), ([1, 2, 3], "gaussian")])
+    model = VariationalAutoencoder(2, likelihood=mixed, **QUICK).fit(X)
+    Z = model.transform(X).astype(np.float32)
+    assert_close(computed(to_onnx(model), X.astype(np.float32)), Z, Z.std(axis=0))
+    both = computed(to_onnx(model, "reconstruct"), X.astype(np.float32))
+    np.testing.assert_array_equal(both[:, 0], np.float32(model.reconstruct(X)[:, 0]))
+    register_converters()
+    found = computed(skl2onnx.to_onnx(model, X[:1]), X)
+    assert_close(found.astype(np.float32), Z, Z.std(axis=0))
+    X[:, 0] = np.where(X[:, 0] < 0.5, 2.0**24, 2.0**24 + 1)
+    model = VariationalAutoencoder(2, likelihood=mixed, **QUICK).fit(X)
+    with pytest.raises(ValueError, match="column 0 has different values that are one"):
+        to_onnx(model)
 
 
 @every_estimator
@@ -225,6 +256,15 @@ def test_integers_and_named_columns(X):
     np.testing.assert_allclose(
         session.run(None, inputs)[0], pipeline.transform(frame), atol=1e-5
     )
+    # Without a step before the model, too, and with columns of several dtypes.
+    frame = frame.assign(c=np.arange(len(X)) % 7, d=X[:, 2])
+    model = GaussianAutoencoder(2, **QUICK).fit(frame)
+    proto = skl2onnx.to_onnx(model, frame)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    inputs = {name: frame[[name]].to_numpy() for name in frame}
+    [found] = session.run(None, inputs)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, model.transform(frame), atol=1e-5)
 
 
 class Own(MLP):
@@ -294,6 +334,8 @@ def test_bad_arguments(X, monkeypatch):
     model = GaussianAutoencoder(2, **QUICK)
     with pytest.raises(NotFittedError):
         to_onnx(model)
+    with pytest.raises(NotFittedError):
+        skl2onnx.to_onnx(model, X[:1])
     model.fit(X)
     with pytest.raises(ValueError, match=r"method must be one of .*'predict'"):
         to_onnx(model, "predict")
@@ -301,6 +343,9 @@ def test_bad_arguments(X, monkeypatch):
         to_onnx(make_pipeline(StandardScaler(), model))
     with pytest.raises(ValueError, match=r"X has 3 features, but .* expecting 6"):
         skl2onnx.to_onnx(model, X[:1, :3].astype(np.float32))
+    with pytest.raises(ValueError, match="target_opset of at least 13, got 12"):
+        skl2onnx.to_onnx(model, X[:1], target_opset=12)
+    skl2onnx.to_onnx(model, X[:1], target_opset=13)
     types = skl2onnx.common.data_types
     with pytest.raises(TypeError, match=r"dense array of .* got StringTensorType"):
         skl2onnx.to_onnx(model, initial_types=[("X", types.StringTensorType([None, 6]))])

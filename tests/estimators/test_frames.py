@@ -102,6 +102,21 @@ def test_draws_beyond_the_range_of_the_dtype(counts):
 
 
 @pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_draws_beyond_the_range_of_single_precision(output):
+    """They are the largest number of it, which is no infinity."""
+    rng = np.random.default_rng(0)
+    numbers = np.exp(30 * rng.normal(size=(60, 2))).clip(1e-30, 1e37)
+    X = pd.DataFrame(numbers.astype("float32"), columns=["a", "b"])
+    model = vae(likelihood="log_normal").fit(X)
+    array = model.sample(2000, random_state=0)
+    largest = np.finfo(np.float32).max
+    assert array.max() > largest
+    drawn = model.set_output(transform=output).sample(2000, random_state=0)
+    expected = np.minimum(array, largest).astype(np.float32)
+    np.testing.assert_array_equal(drawn.to_numpy(), expected)
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
 def test_tables_of_several_kinds(numbers, output):
     """They are tables in any case; `set_output` chooses the package."""
     X = numbers.assign(kind=pd.Categorical(np.where(numbers["a"] > 0, "u", "v")))

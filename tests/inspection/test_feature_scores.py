@@ -71,6 +71,16 @@ def test_missing_entries_are_left_out(frame):
     assert len(FeatureScoresDisplay.from_estimator(vae, frame, 5).bars_) == 0
 
 
+def test_masked_entries_are_left_out(X):
+    mask = np.zeros(X.shape, bool)
+    mask[5, [1, 4]] = mask[9, 0] = True
+    masked = np.ma.masked_array(np.where(mask, 1e3, X), mask=mask)
+    vae = VariationalAutoencoder(2, **FEW).fit(masked)
+    display = FeatureScoresDisplay.from_estimator(vae, masked, 5)
+    assert display.feature_names == ["x0", "x2", "x3", "x5"]
+    assert display.typical_values[0] == np.median(np.delete(X[:, 0], 9))
+
+
 def test_mixed_table(frame):
     frame["city"] = np.where(np.arange(120) % 3 > 0, "Bonn", "Ulm")
     frame["is_new"] = np.arange(120) % 4 == 0
