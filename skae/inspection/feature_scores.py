@@ -259,9 +259,10 @@ def _position(row: Any, n: int, X: Any) -> int:
         raise TypeError(
             f"row is a position, 0 to {n - 1}, but {row!r} is a {type(row).__name__}{found}"
         )
-    if not -n <= row < n:
+    position = int(row)
+    if not -n <= position < n:
         raise IndexError(f"row={row}, but X has {n} rows: row is a position, 0 to {n - 1}.")
-    return int(row) % n
+    return position % n
 
 
 def _name_of(row: int, X: Any) -> Any:
