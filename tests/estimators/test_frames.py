@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from skae import VariationalAutoencoder
 from skae._data.columns import package_of
 from skae._utils.compat import array_api
+from skae.impute import AutoencoderImputer
 from skae.inspection import ImputationDisplay, ResidualQQDisplay
 from skae.outlier import LikelihoodOutlierDetector
 from tests.helpers import every_estimator
@@ -318,3 +319,15 @@ def test_displays_and_detectors_of_models_with_frames(numbers, output):
     for name, of_array in expected.items():
         np.testing.assert_array_equal(quantiles[name], of_array)
     plt.close("all")
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+@pytest.mark.parametrize("sample_posterior", [False, True])
+def test_an_imputer_of_a_model_with_frames(numbers, output, sample_posterior):
+    """Its own `set_output` decides, not that of its estimator."""
+    holes = numbers.where(np.random.default_rng(0).random(numbers.shape) > 0.1)
+    options = {"sample_posterior": sample_posterior, "random_state": 0}
+    expected = AutoencoderImputer(vae(), **options).fit_transform(holes)
+    found = AutoencoderImputer(vae(output), **options).fit_transform(holes)
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, expected)
