@@ -257,10 +257,9 @@ class LikelihoodOutlierDetector(
         added: Any = 0.0 if unseen is None else unseen
         if not return_kl:
             # An estimator of a user may have no KL.
-            parts: Scores = self.estimator_.score_features(rows)
-            return parts + added
+            return np.asarray(self.estimator_.score_features(rows)) + added
         parts, kl = self.estimator_.score_features(rows, return_kl=True)
-        return parts + added, kl
+        return np.asarray(parts) + added, kl
 
     def _of_unseen(
         self, rows: Any, missing: NDArray[np.bool_]

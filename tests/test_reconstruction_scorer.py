@@ -12,10 +12,10 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import mean_absolute_error, mean_squared_error
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skae import VariationalAutoencoder
 from skae.model_selection import (
@@ -47,6 +47,45 @@ def test_score_is_scikit_learns_error(estimator, error, X):
     expected = -METRICS[error](new, model.reconstruct(new), sample_weight=weight)
     found = scorer(model, new, sample_weight=weight)
     assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_standardized_error(weighted, X):
+    """It is scikit-learn's R² less 1, whatever the units of the columns are."""
+    X = X * np.array([1e9, 1e-3, 1, 1, 1e6, 1])
+    pipeline = make_pipeline(StandardScaler(), vae()).fit(X[:80])
+    new, scorer = X[80:], make_reconstruction_error_scorer(standardize=True)
+    weight = np.random.default_rng(0).uniform(size=len(new)) if weighted else None
+    if weighted:
+        weight[:5] = 0
+    X_hat = pipeline.inverse_transform(pipeline.transform(new))
+    unit = X.max(axis=0)
+    expected = r2_score(new / unit, X_hat / unit, sample_weight=weight) - 1
+    found = scorer(pipeline, new, sample_weight=weight)
+    assert found == pytest.approx(expected, rel=1e-9)
+    scorer = make_reconstruction_error_scorer("absolute_error", standardize=True)
+    scaled = np.abs(new - X_hat) / new.std(axis=0)
+    assert scorer(pipeline, new) == pytest.approx(-scaled.mean(), rel=1e-9)
+
+
+def test_standardized_error_of_numbers_whose_squares_overflow(X):
+    shrink = FunctionTransformer(lambda X: X / 2, lambda X: X, check_inverse=False)
+    scorer = make_reconstruction_error_scorer(standardize=True)
+    expected = -np.square(X / 2 / X.std(axis=0)).mean()
+    for unit in (1, 1e200, 1e-200):
+        assert scorer(shrink.fit(X), X * unit) == pytest.approx(expected)
+
+
+def test_standardized_error_of_missing_and_constant_columns(X):
+    X = X.copy()
+    X[:, 1] = 0.1
+    model, new = vae().fit(X[:80]), X[80:].copy()
+    new[3:9, 0] = new[:, 2] = np.nan
+    squared = (new - model.reconstruct(new)) ** 2
+    spread = np.nanstd(new[:, [0, 3, 4, 5]], axis=0)
+    squared[:, [0, 3, 4, 5]] /= spread**2
+    found = make_reconstruction_error_scorer(standardize=True)(model, new)
+    assert found == pytest.approx(-np.nanmean(squared))
 
 
 def test_other_estimators(X):
@@ -160,10 +199,14 @@ def test_searches(kind, X):
 def test_copies_and_parameters():
     scorer = make_reconstruction_error_scorer("absolute_error")
     for copy in (clone(scorer), pickle.loads(pickle.dumps(scorer))):
-        assert repr(copy) == "make_reconstruction_error_scorer(error='absolute_error')"
+        assert repr(copy) == (
+            "make_reconstruction_error_scorer(error='absolute_error', standardize=False)"
+        )
     for wrong in ("mse", ["squared_error"], None):
         with pytest.raises(ValueError, match=r"one of \['squared_error', 'absolute_err"):
             make_reconstruction_error_scorer(wrong)
+    with pytest.raises(TypeError, match="standardize must be an instance of"):
+        make_reconstruction_error_scorer(standardize="yes")
 
 
 # Errors that lead here

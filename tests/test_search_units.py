@@ -10,8 +10,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
-from skae import VariationalAutoencoder
-from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
+from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae.model_selection import (
+    BatchedGridSearchCV,
+    BatchedRandomizedSearchCV,
+    reconstruction_error_scorer,
+)
 
 VAE = VariationalAutoencoder(1, max_iter=1, random_state=0)
 STEPS = [("pre", Pipeline([("scaler", StandardScaler())])), ("pca", PCA(4)), ("vae", VAE)]
@@ -87,8 +91,43 @@ def test_other_scores_and_other_models_do_not_warn(X):
     assert messages(BatchedGridSearchCV(classifier, grid, cv=2), X, y) == []
 
 
+@pytest.mark.parametrize("estimator", [GaussianAutoencoder, LaplaceAutoencoder])
+@pytest.mark.parametrize("prefix", ["", "ae__"])
+def test_components_of_a_deterministic_model(estimator, prefix, X):
+    """Its score selects the largest number, alone and in a pipeline."""
+    model = estimator(max_iter=1, random_state=0)
+    if prefix:
+        model = Pipeline([("scaler", StandardScaler()), ("ae", model)])
+    grid = {f"{prefix}n_components": [1, 2, 4]}
+    what = f"Candidates differ in '{prefix}n_components', and the score of "
+    with pytest.warns(UserWarning, match=f"{what}{estimator.__name__} grows") as record:
+        search = BatchedGridSearchCV(model, grid, cv=2).fit(X)
+    [found] = [w for w in record if "Candidates differ" in str(w.message)]
+    assert found.filename == __file__
+    assert search.best_params_ == {f"{prefix}n_components": 4}
+    search = BatchedRandomizedSearchCV(model, grid, n_iter=2, cv=2, random_state=0)
+    assert len(messages(search, X)) == 1
+
+
+def test_searches_over_components_that_do_not_warn(X):
+    """Another score, another model, one number, or other parameters."""
+    grid, model = {"n_components": [1, 2]}, GaussianAutoencoder(max_iter=1, random_state=0)
+    by_error = BatchedGridSearchCV(model, grid, cv=2, scoring=reconstruction_error_scorer)
+    assert messages(by_error, X) == []
+    assert messages(BatchedGridSearchCV(VAE, grid, cv=2), X) == []
+    assert messages(BatchedGridSearchCV(PCA(), grid, cv=2), X) == []
+    grid = {"n_components": [2], "alpha": [1, 10]}
+    assert messages(BatchedGridSearchCV(model, grid, cv=2), X) == []
+    other = [
+        {"ae": [VAE], "ae__n_components": [1, 2]},
+        {"ae__n_components": [1]},
+    ]
+    pipeline = Pipeline([("ae", model)])
+    assert messages(BatchedGridSearchCV(pipeline, other, cv=2), X) == []
+
+
 def messages(search, *data):
-    """Return the warnings of a search of changed data."""
+    """Return the warnings of a search whose candidates cannot be compared."""
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
         search.fit(*data)

@@ -36,6 +36,8 @@ def scores(search, X):
     return np.array([results[f"split{i}_test_score"] for i in range(search.n_splits_)])
 
 
+# The scores of all candidates are compared, none is selected.
+@pytest.mark.filterwarnings("ignore:Candidates differ in 'n_components':UserWarning")
 @every_estimator
 @pytest.mark.parametrize(
     # One batch a fold, several, and batches that are smaller than a line.

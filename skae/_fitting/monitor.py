@@ -354,6 +354,9 @@ class TrainingMonitor:
         """
         problem, early_stopping = self.problem, self.problem.options.early_stopping
         problem.report.end()
+        if self._was_interrupted:
+            has_checkpoint = problem.checkpoint is not None
+            problem.report.interrupt(len(self.epochs), has_checkpoint=has_checkpoint)
         if problem.checkpoint is not None and self._state is not None:
             problem.checkpoint.put(problem.start, self._state)
         self._restore_best()

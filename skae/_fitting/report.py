@@ -109,6 +109,18 @@ class ProgressReport:
         if self.verbose:
             self._print(f"resumed: after epoch {epoch:,}")
 
+    def interruption(self, n: int, *, has_checkpoint: bool) -> str:
+        """Say after which epoch of this fit an interrupt came, and how to go on."""
+        after = f"interrupted after epoch {self.n_before + n:,} of {self.n_epochs:,}"
+        if has_checkpoint:
+            return f"{after}; the same call of fit goes on from its checkpoint"
+        return f"{after}; to go on as planned after an interrupt, set checkpoint=..."
+
+    def interrupt(self, n: int, *, has_checkpoint: bool) -> None:
+        """Print after which epoch of this fit, counted from 1, an interrupt came."""
+        if self.verbose:
+            self._print(self.interruption(n, has_checkpoint=has_checkpoint))
+
     def close(self, best_iter: int) -> None:
         """Print which epoch the model is from; 0 is the start."""
         if not self.verbose:

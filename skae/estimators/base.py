@@ -332,7 +332,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
 
         KeyboardInterrupt
             After an interrupt (Ctrl-C) while the model is trained. The estimator is then
-            fitted: with the model of the last whole epoch.
+            fitted: with the model of the last whole epoch, which the message names.
         """
         self._validate_params()
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
@@ -467,7 +467,11 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             context.call_on_fit_task_end(**kwargs, reconstruction_attributes={})
         if any(result.is_interrupted for result in results):
             # The model is there, and whatever called this fit ends too.
-            raise KeyboardInterrupt
+            kept = problems[best]
+            message = kept.report.interruption(
+                len(histories[best]), has_checkpoint=kept.checkpoint is not None
+            )
+            raise KeyboardInterrupt(message)
         return self
 
     def _validate_fit(

@@ -1,15 +1,19 @@
-"""Drawn rows as the frames that `set_output` asks for."""
+"""Rows of a model as the frames that `set_output` asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar, cast
 
+import numpy as np
 from sklearn.utils._set_output import _get_output_config
 
 from skae._data.columns import Column, Columns, package_of
 from skae.likelihoods import Likelihood
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 # Dtypes of numbers in lower case, as pandas has them, and their names in polars.
 _IN_POLARS = {
@@ -35,6 +39,62 @@ def dtypes_of(X: Any) -> tuple[str, ...] | None:
     return None if package_of(X) is None else tuple(map(str, X.dtypes))
 
 
+def in_output(content: str) -> Callable[[_Method], _Method]:
+    """Let a method of a model of named columns return the frames of `set_output`.
+
+    The method has rows as its first argument, and returns an array ``(n, n_columns)``, or a
+    table. ``content`` says of what: "means" have the dtypes of the training data, "filled"
+    rows those of the first argument, and "scores" are float64. Several filled tables
+    ``(m, n, n_columns)`` become a list. Of several results, the first is such an array.
+    Tensors stay tensors.
+    """
+
+    def decorator(method: _Method) -> _Method:
+        @wraps(method)
+        def wrapped(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+            result = method(self, X, *args, **kwargs)
+            package = configured_package(self)
+            if package == "default" or getattr(self, "feature_names_in_", None) is None:
+                return result
+            if isinstance(result, tuple):
+                return _framed(self, X, result[0], package, content), *result[1:]
+            if isinstance(result, list) or np.ndim(result) == 3:
+                if not isinstance(result, (list, np.ndarray)):
+                    return result
+                return [
+                    _framed(self, X, table, package, content, is_whole=True)
+                    for table in result
+                ]
+            return _framed(self, X, result, package, content)
+
+        return cast(_Method, wrapped)
+
+    return decorator
+
+
+def _framed(
+    model: Any, X: Any, table: Any, package: str, content: str, *, is_whole: bool = False
+) -> Any:
+    """Return rows of a model as a frame, with the index of X if both are of pandas.
+
+    See `in_output`; a tensor is returned as it is.
+    """
+    if not (isinstance(table, np.ndarray) or package_of(table)):
+        return table
+    dtypes = None
+    if content == "means":
+        dtypes = model._table.dtypes
+    elif content == "filled":
+        dtypes = dtypes_of(X)
+        if dtypes is None and isinstance(table, np.ndarray):
+            dtypes = (str(table.dtype),) * table.shape[1]
+    names, likelihood = model.feature_names_in_, model._table.likelihood
+    frame = as_frame(table, package, names, dtypes, likelihood, is_whole=is_whole)
+    if package == "pandas" and package_of(X) == "pandas":
+        frame.index = X.index
+    return frame
+
+
 def as_frame(
     drawn: Any,
     package: str,
@@ -44,7 +104,7 @@ def as_frame(
     *,
     is_whole: bool,
 ) -> Any:
-    """Return drawn rows ``(n, d)`` as a frame of "pandas" or "polars".
+    """Return rows ``(n, d)`` of a model as a frame of "pandas" or "polars".
 
     ``names`` are those of the columns, by default x0, x1, ... ``dtypes`` are those of the
     frame of the fit, if there was one. Integers and flags are such only if the likelihood

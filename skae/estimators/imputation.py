@@ -20,6 +20,7 @@ from skae._utils.namespaces import like_input, on_host
 from skae._utils.numbers import as_numbers, check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae._utils.settings import own_settings
+from skae.estimators.frames import in_output
 from skae.estimators.inference import InferenceMixin
 from skae.estimators.table import check_support
 from skae.objectives.draws import row_shift, shifted_normal, sobol_normal
@@ -37,6 +38,7 @@ class ImputationMixin(InferenceMixin):
     """What a fitted model says of missing entries."""
 
     @own_settings()
+    @in_output("filled")
     @like_input
     def impute(
         self,
@@ -90,8 +92,12 @@ class ImputationMixin(InferenceMixin):
 
         Returns
         -------
-        X_filled : ndarray of shape (n_samples, n_features) or (m, n_samples, n_features)
-            The table, or m tables. Observed entries are those of X. The dtype is that of X.
+        X_filled : {ndarray, DataFrame} of shape (n_samples, n_features), or m of them
+            The table, or m tables, as an array of shape (m, n_samples, n_features).
+            Observed entries are those of X. The dtype is that of X. With
+            ``set_output(transform="pandas")`` or ``"polars"``, and training data with
+            names, a frame with these names and the index of a pandas frame X, or a list of
+            m frames.
 
         Raises
         ------

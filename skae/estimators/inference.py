@@ -30,6 +30,7 @@ from skae._utils.numbers import as_numbers, weighted_mean
 from skae._utils.settings import own_settings
 from skae._utils.threads import is_worth_a_thread, suitable_threads
 from skae.estimators.fitted import FittedMixin
+from skae.estimators.frames import in_output
 from skae.estimators.table import FLOATS
 from skae.likelihoods import Mixed
 from skae.objectives import Objective
@@ -80,8 +81,9 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         return self._in_range(lambda module, y: objective.code(module, y), data)
 
     @own_settings()
+    @in_output("means")
     @like_input
-    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+    def inverse_transform(self, X: ArrayLike) -> Any:
         """Decode codes.
 
         Parameters
@@ -91,9 +93,13 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
 
         Returns
         -------
-        X_hat : ndarray of shape (n_samples, n_features)
+        X_hat : {ndarray, DataFrame} of shape (n_samples, n_features)
             Mean of the likelihood, in the units of the training data. The dtype is
             that of X; a number beyond its range is the largest or smallest of this range.
+            With ``set_output(transform="pandas")`` or ``"polars"``, and training data with
+            names, a frame with these names, the dtypes of real numbers that the training
+            data have, and the index of a pandas frame X. With ``likelihood="mixed"``, a
+            table like the training data in any case, with the index of X.
 
         Raises
         ------
@@ -114,11 +120,12 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         if home is not None:
             Z = home.to_tensor(Z, self.module_.device)
         identity = Standardization.identity(self.n_components_)
-        return self._decode(self._in_range(self._mean, Z, identity))
+        return self._decode(self._in_range(self._mean, Z, identity), X)
 
     @own_settings()
+    @in_output("means")
     @like_input
-    def reconstruct(self, X: ArrayLike) -> np.ndarray:
+    def reconstruct(self, X: ArrayLike) -> Any:
         """Compute ``inverse_transform(transform(X))`` in one pass.
 
         Parameters
@@ -128,9 +135,10 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
 
         Returns
         -------
-        X_hat : ndarray of shape (n_samples, n_features)
+        X_hat : {ndarray, DataFrame} of shape (n_samples, n_features)
             Mean of the likelihood, in the units of the training data. The dtype is
             that of X; a number beyond its range is the largest or smallest of this range.
+            A frame where :meth:`inverse_transform` returns one, with the index of X.
         """
         data = self._validate(X)
         objective = self._fitted_objective()
@@ -208,10 +216,11 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         return weighted_mean(scores, on_host(sample_weight))
 
     @own_settings()
+    @in_output("scores")
     @like_input
     def score_features(
         self, X: ArrayLike, *, return_kl: bool = False
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    ) -> Any | tuple[Any, np.ndarray]:
         """Compute the part of each column in the log-likelihood of each sample.
 
         The parts of a sample add up to its reconstruction term: its :meth:`score_samples`,
@@ -227,10 +236,12 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
 
         Returns
         -------
-        log_likelihood : ndarray of shape (n_samples, n_features)
+        log_likelihood : {ndarray, DataFrame} of shape (n_samples, n_features)
             Expected log-likelihood of each column, in nats, float64; 0 for what is missing.
             Scores of flags, counts and categories are log-probabilities, the others are of
-            densities in the units of X.
+            densities in the units of X. With ``set_output(transform="pandas")`` or
+            ``"polars"``, and training data with names, a frame with these names and the
+            index of a pandas frame X.
 
         kl : ndarray of shape (n_samples,)
             Only with `return_kl=True`: the sum of a row less its score, in nats.

@@ -1,6 +1,7 @@
 """Display of the columns that make a row unusual."""
 
 from contextlib import suppress
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -19,6 +20,9 @@ from skae.inspection._common import Display, check_matplotlib, styled, unwrap
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import BarContainer
+
+# Inches of the axes, of a letter of the labels and of the margins, and the widest figure.
+_AXES_WIDTH, _LETTER_WIDTH, _MARGIN, _WIDEST = 3.6, 0.085, 0.1, 12.0
 
 
 class FeatureScoresDisplay(Display):
@@ -45,6 +49,9 @@ class FeatureScoresDisplay(Display):
 
     row : int, default=None
         Position of the row, for the title.
+
+    row_name : object, default=None
+        Name of the row, which the title has in place of its position.
 
     Attributes
     ----------
@@ -79,12 +86,14 @@ class FeatureScoresDisplay(Display):
         typical_values: Any,
         feature_names: Any,
         row: int | None = None,
+        row_name: Any = None,
     ) -> None:
         self.differences = differences
         self.values = values
         self.typical_values = typical_values
         self.feature_names = feature_names
         self.row = row
+        self.row_name = row_name
 
     def plot(
         self,
@@ -111,27 +120,37 @@ class FeatureScoresDisplay(Display):
         display : FeatureScoresDisplay
             This object.
         """
+        check_matplotlib(f"{type(self).__name__}.plot")
         differences = np.asarray(self.differences, dtype=float)
         order = np.argsort(-differences, kind="stable")[:max_features]
-        ax = self._start_plot(ax, figsize=(6.4, 1.2 + 0.32 * max(len(order), 2)))
-        from matplotlib.patches import Rectangle
-
-        places = np.arange(len(order))
-        style = styled(Rectangle, {}, bar_kwargs)
-        self.bars_ = ax.barh(places, differences[order], **style)
         labels = [
             f"{self.feature_names[i]} = {_shown(self.values[i])} "
             f"({_shown(self.typical_values[i])})"
             for i in order
         ]
+        is_own = ax is None
+        height = 1.2 + 0.32 * max(len(order), 2)
+        width = _AXES_WIDTH + _LETTER_WIDTH * max(map(len, labels), default=0)
+        ax = self._start_plot(ax, figsize=(max(6.4, min(width, _WIDEST)), height))
+        from matplotlib.patches import Rectangle
+
+        places = np.arange(len(order))
+        style = styled(Rectangle, {}, bar_kwargs)
+        self.bars_ = ax.barh(places, differences[order], **style)
         ax.set_yticks(places, labels)
         ax.invert_yaxis()
         ax.axvline(0, color="black", linewidth=0.8)
-        which = "" if self.row is None else f"Row {self.row}: "
-        ax.set(
-            xlabel="log-likelihood below the median of the column (nats)",
-            title=f"{which}column = value (typical value)",
-        )
+        ax.set_xlabel("Below the median (nats)")
+        name = self.row if self.row_name is None else self.row_name
+        which = "" if name is None else f"Row {name}: "
+        title = f"{which}column = value (typical value)"
+        if is_own:
+            # Over the labels too, which may take more than half of the figure.
+            self.figure_.suptitle(title, fontsize="large", wrap=True)
+            engine: Any = self.figure_.get_layout_engine()
+            engine.set(w_pad=_MARGIN, h_pad=_MARGIN)
+        else:
+            ax.set_title(title)
         return self
 
     @classmethod
@@ -159,7 +178,9 @@ class FeatureScoresDisplay(Display):
             Data that contain the row, and define what is typical.
 
         row : int, default=None
-            Position of the row in X. None is the row with the lowest score.
+            Position of the row in X, from 0 to n_samples - 1, or from -1 backwards. None is
+            the row with the lowest score. The title has the name of the row in the index of
+            a pandas frame, if its index is another than 0, 1, ...
 
         max_features : int, default=10
             Largest number of columns to show.
@@ -182,7 +203,7 @@ class FeatureScoresDisplay(Display):
         NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it has no ``score_features``.
+            If it has no ``score_features``, or if the row is a label of an index.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         if isinstance(X, np.ma.MaskedArray):
@@ -196,9 +217,7 @@ class FeatureScoresDisplay(Display):
         n = _num_samples(X)
         if row is None:
             row = int(np.argmin(model.score_samples(inner)))
-        if not -n <= row < n:
-            raise IndexError(f"row={row}, but X has {n} rows.")
-        row = row % n
+        row = _position(row, n, X)
         parts = np.asarray(model.score_features(inner))
         names, are_kept = _columns(estimator, model, inner)
         table: Any = X if are_kept else inner
@@ -220,8 +239,38 @@ class FeatureScoresDisplay(Display):
             typical_values=list(typical_values),
             feature_names=list(feature_names),
             row=row,
+            row_name=_name_of(row, X),
         )
         return display.plot(ax, max_features=max_features, bar_kwargs=bar_kwargs)
+
+
+def _position(row: Any, n: int, X: Any) -> int:
+    """Return the position of one of n rows, counted from the first.
+
+    Raises TypeError for what is no integer, and IndexError for a position beyond the rows.
+    """
+    if not isinstance(row, Integral) or isinstance(row, bool):
+        index = getattr(X, "index", None)
+        found = "."
+        if hasattr(index, "get_indexer_for"):
+            places = np.flatnonzero(np.asarray(index == row))
+            if len(places):
+                found = f"; the index has {row!r} at position {places[0]}."
+        raise TypeError(
+            f"row is a position, 0 to {n - 1}, but {row!r} is a {type(row).__name__}{found}"
+        )
+    position = int(row)
+    if not -n <= position < n:
+        raise IndexError(f"row={row}, but X has {n} rows: row is a position, 0 to {n - 1}.")
+    return position % n
+
+
+def _name_of(row: int, X: Any) -> Any:
+    """Return the name of a row in the index of a pandas frame; None if that is plain."""
+    if package_of(X) != "pandas":
+        return None
+    name = X.index[row]
+    return None if isinstance(name, Integral) and name == row else name
 
 
 def _columns(estimator: Any, model: Any, inner: Any) -> tuple[list[str], bool]:

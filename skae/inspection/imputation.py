@@ -221,6 +221,7 @@ class ImputationDisplay(Display):
             filled = model.impute(X, n_samples=1, random_state=random_state)[0]
         else:
             filled = model.impute(X, statistic=statistic, random_state=random_state)
+        filled = np.asarray(filled)
         given = check_array(as_numbers(X), dtype="numeric", ensure_all_finite="allow-nan")
         names = getattr(model, "feature_names_in_", None)
         display = cls(filled=filled, missing=np.isnan(given), feature_names=names)

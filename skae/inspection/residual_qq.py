@@ -194,7 +194,7 @@ class ResidualQQDisplay(Display):
         X = as_numbers(X)
         # Infinities are an error of the model.
         data = check_array(X, dtype=np.float64, input_name="X", ensure_all_finite=False)
-        residuals = data - model.reconstruct(X)
+        residuals = data - np.asarray(model.reconstruct(X))
         scale = _predicted_scale(model, X) if model.scale_ is None else np.ones(1)
         display = cls._compare(residuals, scale, by_feature=model.covariance_type == "diag")
         return display.plot(ax, point_kwargs=point_kwargs, diagonal_kwargs=diagonal_kwargs)

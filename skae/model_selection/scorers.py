@@ -106,7 +106,7 @@ def make_log_marginal_scorer(
 
 
 def make_reconstruction_error_scorer(
-    error: str = "squared_error",
+    error: str = "squared_error", *, standardize: bool = False
 ) -> "_ReconstructionErrorScorer":
     r"""Make a scorer by the error of reconstructions, with its sign changed.
 
@@ -117,12 +117,18 @@ def make_reconstruction_error_scorer(
 
     So it is what ``"neg_mean_squared_error"`` and ``"neg_mean_absolute_error"`` are for a
     regression, and a search maximises it. ``reconstruction_error_scorer`` is the scorer
-    with the default parameter.
+    with the default parameters.
 
     Parameters
     ----------
     error : {"squared_error", "absolute_error"}, default="squared_error"
         The error of a number. The squared error has the unit of X squared.
+
+    standardize : bool, default=False
+        Whether to divide the residuals of each column by its standard deviation in X, the
+        data of the score, so that all columns count alike. Without, columns in large units
+        decide. A column that is constant in X is not divided. The squared error is then 1
+        minus the mean of R² over the columns, if no entry is missing.
 
     Returns
     -------
@@ -137,6 +143,8 @@ def make_reconstruction_error_scorer(
 
     Raises
     ------
+    TypeError
+        If `standardize` is no flag.
     ValueError
         If there is no such error.
 
@@ -151,8 +159,9 @@ def make_reconstruction_error_scorer(
     For these, leave `scoring` at None. The error is the right score for the size of a
     network or the length of a training at a given `n_components`.
 
-    In a pipeline, X and the reconstruction are in the units of X before the first step.
-    Steps without ``inverse_transform`` cannot be in it.
+    In a pipeline, X and the reconstruction are in the units of X before the first step, so
+    a scaler in it does not make the columns count alike: set `standardize`. Steps without
+    ``inverse_transform`` cannot be in it.
 
     Examples
     --------
@@ -169,7 +178,8 @@ def make_reconstruction_error_scorer(
     """
     if error not in list(_ERRORS):  # which takes what has no hash
         raise ValueError(f"error must be one of {list(_ERRORS)}, got {error!r}.")
-    return _ReconstructionErrorScorer(error=error)
+    check_scalar(standardize, "standardize", (bool, np.bool_))
+    return _ReconstructionErrorScorer(error=error, standardize=bool(standardize))
 
 
 class _Scorer:
@@ -288,13 +298,35 @@ class _ReconstructionErrorScorer(_Scorer):
         given = _numbers(X)
         # `reconstruct` is the same in one pass, but a pipeline has none.
         residual = given - _numbers(_reconstruction(estimator, X))
-        error = _ERRORS[self._parameters["error"]](residual)
         observed = ~np.isnan(given)
         if not observed.any():
             raise ValueError("X has missing entries only, which have no error.")
         weight = checked_weight(on_host(sample_weight), given)
         weight = np.broadcast_to(weight[:, None], given.shape)
+        if self._parameters["standardize"]:
+            residual = residual / _spread(given, np.where(observed, weight, 0.0))
+        error = _ERRORS[self._parameters["error"]](residual)
         return -weighted_mean(error[observed], weight[observed])
+
+
+def _spread(given: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of columns ``(n, d)``, ``(d,)``; 1 for a constant one.
+
+    Entries have weights ``(n, d)``, 0 for what is missing.
+    """
+    counts = weight > 0
+    low = np.where(counts, given, np.inf).min(axis=0)
+    high = np.where(counts, given, -np.inf).max(axis=0)
+    spread = np.ones(given.shape[1])
+    # Also without a column that has no entry of any weight.
+    for j in np.flatnonzero(low < high):
+        # In units of the largest number, because squares of large ones overflow.
+        unit = max(-low[j], high[j])
+        values, own = given[counts[:, j], j] / unit, weight[counts[:, j], j]
+        own = own / own.max()
+        centred = values - np.average(values, weights=own)
+        spread[j] = unit * np.sqrt(np.average(np.square(centred), weights=own))
+    return spread
 
 
 def _reconstruction(estimator: Any, X: ArrayLike) -> Any:

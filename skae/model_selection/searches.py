@@ -36,7 +36,7 @@ from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.names import MissingMethod, own_method_names
-from skae.model_selection.units import grids_of, warn_of_changed_data
+from skae.model_selection.units import grids_of, warn_of_changed_data, warn_of_components
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -252,7 +252,9 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
         -----
         UserWarning
             If candidates of a pipeline differ in steps before an autoencoder, and its own
-            score decides: it is in the units that these steps return.
+            score decides: it is in the units that these steps return. And if candidates of
+            a deterministic autoencoder differ in ``n_components``, and its own score
+            decides: it grows with each component.
         """
         if not sklearn.get_config()["skip_parameter_validation"]:
             # Before the checks below, which take parameters of the right type.
@@ -262,6 +264,7 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
         _check_scoring(self, grid)
         if self.scoring is None:
             warn_of_changed_data(self.estimator, grid)
+            warn_of_components(self.estimator, grid)
         active = get_active_backend()[0]
         backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
         with joblib.parallel_config(backend):

@@ -1,4 +1,4 @@
-"""Searches whose candidates score other data."""
+"""Searches by a score that cannot compare their candidates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from skae._utils.messages import warn_user
 from skae.estimators.base import BaseAutoencoder
+from skae.estimators.variational import VariationalAutoencoder
 
 
 def warn_of_changed_data(estimator: Any, grid: Any) -> None:
@@ -16,11 +17,7 @@ def warn_of_changed_data(estimator: Any, grid: Any) -> None:
 
     ``grid`` is a dict from parameters to values or distributions, or a list of such.
     """
-    names, prefix = [], ""
-    while isinstance(estimator, Pipeline):
-        names += [f"{prefix}{name}" for name, _ in estimator.steps[:-1]]
-        name, estimator = estimator.steps[-1]
-        prefix = f"{prefix}{name}__"
+    estimator, _, names = _last_step(estimator)
     if not isinstance(estimator, BaseAutoencoder):
         return
     changed = [
@@ -38,6 +35,37 @@ def warn_of_changed_data(estimator: Any, grid: Any) -> None:
             "scores.",
             UserWarning,
         )
+
+
+def warn_of_components(estimator: Any, grid: Any) -> None:
+    """Warn if a search by log-likelihood compares numbers of deterministic components.
+
+    ``grid`` is as in :func:`warn_of_changed_data`.
+    """
+    model, prefix, _ = _last_step(estimator)
+    if not isinstance(model, BaseAutoencoder) or isinstance(model, VariationalAutoencoder):
+        return
+    key = f"{prefix}n_components"
+    # A candidate may be another model.
+    is_replaced = prefix and any(prefix.removesuffix("__") in one for one in grids_of(grid))
+    if not is_replaced and key in _varied(grid):
+        warn_user(
+            f"Candidates differ in {key!r}, and the score of {type(model).__name__} grows "
+            "with each component, so that the search prefers the largest number. Set "
+            "scoring to the score of a task, use VariationalAutoencoder, or apply the rule "
+            "of the reconstruction error; see 'How many components?' in the guide.",
+            UserWarning,
+        )
+
+
+def _last_step(estimator: Any) -> tuple[Any, str, list[str]]:
+    """Return the model in a pipeline, the prefix of its parameters, and the other steps."""
+    names, prefix = [], ""
+    while isinstance(estimator, Pipeline):
+        names += [f"{prefix}{name}" for name, _ in estimator.steps[:-1]]
+        name, estimator = estimator.steps[-1]
+        prefix = f"{prefix}{name}__"
+    return estimator, prefix, names
 
 
 def grids_of(grid: Any) -> list[Mapping[str, Any]]:

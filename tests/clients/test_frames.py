@@ -24,7 +24,9 @@ def test_data_frames_out(estimator, X):
     assert out.columns.tolist() == names
     assert out.index.equals(frame.index)
     np.testing.assert_array_equal(out.to_numpy(), plain)
-    assert isinstance(model.inverse_transform(out.to_numpy()), np.ndarray)
+    back = model.inverse_transform(out)
+    assert back.columns.tolist() == list("abcdef")
+    assert back.index.equals(frame.index)
     out = model.set_output(transform="polars").fit_transform(frame)
     assert isinstance(out, pl.DataFrame)
     assert out.columns == names

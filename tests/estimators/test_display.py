@@ -4,9 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
 
 from skae import VariationalAutoencoder
 from skae._utils import documentation
@@ -43,10 +45,25 @@ def test_html_links_to_the_documentation(estimator):
     url = project["project"]["urls"]["Documentation"]
     assert documentation.documentation_url() == url
     assert f'href="{url}"' in estimator._repr_html_()
+    # That page does not have the parameters; what they mean is in the HTML itself.
+    assert ":~:text" not in estimator._repr_html_()
     # scikit-learn's own estimators keep their links.
     html = make_pipeline(StandardScaler(), estimator)._repr_html_()
     assert f'href="{url}"' in html
     assert "sklearn.preprocessing.StandardScaler.html" in html
+
+
+def test_descriptions_of_parameters_and_attributes_are_no_links(fitted):
+    html = fitted._repr_html_()
+    url = documentation.documentation_url()
+    assert html.count(f'href="{url}') == html.count(f'href="{url}"') == 1
+    assert ":~:text" not in html
+    if parse_version(sklearn.__version__) >= parse_version("1.9"):
+        assert "Number of components of the code." in html
+        assert "Objective of each epoch" in html
+    # Those of scikit-learn's own estimators stay.
+    if parse_version(sklearn.__version__) >= parse_version("1.8"):
+        assert ":~:text=copy" in make_pipeline(StandardScaler(), fitted)._repr_html_()
 
 
 def test_sources_that_are_not_installed_have_no_link(monkeypatch):

@@ -1,16 +1,28 @@
-"""Drawn rows as frames, where `set_output` says so."""
+"""Rows of a model as frames, where `set_output` says so."""
 
 import sys
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import torch
 from sklearn import config_context
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skae import VariationalAutoencoder
+from skae._data.columns import package_of
 from skae._utils.compat import array_api
+from skae.impute import AutoencoderImputer
+from skae.inspection import ImputationDisplay, ResidualQQDisplay
+from skae.outlier import LikelihoodOutlierDetector
+from tests.helpers import every_estimator
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
 
 NAMES = ["a", "b", "c"]
 
@@ -154,3 +166,168 @@ def test_a_package_that_is_not_installed(X, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"pip install skae\[{package}\]"):
         model.sample(3)
+
+
+# Rows that belong to rows of the user
+
+
+OUTPUTS = [("pandas", pd.DataFrame), ("polars", pl.DataFrame)]
+
+
+def results_of(model, X):
+    """Return what a fitted model says of rows, by the name of the method."""
+    codes = np.random.default_rng(3).normal(size=(len(X), model.n_components_))
+    if package_of(X) == "pandas":
+        codes = pd.DataFrame(codes, index=X.index)
+    return {
+        "reconstruct": model.reconstruct(X),
+        "inverse_transform": model.inverse_transform(codes),
+        "impute": model.impute(X),
+        "score_features": model.score_features(X),
+        "score_features, kl": model.score_features(X, return_kl=True)[0],
+        "impute, 2": model.impute(X, n_samples=2)[1],
+    }
+
+
+@every_estimator
+@pytest.mark.parametrize(("output", "kind"), OUTPUTS)
+def test_rows_of_a_model_are_frames(estimator, numbers, output, kind):
+    """With the names of the training data and the index of X, and the same numbers."""
+    numbers.index = [f"row {i}" for i in range(len(numbers))]
+    model = estimator(1, max_iter=2, random_state=0).fit(numbers)
+    new = numbers[30:50].copy()
+    new.iloc[2, 1] = new.iloc[5, 0] = np.nan
+    arrays = results_of(model, new)
+    frames = results_of(model.set_output(transform=output), new)
+    assert isinstance(model.impute(new, n_samples=2), list)
+    assert frames.keys() == arrays.keys()
+    for method, array in arrays.items():
+        assert isinstance(array, np.ndarray), method
+        frame = frames[method]
+        assert isinstance(frame, kind), method
+        assert list(frame.columns) == NAMES
+        np.testing.assert_array_equal(frame.to_numpy(), array)
+        if output == "pandas":
+            assert frame.index.equals(new.index), method
+    with config_context(transform_output=output):
+        plain = estimator(1, max_iter=2, random_state=0).fit(numbers)
+        assert all(isinstance(f, kind) for f in results_of(plain, new).values())
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_arrays_without_names_stay_arrays(X, output):
+    results = results_of(vae(output).fit(X), X)
+    assert {type(result) for result in results.values()} == {np.ndarray}
+
+
+@pytest.mark.parametrize(("output", "kind"), OUTPUTS)
+def test_rows_that_are_no_frames(numbers, output, kind):
+    """An array has no index, and a frame of polars neither."""
+    model = vae(output).fit(numbers)
+    frame = pl.DataFrame({name: numbers[name].to_numpy() for name in NAMES})
+    results = results_of(model, frame)
+    assert {type(result) for result in results.values()} == {kind}
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        found = model.reconstruct(numbers.to_numpy())
+    np.testing.assert_array_equal(found.to_numpy(), results["reconstruct"].to_numpy())
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_observed_entries_are_those_of_the_table(numbers, output):
+    """Also if the training data had fewer digits; and drawn counts are integers."""
+    model = vae(output).fit(numbers.astype("float32"))
+    new = numbers.copy()
+    new.iloc[::3, 0] = np.nan
+    observed = new.notna().to_numpy()
+    filled = model.impute(new)
+    np.testing.assert_array_equal(filled.to_numpy()[observed], new.to_numpy()[observed])
+    assert not np.isnan(filled.to_numpy()).any()
+    single = model.impute(new.astype("float32"))
+    assert {str(dtype).lower() for dtype in single.dtypes} == {"float32"}
+    assert {str(d).lower() for d in model.reconstruct(new).dtypes} == {"float32"}
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_imputed_counts(counts, output):
+    new = counts.astype("Int64")
+    new.iloc[4, 1] = pd.NA
+    model = vae(output, likelihood="poisson").fit(new)
+    for table in model.impute(new, n_samples=3):
+        assert {str(dtype).lower() for dtype in table.dtypes} == {"int64"}
+    means = model.impute(new)
+    assert {str(dtype).lower() for dtype in means.dtypes} == {"float64"}
+    assert means["b"][4] % 1 != 0
+
+
+@pytest.mark.parametrize(("output", "kind"), OUTPUTS)
+def test_tables_of_several_kinds_keep_the_index(numbers, output, kind):
+    X = numbers.assign(kind=np.where(numbers["a"] > 0, "u", "v"))
+    X.index = [f"row {i}" for i in range(len(X))]
+    model = vae(likelihood="mixed").fit(X)
+    plain = results_of(model, X)
+    index = plain["inverse_transform"].index
+    assert index.equals(X.index)
+    framed = results_of(model.set_output(transform=output), X)
+    for method, frame in framed.items():
+        assert isinstance(frame, kind), method
+        assert list(frame.columns) == list(X.columns)
+        if output == "pandas":
+            assert frame.index.equals(X.index)
+        expected = plain[method]
+        last = expected[:, 3] if "score" in method else expected["kind"]
+        assert frame["kind"].to_list() == list(last)
+
+
+@pytest.mark.skipif(array_api is None, reason="needs scikit-learn 1.9")
+def test_tensors_of_a_model_of_names_stay_tensors(numbers):
+    model = vae("pandas").fit(numbers)
+    with config_context(array_api_dispatch=True):
+        rows = torch.from_numpy(numbers.to_numpy().copy())
+        with pytest.warns(UserWarning, match="does not have valid feature names"):
+            results = results_of(model, rows)
+    results["inverse_transform"] = rows  # whose codes are an array
+    assert all(isinstance(result, torch.Tensor) for result in results.values())
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_a_pipeline_goes_back_from_frames(numbers, output):
+    pipeline = make_pipeline(StandardScaler(), vae()).fit(numbers)
+    Z = pipeline.transform(numbers)
+    expected = pipeline.inverse_transform(Z)
+    pipeline.set_output(transform=output).fit(numbers)
+    found = pipeline.inverse_transform(pipeline.transform(numbers))
+    np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_displays_and_detectors_of_models_with_frames(numbers, output):
+    numbers = numbers.copy()
+    numbers.iloc[3, 1] = np.nan
+    plain = LikelihoodOutlierDetector(vae()).fit(numbers)
+    framed = LikelihoodOutlierDetector(vae(output)).fit(numbers)
+    for return_kl in (False, True):
+        np.testing.assert_array_equal(
+            framed.score_features(numbers, return_kl=return_kl)[0],
+            plain.score_features(numbers, return_kl=return_kl)[0],
+        )
+    model = vae(output).fit(numbers)
+    for statistic in (None, "mean"):
+        display = ImputationDisplay.from_estimator(model, numbers, statistic=statistic)
+        assert isinstance(display.filled, np.ndarray)
+    quantiles = ResidualQQDisplay.from_estimator(model, numbers).quantiles
+    expected = ResidualQQDisplay.from_estimator(vae().fit(numbers), numbers).quantiles
+    for name, of_array in expected.items():
+        np.testing.assert_array_equal(quantiles[name], of_array)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+@pytest.mark.parametrize("sample_posterior", [False, True])
+def test_an_imputer_of_a_model_with_frames(numbers, output, sample_posterior):
+    """Its own `set_output` decides, not that of its estimator."""
+    holes = numbers.where(np.random.default_rng(0).random(numbers.shape) > 0.1)
+    options = {"sample_posterior": sample_posterior, "random_state": 0}
+    expected = AutoencoderImputer(vae(), **options).fit_transform(holes)
+    found = AutoencoderImputer(vae(output), **options).fit_transform(holes)
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, expected)

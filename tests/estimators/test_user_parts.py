@@ -422,7 +422,7 @@ def test_stop_iteration_of_a_callback(method, task):
     model = GaussianAutoencoder(**QUICK).set_callbacks(Stopper(method, task))
     chained(lambda: model.fit(DATA), f"Stopper.{method}")
     chained(lambda: list(map(model.fit, [DATA])), f"Stopper.{method}")
-    search = BatchedGridSearchCV(model, {"n_components": [1, 2]}, error_score="raise", cv=2)
+    search = BatchedGridSearchCV(model, {"batch_size": [8, 9]}, error_score="raise", cv=2)
     chained(lambda: search.fit(DATA), f"Stopper.{method}")
 
 

@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 def numbers(out):
     """Return the numbers of the epochs that the lines report, in order."""
-    return [int(n) for n in re.findall(r"epoch +(\d+) of", out)]
+    return [int(n) for n in re.findall(r"epoch +(\d+) of [\d,]+:", out)]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,33 @@ def test_the_last_line_of_a_fit_that_ends_early(X, clock, capsys):
     model.set_callbacks().set_params(tol=10.0, n_iter_no_change=2).fit(X)
     assert model.n_iter_ < 100
     assert numbers(capsys.readouterr().out) == [1, model.n_iter_]
+
+
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_an_interrupt_says_how_to_go_on(verbose, has_checkpoint, X, capsys, tmp_path):
+    """The exception has a message, and with verbose a line says the same."""
+    checkpoint = tmp_path / "fit.npz" if has_checkpoint else None
+    model = GaussianAutoencoder(
+        max_iter=12, random_state=0, verbose=verbose, checkpoint=checkpoint
+    )
+    model.set_callbacks(Recording(raise_at_begin=(6, KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt) as raised:
+        model.fit(X)
+    assert model.n_iter_ == 5
+    how = "to go on as planned after an interrupt, set checkpoint=..."
+    if has_checkpoint:
+        how = "the same call of fit goes on from its checkpoint"
+    message = f"interrupted after epoch 5 of 12; {how}"
+    assert str(raised.value) == message
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:-1] == [message] * verbose
+    # A warm start counts the epochs before; what ends as planned has no such line.
+    model.set_params(warm_start=True, checkpoint=None).set_callbacks().fit(X)
+    assert "interrupted" not in capsys.readouterr().out
+    model.set_callbacks(Recording(raise_at_begin=(3, KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt, match=r"after epoch 19 of 29; to go on"):
+        model.fit(X)
 
 
 def test_what_is_trained_comes_before_the_first_epoch(X, clock, capsys):

@@ -1,5 +1,6 @@
 """The display of the most surprising columns of a row."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -111,3 +112,60 @@ def test_values_are_those_before_a_scaler(frame):
     both = make_pipeline(MinMaxScaler(), StandardScaler(), VariationalAutoencoder(2, **FEW))
     display = FeatureScoresDisplay.from_estimator(both.fit(frame), frame, 3)
     np.testing.assert_array_equal(display.values, frame.to_numpy()[3])
+
+
+@pytest.mark.parametrize("n_shown", [1, 10])
+def test_a_saved_figure_holds_all_of_its_text(X, n_shown, tmp_path):
+    """With long names, and the bars have a good part of the width."""
+    names = [f"od280/od315_of_diluted_wines_{j}" for j in range(6)]
+    frame = pd.DataFrame(X, columns=names, index=[f"wine {i}" for i in range(120)])
+    vae = VariationalAutoencoder(2, **FEW).fit(frame)
+    display = FeatureScoresDisplay.from_estimator(vae, frame, 5, max_features=n_shown)
+    figure, ax = display.figure_, display.ax_
+    figure.savefig(tmp_path / "scores.png")
+    texts = [ax.xaxis.label, *ax.get_yticklabels(), figure.texts[0]]
+    assert texts[-1].get_text() == "Row wine 5: column = value (typical value)"
+    assert ax.get_title() == ""
+    margin = 0.05 * figure.dpi
+    for text in texts:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 + margin < box.x0 < box.x1 < figure.bbox.x1 - margin
+        assert figure.bbox.y0 + margin < box.y0 < box.y1 < figure.bbox.y1 - margin
+    assert ax.get_window_extent().width > 0.4 * figure.bbox.width
+    label = ax.xaxis.label.get_window_extent()
+    assert label.width < ax.get_window_extent().width
+
+
+def test_a_figure_of_the_user_keeps_its_title_and_layout(vae, X):
+    figure, ax = plt.subplots(figsize=(3, 2))
+    display = FeatureScoresDisplay.from_estimator(vae, X, 5, ax=ax)
+    assert display.figure_ is figure
+    assert figure.get_layout_engine() is None
+    assert not figure.texts
+    assert ax.get_title() == "Row 5: column = value (typical value)"
+    np.testing.assert_array_equal(figure.get_size_inches(), [3, 2])
+
+
+@pytest.mark.parametrize("index", [None, range(5, 125)])
+def test_title_names_the_row_of_an_index(vae, frame, index):
+    """The position of a plain index is the name."""
+    frame.index = range(120) if index is None else index
+    model = VariationalAutoencoder(2, **FEW).fit(frame)
+    display = FeatureScoresDisplay.from_estimator(model, frame, np.int64(-1))
+    assert display.row == 119
+    assert display.row_name == (None if index is None else 124)
+    title = display.figure_.texts[0].get_text()
+    assert title.startswith("Row 119:" if index is None else "Row 124:")
+
+
+def test_a_label_is_no_position(vae, X, frame):
+    model = VariationalAutoencoder(2, **FEW).fit(frame)
+    frame.index = [f"w{i}" for i in range(120)]
+    message = (
+        "row is a position, 0 to 119, but 'w9' is a str; the index has 'w9' at pos.* 9"
+    )
+    with pytest.raises(TypeError, match=message):
+        FeatureScoresDisplay.from_estimator(model, frame, "w9")
+    for row in ("w9", 2.0, True):
+        with pytest.raises(TypeError, match=r"row is a position, 0 to 119, but .*[a-z]\.$"):
+            FeatureScoresDisplay.from_estimator(vae, X, row)
