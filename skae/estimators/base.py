@@ -41,7 +41,6 @@ from skae._module import AutoencoderModule, Spec
 from skae._optim import SCHEDULES
 from skae._utils.choices import (
     choices,
-    did_you_mean,
     positive_integer,
     validate_parameters,
 )
@@ -49,7 +48,7 @@ from skae._utils.compat import CallbackSupportMixin, check_sample_weight, with_c
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
-from skae._utils.names import missing_if
+from skae._utils.names import ParametersMixin, missing_if
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
@@ -141,7 +140,16 @@ def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
     return [random_state, *(RandomState([seed, i]) for i in range(1, n))]
 
 
-class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
+def _advice(name: str, value: Any) -> str:
+    """Return advice on the value of a parameter that is none of its choices, or ""."""
+    if name == "learning_rate" and isinstance(value, Real):
+        return "The rate itself is learning_rate_init."
+    return ""
+
+
+class BaseAutoencoder(
+    ParametersMixin, CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta
+):
     """Parameters, their validation, and the fit.
 
     A subclass defines the likelihood and the objective. See `GaussianAutoencoder`.
@@ -249,40 +257,14 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         self.random_state = random_state
         self.verbose = verbose
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters by name.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values. A name such as ``network__activation`` is that of a parameter
-            of a parameter.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter; the message has the one that it is close to.
-        """
-        names = self._get_param_names()
-        try:
-            return super().set_params(**params)
-        except ValueError as error:
-            unknown = [name for name in params if name.partition("__")[0] not in names]
-            hint = did_you_mean(unknown[0], names) if unknown else ""
-            raise ValueError(f"{error}{hint}") from None
-
     @abstractmethod
     def _make_likelihood(self) -> Likelihood:
         """Make the density of a feature given the decoder's output."""
 
     def _validate_params(self) -> None:
         parameters = self.get_params(deep=False)
-        validate_parameters(self._parameter_constraints, parameters, type(self).__name__)
+        name = type(self).__name__
+        validate_parameters(self._parameter_constraints, parameters, name, _advice)
 
     @with_callbacks
     def fit(

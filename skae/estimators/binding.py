@@ -159,7 +159,7 @@ def _check_family(family: str | Likelihood) -> None:
         names = sorted(set(LIKELIHOODS) - {"mixed"})
         raise ValueError(
             f"A likelihood of Mixed must be one of {names}, or an instance, got "
-            f"{family!r}{did_you_mean(str(family), names)}."
+            f"{family!r}.{did_you_mean(family, names)}"
         )
 
 

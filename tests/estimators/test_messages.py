@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from skae.likelihoods import StudentTLikelihood
+from skae.likelihoods import Mixed, StudentTLikelihood
 from skae.networks import MLP
 from tests.helpers import every_estimator
 
@@ -29,6 +29,11 @@ MASKED = np.ma.masked_array(DATA, mask=DATA > 1)
     ("parameters", "hint"),
     [
         ({"likelihood": "laplce"}, "laplace"),
+        ({"likelihood": "normal"}, "gaussian"),
+        ({"likelihood": "mse"}, "gaussian"),
+        ({"likelihood": "mae"}, "laplace"),
+        ({"likelihood": "binary"}, "bernoulli"),
+        ({"likelihood": "BCE"}, "bernoulli"),
         ({"variance_mode": "Optimal"}, "optimal"),
         ({"covariance_type": "diagonal"}, "diag"),
         ({"activation": "ReLU"}, "relu"),
@@ -46,6 +51,23 @@ def test_near_misses(parameters, hint):
     message = r"got 'rellu'\. Did you mean 'relu'\?"
     with pytest.raises(ValueError, match=message):
         VariationalAutoencoder(network=MLP(activation="rellu")).fit(DATA)
+
+
+@every_estimator
+def test_a_rate_as_the_schedule(estimator):
+    """The message has the parameter that is the rate; other bad values do not."""
+    message = r"must be a str among .*instead\. The rate itself is learning_rate_init\.$"
+    with pytest.raises(InvalidParameterError, match=message):
+        estimator(learning_rate=0.001).fit(DATA)
+    with pytest.raises(InvalidParameterError, match=r"Got 'slow' instead\.$"):
+        estimator(learning_rate="slow").fit(DATA)
+
+
+def test_near_misses_in_mixed():
+    """The hint follows the list of names as a sentence of its own."""
+    mixed = Mixed([([0, 1, 2, 3], "normal")])
+    with pytest.raises(ValueError, match=r"got 'normal'\. Did you mean 'gaussian'\?$"):
+        VariationalAutoencoder(likelihood=mixed).fit(DATA)
 
 
 def test_choices_have_one_order():
@@ -88,6 +110,7 @@ def test_unknown_devices(name):
     assert f"device={name!r}" in message
     hint = "such as 'cuda'" if "gpu" in name.lower() else "Did you mean 'cuda'?"
     assert hint in message
+    assert ("Did you mean" in message) == ("gpu" not in name.lower())
     assert "These can be used: 'auto', 'cpu'" in message
     usable = message.split("These can be used")[1]
     accelerator = torch.accelerator.current_accelerator(check_available=True)
