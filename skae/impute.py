@@ -38,6 +38,11 @@ from skae.recipes import make_imputation_estimator, parameter_advice
 
 __all__ = ["AutoencoderImputer"]
 
+_ADVICE_ON_STRINGS = (
+    "AutoencoderImputer takes numbers; for strings use "
+    "VariationalAutoencoder(likelihood='mixed').fit(X).impute(X)."
+)
+
 
 @own_method_names
 class AutoencoderImputer(
@@ -322,7 +327,7 @@ class AutoencoderImputer(
         missing = self._missing_value()
         rows = validate_data(
             self,
-            as_numbers(X),
+            as_numbers(X, advice=_ADVICE_ON_STRINGS),
             dtype=(np.float64, np.float32),
             ensure_all_finite="allow-nan" if np.isnan(missing) else True,
             reset=reset,

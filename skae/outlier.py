@@ -35,6 +35,10 @@ Scores = NDArray[np.float64]
 _N_REFITS = 2
 # Reach of the fence below the lower quartile, in interquartile ranges (Tukey 1977).
 _FENCE = 1.5
+_ADVICE_ON_STRINGS = (
+    "A table with categories takes "
+    "LikelihoodOutlierDetector(make_outlier_estimator(likelihood='mixed'))."
+)
 
 
 def _scores_features(detector: LikelihoodOutlierDetector) -> bool:
@@ -334,7 +338,7 @@ class LikelihoodOutlierDetector(
             columns = [read_column(table, i) for i in range(self.n_features_in_)]
             missing = [np.array([v is None or v != v for v in c]) for c in columns]
             return table, np.column_stack(missing)
-        numbers = as_numbers(X)
+        numbers = as_numbers(X, advice=_ADVICE_ON_STRINGS)
         checked = validate_data(
             self,
             numbers,

@@ -144,7 +144,7 @@ class ParametersMixin:
                     f"parameters are fixed.{_hint(type(self), part, names)}"
                 )
         try:
-            return super().set_params(**params)  # type: ignore[misc, no-any-return]
+            return super().set_params(**params)  # type: ignore[misc]
         except ValueError as error:
             unknown = [name for name in params if name.partition("__")[0] not in names]
             hint = _hint(type(self), unknown[0], names) if unknown else ""

@@ -7,6 +7,7 @@ import os
 from abc import ABCMeta, abstractmethod
 from dataclasses import replace
 from functools import partial
+from inspect import getattr_static, isfunction
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
+    InvalidParameterError,
     RealNotInt,
     StrOptions,
 )
@@ -69,8 +71,10 @@ from skae.estimators.training_data import (
     check_observed,
     check_precision,
     divide,
+    warn_of_network,
     warn_of_other_units,
     warn_of_spread,
+    warn_of_tables_as_y,
 )
 from skae.estimators.warm_start import (
     WARM_START,
@@ -78,13 +82,16 @@ from skae.estimators.warm_start import (
     continue_from,
 )
 from skae.likelihoods import Likelihood
-from skae.networks import ACTIVATIONS, NETWORKS, Network
+from skae.networks import ACTIVATIONS, NETWORKS, Conv, Network
 from skae.objectives import Objective
 from skae.scales import SCALES, check_scale
 from skae.scales.fixed import check_fixed_scale, warn_of_ignored_scale
 
 # Attributes that scikit-learn's validation of X sets.
 _ATTRIBUTES_OF_X = {"n_features_in_", "feature_names_in_"}
+
+# What users call convolutions.
+_CONVOLUTIONS = ("conv", "conv2d", "convolutional", "cnn")
 
 
 def _attributes_in_training(
@@ -140,10 +147,21 @@ def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
     return [random_state, *(RandomState([seed, i]) for i in range(1, n))]
 
 
+def _instance(network: type) -> str:
+    """Return the call that makes an instance of a class of networks."""
+    arguments = "(channels, height, width)" if network is Conv else "..."
+    return f"{network.__name__}({arguments})"
+
+
 def _advice(name: str, value: Any) -> str:
     """Return advice on the value of a parameter that is none of its choices, or ""."""
     if name == "learning_rate" and isinstance(value, Real):
         return "The rate itself is learning_rate_init."
+    if name == "network" and isinstance(value, str) and value.lower() in _CONVOLUTIONS:
+        return (
+            "For images, pass skae.networks.Conv((channels, height, width)), which needs "
+            "their shape."
+        )
     return ""
 
 
@@ -191,6 +209,11 @@ class BaseAutoencoder(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    # What takes a table with strings.
+    _advice_on_strings: ClassVar[str] = (
+        "A table with categories takes VariationalAutoencoder(likelihood='mixed')."
+    )
 
     n_iter_: int
     best_iter_: int
@@ -265,6 +288,12 @@ class BaseAutoencoder(
         parameters = self.get_params(deep=False)
         name = type(self).__name__
         validate_parameters(self._parameter_constraints, parameters, name, _advice)
+        network: Any = self.network
+        if isinstance(network, type) and isfunction(getattr_static(network, "encoder")):
+            raise InvalidParameterError(
+                f"The 'network' parameter of {name} must be an instance, but is the class "
+                f"{network.__name__}. Pass an instance, such as {_instance(network)}."
+            )
 
     @with_callbacks
     def fit(
@@ -317,6 +346,7 @@ class BaseAutoencoder(
             fitted: with the model of the last whole epoch.
         """
         self._validate_params()
+        warn_of_tables_as_y(X, y)
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
         last = self.__dict__.get("module_")
         try:
@@ -493,6 +523,8 @@ class BaseAutoencoder(
             fixed_scale = table.per_feature(fixed_scale)
         elif not is_continued:
             warn_of_ignored_scale(self.scale, self.variance_mode)
+        if not is_continued:
+            warn_of_network(self)
         held_out = None
         if X_val is not None:
             try:

@@ -391,6 +391,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         "gradient_balance": ["boolean"],
     }
 
+    _advice_on_strings: ClassVar[str] = "A table with categories takes likelihood='mixed'."
+
     def __init__(
         self,
         n_components: int | float | str = 2,
