@@ -61,7 +61,8 @@ def path(tmp_path):
 
 
 def vae(**parameters):
-    return VariationalAutoencoder(2, **SHORT | parameters)
+    widths = {"hidden_layer_sizes": "auto"} if "network" in parameters else {}
+    return VariationalAutoencoder(2, **SHORT | widths | parameters)
 
 
 def assert_round_trip(model, path, X=None):

@@ -33,8 +33,9 @@ MODEL_PART = "schema.json"
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that at any moment its name has the whole old or new content.
 
-    Raises OSError if that fails, which names a folder that is missing; the old content is then still there. A process that is
-    killed may leave a file whose name ends with ``.tmp`` beside it.
+    Raises OSError if that fails, which names a folder that is missing; the old content is
+    then still there. A process that is killed may leave a file whose name ends with
+    ``.tmp`` beside it.
     """
     # A link stays, and the file that it leads to is replaced.
     path = os.path.realpath(path)

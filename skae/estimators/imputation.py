@@ -232,8 +232,8 @@ class ImputationMixin(InferenceMixin):
         if row.shape != (self.n_features_in_,):
             raise ValueError(
                 f"given must be one row of {self.n_features_in_} features, with NaN for "
-                f"those to draw, but has shape {row.shape}. A dict or a frame of one row may "
-                "have some columns only."
+                f"those to draw, but has shape {row.shape}. A dict or a frame of one row "
+                "may have some columns only."
             )
         if np.isinf(row).any():
             raise ValueError("given has infinities; use NaN for what is to be drawn.")

@@ -280,10 +280,12 @@ def is_channels_last(shape: Sequence[int]) -> bool:
     Returns
     -------
     bool
-        Whether the last one is a usual number of channels, and the others are larger.
+        Whether the last one is a usual number of channels, the others are larger, and the
+        first one is not such a number.
     """
     height, width, channels = shape
-    return channels in (1, 3, 4) and min(height, width) > channels
+    usual = (1, 3, 4)
+    return channels in usual and height not in usual and min(height, width) > channels
 
 
 def warn_of_channels_last(network: Conv) -> None:

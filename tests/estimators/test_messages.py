@@ -285,9 +285,9 @@ def test_a_class_whose_methods_need_no_instance():
 def test_channels_at_the_end():
     """The shape of an image is (channels, height, width)."""
     X = np.random.default_rng(0).normal(size=(30, 48))
-    with pytest.warns(UserWarning, match=r"Did you mean \(3, 4, 4\)\?$"):
-        GaussianAutoencoder(network=Conv((4, 4, 3)), n_init=2, **QUICK).fit(X)
-    for shape in ((3, 4, 4), (16, 1, 3), (1, 12, 4), (4, 3, 4)):
+    with pytest.warns(UserWarning, match=r"Did you mean \(1, 6, 8\)\?$"):
+        GaussianAutoencoder(network=Conv((6, 8, 1)), n_init=2, **QUICK).fit(X)
+    for shape in ((3, 4, 4), (16, 1, 3), (1, 12, 4), (4, 3, 4), (3, 16, 1)):
         GaussianAutoencoder(network=Conv(shape), **QUICK).fit(X)
 
 
