@@ -66,5 +66,5 @@ def test_advice_takes_the_place_of_a_near_miss():
     with pytest.raises(InvalidParameterError, match=r"instead\. Take 'one'\.$"):
         validate_parameters(constraints, {"a": "tow"}, "Some", advice)
     with pytest.raises(InvalidParameterError, match=r"Did you mean 'two'\?$"):
-        validate_parameters(constraints, {"a": "twoo"}, "Some", advice)
-    assert asked == [("a", "tow"), ("a", "twoo")]
+        validate_parameters(constraints, {"a": "towo"}, "Some", advice)
+    assert asked == [("a", "tow"), ("a", "towo")]
