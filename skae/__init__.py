@@ -48,6 +48,14 @@ _PACKAGES = (
     "spmd",
 )
 
+# What the error says of a name that is no attribute.
+_ADVICE = {
+    "save": (
+        ": use model.save(path), or skae.persistence.save(pipeline, path) for what holds "
+        "a model"
+    ),
+}
+
 
 def _make_backend(**parameters: Any) -> "ParallelBackendBase":
     """Make the joblib backend that trains models side by side."""
@@ -65,7 +73,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name in _PACKAGES:
         return importlib.import_module(f"skae.{name}")
-    raise AttributeError(f"module 'skae' has no attribute {name!r}")
+    advice = _ADVICE.get(name, "")
+    raise AttributeError(f"module 'skae' has no attribute {name!r}{advice}")
 
 
 def __dir__() -> list[str]:

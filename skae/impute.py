@@ -30,17 +30,24 @@ from skae._utils.choices import positive_integer
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import warn_user
-from skae._utils.names import own_method_names
+from skae._utils.names import ParametersMixin, own_method_names
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
 from skae.persistence import PersistenceMixin
-from skae.recipes import make_imputation_estimator
+from skae.recipes import make_imputation_estimator, parameter_advice
 
 __all__ = ["AutoencoderImputer"]
 
+_ADVICE_ON_STRINGS = (
+    "AutoencoderImputer takes numbers; for strings use "
+    "VariationalAutoencoder(likelihood='mixed').fit(X).impute(X)."
+)
+
 
 @own_method_names
-class AutoencoderImputer(DocumentationLinkMixin, PersistenceMixin, _BaseImputer):
+class AutoencoderImputer(
+    DocumentationLinkMixin, PersistenceMixin, ParametersMixin, _BaseImputer
+):
     """Impute missing values from the distribution that an autoencoder learns.
 
     The estimator is fitted to the table with its missing values; its likelihood is that of
@@ -133,6 +140,10 @@ class AutoencoderImputer(DocumentationLinkMixin, PersistenceMixin, _BaseImputer)
         "clip": ["boolean"],
         "random_state": ["random_state"],
     }
+
+    _parameter_advice: ClassVar[dict[str, str]] = parameter_advice(
+        "make_imputation_estimator"
+    )
 
     def __init__(
         self,
@@ -316,7 +327,7 @@ class AutoencoderImputer(DocumentationLinkMixin, PersistenceMixin, _BaseImputer)
         missing = self._missing_value()
         rows = validate_data(
             self,
-            as_numbers(X),
+            as_numbers(X, advice=_ADVICE_ON_STRINGS),
             dtype=(np.float64, np.float32),
             ensure_all_finite="allow-nan" if np.isnan(missing) else True,
             reset=reset,

@@ -20,12 +20,12 @@ from skae._data.columns import read_column
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import no_warnings_of_fits
-from skae._utils.names import own_method_names
+from skae._utils.names import ParametersMixin, own_method_names
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
 from skae.estimators.table import validated_table
 from skae.persistence import PersistenceMixin
-from skae.recipes import make_outlier_estimator
+from skae.recipes import make_outlier_estimator, parameter_advice
 
 __all__ = ["LikelihoodOutlierDetector"]
 
@@ -35,6 +35,10 @@ Scores = NDArray[np.float64]
 _N_REFITS = 2
 # Reach of the fence below the lower quartile, in interquartile ranges (Tukey 1977).
 _FENCE = 1.5
+_ADVICE_ON_STRINGS = (
+    "A table with categories takes "
+    "LikelihoodOutlierDetector(make_outlier_estimator(likelihood='mixed'))."
+)
 
 
 def _scores_features(detector: LikelihoodOutlierDetector) -> bool:
@@ -45,7 +49,7 @@ def _scores_features(detector: LikelihoodOutlierDetector) -> bool:
 
 @own_method_names
 class LikelihoodOutlierDetector(
-    DocumentationLinkMixin, PersistenceMixin, OutlierMixin, BaseEstimator
+    DocumentationLinkMixin, PersistenceMixin, ParametersMixin, OutlierMixin, BaseEstimator
 ):
     """Detector of rows with a low density.
 
@@ -111,6 +115,8 @@ class LikelihoodOutlierDetector(
         "support_fraction": [Interval(Real, 0, 1, closed="right")],
         "random_state": ["random_state"],
     }
+
+    _parameter_advice: ClassVar[dict[str, str]] = parameter_advice("make_outlier_estimator")
 
     def __init__(
         self,
@@ -331,7 +337,7 @@ class LikelihoodOutlierDetector(
             columns = [read_column(table, i) for i in range(self.n_features_in_)]
             missing = [np.array([v is None or v != v for v in c]) for c in columns]
             return table, np.column_stack(missing)
-        numbers = as_numbers(X)
+        numbers = as_numbers(X, advice=_ADVICE_ON_STRINGS)
         checked = validate_data(
             self,
             numbers,

@@ -66,6 +66,18 @@ _WAY_OUT = (
     "load only those that you trust."
 )
 
+# How files of pickle and joblib begin: the opcode PROTO with the protocol; compressed by
+# zlib at joblib's levels, gzip, bz2, xz, lzma or lz4.
+_PICKLES = (
+    *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)),
+    *(b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"\x1f\x8b", b"BZh"),
+    *(b"\xfd7zXZ", b"]\x00", b"\x04\x22\x4d\x18"),
+)
+_PICKLE_ADVICE = (
+    "It looks like a pickle: use joblib.load, which runs code of the file, only if you "
+    "trust it."
+)
+
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Save a model to a file that :func:`skae.load` reads without running code of the file.
@@ -205,7 +217,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     except InconsistentVersionWarning:
         raise
     except InvalidFileError as error:
-        raise InvalidFileError(f"{name!r} cannot be loaded{writer}. {error}") from error
+        reason = f"{error} {_PICKLE_ADVICE}" if _is_pickle(sealed) else error
+        raise InvalidFileError(f"{name!r} cannot be loaded{writer}. {reason}") from error
     # A hostile file can make skops, numpy and our own classes raise any error.
     except Exception as error:
         raise InvalidFileError(f"{name!r} cannot be loaded{writer}: {error!r}") from error
@@ -258,6 +271,11 @@ class PersistenceMixin:
                 )
             )
         super().__setstate__(state)  # type: ignore[misc]
+
+
+def _is_pickle(content: bytes) -> bool:
+    """Whether the content of a file begins like one of pickle or joblib."""
+    return content.startswith(_PICKLES)
 
 
 def _skops_io() -> ModuleType:

@@ -183,3 +183,22 @@ def _make(recipe: dict[str, Any], parameters: dict[str, Any]) -> VariationalAuto
     if is_known and "variance_mode" not in parameters and not fits(mode, likelihood):
         chosen["variance_mode"] = "auto"
     return VariationalAutoencoder(**chosen)
+
+
+def parameter_advice(recipe: str) -> dict[str, str]:
+    """Return how a class with the parameter `estimator` takes those of its estimator.
+
+    Parameters
+    ----------
+    recipe : str
+        Name of the recipe that makes the estimator by default.
+
+    Returns
+    -------
+    dict of str
+        The advice by the name of a parameter of `VariationalAutoencoder`.
+    """
+    return {
+        name: f"Pass estimator=skae.recipes.{recipe}({name}=...)."
+        for name in VariationalAutoencoder._get_param_names()
+    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.random import RandomState
@@ -40,6 +40,9 @@ _OF_EACH = {"device", "random_state", "verbose"}
 
 class DataParallelMixin(BaseAutoencoder):
     """The fit of one model by several processes. See `skae.spmd.VariationalAutoencoder`."""
+
+    # Several processes take no table of several kinds of columns.
+    _advice_on_strings: ClassVar[str] = ""
 
     @property
     def partial_fit(self) -> Any:

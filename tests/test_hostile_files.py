@@ -27,8 +27,9 @@ def path(tmp_path):
 
 
 def vae(**parameters):
+    widths = "auto" if "network" in parameters else (4,)
     return VariationalAutoencoder(
-        2, max_iter=1, random_state=0, hidden_layer_sizes=(4,), **parameters
+        2, max_iter=1, random_state=0, hidden_layer_sizes=widths, **parameters
     )
 
 

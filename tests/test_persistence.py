@@ -7,6 +7,7 @@ import sys
 import warnings
 import zipfile
 
+import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -60,7 +61,8 @@ def path(tmp_path):
 
 
 def vae(**parameters):
-    return VariationalAutoencoder(2, **SHORT | parameters)
+    widths = {"hidden_layer_sizes": "auto"} if "network" in parameters else {}
+    return VariationalAutoencoder(2, **SHORT | widths | parameters)
 
 
 def assert_round_trip(model, path, X=None):
@@ -429,3 +431,51 @@ def test_the_error_names_the_versions(path):
         InvalidFileError, match=r"written by 'skae 99\.1, scikit-learn.*torch"
     ):
         load(path)
+
+
+# Other ways that users try.
+
+
+def test_the_package_has_no_save():
+    """Its error names the method and the function; other names have Python's message."""
+    message = (
+        r"^module 'skae' has no attribute 'save': use model\.save\(path\), or "
+        r"skae\.persistence\.save\(pipeline, path\)"
+    )
+    with pytest.raises(AttributeError, match=message):
+        _ = skae.save
+    assert "save" not in dir(skae)
+    with pytest.raises(AttributeError, match=r"has no attribute 'store'$"):
+        _ = skae.store
+
+
+def test_a_folder_that_does_not_exist(tmp_path):
+    """The error names the folder."""
+    model, folder = GaussianAutoencoder(), tmp_path / "none"
+    with pytest.raises(FileNotFoundError, match="No such folder") as caught:
+        model.save(folder / "model.skops")
+    assert caught.value.filename == os.path.realpath(folder)
+
+
+@pytest.mark.parametrize("compress", [0, 1, 3, 9, "gzip", "bz2", "xz", "lzma", "pickle"])
+def test_a_pickle_is_known(compress, path):
+    """The error says how to load it; that of another file does not."""
+    model = GaussianAutoencoder()
+    if compress == "pickle":
+        path.write_bytes(pickle.dumps(model))
+    else:
+        joblib.dump(model, path, compress=compress)
+    with pytest.raises(
+        InvalidFileError, match=r"looks like a pickle: use joblib\.load, which"
+    ):
+        skae.load(path)
+    assert repr(joblib.load(path)) == repr(model)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"{}", b"PK\3\4" + bytes(100)])
+def test_other_files_are_no_pickles(content, path):
+    """They have no such advice, nor has a file of a model that was changed."""
+    path.write_bytes(content)
+    with pytest.raises(InvalidFileError) as caught:
+        skae.load(path)
+    assert "joblib" not in str(caught.value)

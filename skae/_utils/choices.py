@@ -1,7 +1,7 @@
 """Choices of a parameter: in the order of their registry, with near misses."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import (
 )
 
 from skae._utils.numbers import is_integer
+from skae._utils.synonyms import CHOICES
 
 # Similarity, of 0 to 1, from which on a name counts as a near miss. At difflib's own 0.6
 # short names of different meaning would be near each other.
@@ -40,20 +41,30 @@ def positive_integer() -> Interval:
 
 
 def did_you_mean(value: Any, names: Iterable[str]) -> str:
-    """Return " Did you mean 'laplace'?" if a string is close to a name, else ""."""
+    """Return " Did you mean 'laplace'?" if a string is close to a name, else "".
+
+    A name that other libraries have for one of these is close to it, whatever its letters.
+    """
     if not isinstance(value, str):
         return ""
     by_lower = {name.lower(): name for name in names}
+    meant = CHOICES.get(value.lower())
+    if meant in by_lower:
+        return f" Did you mean {by_lower[meant]!r}?"
     close = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=_CUTOFF)
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def validate_parameters(
-    constraints: Mapping[str, Any], parameters: Mapping[str, Any], caller_name: str
+    constraints: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    caller_name: str,
+    advice: Callable[[str, Any], str] = lambda name, value: "",
 ) -> None:
-    """Raise InvalidParameterError for a bad parameter, with a near miss.
+    """Raise InvalidParameterError for a bad parameter, with advice or a near miss.
 
-    Constraints and arguments are those of scikit-learn's function.
+    Constraints and arguments are those of scikit-learn's function. The advice is that on a
+    bad value, by the parameter's name; "" is none.
     """
     for name, value in parameters.items():
         try:
@@ -61,6 +72,8 @@ def validate_parameters(
         except InvalidParameterError as error:
             options = (c.options for c in constraints[name] if isinstance(c, Options))
             hint = did_you_mean(value, (o for known in options for o in known))
+            if own := advice(name, value):
+                hint = f" {own}"
             if not hint:
                 raise
             raise InvalidParameterError(f"{error}{hint}") from None

@@ -35,7 +35,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
         reason, name = "torch has no such device.", str(device)
         if "gpu" in name.lower():
             reason += " A GPU has the name of its kind, such as 'cuda'."
-        reason += did_you_mean(name, _COMMON)
+        else:
+            reason += did_you_mean(name, _COMMON)
         raise _refusal(device, reason) from error
     try:
         tried = torch.zeros(1, dtype=torch.float32, device=found)

@@ -6,6 +6,7 @@ is believed.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -32,15 +33,24 @@ MODEL_PART = "schema.json"
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that at any moment its name has the whole old or new content.
 
-    Raises OSError if that fails; the old content is then still there. A process that is
-    killed may leave a file whose name ends with ``.tmp`` beside it.
+    Raises OSError if that fails, which names a folder that is missing; the old content is
+    then still there. A process that is killed may leave a file whose name ends with
+    ``.tmp`` beside it.
     """
     # A link stays, and the file that it leads to is replaced.
     path = os.path.realpath(path)
     # A name of its own, so that two writers of one path do not write into one file.
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
     # Of a file or a link that somebody has put there, the mode "x" raises an error.
-    file = open(temporary, "xb")  # noqa: SIM115  (closed by the next block)
+    try:
+        file = open(temporary, "xb")  # noqa: SIM115  (closed by the next block)
+    except FileNotFoundError:
+        folder = os.path.dirname(path)
+        if os.path.isdir(folder):
+            raise
+        # The name of the temporary file would say nothing to a user.
+        message = "No such folder to write a file to"
+        raise FileNotFoundError(errno.ENOENT, message, folder) from None
     try:
         with file:
             file.write(content)

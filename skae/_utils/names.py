@@ -2,12 +2,13 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import CellType, FunctionType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from skae._utils.choices import did_you_mean
 from skae._utils.signatures import make_readable
+from skae._utils.synonyms import NO_PARAMETERS, PARAMETERS
 
 T = TypeVar("T", bound=type)
 
@@ -90,11 +91,64 @@ def _with_suggestion(init: Callable[..., None]) -> Callable[..., None]:
             if name not in names:
                 raise TypeError(
                     f"{type(self).__name__}.__init__() got an unexpected keyword argument "
-                    f"{name!r}.{did_you_mean(name, names)}"
+                    f"{name!r}.{_hint(type(self), name, names)}"
                 )
         init(self, *args, **kwargs)
 
     return constructor
+
+
+def _hint(cls: type, name: str, names: Iterable[str]) -> str:
+    """Return what to use for a name that is no parameter of a class, or "".
+
+    The class may have advice of its own, in the dict `_parameter_advice`.
+    """
+    own: Mapping[str, str] = getattr(cls, "_parameter_advice", {})
+    meant = PARAMETERS.get(name.lower(), name)
+    if meant in own:
+        return f" {own[meant]}"
+    if meant in names:
+        return f" Its name here is {meant!r}."
+    needed, advice = NO_PARAMETERS.get(name.lower(), ("", ""))
+    return f" {advice}" if needed in names else did_you_mean(name, names)
+
+
+class ParametersMixin:
+    """Method `set_params` of an estimator, whose error says what is meant."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values. A name such as ``network__activation`` is that of a parameter
+            of a parameter.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter; the message has the one that it is close to.
+        """
+        names: list[str] = self._get_param_names()  # type: ignore[attr-defined]
+        for name in params:
+            owner, _, part = name.partition("__")
+            if part and owner in names and getattr(self, owner) is None:
+                raise ValueError(
+                    f"Invalid parameter {name!r}: {owner} is None, the default, whose "
+                    f"parameters are fixed.{_hint(type(self), part, names)}"
+                )
+        try:
+            return super().set_params(**params)  # type: ignore[misc]
+        except ValueError as error:
+            unknown = [name for name in params if name.partition("__")[0] not in names]
+            hint = _hint(type(self), unknown[0], names) if unknown else ""
+            raise ValueError(f"{error}{hint}") from None
 
 
 class UnsupportedError(AttributeError, ValueError):

@@ -52,14 +52,35 @@ def check_count(value: Any, name: str) -> None:
     check_scalar(value, name, Integral, min_val=1)
 
 
-def as_numbers(X: Any, name: str = "X") -> Any:
+def check_table(X: Any, name: str = "X") -> None:
+    """Raise ValueError for None, and TypeError for a frame that is not computed yet."""
+    if X is None:
+        raise ValueError(
+            f"Expected 2D array, got None instead: {name} must be a table of shape "
+            "(n_samples, n_features)."
+        )
+    _check_computed(X, name)
+
+
+def _check_computed(X: Any, name: str) -> None:
+    """Raise TypeError for a frame that is not computed yet."""
+    if type(X).__name__ == "LazyFrame" and hasattr(X, "collect"):
+        raise TypeError(
+            f"{name} is a LazyFrame of polars, whose values are not computed yet: call "
+            "collect() first."
+        )
+
+
+def as_numbers(X: Any, name: str = "X", advice: str = "") -> Any:
     """Return data of a user as they are, or raise ValueError if they are no numbers.
 
     Refused are strings, also those of numbers, and dates. All other checks are
     scikit-learn's. A list becomes an array, and a masked array a plain one. Masked entries,
     and pandas' NA among objects, become NaN, which the caller has to allow; other arguments
-    than tables must have none.
+    than tables must have none. The error about strings in a table begins with the advice.
     """
+    if name in _TABLES:
+        _check_computed(X, name)
     if isinstance(X, (list, tuple)):
         rows = X
         n_masked = sum(_n_masked(row) for row in X)
@@ -89,7 +110,7 @@ def as_numbers(X: Any, name: str = "X") -> Any:
         if kind:
             found.setdefault(kind, []).append((column, example))
     if found:
-        raise ValueError(" ".join(_message(name, *item) for item in found.items()))
+        raise ValueError(" ".join(_message(name, *item, advice) for item in found.items()))
     if _has_missing_objects(X):
         # NumPy does not convert pandas' NA.
         X = X.mask(X.isna(), np.nan)
@@ -200,7 +221,7 @@ def _is_number(string: str | bytes) -> bool:
     return True
 
 
-def _message(name: str, kind: str, columns: list[tuple[str, Any]]) -> str:
+def _message(name: str, kind: str, columns: list[tuple[str, Any]], advice: str) -> str:
     """Return the message about columns, of names and examples, that hold one kind."""
     example = columns[0][1]
     reason = f"such as {str(example)!r}"
@@ -210,10 +231,13 @@ def _message(name: str, kind: str, columns: list[tuple[str, Any]]) -> str:
             reason = f"could not convert string to float: {str(words[0])!r}"
     if name not in _TABLES:
         return f"{name} holds {kind} ({reason}), but must hold numbers."
+    what_to_do = _ADVICE[kind]
+    if kind == "strings" and advice:
+        what_to_do = f"{advice} Otherwise, {what_to_do[0].lower()}{what_to_do[1:]}"
     if not columns[0][0]:
-        return f"{name} holds {kind} ({reason}). {_ADVICE[kind]}"
+        return f"{name} holds {kind} ({reason}). {what_to_do}"
     listed = ", ".join(column for column, _ in columns[:_MOST_COLUMNS])
     if len(columns) > _MOST_COLUMNS:
         listed += f", ... ({len(columns)} in all)"
     noun = "column" if len(columns) == 1 else "columns"
-    return f"{name} holds {kind} in {noun} {listed} ({reason}). {_ADVICE[kind]}"
+    return f"{name} holds {kind} in {noun} {listed} ({reason}). {what_to_do}"

@@ -7,6 +7,7 @@ import os
 from abc import ABCMeta, abstractmethod
 from dataclasses import replace
 from functools import partial
+from inspect import getattr_static, isfunction
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
+    InvalidParameterError,
     RealNotInt,
     StrOptions,
 )
@@ -41,7 +43,6 @@ from skae._module import AutoencoderModule, Spec
 from skae._optim import SCHEDULES
 from skae._utils.choices import (
     choices,
-    did_you_mean,
     positive_integer,
     validate_parameters,
 )
@@ -49,7 +50,7 @@ from skae._utils.compat import CallbackSupportMixin, check_sample_weight, with_c
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
-from skae._utils.names import missing_if
+from skae._utils.names import ParametersMixin, missing_if
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
@@ -70,8 +71,10 @@ from skae.estimators.training_data import (
     check_observed,
     check_precision,
     divide,
+    warn_of_network,
     warn_of_other_units,
     warn_of_spread,
+    warn_of_tables_as_y,
 )
 from skae.estimators.warm_start import (
     WARM_START,
@@ -79,13 +82,16 @@ from skae.estimators.warm_start import (
     continue_from,
 )
 from skae.likelihoods import Likelihood
-from skae.networks import ACTIVATIONS, NETWORKS, Network
+from skae.networks import ACTIVATIONS, NETWORKS, Conv, Network
 from skae.objectives import Objective
 from skae.scales import SCALES, check_scale
 from skae.scales.fixed import check_fixed_scale, warn_of_ignored_scale
 
 # Attributes that scikit-learn's validation of X sets.
 _ATTRIBUTES_OF_X = {"n_features_in_", "feature_names_in_"}
+
+# What users call convolutions.
+_CONVOLUTIONS = ("conv", "conv2d", "convolutional", "cnn")
 
 
 def _attributes_in_training(
@@ -141,7 +147,27 @@ def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
     return [random_state, *(RandomState([seed, i]) for i in range(1, n))]
 
 
-class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
+def _instance(network: type) -> str:
+    """Return the call that makes an instance of a class of networks."""
+    arguments = "(channels, height, width)" if network is Conv else "..."
+    return f"{network.__name__}({arguments})"
+
+
+def _advice(name: str, value: Any) -> str:
+    """Return advice on the value of a parameter that is none of its choices, or ""."""
+    if name == "learning_rate" and isinstance(value, Real):
+        return "The rate itself is learning_rate_init."
+    if name == "network" and isinstance(value, str) and value.lower() in _CONVOLUTIONS:
+        return (
+            "For images, pass skae.networks.Conv((channels, height, width)), which needs "
+            "their shape."
+        )
+    return ""
+
+
+class BaseAutoencoder(
+    ParametersMixin, CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta
+):
     """Parameters, their validation, and the fit.
 
     A subclass defines the likelihood and the objective. See `GaussianAutoencoder`.
@@ -183,6 +209,11 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    # What takes a table with strings.
+    _advice_on_strings: ClassVar[str] = (
+        "A table with categories takes VariationalAutoencoder(likelihood='mixed')."
+    )
 
     n_iter_: int
     best_iter_: int
@@ -249,40 +280,20 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
         self.random_state = random_state
         self.verbose = verbose
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters by name.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values. A name such as ``network__activation`` is that of a parameter
-            of a parameter.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter; the message has the one that it is close to.
-        """
-        names = self._get_param_names()
-        try:
-            return super().set_params(**params)
-        except ValueError as error:
-            unknown = [name for name in params if name.partition("__")[0] not in names]
-            hint = did_you_mean(unknown[0], names) if unknown else ""
-            raise ValueError(f"{error}{hint}") from None
-
     @abstractmethod
     def _make_likelihood(self) -> Likelihood:
         """Make the density of a feature given the decoder's output."""
 
     def _validate_params(self) -> None:
         parameters = self.get_params(deep=False)
-        validate_parameters(self._parameter_constraints, parameters, type(self).__name__)
+        name = type(self).__name__
+        validate_parameters(self._parameter_constraints, parameters, name, _advice)
+        network: Any = self.network
+        if isinstance(network, type) and isfunction(getattr_static(network, "encoder")):
+            raise InvalidParameterError(
+                f"The 'network' parameter of {name} must be an instance, but is the class "
+                f"{network.__name__}. Pass an instance, such as {_instance(network)}."
+            )
 
     @with_callbacks
     def fit(
@@ -335,6 +346,7 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             fitted: with the model of the last whole epoch, which the message names.
         """
         self._validate_params()
+        warn_of_tables_as_y(X, y)
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
         last = self.__dict__.get("module_")
         try:
@@ -515,6 +527,8 @@ class BaseAutoencoder(CallbackSupportMixin, ImputationMixin, metaclass=ABCMeta):
             fixed_scale = table.per_feature(fixed_scale)
         elif not is_continued:
             warn_of_ignored_scale(self.scale, self.variance_mode)
+        if not is_continued:
+            warn_of_network(self)
         held_out = None
         if X_val is not None:
             try:

@@ -21,6 +21,7 @@ from skae._data.columns import (
 from skae._utils.choices import did_you_mean
 from skae._utils.compat import check_sample_weight
 from skae._utils.messages import warn_user
+from skae._utils.numbers import check_table
 from skae.estimators.frames import dtypes_of
 from skae.estimators.table import Table, validated, validated_table
 from skae.likelihoods import (
@@ -45,6 +46,7 @@ def bind_table(
     Rows of weight 0 say nothing. Raises ValueError if columns are missing, are named twice,
     or do not fit the likelihood.
     """
+    check_table(X)
     if not isinstance(likelihood, (CategoricalLikelihood, Mixed)):
         return Table(likelihood, dtypes=dtypes_of(X))
     if isinstance(likelihood, CategoricalLikelihood) and likelihood.one_hot:
@@ -159,7 +161,7 @@ def _check_family(family: str | Likelihood) -> None:
         names = sorted(set(LIKELIHOODS) - {"mixed"})
         raise ValueError(
             f"A likelihood of Mixed must be one of {names}, or an instance, got "
-            f"{family!r}{did_you_mean(str(family), names)}."
+            f"{family!r}.{did_you_mean(family, names)}"
         )
 
 

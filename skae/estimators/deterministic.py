@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from skae._utils.names import MissingMethod, own_method_names
 from skae.estimators.base import BaseAutoencoder
 from skae.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood
@@ -10,6 +12,11 @@ from skae.objectives import NegativeLogLikelihood, Objective
 _NO_DENSITY = (
     "a deterministic autoencoder has no density of x to sample or to bound. Use "
     "VariationalAutoencoder."
+)
+# Parameters that VariationalAutoencoder has, and these classes have not.
+_OF_A_DENSITY = dict.fromkeys(
+    ["beta", "gradient_balance", "kl_schedule", "likelihood", "n_mc_samples", "prior"],
+    "VariationalAutoencoder has it; this class has one likelihood and no KL.",
 )
 
 
@@ -257,6 +264,8 @@ class GaussianAutoencoder(BaseAutoencoder):
     >>> bool(((X - ae.reconstruct(X)) ** 2).mean() < 0.025)  # PCA leaves more
     True
     """
+
+    _parameter_advice: ClassVar[dict[str, str]] = _OF_A_DENSITY
 
     sample = MissingMethod(_NO_DENSITY)
     posterior = MissingMethod(_NO_DENSITY)
@@ -512,6 +521,8 @@ class LaplaceAutoencoder(BaseAutoencoder):
     >>> bool(abs(X - ae.reconstruct(X)).mean() < 0.11)
     True
     """
+
+    _parameter_advice: ClassVar[dict[str, str]] = _OF_A_DENSITY
 
     sample = MissingMethod(_NO_DENSITY)
     posterior = MissingMethod(_NO_DENSITY)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,10 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skae._data.columns import package_of
 from skae._fitting.lockstep import shared_result
 from skae._module import AutoencoderModule, from_inputs
-from skae._utils.choices import validate_parameters
+from skae._utils.choices import did_you_mean, validate_parameters
 from skae._utils.memory import require_memory
 from skae._utils.namespaces import like_input, on_host
 from skae._utils.numbers import as_numbers, check_count
@@ -228,18 +231,48 @@ class ImputationMixin(InferenceMixin):
         noise: bool,
     ) -> np.ndarray:
         """Draw rows ``(n_samples, d)`` with known entries; see the method `sample`."""
+        given = self._row_of_names(given)
         if self._table.columns is not None:
             return self._sample_given_columns(given, n_samples, random_state, noise)
         row = np.asarray(as_numbers(given, "given"), dtype=np.float64)
         if row.shape != (self.n_features_in_,):
             raise ValueError(
                 f"given must be one row of {self.n_features_in_} features, with NaN for "
-                f"those to draw, but has shape {row.shape}."
+                f"those to draw, but has shape {row.shape}. A dict or a frame of one row "
+                "may have some columns only."
             )
         if np.isinf(row).any():
             raise ValueError("given has infinities; use NaN for what is to be drawn.")
         check_support(row[None], self._table.likelihood, None, None)
         return self._complete(row, n_samples, random_state, noise)
+
+    def _row_of_names(self, given: Any) -> Any:
+        """Return a row of all columns for a dict, or a frame of one row, of some columns.
+
+        What is not given is missing. Anything else is returned as it is.
+        """
+        columns, package = self._table.columns, package_of(given)
+        if package is not None and len(given.shape) == 2 and len(given) == 1:
+            given = {name: next(iter(given[name])) for name in given.columns}
+        if not isinstance(given, Mapping):
+            return given
+        names = getattr(self, "feature_names_in_", None)
+        if columns is not None and columns.names is not None:
+            names = columns.names
+        names = list(range(self.n_features_in_) if names is None else names)
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            hint = did_you_mean(unknown[0], map(str, names))
+            raise ValueError(f"given has {unknown[0]!r}, which is no column of X.{hint}")
+        empty = np.nan if columns is None else None
+        row = {name: given.get(name, empty) for name in names}
+        if columns is None:
+            return [np.nan if value is None else value for value in row.values()]
+        if columns.package is None:
+            return list(row.values())
+        # The fit has imported it.
+        frame = import_module(columns.package).DataFrame
+        return frame({name: [value] for name, value in row.items()})
 
     def _complete(
         self,

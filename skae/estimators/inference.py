@@ -46,11 +46,28 @@ _NO_PREDICT = (
     "score method."
 )
 
+_NO_AXES = (
+    "the code of a network has no axes in the space of X. n_components_ is its length, "
+    "transform returns the codes, and for VariationalAutoencoder "
+    "skae.inspection.KLSpectrumDisplay shows how much each component carries."
+)
+
 
 class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMixin):
     """Methods of a fitted autoencoder, which use the attributes that a fit sets."""
 
     predict = MissingMethod(_NO_PREDICT)
+    # Names that other libraries have.
+    encode = MissingMethod("its name here is transform.")
+    decode = MissingMethod("its name here is inverse_transform.")
+    generate = MissingMethod("VariationalAutoencoder.sample draws new rows.")
+    history = MissingMethod("its name here is history_, which fit sets.")
+    components_ = MissingMethod(_NO_AXES)
+    explained_variance_ratio_ = MissingMethod(_NO_AXES)
+    reconstruction_error = MissingMethod(
+        "reconstruct returns reconstructions, and the scorer of their error is "
+        "skae.model_selection.reconstruction_error_scorer."
+    )
 
     @abstractmethod
     def _make_objective(self) -> Objective:

@@ -15,7 +15,7 @@ from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
 from skae.estimators.binding import bind_table, check_same_likelihood
 from skae.estimators.table import Table
-from skae.estimators.training_data import check_precision
+from skae.estimators.training_data import check_precision, warn_of_network
 from skae.scales import check_scale
 from skae.scales.fixed import warn_of_ignored_scale
 
@@ -101,6 +101,7 @@ def validate_block(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool
         table = bind_table(estimator, X, likelihood, sample_weight)
         if estimator.variance_mode != "fixed":
             warn_of_ignored_scale(estimator.scale, estimator.variance_mode)
+        warn_of_network(estimator)
     else:
         check_same_likelihood(estimator, X, likelihood, PARTIAL_FIT)
         table = estimator._table

@@ -24,13 +24,14 @@ from skae._data.columns import (
     package_of,
 )
 from skae._utils.namespaces import home_of, on_host, to_numpy
-from skae._utils.numbers import as_numbers
+from skae._utils.numbers import as_numbers, check_table
 from skae.likelihoods import (
     CategoricalLikelihood,
     Likelihood,
     Mixed,
 )
 from skae.likelihoods.support import SUPPORTS
+from skae.networks.conv import is_channels_last
 
 # Dtypes that are not converted.
 FLOATS = (np.float64, np.float32)
@@ -153,18 +154,26 @@ def validated(
     An array of a library other than numpy, of which a fitted model computes something,
     becomes a tensor.
     """
+    check_table(X)
     home = home_of(X)
+    numbers = as_numbers(X, advice=estimator._advice_on_strings)
     # It looks for infinities by a sum, which may overflow; then it looks at each number.
     with np.errstate(over="ignore", invalid="ignore"):
-        checked = validate_data(
-            estimator,
-            as_numbers(X),
-            dtype=FLOATS if home is None else home.floats,
-            ensure_all_finite="allow-nan",
-            accept_sparse="csr" if takes_sparse else False,
-            ensure_min_samples=estimator._fewest_samples,
-            reset=reset,
-        )
+        try:
+            checked = validate_data(
+                estimator,
+                numbers,
+                dtype=FLOATS if home is None else home.floats,
+                ensure_all_finite="allow-nan",
+                accept_sparse="csr" if takes_sparse else False,
+                ensure_min_samples=estimator._fewest_samples,
+                reset=reset,
+            )
+        except ValueError as error:
+            advice = _advice_on_images(getattr(numbers, "shape", ()), in_fit=reset)
+            if not advice:
+                raise
+            raise ValueError(f"{error} {advice}") from None
     if issparse(checked) and not checked.has_canonical_format:
         # Duplicate entries add up. The array may be the user's.
         checked = checked.copy()
@@ -173,8 +182,25 @@ def validated(
     return checked if home is None else home.to_tensor(checked, estimator.module_.device)
 
 
+def _advice_on_images(shape: tuple[int, ...], *, in_fit: bool) -> str:
+    """Return how to pass images, if an array of this shape may be images, or ""."""
+    if len(shape) not in (3, 4):
+        return ""
+    first, *size = shape[-3:]
+    image, order = (first, *size), ""
+    if len(shape) == 3:
+        image = (1, *size)
+    elif is_channels_last(image):
+        image, order = (image[2], *image[:2]), ".transpose(0, 3, 1, 2)"
+    advice = f"If X are images, pass X{order}.reshape(len(X), -1)"
+    if in_fit:
+        advice += f", and network=Conv({image}) of skae.networks"
+    return f"{advice}."
+
+
 def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
     """Validate a table whose columns may be no numbers: a frame, or an array."""
+    check_table(X)
     if package_of(X) is None:
         array = X if isinstance(X, np.ndarray) else as_table(X)
         check = {"dtype": None, "ensure_all_finite": array.dtype.kind != "f"}

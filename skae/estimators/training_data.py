@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from skae._utils.namespaces import Home
 from skae.estimators.resume import Continuation
 from skae.estimators.table import Table
 from skae.likelihoods import GeneralizedLinear
+from skae.networks import Conv
+from skae.networks.conv import warn_of_channels_last
 
 
 @dataclass(frozen=True)
@@ -140,3 +143,36 @@ def check_precision(precision: str, device: torch.device) -> None:
             f"device={str(device)!r} has no float64, as precision='float64' needs. Set "
             "device='cpu', or another precision."
         )
+
+
+def warn_of_network(estimator: Any) -> None:
+    """Warn of parameters of the network that are not used, and of channels at the end.
+
+    With "auto", recipes leave the widths to the data, which is no wish of a user.
+    """
+    network = estimator.network
+    if isinstance(network, str):
+        return
+    if isinstance(network, Conv):
+        warn_of_channels_last(network)
+    parameters = signature(type(estimator)).parameters
+    ignored = []
+    for name in parameters.keys() & {"activation", "hidden_layer_sizes"}:
+        value, default = getattr(estimator, name), parameters[name].default
+        is_automatic = isinstance(value, str) and value == "auto"
+        if not (is_automatic or np.array_equal(np.ravel(value), np.ravel(default))):
+            ignored.append(f"{name}={value!r}")
+    if ignored:
+        verb = "is" if len(ignored) == 1 else "are"
+        warn_user(
+            f"{' and '.join(sorted(ignored))} {verb} ignored: the network is a "
+            f"{type(network).__name__}, which has parameters of its own."
+        )
+
+
+def warn_of_tables_as_y(X: Any, y: Any) -> None:
+    """Warn if y seems to be validation data: as wide as X, and of another length."""
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    other: tuple[int, ...] = getattr(y, "shape", ())
+    if len(shape) == len(other) == 2 and shape[1] == other[1] and shape[0] != other[0]:
+        warn_user("y is ignored; pass validation data as X_val=.")

@@ -391,6 +391,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         "gradient_balance": ["boolean"],
     }
 
+    _advice_on_strings: ClassVar[str] = "A table with categories takes likelihood='mixed'."
+
     def __init__(
         self,
         n_components: int | float | str = 2,
@@ -690,9 +692,11 @@ class VariationalAutoencoder(BaseAutoencoder):
         noise : bool, default=True
             Whether to draw x from the likelihood. If False, its mean is returned.
 
-        given : array-like of shape (n_features,), default=None
+        given : array-like of shape (n_features,), dict or DataFrame, default=None
             Values that are known, and NaN for all others, which are drawn from their
-            distribution given the known ones; see :meth:`impute`.
+            distribution given the known ones; see :meth:`impute`. A dict, by the names of
+            columns (by their numbers, if there are no names), or a frame of one row may
+            have the known columns only.
 
         Returns
         -------
@@ -707,7 +711,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         Raises
         ------
         ValueError
-            If `given` is not one row of numbers and NaN.
+            If `given` is not one row of numbers and NaN, or names a column that X does not
+            have.
         """
         drawn = self._draw_rows(n_samples, random_state, noise, given)
         package = configured_package(self)

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skae._utils.capabilities import ModelPart
+from skae._utils.messages import warn_user
 from skae._utils.numbers import is_integer, is_positive_integer
 from skae._utils.random import random_conv, random_linear
 from skae.networks.mlp import ACTIVATIONS, check_activation, hidden_widths
@@ -266,6 +267,42 @@ class Conv(BaseEstimator):
             height, width = -(-height // 2), -(-width // 2)
             sizes.append((height, width))
         return sizes
+
+
+def is_channels_last(shape: Sequence[int]) -> bool:
+    """Whether three sizes of an image seem to be height, width and channels.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Three sizes.
+
+    Returns
+    -------
+    bool
+        Whether the last one is a usual number of channels, the others are larger, and the
+        first one is not such a number.
+    """
+    height, width, channels = shape
+    usual = (1, 3, 4)
+    return channels in usual and height not in usual and min(height, width) > channels
+
+
+def warn_of_channels_last(network: Conv) -> None:
+    """Warn if the image shape of a network seems to have the channels last.
+
+    Parameters
+    ----------
+    network : Conv
+        The network.
+    """
+    shape = network._shape()
+    if is_channels_last(shape):
+        height, width, channels = shape
+        warn_user(
+            f"image_shape={shape} stands for images of {height} channels, because it is "
+            f"(channels, height, width). Did you mean {(channels, height, width)}?"
+        )
 
 
 def _size(shape: tuple[int, int, int]) -> int:

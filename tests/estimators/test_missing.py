@@ -185,6 +185,34 @@ def test_sample_given_a_row_is_conditional():
         model.sample(2, given=np.full(6, np.inf))
 
 
+@pytest.mark.parametrize("package", [None, pd, pl])
+def test_known_columns_by_name(package):
+    """A dict, and a frame of one row, equal the row with NaN for the other columns."""
+    X = plane()
+    names = list("abcdef") if package else range(6)
+    columns = dict(zip(names, X.T, strict=True))
+    model = linear(max_iter=2).fit(package.DataFrame(columns) if package else X)
+    row = np.array([3.5, np.nan, 2.0, np.nan, np.nan, 4.0])
+    expected = model.sample(5, 0, given=row)
+    known = {names[5]: 4, names[0]: 3.5, names[2]: 2.0}
+    givens = [known, known | {names[1]: None, names[3]: np.nan}]
+    if package:
+        givens += [
+            package.DataFrame({k: [v] for k, v in given.items()}) for given in givens
+        ]
+    for some in givens:
+        assert_array_equal(model.sample(5, 0, given=some), expected)
+    assert_array_equal(
+        model.sample(5, 0, given={}), model.sample(5, 0, given=np.full(6, np.nan))
+    )
+    with pytest.raises(ValueError, match="given has 'aa', which is no column of X"):
+        model.sample(2, given={"aa": 1.0})
+    with pytest.raises(ValueError, match="given holds strings"):
+        model.sample(2, given={names[0]: "red"})
+    with pytest.raises(ValueError, match=r"shape \(3,\)\. A dict or a frame of one row"):
+        model.sample(2, given=row[:3])
+
+
 # All models
 
 

@@ -355,6 +355,34 @@ def test_a_row_of_a_frame_is_given(frame):
     assert drawn["size"].nunique() == 1
 
 
+@pytest.mark.parametrize("package", ["pandas", "polars", None])
+def test_known_columns_by_name(package):
+    """A dict, and a frame of some columns, equal a row in which the others are missing."""
+    rng = np.random.default_rng(0)
+    values = {"x": rng.normal(size=60), "kind": ["red", "blue", "green"] * 20}
+    values["y"] = values["x"] + 0.1 * rng.normal(size=60)
+    if package is None:
+        X = np.array(list(values.values()), dtype=object).T
+        known, row = {1: "blue", 0: 0.5}, [0.5, "blue", None]
+    else:
+        new_frame = {"pandas": pd, "polars": pl}[package].DataFrame
+        X, known = new_frame(values), {"kind": "blue", "x": 0.5}
+        row = new_frame({"x": [0.5], "kind": ["blue"], "y": pd.Series([None], dtype=float)})
+    model = vae().fit(X)
+    expected = np.asarray(model.sample(6, 0, given=row))
+    givens = (
+        [known]
+        if package is None
+        else [known, new_frame({k: [v] for k, v in known.items()})]
+    )
+    for given in givens:
+        assert (np.asarray(model.sample(6, 0, given=given)) == expected).all()
+    assert set(expected[:, 1]) == {"blue"}
+    assert len(set(expected[:, 2])) == 6
+    with pytest.raises(ValueError, match="given has 'kinds', which is no column of X"):
+        model.sample(2, given={"kinds": "red"})
+
+
 def test_names_that_are_no_strings():
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 2)), columns=[0, 1])
     assert list(vae().fit(X).reconstruct(X).columns) == [0, 1]

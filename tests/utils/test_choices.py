@@ -21,6 +21,12 @@ def test_choices_keep_their_order():
         ("laplce", " Did you mean 'laplace'?"),
         ("Laplace", " Did you mean 'laplace'?"),
         ("gaussan", " Did you mean 'gaussian'?"),
+        ("normal", " Did you mean 'gaussian'?"),
+        ("MSE", " Did you mean 'gaussian'?"),
+        ("l2", " Did you mean 'gaussian'?"),
+        ("mae", " Did you mean 'laplace'?"),
+        ("l1", " Did you mean 'laplace'?"),
+        ("bce", ""),  # no 'bernoulli' here
         ("poisson", ""),
         ("", ""),
         (3, ""),
@@ -44,3 +50,21 @@ def test_validation_adds_the_hint_to_the_message_of_scikit_learn():
     )
     with pytest.raises(InvalidParameterError, match=r"Got 5 instead\.$"):
         validate_parameters(constraints, {"a": 5}, "Some")
+
+
+def test_advice_takes_the_place_of_a_near_miss():
+    """It is asked for with the bad parameter, and may be empty."""
+    constraints = {"a": [choices("one", "two")]}
+    asked = []
+
+    def advice(name, value):
+        asked.append((name, value))
+        return "Take 'one'." if value == "tow" else ""
+
+    validate_parameters(constraints, {"a": "one"}, "Some", advice)
+    assert not asked
+    with pytest.raises(InvalidParameterError, match=r"instead\. Take 'one'\.$"):
+        validate_parameters(constraints, {"a": "tow"}, "Some", advice)
+    with pytest.raises(InvalidParameterError, match=r"Did you mean 'two'\?$"):
+        validate_parameters(constraints, {"a": "towo"}, "Some", advice)
+    assert asked == [("a", "tow"), ("a", "towo")]

@@ -108,8 +108,11 @@ def test_any_call_that_fails(path, monkeypatch, call, error):
 
 
 def test_places_that_cannot_be_written(path, tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="No such folder") as caught:
         write_atomically(tmp_path / "none" / "model", NEW)
+    assert caught.value.filename == os.path.realpath(tmp_path / "none")
+    assert caught.value.errno == errno.ENOENT
+    assert ".tmp" not in str(caught.value)
     with pytest.raises(NotADirectoryError):
         write_atomically(path / "model", NEW)
     folder = tmp_path / "folder"

@@ -9,7 +9,11 @@ import pytest
 from sklearn.utils.metaestimators import available_if
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae._utils.synonyms import NO_PARAMETERS, PARAMETERS
+from skae.impute import AutoencoderImputer
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
+from skae.outlier import LikelihoodOutlierDetector
+from skae.recipes import make_outlier_estimator
 from tests.helpers import every_estimator
 
 DATA = np.random.default_rng(0).normal(size=(20, 3))
@@ -71,6 +75,80 @@ def test_a_misspelt_parameter_has_a_hint():
         VariationalAutoencoder(zzz=1)
     with pytest.raises(TypeError, match="takes from 1 to 2 positional"):
         VariationalAutoencoder(2, 3)
+
+
+SYNONYMS = {
+    "latent_dim": "'n_components'",
+    "latent_size": "'n_components'",
+    "n_latent": "'n_components'",
+    "encoding_dim": "'n_components'",
+    "epochs": "'max_iter'",
+    "n_epochs": "'max_iter'",
+    "num_epochs": "'max_iter'",
+    "lr": "'learning_rate_init'",
+    "seed": "'random_state'",
+    "hidden_dims": "'hidden_layer_sizes'",
+    "dropout": r"MLP\(dropout=",
+    "optimizer": "Adam is used",
+}
+
+
+@pytest.mark.parametrize("name", SYNONYMS)
+@every_estimator
+def test_parameters_of_other_libraries(estimator, name):
+    """The constructor and `set_params` have the name of this library."""
+    pattern = f"{name}'.*{SYNONYMS[name]}"
+    with pytest.raises(TypeError, match=pattern):
+        estimator(**{name: 3})
+    with pytest.raises(ValueError, match=f"Invalid parameter .*{pattern}"):
+        estimator().set_params(**{name: 3})
+
+
+def test_hints_are_names_that_the_class_has():
+    """Each synonym leads to a parameter, and no class has a synonym as its own."""
+    known = set(VariationalAutoencoder().get_params())
+    assert set(PARAMETERS.values()) <= known
+    assert {needed for needed, _ in NO_PARAMETERS.values()} <= known
+    assert not known & {*PARAMETERS, *NO_PARAMETERS}
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'epochs'\.$"):
+        BatchedGridSearchCV(GaussianAutoencoder(), {}, epochs=3)
+
+
+@pytest.mark.parametrize("estimator", [GaussianAutoencoder, LaplaceAutoencoder])
+def test_parameters_of_a_density(estimator):
+    """A deterministic autoencoder says which class has them: all that it has not."""
+    own, variational = estimator().get_params(), VariationalAutoencoder().get_params()
+    names = variational.keys() - own.keys()
+    assert {"likelihood", "beta"} <= names
+    for name in names:
+        with pytest.raises(TypeError, match=f"'{name}'. VariationalAutoencoder has it"):
+            estimator(**{name: 1})
+        with pytest.raises(ValueError, match="VariationalAutoencoder has it"):
+            estimator().set_params(**{name: 1})
+
+
+@pytest.mark.parametrize(
+    ("cls", "recipe"),
+    [
+        (LikelihoodOutlierDetector, "make_outlier_estimator"),
+        (AutoencoderImputer, "make_imputation_estimator"),
+    ],
+)
+def test_parameters_of_the_estimator_inside(cls, recipe):
+    """The message says how to pass them, also for a synonym, and in `set_params`."""
+    for given, name in [("n_components", "n_components"), ("latent_dim", "n_components")]:
+        advice = rf"Pass estimator=skae\.recipes\.{recipe}\({name}=\.\.\.\)\.$"
+        with pytest.raises(TypeError, match=advice):
+            cls(**{given: 3})
+        with pytest.raises(ValueError, match=advice):
+            cls().set_params(**{given: 3})
+        with pytest.raises(ValueError, match=f"estimator is None.*{advice}"):
+            cls().set_params(**{f"estimator__{given}": 3})
+    inside = cls(make_outlier_estimator()).set_params(estimator__n_components=5)
+    assert inside.estimator.n_components == 5
+    with pytest.raises(TypeError, match=r"Did you mean 'random_state'\?$"):
+        cls(randomstate=3)
+    assert cls().set_params(random_state=3).random_state == 3
 
 
 def test_methods_of_a_user_stay_theirs():
@@ -144,6 +222,28 @@ def test_predict_leads_to_scorers(estimator):
     assert not hasattr(model, "predict")
     with pytest.raises(AttributeError, match=r"reconstruction_error_scorer; the default"):
         model.predict(DATA)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("encode", r"transform\.$"),
+        ("decode", r"inverse_transform\.$"),
+        ("generate", r"VariationalAutoencoder\.sample "),
+        ("history", "history_, "),
+        ("components_", r"no axes .*n_components_ .*KLSpectrumDisplay"),
+        ("explained_variance_ratio_", r"no axes .*n_components_ .*KLSpectrumDisplay"),
+        ("reconstruction_error", r"skae\.model_selection\.reconstruction_error_scorer"),
+    ],
+)
+@every_estimator
+def test_attributes_of_other_libraries(estimator, name, advice):
+    """They are missing, with advice, before and after a fit."""
+    for model in (estimator(), estimator(max_iter=1).fit(DATA)):
+        assert not hasattr(model, name)
+        assert name not in dir(model)
+        with pytest.raises(AttributeError, match=f"no attribute '{name}': .*{advice}"):
+            getattr(model, name)
 
 
 @every_estimator

@@ -10,6 +10,7 @@ import pytest
 from skae._utils.numbers import (
     _doubtful_columns,
     as_numbers,
+    check_table,
     is_integer,
     is_positive_integer,
 )
@@ -22,6 +23,26 @@ def refused(X, name="X"):
     with pytest.raises(ValueError, match=name) as caught:
         as_numbers(X, name)
     return str(caught.value)
+
+
+def test_tables_that_are_not_there():
+    """None, and frames that are not computed, say what is missing."""
+    with pytest.raises(ValueError, match="Expected 2D array, got None instead: X must be"):
+        check_table(None)
+    lazy = pl.DataFrame({"a": [1.0]}).lazy()
+    for check in (check_table, as_numbers):
+        with pytest.raises(TypeError, match=r"X_val is a LazyFrame .* call collect\(\)"):
+            check(lazy, "X_val")
+        check(lazy.collect(), "X_val")
+
+
+def test_advice_on_strings_comes_first():
+    """It is for strings in tables only."""
+    strings, dates = [["a"], ["b"]], np.array([["2020-01-01"]], dtype="M8[D]")
+    with pytest.raises(ValueError, match=r"'a'\)\. Take it\. Otherwise, encode categories"):
+        as_numbers(strings, advice="Take it.")
+    with pytest.raises(ValueError, match=r"\. Convert dates to numbers"):
+        as_numbers(dates, advice="Take it.")
 
 
 @pytest.mark.parametrize("value", [True, False, np.True_, 1.0, "1", None])
