@@ -170,6 +170,24 @@ class Columns:
         slices = [slice(c.position, c.position + c.width) for c in self.columns]
         return np.stack([values[:, s].sum(axis=1) for s in slices], axis=1)
 
+    def codes(self, X: Any) -> np.ndarray:
+        """Return the position of each entry among the values of its column, int.
+
+        The result, ``(n, n_columns)``, is -1 for numbers, and for what is missing or not
+        known. The values of a one-hot column are 0 and 1.
+        """
+        features = self.encode(X, takes_unknown=True)
+        codes = np.full((len(features), len(self.columns)), -1)
+        for i, column in enumerate(self.columns):
+            if column.kind == "number":
+                continue
+            own = features[:, column.position : column.position + column.width]
+            is_known = ~np.isnan(own[:, 0])
+            found = own[is_known]
+            is_category = column.kind == "category"
+            codes[is_known, i] = found.argmax(axis=1) if is_category else found[:, 0]
+        return codes
+
     def decode(self, features: np.ndarray, like: Any = None) -> Any:
         """Return the table that belongs to features ``(n, n_features)``.
 
