@@ -40,6 +40,8 @@ class Column:
         Whether it is an ordered category of pandas.
     takes_unknown : bool
         Whether an unknown value is missing; else it is an error.
+    remedy : str
+        What to do in order that an unknown value is missing, for the message of the error.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class Column:
     categories: tuple[Any, ...] = ()
     is_ordered: bool = False
     takes_unknown: bool = False
+    remedy: str = "set handle_unknown='ignore' of its likelihood"
 
     @property
     def width(self) -> int:
@@ -70,8 +73,7 @@ class Column:
             shown = ", ".join(map(repr, sorted(unknown)[:_MOST_SHOWN]))
             raise ValueError(
                 f"Found unknown values in {name} that the training data do not have: "
-                f"{shown}. Set handle_unknown='ignore' of its likelihood to take them as "
-                "missing."
+                f"{shown}. To take them as missing, {self.remedy}."
             )
         code = np.array(found)
         if self.kind == "flag":
