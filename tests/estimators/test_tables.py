@@ -313,6 +313,25 @@ def test_unknown_categories(frame):
     assert np.isfinite(scores).all()
 
 
+def test_identifiers_are_named_before_the_start_is_computed(monkeypatch, capsys):
+    """The first weights of a wide table take seconds: what is trained is said before."""
+
+    class ReachedError(Exception):
+        pass
+
+    def initialize(*args, **kwargs):
+        raise ReachedError
+
+    monkeypatch.setattr("skae.estimators.base.initialize", initialize)
+    X = pd.DataFrame({"email": [f"u{i}@x.org" for i in range(60)]})
+    with (
+        pytest.warns(UserWarning, match="Column 'email' has 60 categories in 60 rows"),
+        pytest.raises(ReachedError),
+    ):
+        vae(verbose=1).fit(X)
+    assert "60 features" in capsys.readouterr().out
+
+
 def ignoring(columns="auto", **parameters):
     return Mixed(columns, handle_unknown="ignore", **parameters)
 
