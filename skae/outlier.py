@@ -23,6 +23,7 @@ from skae._utils.messages import no_warnings_of_fits
 from skae._utils.names import own_method_names
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
+from skae.estimators.base import BaseAutoencoder
 from skae.estimators.table import validated_table
 from skae.persistence import PersistenceMixin
 from skae.recipes import make_outlier_estimator
@@ -158,7 +159,8 @@ class LikelihoodOutlierDetector(
         support = np.ones(n, dtype=bool)
         n_refits = _N_REFITS if n_support < n else 0
         # The most likely rows may lack a category, or the other value of a flag.
-        table = clone(given)._bind(rows) if hasattr(given, "_bind") else None
+        is_own = isinstance(given, BaseAutoencoder)
+        table = clone(given)._bind(rows) if is_own else None
         for i in range(n_refits + 1):
             used = rows if support.all() else _safe_indexing(rows, np.flatnonzero(support))
             # Of the fits, only the last one is kept.
