@@ -16,13 +16,14 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
-from skae._data.columns import read_column
+from skae._data.columns import Columns, read_column
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import no_warnings_of_fits
 from skae._utils.names import ParametersMixin, own_method_names
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers
+from skae.estimators.base import BaseAutoencoder
 from skae.estimators.table import validated_table
 from skae.persistence import PersistenceMixin
 from skae.recipes import make_outlier_estimator, parameter_advice
@@ -163,22 +164,33 @@ class LikelihoodOutlierDetector(
         n_support = max(int(np.ceil(self.support_fraction * n - 1e-9)), 2)
         support = np.ones(n, dtype=bool)
         n_refits = _N_REFITS if n_support < n else 0
+        # The most likely rows may lack a category, or the other value of a flag.
+        is_own = isinstance(given, BaseAutoencoder)
+        table = clone(given)._bind(rows) if is_own else None
         for i in range(n_refits + 1):
             used = rows if support.all() else _safe_indexing(rows, np.flatnonzero(support))
             # Of the fits, only the last one is kept.
             with no_warnings_of_fits() if i < n_refits else nullcontext():
-                fitted = clone(given).fit(used)
+                fitted = clone(given)
+                if table is not None and table.columns is not None:
+                    fitted._given_table = table
+                fitted.fit(used)
             scores = _score(fitted, rows)
+            self._log_shares = _log_shares(fitted, rows, support)
+            absent = self._of_absent(fitted, rows)
+            if absent is not None:
+                scores = scores + absent.sum(axis=1)
             if missing.any() or i == n_refits:
-                self._log_density = self._of_missing(fitted, rows, missing)
+                self._log_density = self._of_missing(fitted, rows, missing, absent)
                 scores = scores + missing @ self._log_density
             if i < n_refits:
                 support = np.zeros(n, dtype=bool)
                 support[np.argsort(scores, kind="stable")[n - n_support :]] = True
         self._smallest_part = np.zeros(missing.shape[1])
         if _takes_tables(fitted):
-            parts = np.where(missing, np.inf, fitted.score_features(rows))
-            self._smallest_part = parts.min(axis=0)
+            parts = fitted.score_features(rows)
+            parts = parts if absent is None else parts + absent
+            self._smallest_part = np.where(missing, np.inf, parts).min(axis=0)
         self.estimator_, self.support_ = fitted, support
         self.offset_ = self._smallest_inlier(scores)
         return self
@@ -197,7 +209,8 @@ class LikelihoodOutlierDetector(
         ndarray of shape (n_samples,)
             The scores of the estimator, in nats for an estimator of skae. A missing entry
             adds the mean log-density of a normal density with the variance of its column,
-            since a density of fewer entries is on another scale.
+            since a density of fewer entries is on another scale. A category that no row of
+            the last fit has adds the logarithm of its share among the training rows.
 
         Raises
         ------
@@ -270,19 +283,36 @@ class LikelihoodOutlierDetector(
     def _of_unseen(
         self, rows: Any, missing: NDArray[np.bool_]
     ) -> NDArray[np.float64] | None:
-        """Return what entries add that the estimator takes as missing, ``(n, d)``, or None.
+        """Return what entries add that the last fit has not seen, ``(n, d)``, or None.
 
         An unknown category is as strange as the strangest value of the training data.
         """
-        added = None
-        if _takes_tables(self.estimator_):
+        added = [self._of_absent(self.estimator_, rows)]
+        if _columns_of(self.estimator_) is not None:
             unknown = self.estimator_._table.unknown(rows) & ~missing
             if unknown.any():
-                added = np.where(unknown, self._smallest_part, 0.0)
+                added.append(np.where(unknown, self._smallest_part, 0.0))
         if missing.any():
-            of_missing = np.where(missing, self._log_density, 0.0)
-            added = of_missing if added is None else added + of_missing
-        return added
+            added.append(np.where(missing, self._log_density, 0.0))
+        given = [values for values in added if values is not None]
+        return np.sum(given, axis=0) if given else None
+
+    def _of_absent(self, estimator: Any, rows: Any) -> NDArray[np.float64] | None:
+        """Return what entries add whose category no row of a fit has, ``(n, d)``, or None.
+
+        The fit has pushed their probability towards 0 without limit. The share of the
+        category in all rows takes its place.
+        """
+        columns = _columns_of(estimator)
+        if columns is None or all(np.isnan(shares).all() for shares in self._log_shares):
+            return None
+        codes = columns.codes(rows)
+        pairs = zip(self._log_shares, codes.T, strict=True)
+        shares = np.column_stack([shares[code] for shares, code in pairs])
+        is_absent = ~np.isnan(shares)
+        if not is_absent.any():
+            return None
+        return np.where(is_absent, shares - estimator.score_features(rows), 0.0)
 
     @by_numpy
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -350,7 +380,9 @@ class LikelihoodOutlierDetector(
         return (numbers if has_names or not reset else checked), np.isnan(checked)
 
     @staticmethod
-    def _of_missing(estimator: Any, rows: Any, missing: NDArray[np.bool_]) -> Any:
+    def _of_missing(
+        estimator: Any, rows: Any, missing: NDArray[np.bool_], absent: Scores | None
+    ) -> Any:
         """Return what a missing entry of each column adds to a score, ``(d,)``.
 
         It is the mean log-density of a normal density with the variance of the column, and
@@ -358,7 +390,8 @@ class LikelihoodOutlierDetector(
         Rows of different holes can then be compared.
         """
         if _takes_tables(estimator):
-            parts = np.where(missing, 0.0, estimator.score_features(rows))
+            parts = estimator.score_features(rows)
+            parts = np.where(missing, 0.0, parts if absent is None else parts + absent)
             return parts.sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
         numbers = check_array(rows, dtype=np.float64, ensure_all_finite="allow-nan")
         variance = np.nanvar(numbers, axis=0)
@@ -389,6 +422,34 @@ def _takes_tables(estimator: Any) -> bool:
     has_tags = hasattr(estimator, "__sklearn_tags__")
     takes_strings = has_tags and get_tags(estimator).input_tags.string
     return bool(takes_strings) and hasattr(estimator, "score_features")
+
+
+def _columns_of(estimator: Any) -> Columns | None:
+    """Return the columns of a fitted estimator that are no plain numbers, or None."""
+    table = getattr(estimator, "_table", None)
+    return None if table is None else table.columns
+
+
+def _log_shares(estimator: Any, rows: Any, support: NDArray[np.bool_]) -> list[Scores]:
+    """Return the log of the share of each value of each column that the support lacks.
+
+    Each array is ``(n_values + 1,)``, with NaN for all other values and for the code -1.
+    Each value counts half a row more, as at the start of a fit.
+    """
+    columns = _columns_of(estimator)
+    if columns is None:
+        return []
+    found = []
+    for column, code in zip(columns.columns, columns.codes(rows).T, strict=True):
+        n_values = 2 if column.kind == "one_hot" else len(column.categories)
+        count = np.bincount(code[code >= 0], minlength=n_values)
+        used = np.bincount(code[support & (code >= 0)], minlength=n_values)
+        share = np.log((count + 0.5) / (count.sum() + 0.5 * max(n_values, 1)))
+        is_absent = used == 0
+        if column.kind == "one_hot":
+            is_absent[0] = False  # a 0 has no part in the score
+        found.append(np.append(np.where(is_absent, share, np.nan), np.nan))
+    return found
 
 
 def _score(estimator: Any, rows: Any) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
-from skae.likelihoods import Mixed
+from skae.likelihoods import CategoricalLikelihood, Mixed
 from skae.outlier import LikelihoodOutlierDetector
 from tests.helpers import ignore_floor, ignore_spread
 
@@ -327,3 +327,98 @@ def test_parts_of_an_estimator_without_kl(contaminated):
     detector = LikelihoodOutlierDetector(NormalOfColumns(covariance_type="diag")).fit(X)
     parts = detector.score_features(X)
     np.testing.assert_allclose(parts.sum(axis=1), detector.score_samples(X))
+
+
+def rare_values(kind, n=200):
+    """Draw a table in which few rows have one value of the second column."""
+    rng = np.random.default_rng(1)
+    values = {
+        "counts": rng.poisson(1, n),
+        "many counts": rng.poisson(1, n) * rng.choice([0, 1, 5], n),
+        "strings": np.where(np.arange(n) < 2, "Ulm", rng.choice(["Bonn", "Kiel"], n)),
+        "flag": (np.arange(n) < 2).astype(int),
+        "strings of a flag": np.where(np.arange(n) < 2, "yes", "no"),
+        "declared": pd.Categorical(
+            np.where(np.arange(n) < 2, "Ulm", "Bonn"), ["Bonn", "Kiel", "Ulm"]
+        ),
+    }[kind]
+    height = rng.normal(170, 10, n)
+    height[:2] = 240  # the rows of the rare value are not among the most likely ones
+    return pd.DataFrame({"height": height, "rare": values})
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["counts", "many counts", "strings", "flag", "strings of a flag", "declared"],
+)
+def test_refits_keep_the_kinds_and_categories_of_all_rows(kind):
+    X = rare_values(kind)
+    likelihood = "mixed"
+    if kind == "strings of a flag":
+        likelihood = Mixed([("height", "gaussian"), ("rare", "bernoulli")])
+    estimator = small_vae(likelihood, hidden_layer_sizes=(4,)).set_params(max_iter=20)
+    detector = LikelihoodOutlierDetector(estimator).fit(X)
+    assert X["rare"][detector.support_].nunique() < X["rare"].nunique()
+    whole = clone(estimator).fit(X)
+    assert detector.estimator_._table.columns == whole._table.columns
+    assert repr(detector.estimator_.likelihood_) == repr(whole.likelihood_)
+    scores = detector.score_samples(X)
+    assert np.isfinite(scores).all()
+    if kind != "many counts":
+        # The value counts with its share, and makes no row hundreds of nats stranger.
+        values = X["rare"]
+        lacking = sorted(set(values) - set(values[detector.support_]))
+        n_values = len(whole._table.columns.columns[1].categories)
+        for value in lacking:
+            expected = np.log(((values == value).sum() + 0.5) / (200 + 0.5 * n_values))
+            parts = detector.score_features(X[values == value])[:, 1]
+            np.testing.assert_allclose(parts, expected)
+            assert expected < detector.score_features(X)[detector.support_, 1].mean()
+    parts, kl = detector.score_features(X, return_kl=True)
+    np.testing.assert_allclose(parts.sum(axis=1) - kl, scores, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(
+        detector.predict(X), np.where(scores < detector.offset_, -1, 1)
+    )
+
+
+def test_another_fit_of_the_estimator_finds_out_its_own_columns():
+    X = rare_values("counts")
+    detector = LikelihoodOutlierDetector(small_vae("mixed")).fit(X)
+    of_support = X[detector.support_]
+    again = detector.estimator_.fit(of_support)
+    assert again._table.columns == small_vae("mixed").fit(of_support)._table.columns
+
+
+def test_missing_entries_are_not_stranger_for_categories_that_refits_lack():
+    """What a missing entry adds is a mean of parts, none of them beyond all limits."""
+    X = rare_values("counts")
+    detector = LikelihoodOutlierDetector(small_vae("mixed").set_params(max_iter=20)).fit(X)
+    holes = X.astype({"rare": float}).assign(rare=np.nan)
+    parts = detector.score_features(holes)[:, 1]
+    np.testing.assert_allclose(parts, detector.score_features(X)[:, 1].mean())
+    assert (parts > -5).all()
+
+
+def test_identifiers_are_warned_of_once():
+    """The last fit takes the columns that were found before the first one."""
+    X = rare_values("strings").assign(rare=[f"user {i}" for i in range(200)])
+    with pytest.warns(UserWarning, match="Column 'rare' has 200 categories") as record:
+        detector = LikelihoodOutlierDetector(small_vae("mixed")).fit(X)
+    messages = [str(w.message) for w in record if "categories" in str(w.message)]
+    assert len(messages) == 1
+    assert np.isfinite(detector.score_samples(X)).all()
+
+
+def test_one_hot_columns_that_the_most_likely_rows_lack():
+    X = rare_values("strings")
+    one_hot = pd.get_dummies(X["rare"]).astype(int)
+    table = pd.concat([X[["height"]], one_hot], axis=1)
+    likelihood = Mixed(
+        [("height", "gaussian"), (list(one_hot), CategoricalLikelihood(one_hot=True))]
+    )
+    detector = LikelihoodOutlierDetector(small_vae(likelihood).set_params(max_iter=20))
+    detector.fit(table)
+    assert not one_hot["Ulm"][detector.support_].any()
+    parts = detector.score_features(table)
+    np.testing.assert_allclose(parts[:2, 3], np.log(2.5 / 201))
+    assert (parts[2:, 3] == 0).all()

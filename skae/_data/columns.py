@@ -40,6 +40,8 @@ class Column:
         Whether it is an ordered category of pandas.
     takes_unknown : bool
         Whether an unknown value is missing; else it is an error.
+    remedy : str
+        What to do in order that an unknown value is missing, for the message of the error.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class Column:
     categories: tuple[Any, ...] = ()
     is_ordered: bool = False
     takes_unknown: bool = False
+    remedy: str = "set handle_unknown='ignore' of its likelihood"
 
     @property
     def width(self) -> int:
@@ -70,8 +73,7 @@ class Column:
             shown = ", ".join(map(repr, sorted(unknown)[:_MOST_SHOWN]))
             raise ValueError(
                 f"Found unknown values in {name} that the training data do not have: "
-                f"{shown}. Set handle_unknown='ignore' of its likelihood to take them as "
-                "missing."
+                f"{shown}. To take them as missing, {self.remedy}."
             )
         code = np.array(found)
         if self.kind == "flag":
@@ -169,6 +171,24 @@ class Columns:
         """Sum values ``(n, n_features)`` over the features of each column."""
         slices = [slice(c.position, c.position + c.width) for c in self.columns]
         return np.stack([values[:, s].sum(axis=1) for s in slices], axis=1)
+
+    def codes(self, X: Any) -> np.ndarray:
+        """Return the position of each entry among the values of its column, int.
+
+        The result, ``(n, n_columns)``, is -1 for numbers, and for what is missing or not
+        known. The values of a one-hot column are 0 and 1.
+        """
+        features = self.encode(X, takes_unknown=True)
+        codes = np.full((len(features), len(self.columns)), -1)
+        for i, column in enumerate(self.columns):
+            if column.kind == "number":
+                continue
+            own = features[:, column.position : column.position + column.width]
+            is_known = ~np.isnan(own[:, 0])
+            found = own[is_known]
+            is_category = column.kind == "category"
+            codes[is_known, i] = found.argmax(axis=1) if is_category else found[:, 0]
+        return codes
 
     def decode(self, features: np.ndarray, like: Any = None) -> Any:
         """Return the table that belongs to features ``(n, n_features)``.

@@ -24,6 +24,10 @@ _PRECISE_SIZE = 500
 # which takes a tenth of a second here and grows with their cube. For more features, a
 # subspace follows the leading components from step to step.
 _FACTOR_FEATURES = 1000
+# Sizes of a matrix that torch decomposes: its threads are those of a fit. Scipy's are more,
+# and wait for each other a hundred times as long if other processes compute. Below, scipy
+# uses one thread; above, the leading vectors alone take much less time than all.
+_TORCH_SIZES = range(100, 501)
 # Dimensions of that subspace beyond the components, which speed up its convergence.
 _FURTHER_DIMENSIONS = 10
 # Numbers of the rows from which a subspace is found: a step takes a tenth of a second.
@@ -84,13 +88,26 @@ def components_of(
     gram: np.ndarray, n_components: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Decompose a covariance ``(m, m)``; see `principal_components`."""
-    size = len(gram)
-    eigenvalues, vectors = scipy.linalg.eigh(
-        gram, subset_by_index=[size - n_components, size - 1]
-    )
+    eigenvalues, vectors = _leading(gram, n_components)
     eigenvalues = np.maximum(eigenvalues[::-1], 0.0)
     rest = max(float(np.trace(gram) - eigenvalues.sum()), 0.0)
     return vectors[:, ::-1], eigenvalues, rest
+
+
+def _leading(gram: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest eigenvalues ``(q,)``, rising, and their vectors ``(m, q)``.
+
+    Raises ValueError if the matrix ``(m, m)`` is not finite.
+    """
+    size = len(gram)
+    if size not in _TORCH_SIZES:
+        eigenvalues, vectors = scipy.linalg.eigh(
+            gram, subset_by_index=[size - n_components, size - 1]
+        )
+        return eigenvalues, vectors
+    matrix = torch.from_numpy(np.asarray_chkfinite(gram))
+    eigenvalues, vectors = (x.numpy() for x in torch.linalg.eigh(matrix))
+    return eigenvalues[size - n_components :], vectors[:, size - n_components :]
 
 
 def _differ_too_much(variances: np.ndarray) -> bool:
@@ -141,6 +158,9 @@ def factor_noise(
         noise = np.maximum(0.5 * variance, smallest)
         return _factor_noise_of_rows(A, variance, noise, q, beta, smallest)
     rows = rows.subsample(_START_ROWS)
+    if len(rows) < d:
+        A = _scaled(rows, standardization)
+        return _factor_noise_of_few_rows(A, q, beta, smallest)
     parts = rows.parts() if is_large_sparse(rows.X, len(rows)) else [slice(None)]
     variance, covariance = np.zeros(d), np.zeros((d, d))
     for part in parts:
@@ -149,6 +169,26 @@ def factor_noise(
         covariance += _product(A.T, A)
     noise = np.maximum(0.5 * variance, smallest)
     return factor_noise_of(covariance, variance, noise, q, beta, smallest)
+
+
+def _factor_noise_of_few_rows(
+    A: np.ndarray, n_components: int, beta: float, smallest: np.ndarray
+) -> np.ndarray:
+    """Take the steps of `factor_noise_of` from rows A ``(n, n_features)``, few of them.
+
+    The products of the rows have the eigenvalues of the covariance, and are smaller.
+    """
+    variance = np.square(A).sum(axis=0)
+    noise = np.maximum(0.5 * variance, smallest)
+    q = min(n_components, len(A))
+    for _ in range(_FACTOR_STEPS):
+        scaled = A / np.sqrt(noise)
+        eigenvalues, vectors = _leading(_product(scaled, scaled.T), q)
+        # Those that are not kept may be 0, and have no vector among the features.
+        share = np.maximum(eigenvalues - beta, 0.0) / np.maximum(eigenvalues, beta)
+        kept = np.square(_product(scaled.T, vectors)) @ share
+        noise = np.maximum(variance - noise * kept, smallest)
+    return noise
 
 
 def factor_noise_of(
@@ -169,9 +209,7 @@ def factor_noise_of(
     for _ in range(n_steps):
         deviation = np.sqrt(noise)
         whitened = covariance / deviation / deviation[:, None]
-        eigenvalues, vectors = scipy.linalg.eigh(
-            whitened, subset_by_index=[d - n_components, d - 1]
-        )
+        eigenvalues, vectors = _leading(whitened, n_components)
         kept = np.square(vectors) @ np.maximum(eigenvalues - beta, 0.0)
         noise = np.maximum(variance - noise * kept, smallest)
     return noise

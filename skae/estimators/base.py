@@ -221,6 +221,9 @@ class BaseAutoencoder(
     # A parameter of the estimators whose objective has two terms.
     gradient_balance: bool | np.bool_ = False
 
+    # What the next fit is to know of the columns, if its rows are a part of a table.
+    _given_table: Table | None = None
+
     def __init__(
         self,
         n_components: int | float | str = 2,
@@ -505,7 +508,8 @@ class BaseAutoencoder(
         if is_continued and self._table.columns is not None:
             table = self._table
         else:
-            table = bind_table(self, X, likelihood, sample_weight)
+            given = self.__dict__.pop("_given_table", None)
+            table = given or bind_table(self, X, likelihood, sample_weight)
         covariance_type = table.covariance_type(self.covariance_type)
         check_scale(self.variance_mode, covariance_type, table.likelihood)
         new = not is_continued
@@ -586,6 +590,14 @@ class BaseAutoencoder(
             continuation,
             home,
         )
+
+    def _bind(self, X: ArrayLike) -> Table:
+        """Find out how the columns of a table are modelled, for fits to parts of it.
+
+        Raises ValueError for what `fit` refuses.
+        """
+        self._validate_params()
+        return bind_table(self, X, self._make_likelihood())
 
     @property
     def _fewest_samples(self) -> int:

@@ -60,7 +60,7 @@ def bind_table(
     if isinstance(likelihood, Mixed):
         return _bind_mixed(X, likelihood, weight, given)
     indices = list(range(_num_features(X)))
-    columns, family = _bind_part(X, indices, likelihood, first=0, handle_unknown="error")
+    columns, family = _bind_part(X, indices, likelihood, first=0, given=likelihood)
     found = dict(zip(indices, columns, strict=True))
     return Table(family, _columns(X, found), given)
 
@@ -73,7 +73,7 @@ def _bind_mixed(X: Any, likelihood: Mixed, weight: np.ndarray, given: str) -> Ta
     spec, parts, first = [], [], 0
     names = _names(X)
     for family, indices in chosen:
-        columns, bound = _bind_part(X, indices, family, first, likelihood.handle_unknown)
+        columns, bound = _bind_part(X, indices, family, first, likelihood)
         found.update(zip(indices, columns, strict=True))
         width = sum(column.width for column in columns)
         parts.append((slice(first, first + width), bound))
@@ -204,13 +204,17 @@ def _bind_part(
     indices: list[int],
     family: str | Likelihood,
     first: int,
-    handle_unknown: str,
+    given: CategoricalLikelihood | Mixed,
 ) -> tuple[list[Column], Likelihood]:
-    """Return the columns of a part, whose features begin at ``first``, and its density."""
+    """Return the columns of a part, whose features begin at ``first``, and its density.
+
+    ``given`` is the likelihood that the user passed, of all parts.
+    """
     likelihood = make_likelihood(family)
-    if isinstance(likelihood, CategoricalLikelihood) and not isinstance(family, str):
-        handle_unknown = likelihood.handle_unknown
-    takes_unknown = handle_unknown == "ignore"
+    is_own = isinstance(likelihood, CategoricalLikelihood) and not isinstance(family, str)
+    decisive = likelihood if is_own else given
+    takes_unknown = getattr(decisive, "handle_unknown", "error") == "ignore"
+    remedy = _remedy(given, is_own=is_own)
     is_categorical = isinstance(likelihood, CategoricalLikelihood)
     is_one_hot = isinstance(likelihood, CategoricalLikelihood) and likelihood.one_hot
     columns: list[Column] = []
@@ -255,6 +259,7 @@ def _bind_part(
                 categories=categories,
                 is_ordered=is_ordered,
                 takes_unknown=takes_unknown,
+                remedy=remedy,
             )
         )
         position += width
@@ -262,6 +267,21 @@ def _bind_part(
         sizes = (len(indices),) if is_one_hot else tuple(len(c.categories) for c in columns)
         likelihood = likelihood.with_sizes(sizes)
     return columns, likelihood
+
+
+def _remedy(given: CategoricalLikelihood | Mixed, *, is_own: bool) -> str:
+    """Return how to take unknown values as missing; their likelihood may be an instance."""
+    if isinstance(given, Mixed) and is_own:
+        return "give the column CategoricalLikelihood(handle_unknown='ignore')"
+    name, arguments = type(given).__name__, ["handle_unknown='ignore'"]
+    if isinstance(given, Mixed):
+        if given.real != "gaussian":
+            arguments.insert(0, f"real={given.real!r}")
+        if not isinstance(given.columns, str):
+            arguments.insert(0, "[...]")
+    home = "skae.likelihoods" if type(given) in (CategoricalLikelihood, Mixed) else ""
+    source = f" (from {home} import {name})" if home else ""
+    return f"pass likelihood={name}({', '.join(arguments)}){source}"
 
 
 def _flag_values(

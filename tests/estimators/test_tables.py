@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -310,6 +311,78 @@ def test_unknown_categories(frame):
     rare.loc[1000, "city"] = "Lima"
     scores = cross_val_score(vae(Mixed(handle_unknown="ignore")), rare, cv=3)
     assert np.isfinite(scores).all()
+
+
+def test_identifiers_are_named_before_the_start_is_computed(monkeypatch, capsys):
+    """The first weights of a wide table take seconds: what is trained is said before."""
+
+    class ReachedError(Exception):
+        pass
+
+    def initialize(*args, **kwargs):
+        raise ReachedError
+
+    monkeypatch.setattr("skae.estimators.base.initialize", initialize)
+    X = pd.DataFrame({"email": [f"u{i}@x.org" for i in range(60)]})
+    with (
+        pytest.warns(UserWarning, match="Column 'email' has 60 categories in 60 rows"),
+        pytest.raises(ReachedError),
+    ):
+        vae(verbose=1).fit(X)
+    assert "60 features" in capsys.readouterr().out
+
+
+def ignoring(columns="auto", **parameters):
+    return Mixed(columns, handle_unknown="ignore", **parameters)
+
+
+CITY_AND_REST = [("city", CategoricalLikelihood()), (slice(0, 4), "auto")]
+
+
+@pytest.mark.parametrize(
+    ("given", "advice", "remedy"),
+    [
+        ("mixed", "pass likelihood=Mixed(handle_unknown='ignore') (from", ignoring()),
+        (
+            Mixed(real="laplace"),
+            "pass likelihood=Mixed(real='laplace', handle_unknown='ignore') (from",
+            ignoring(real="laplace"),
+        ),
+        (
+            Mixed([(slice(0, 5), "auto")]),
+            "pass likelihood=Mixed([...], handle_unknown='ignore') (from",
+            ignoring([(slice(0, 5), "auto")]),
+        ),
+        (
+            Mixed(CITY_AND_REST),
+            "give the column CategoricalLikelihood(handle_unknown='ignore').",
+            Mixed(
+                [
+                    ("city", CategoricalLikelihood(handle_unknown="ignore")),
+                    (slice(0, 4), "auto"),
+                ]
+            ),
+        ),
+    ],
+)
+def test_the_error_of_unknown_categories_has_code_to_copy(frame, given, advice, remedy):
+    X = frame.iloc[:, :5]
+    strange = X.iloc[:2].assign(city="Lima")
+    with pytest.raises(ValueError, match=re.escape(advice)):
+        vae(given).fit(X).transform(strange)
+    assert np.isfinite(vae(remedy).fit(X).score(strange))
+
+
+def test_the_error_of_unknown_codes_has_code_to_copy():
+    X = np.repeat([[0.0, 1.0], [1.0, 2.0]], 20, axis=0)
+    advice = (
+        "pass likelihood=CategoricalLikelihood(handle_unknown='ignore') "
+        "(from skae.likelihoods import CategoricalLikelihood)."
+    )
+    with pytest.raises(ValueError, match=re.escape(advice)):
+        vae("categorical").fit(X).transform([[7.0, 1.0]])
+    remedy = CategoricalLikelihood(handle_unknown="ignore")
+    assert np.isfinite(vae(remedy).fit(X).score([[7.0, 1.0]]))
 
 
 def test_folds_may_lack_declared_categories(frame):

@@ -17,6 +17,7 @@ from skae._data.rows import Rows
 from skae._evaluation import finalize_scale, over_rows
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.ppca import (
+    components_of,
     factor_noise,
     noise_variance,
     principal_components,
@@ -348,6 +349,63 @@ def test_factor_noise_of_many_features_recovers_the_noise():
     found = factor_noise(rows, standardization, 2, 1.0, np.full((1, d), 1e-6))
     found = np.sqrt(found) * standardization.likelihood_unit
     np.testing.assert_allclose(found, noise, rtol=0.12)
+
+
+@pytest.mark.parametrize(("n", "d", "k"), [(40, 90, 3), (150, 160, 5), (6, 20, 9)])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_factor_noise_of_few_rows_is_that_of_their_covariance(n, d, k, beta):
+    """Fewer rows than features are decomposed in the smaller space, with equal results."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 3)) @ rng.normal(size=(3, d))
+    X += rng.uniform(0.5, 2, d) * rng.normal(size=(n, d))
+    X[:, 4] = X[:, 5]
+    times = rng.integers(1, 4, size=n)
+    rows = all_rows(X, times)
+    standardization, smallest = measure(rows, "diag"), np.full(d, 1e-3)
+    unit = standardization.likelihood_unit
+    covariance = np.cov(X / unit, rowvar=False, ddof=0, fweights=times)
+    variance = np.diagonal(covariance)
+    noise = np.maximum(0.5 * variance, smallest)
+    for _ in range(skae._fitting.ppca._FACTOR_STEPS):
+        deviation = np.sqrt(noise)
+        values, vectors = np.linalg.eigh(covariance / np.outer(deviation, deviation))
+        kept = np.square(vectors[:, -k:]) @ np.maximum(values[-k:] - beta, 0)
+        noise = np.maximum(variance - noise * kept, smallest)
+    found = factor_noise(rows, standardization, k, beta, smallest[None])
+    np.testing.assert_allclose(found, noise, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [99, 100, 300, 500, 501])
+def test_leading_eigenvectors_are_those_of_numpy(size):
+    """Torch decomposes the middle sizes, and scipy the others."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(size, size)) * np.geomspace(1, 10, size)
+    gram = A @ A.T
+    vectors, eigenvalues, rest = components_of(gram, 4)
+    expected, basis = np.linalg.eigh(gram)
+    np.testing.assert_allclose(eigenvalues, expected[-4:][::-1], rtol=1e-10)
+    assert rest == pytest.approx(expected[:-4].sum(), rel=1e-8)
+    np.testing.assert_allclose(np.abs((vectors * basis[:, -4:][:, ::-1]).sum(axis=0)), 1)
+    gram[0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        components_of(gram, 4)
+
+
+def test_factor_noise_of_few_rows_needs_no_large_decomposition(monkeypatch):
+    """400 rows of 781 features took a minute, if other processes computed."""
+    sizes = []
+    leading = skae._fitting.ppca._leading
+
+    def recorded(gram, n_components):
+        sizes.append(len(gram))
+        return leading(gram, n_components)
+
+    monkeypatch.setattr(skae._fitting.ppca, "_leading", recorded)
+    X = np.eye(120)[np.random.default_rng(0).permutation(120)[:70]]
+    X += 0.1 * np.random.default_rng(1).normal(size=X.shape)
+    rows = all_rows(X)
+    factor_noise(rows, measure(rows, "diag"), 2, 1.0, np.full((1, 120), 1e-3))
+    assert set(sizes) == {70}
 
 
 def test_factor_noise_uses_weights():
