@@ -24,10 +24,6 @@ _PRECISE_SIZE = 500
 # which takes a tenth of a second here and grows with their cube. For more features, a
 # subspace follows the leading components from step to step.
 _FACTOR_FEATURES = 1000
-# Sizes of a matrix that torch decomposes: its threads are those of a fit. Scipy's are more,
-# and wait for each other a hundred times as long if other processes compute. Below, scipy
-# uses one thread; above, the leading vectors alone take much less time than all.
-_TORCH_SIZES = range(100, 501)
 # Dimensions of that subspace beyond the components, which speed up its convergence.
 _FURTHER_DIMENSIONS = 10
 # Numbers of the rows from which a subspace is found: a step takes a tenth of a second.
@@ -100,14 +96,10 @@ def _leading(gram: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarra
     Raises ValueError if the matrix ``(m, m)`` is not finite.
     """
     size = len(gram)
-    if size not in _TORCH_SIZES:
-        eigenvalues, vectors = scipy.linalg.eigh(
-            gram, subset_by_index=[size - n_components, size - 1]
-        )
-        return eigenvalues, vectors
-    matrix = torch.from_numpy(np.asarray_chkfinite(gram))
-    eigenvalues, vectors = (x.numpy() for x in torch.linalg.eigh(matrix))
-    return eigenvalues[size - n_components :], vectors[:, size - n_components :]
+    eigenvalues, vectors = scipy.linalg.eigh(
+        gram, subset_by_index=[size - n_components, size - 1]
+    )
+    return eigenvalues, vectors
 
 
 def _differ_too_much(variances: np.ndarray) -> bool:

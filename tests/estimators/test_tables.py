@@ -577,7 +577,7 @@ BAD_TABLES = {
     "a misspelt family for reals": (
         lambda f: Mixed(real="lapalce"),
         lambda f: f,
-        r"got 'lapalce' Did you mean 'laplace'\?",
+        r"got 'lapalce'. Did you mean 'laplace'\?",
     ),
     "no such name": (
         lambda f: Mixed([("weight", "gaussian")]),

@@ -17,7 +17,6 @@ from skae._data.rows import Rows
 from skae._evaluation import finalize_scale, over_rows
 from skae._fitting.initialization import build_module, initialize
 from skae._fitting.ppca import (
-    components_of,
     factor_noise,
     noise_variance,
     principal_components,
@@ -375,24 +374,8 @@ def test_factor_noise_of_few_rows_is_that_of_their_covariance(n, d, k, beta):
     np.testing.assert_allclose(found, noise, rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [99, 100, 300, 500, 501])
-def test_leading_eigenvectors_are_those_of_numpy(size):
-    """Torch decomposes the middle sizes, and scipy the others."""
-    rng = np.random.default_rng(0)
-    A = rng.normal(size=(size, size)) * np.geomspace(1, 10, size)
-    gram = A @ A.T
-    vectors, eigenvalues, rest = components_of(gram, 4)
-    expected, basis = np.linalg.eigh(gram)
-    np.testing.assert_allclose(eigenvalues, expected[-4:][::-1], rtol=1e-10)
-    assert rest == pytest.approx(expected[:-4].sum(), rel=1e-8)
-    np.testing.assert_allclose(np.abs((vectors * basis[:, -4:][:, ::-1]).sum(axis=0)), 1)
-    gram[0, 0] = np.nan
-    with pytest.raises(ValueError, match="NaN"):
-        components_of(gram, 4)
-
-
 def test_factor_noise_of_few_rows_needs_no_large_decomposition(monkeypatch):
-    """400 rows of 781 features took a minute, if other processes computed."""
+    """400 rows of 781 features, which two columns of names have, took a minute."""
     sizes = []
     leading = skae._fitting.ppca._leading
 
