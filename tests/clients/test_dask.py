@@ -22,7 +22,16 @@ GRID = {"beta": [0.5, 1, 2, 4], "n_components": [1, 2]}
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def environment():
+    """Put back the environment, in which Dask sets one thread for all later processes."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def cluster(environment):
     """Two workers of one thread each, which are processes of their own."""
     with (
         distributed.LocalCluster(

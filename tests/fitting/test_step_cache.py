@@ -160,6 +160,7 @@ def test_small_data_may_have_larger_models(X, sizes):
     assert sizes[-1][0] > 16 * X.nbytes
 
 
+@pytest.mark.filterwarnings("ignore:Candidates differ in 'standardscaler'")
 def test_a_search_leaves_no_trace_of_its_cache(X):
     """In nothing that can be reached from the search, nor while it is under way."""
     seen = []
