@@ -1,6 +1,6 @@
 """Measure the time of a fit of the recipe for densities.
 
-``python benchmarks/recipe_time.py`` takes about ten minutes.
+``python benchmarks/recipe_time.py`` takes about six minutes.
 """
 
 import time

@@ -35,6 +35,7 @@ _REPETITIVE = {
     "tests/data/test_batches.py",
     "tests/engine/test_step.py",
     "tests/estimators/test_degenerate_data.py",
+    "tests/estimators/test_extreme_families.py",
     "tests/estimators/test_families.py",
     "tests/estimators/test_scores.py",
     "tests/estimators/test_sklearn_contract.py",
@@ -42,6 +43,8 @@ _REPETITIVE = {
     "tests/scales/test_scales.py",
     "tests/test_campaign.py",
     "tests/test_model_selection.py",
+    "tests/test_search.py",
+    "tests/test_unequal_folds.py",
 }
 
 
