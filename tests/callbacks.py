@@ -1,4 +1,4 @@
-"""The base class of callbacks in the tests."""
+"""The base classes of callbacks in the tests."""
 
 
 class Callback:
@@ -15,3 +15,16 @@ class Callback:
 
     def on_fit_task_end(self, estimator, context):
         return False
+
+
+class FolderCallback(Callback):
+    """A callback that writes files, which other processes can read.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder

@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skae import VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
-from tests.callbacks import Callback
+from tests.callbacks import Callback, FolderCallback
 from tests.helpers import weights
 from tests.small_models import all_answers, digest, fitted
 from tests.surroundings import nothing_global_changes
@@ -171,17 +171,8 @@ def test_forked_processes(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-class ThreadCounter(Callback):
-    """A callback that writes down the threads of its process, before and after epochs.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to.
-    """
-
-    def __init__(self, folder):
-        self.folder = folder
+class ThreadCounter(FolderCallback):
+    """A callback that writes down the threads of its process, before and after epochs."""
 
     def on_fit_task_end(self, estimator, context):
         if context.task_name == "epoch":

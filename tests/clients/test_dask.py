@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 
 from skae import VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
-from tests.callbacks import Callback
+from tests.callbacks import FolderCallback
 
 distributed = pytest.importorskip("distributed")
 
@@ -55,17 +55,8 @@ def vae(*callbacks):
     return model.set_callbacks(*callbacks)
 
 
-class Telling(Callback):
-    """A callback that writes down the threads of each epoch, in a file for its process.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to.
-    """
-
-    def __init__(self, folder):
-        self.folder = folder
+class Telling(FolderCallback):
+    """A callback that writes down the threads of each epoch, in a file for its process."""
 
     def on_fit_task_end(self, estimator, context):
         if context.task_name == "epoch":

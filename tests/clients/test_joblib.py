@@ -10,23 +10,14 @@ from sklearn.model_selection import GridSearchCV, KFold
 
 from skae import VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
-from tests.callbacks import Callback
+from tests.callbacks import FolderCallback
 
 FOLDS = KFold(2)
 GRID = {"beta": [0.5, 1, 2], "n_components": [1, 2]}
 
 
-class Telling(Callback):
-    """A callback that makes a file for the process in which a fit begins.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to.
-    """
-
-    def __init__(self, folder):
-        self.folder = folder
+class Telling(FolderCallback):
+    """A callback that makes a file for the process in which a fit begins."""
 
     def setup(self, estimator, context):
         (self.folder / str(os.getpid())).touch()
