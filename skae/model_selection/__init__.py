@@ -4,9 +4,8 @@ The joblib backend ``"skae"`` trains the fits of scikit-learn's own searches sid
 The two searches here activate the backend themselves.
 """
 
-from skae.model_selection.scorers import (
-    log_marginal_scorer,
-    make_log_marginal_scorer,
+from skae.model_selection.log_marginal import log_marginal_scorer, make_log_marginal_scorer
+from skae.model_selection.reconstruction_error import (
     make_reconstruction_error_scorer,
     reconstruction_error_scorer,
 )
