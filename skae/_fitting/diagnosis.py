@@ -16,6 +16,10 @@ from skae.objectives.elbo import ACTIVE_KL
 _AT_FLOOR = 1.05
 # Different values up to which a feature counts as a flag, a category or a count.
 _FEW_VALUES = 20
+# Correlation above which two features are equal but for unit and offset, and the features
+# at their floor among which equal ones are looked for.
+_EQUAL = 1 - 1e-12
+_MOST_COMPARED = 200
 # Columns that a message lists before it is cut off.
 _MOST_COLUMNS = 5
 # Ratio of a given floor to the spread of a feature from which on it is high.
@@ -231,12 +235,16 @@ def _floor_message(problem: FitProblem) -> str | None:
         "few different values: flags, categories, counts or black-and-white images, for "
         "which a likelihood of real numbers has no sensible density"
     )
+    equal: list[int] = []
+    if len(at_floor) > 1:
+        equal, other = _by_equality(problem, other)
     high = f"min_scale={problem.options.min_scale} is above the scale that fits best"
     reason, remedy = _reason_of_copies(problem)
     causes = [
         (few, few_values, ""),
         (constant, "constant", "drop constant features"),
         (columns[is_high], high, "lower min_scale"),
+        (equal, "equal but for unit and offset", "keep one of equal features"),
         (other, reason, remedy),
     ]
     if len(at_floor) == 1:
@@ -287,9 +295,34 @@ def _reason_of_copies(problem: FitProblem) -> tuple[str, str]:
     if 0 < beta < 1:
         return "the code copies them, as happens with beta below 1", "raise beta"
     return (
-        "the code copies them, as happens with equal features and many components",
-        "lower n_components",
+        "the code copies them, as happens with features that others determine, such as "
+        "sums, and with many components",
+        "drop such features, lower n_components",
     )
+
+
+def _by_equality(
+    problem: FitProblem, columns: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Sort columns: those that are equal to another one of them in other units, or not."""
+    compared = list(columns[:_MOST_COMPARED])
+    block = problem.rows.subsample(SCALE_ROWS).block()[:, compared].astype(np.float64)
+    if len(compared) < 2 or len(block) < 3:
+        return [], list(columns)
+    observed = ~np.isnan(block)
+    scale = np.fmax.reduce(np.abs(block))
+    block = np.where(observed, block / np.where(scale > 0, scale, 1.0), 0.0)
+    block = np.where(observed, block - block.sum(axis=0) / observed.sum(axis=0), 0.0)
+    norm = np.linalg.norm(block, axis=0)
+    block /= np.where(norm > 0, norm, 1.0)
+    is_equal = np.abs(block.T @ block) > _EQUAL
+    is_known = observed.astype(np.float64)
+    # What is missing in one of them has to be missing in the other.
+    n_known, n_both = observed.sum(axis=0), is_known.T @ is_known
+    is_equal &= (n_both == n_known) & (n_both == n_known[:, None])
+    np.fill_diagonal(is_equal, False)
+    equal = [c for c, others in zip(compared, is_equal, strict=True) if others.any()]
+    return equal, [c for c in columns if c not in equal]
 
 
 def _by_values(rows: Rows, columns: np.ndarray) -> tuple[list[int], list[int], list[int]]:

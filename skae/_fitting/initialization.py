@@ -17,6 +17,7 @@ from skae._fitting.ppca import (
     factor_noise_of,
     noise_variance,
     principal_components,
+    variance_of,
     winsorized,
 )
 from skae._fitting.user_parts import check_parts
@@ -72,10 +73,43 @@ def build_module(
         buffers,
     )
     module = module.to(dtype)
+    _hold(module, standardization)
     if not is_built_in(spec.network):
         module = module.to(device)
     check_parts(module)
     return module
+
+
+def _hold(module: AutoencoderModule, standardization: Standardization) -> None:
+    """Hold the location of each constant feature at its mean, by a gain of 0.
+
+    Its scale is at the floor. Steps of Adam have one size however small a gradient is: one
+    step along a rounding error would move the location by a thousand such scales.
+    """
+    is_constant, links = standardization.is_constant, standardization.links
+    if is_constant is None:
+        return
+    is_held = is_constant if links is None else is_constant & ~links.is_linked
+    module.loc_gain[torch.from_numpy(is_held)] = 0.0
+
+
+def release(
+    module: AutoencoderModule, rows: Rows, standardization: Standardization
+) -> None:
+    """Let the location of a held feature vary if it varies in these rows."""
+    gain = module.loc_gain
+    if bool(gain.all()):
+        return
+    mean = standardization.mean
+    farthest = np.zeros_like(mean)
+    for block in rows.blocks():
+        np.fmax(farthest, np.fmax.reduce(np.abs(block - mean)), out=farthest)
+    # A constant that was computed has an error of some units.
+    rounding = 16 * np.finfo(np.float64).eps * np.abs(mean)
+    varies = rows.peers.largest(farthest) > rounding
+    is_free = torch.from_numpy(varies).to(gain.device) & (gain == 0)
+    gain[is_free] = module.std_in_units[is_free]
+    module.loc_penalty[is_free] = 1.0
 
 
 def move(module: AutoencoderModule, device: torch.device) -> None:
@@ -231,7 +265,12 @@ class _Initializer:
         )
         noise = np.broadcast_to(given, d)
         mean = np.zeros(d) if moments is None else moments.mean
-        start_at_pca(module, components, eigenvalues, noise, beta, mean)
+        variance = np.square(standardization.std_in_units)
+        if moments is not None:
+            variance = np.diagonal(moments.covariance)
+        elif rows is not self.rows:
+            variance = variance_of(rows, standardization)
+        start_at_pca(module, components, eigenvalues, noise, beta, mean, variance)
 
 
 def start_at_pca(
@@ -241,6 +280,7 @@ def start_at_pca(
     noise: np.ndarray,
     beta: float,
     mean: np.ndarray,
+    variance: np.ndarray,
 ) -> None:
     """Set the linear path to probabilistic PCA, and the gains to what it leaves.
 
@@ -250,8 +290,8 @@ def start_at_pca(
     beta = 0: whitened principal components.
 
     ``components`` are eigenvectors ``(n_features, q)`` of the covariance in units of the
-    noise, ``eigenvalues`` is ``(q,)``, ``noise`` the variance and ``mean`` the mean,
-    ``(n_features,)`` in the likelihood's units.
+    noise, ``eigenvalues`` is ``(q,)``. ``noise``, ``mean`` and ``variance`` are of the same
+    rows, ``(n_features,)`` in the likelihood's units.
     """
     k, (d, q) = module.spec.n_components, components.shape
     deviation = np.sqrt(noise)
@@ -271,12 +311,14 @@ def start_at_pca(
     _bound_predictors(module, W)
 
     # Size of what the network may explain of a feature, and width of a posterior.
-    residual = np.square(std_in_units) - noise * (np.square(components) @ eigenvalues)
+    residual = variance - noise * (np.square(components) @ eigenvalues)
     width = beta if beta > 0 else 1.0
     # Training with beta equals training with beta times the noise.
     left = np.maximum(np.sqrt(width) * deviation, np.sqrt(np.maximum(residual, 0.0)))
     loc_gain = np.minimum(_LARGEST_RATIO * left, std_in_units)
     loc_gain = np.maximum(loc_gain, _SMALLEST_GAIN * std_in_units)
+    # A feature that is held stays so.
+    loc_gain[module.loc_gain.cpu().numpy() == 0] = 0.0
     # The penalty counts a weight in units of what is left.
     unit = np.maximum(left, np.maximum(loc_gain / _LARGEST_RATIO, tiny))
     loc_penalty = np.square(loc_gain / unit)
@@ -292,7 +334,7 @@ def start_at_pca(
         module.loc_penalty.copy_(torch.from_numpy(loc_penalty))
         module.code_gain[:k] = torch.from_numpy(code_gain)
         encoder.weight[:q] = torch.from_numpy(E / code_gain[:q, None]).to(encoder.weight)
-        # A gain of 0 belongs to a feature whose spread is 0 in the likelihood's units.
+        # A gain of 0 belongs to a feature that is constant.
         gain = np.where(loc_gain > 0, loc_gain, 1.0)[:, None]
         decoder.weight[:d, :q] = torch.from_numpy(W / gain).to(decoder.weight)
         if module.spec.n_heads == 2:

@@ -237,6 +237,13 @@ def _factor_noise_of_rows(
     return noise
 
 
+def variance_of(rows: Rows, standardization: Standardization) -> np.ndarray:
+    """Return the variance of rows around the mean, in the likelihood's units, ``(d,)``."""
+    rows = rows.subsample(_START_ROWS)
+    squared = (np.square(_scaled(rows, standardization, part)) for part in rows.parts())
+    return sum((block.sum(axis=0) for block in squared), np.zeros(rows.X.shape[1]))
+
+
 def winsorized(rows: Rows, standardization: Standardization) -> Rows:
     """Reduce the weight of outlying rows, for a start that they do not determine.
 

@@ -26,7 +26,7 @@ from sklearn.utils._param_validation import (
 from skae._data import Rows, Standardization, measure
 from skae._evaluation import SCALE_ROWS, update_scale
 from skae._fitting.diagnosis import start_error
-from skae._fitting.initialization import build_module, initialize, move
+from skae._fitting.initialization import build_module, initialize, move, release
 from skae._fitting.link_start import add_links, statistics_type
 from skae._fitting.lockstep import offload, shared_result
 from skae._fitting.problem import (
@@ -128,6 +128,7 @@ def _set_start(
     if last is not None:
         move(module, device)
         continue_from(last, module, fixed_scale)
+        release(module, problem.rows, problem.standardization)
     else:
         model = module, problem.objective, problem.rows, problem.standardization
         initialize(

@@ -24,7 +24,7 @@ from skae._data import (
 )
 from skae._fitting import diagnosis
 from skae._fitting.checkpoint import random_state_to_json, restored_random_state
-from skae._fitting.initialization import build_module, move
+from skae._fitting.initialization import build_module, move, release
 from skae._fitting.link_start import add_links, statistics_type
 from skae._fitting.problem import CONTINUED, FitProblem, TrainingOptions
 from skae._fitting.stream import BlockResult, StreamState, first_state, train_block
@@ -192,6 +192,7 @@ def _continue(
     move(module, data.device)
     continue_from(estimator.module_, module, data.fixed_scale, PARTIAL_FIT)
     _set_units(module, standardization)
+    release(module, rows, standardization)
     names = table.feature_names(getattr(estimator, "feature_names_in_", None))
     problem = FitProblem(
         module,

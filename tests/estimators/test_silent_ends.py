@@ -392,8 +392,15 @@ def test_floor_says_why():
     assert "as happens with beta below 1" in found
     assert "raise beta" in found
     equal = np.c_[X[:, :1], X]
+    equal[::7, :2] = np.nan
+    equal[:, 0] = 3 - 60 * equal[:, 0]
     found = floor_text(VariationalAutoencoder(1, **parameters), equal)
-    assert "columns 0, 1 (the code copies them, as happens with equal features" in found
+    assert "columns 0, 1 (equal but for unit and offset)" in found
+    assert "keep one of equal features" in found
+    total = np.c_[X[:, :2], 1e3 * X[:, 0] + X[:, 1]]
+    found = floor_text(VariationalAutoencoder(1, min_scale=0.01, **parameters), total)
+    assert "(the code copies them, as happens with features that others" in found
+    assert "drop such features, lower n_components" in found
     found = floor_text(GaussianAutoencoder(6, random_state=0, max_iter=5), X)
     assert "min_scale: as many components as features" in found
     assert "lower n_components" in found
