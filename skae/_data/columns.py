@@ -11,7 +11,7 @@ from sklearn.utils import _safe_indexing
 
 # Dtypes of integers whose range numpy knows.
 _INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
-# Types of dates, times and durations, and pandas' periods by the names of their classes.
+# Types of dates, times and durations.
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 # Values that a message about unknown ones shows.
 _MOST_SHOWN = 5
@@ -239,10 +239,12 @@ def read_column(X: Any, i: int) -> np.ndarray:
     name = repr(X.columns[i]) if package_of(X) else str(i)
     listed = [None if _is_missing(v) else v for v in values]
     known = [v for v in listed if v is not None]
-    if values.dtype.kind in "mM" or any(isinstance(v, _TIMES) for v in known):
+    if values.dtype.kind in "mM" or any(map(_is_time, known)):
         raise ValueError(
             f"Column {name} has dates or durations: convert them to numbers, for example "
-            "to the days since a reference date."
+            "dates to the days since a reference date, (dates - reference) / "
+            "np.timedelta64(1, 'D'). Give whole days the likelihood 'gaussian', because "
+            '"auto" may take them as counts.'
         )
     if values.dtype.kind == "c" or any(isinstance(v, complex) for v in known):
         raise ValueError(f"Complex data not supported: column {name}.")
@@ -269,6 +271,11 @@ def numbers_of(values: np.ndarray, name: str) -> np.ndarray:
             f"{name[0].upper()}{name[1:]} has values that are no numbers, such as "
             f"{text!r}. Give it the likelihood 'categorical', or convert it."
         ) from None
+
+
+def _is_time(value: Any) -> bool:
+    """Whether a value is a date, a time, a duration or a period of pandas."""
+    return isinstance(value, _TIMES) or hasattr(value, "start_time")
 
 
 def _is_numeric(value: Any) -> bool:

@@ -20,9 +20,9 @@ from skae._data.columns import (
 )
 from skae._utils.choices import did_you_mean
 from skae._utils.compat import check_sample_weight
-from skae._utils.messages import warn_user
 from skae._utils.numbers import check_table
 from skae.estimators.frames import dtypes_of
+from skae.estimators.suspects import FEW_CATEGORIES, Suspects, check_categories
 from skae.estimators.table import Table, validated, validated_table
 from skae.likelihoods import (
     LIKELIHOODS,
@@ -31,11 +31,6 @@ from skae.likelihoods import (
     Mixed,
     make_likelihood,
 )
-
-# Categories from which on a column of about as many rows is taken for an identifier.
-_MANY_CATEGORIES = 50
-# Different values up to which a column of integers is categorical for "auto".
-_FEW_CATEGORIES = 10
 
 
 def bind_table(
@@ -96,6 +91,7 @@ def _families(
     pairs = [(slice(None), "auto")] if isinstance(given, str) else given
     chosen: list[tuple[str | Likelihood, list[int]]] = []
     taken: dict[int, Any] = {}
+    suspects = Suspects(X, is_automatic=isinstance(given, str))
     for key, family in pairs:
         indices = _indices(X, key)
         twice = [i for i in indices if i in taken or indices.count(i) > 1]
@@ -112,7 +108,9 @@ def _families(
             continue
         by_family: dict[Any, list[int]] = {}
         for i in indices:
-            own = _choose(X, i, likelihood.real, weight)
+            values = read_column(X, i)
+            own = _choose(X, i, values, likelihood.real, weight)
+            suspects.add(i, values, own)
             by_family.setdefault(own, []).append(i)
         chosen += list(by_family.items())
     left = [i for i in range(n_columns) if i not in taken]
@@ -122,6 +120,7 @@ def _families(
             f"Mixed has no likelihood for {len(left)} columns: {listed}. Add them to "
             "columns, for example as a tuple with the likelihood 'auto'."
         )
+    suspects.warn()
     merged: dict[Any, tuple[str | Likelihood, list[int]]] = {}
     for family, indices in chosen:
         # Few parts are faster, and a group of one-hot columns is a part of its own.
@@ -165,9 +164,10 @@ def _check_family(family: str | Likelihood) -> None:
         )
 
 
-def _choose(X: Any, i: int, real: str | Likelihood, weight: np.ndarray) -> str | Likelihood:
-    """Choose the family of a column by its dtype and values. See `Mixed`."""
-    values = read_column(X, i)
+def _choose(
+    X: Any, i: int, values: np.ndarray, real: str | Likelihood, weight: np.ndarray
+) -> str | Likelihood:
+    """Choose the family of a column by its dtype and values ``(n,)``. See `Mixed`."""
     column = _safe_indexing(X, i, axis=1)
     is_declared = getattr(getattr(column, "dtype", None), "categories", None) is not None
     if values.dtype.kind == "O" or is_declared:
@@ -187,7 +187,7 @@ def _choose(X: Any, i: int, real: str | Likelihood, weight: np.ndarray) -> str |
     if package_of(X) is not None and values.dtype.kind == "f" and is_observed.all():
         # A frame has a dtype for integers. Pandas leaves it where values are missing.
         return real
-    if len(different) <= _FEW_CATEGORIES:
+    if len(different) <= FEW_CATEGORIES:
         return "categorical"
     # A negative binomial distribution cannot vary less than Poisson's.
     mean = np.average(observed, weights=weight[is_observed])
@@ -240,13 +240,8 @@ def _bind_part(
                 f"There is no observed value of {_name(X, i)} to train on: drop such "
                 "columns."
             )
-        if len(categories) > max(_MANY_CATEGORIES, len(values) / 2):
-            warn_user(
-                f"Column {_name(X, i)} has {len(categories)} categories in {len(values)} "
-                "rows, each of which is a feature of the model. If it is an identifier or "
-                "free text, drop it; if it is a number, choose another likelihood.",
-                UserWarning,
-            )
+        if kind == "category":
+            check_categories(X, i, values, len(categories))
         width = len(categories) if kind == "category" else 1
         is_count = likelihood.support == "nonnegative_integer"
         columns.append(

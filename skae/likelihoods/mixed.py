@@ -39,7 +39,8 @@ class Mixed(Likelihood):
         are 0 or 1; "categorical" for strings, pandas categories and integers of at most 10
         different values; "negative_binomial" for other non-negative integers whose variance
         is not below their mean; `real` for all others. Floats that are whole numbers count
-        as integers in arrays, and in frames if some are missing.
+        as integers in arrays, and in frames if some are missing. A fit warns of columns
+        whose values speak against the choice.
     real : str or Likelihood, default="gaussian"
         The likelihood of real numbers where "auto" chooses.
     handle_unknown : {"error", "ignore"}, default="error"

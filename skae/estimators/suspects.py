@@ -1,0 +1,226 @@
+"""Warnings of columns for which "auto" may have chosen another likelihood than is meant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr
+
+from skae._data.columns import package_of
+from skae._utils.messages import warn_user
+from skae.likelihoods import Likelihood, make_likelihood
+
+# Different values above which a column of numbers is no category for "auto".
+FEW_CATEGORIES = 10
+# Different strings up to which they are errors among numbers, and no part of a code.
+_MOST_STRINGS = 5
+# Different values from which on as many or half as many as rows mean an identifier.
+_MANY_VALUES = 50
+# Mean from which on whole numbers are rarely counts. Ages, visits and children are below.
+_LARGE_MEAN = 1000.0
+# Expected share of negative draws of a normal density from which on they are warned of.
+_NEGATIVE_SHARE = 0.05
+# Nats per value by which a log-normal density of positive numbers has to be better.
+_LEAST_GAIN = 0.1
+# Share of zeros from which on they are a case of their own, and no end of a range.
+_SHARE_OF_ZEROS = 0.05
+# Columns that a message lists before it is cut off.
+_MOST_COLUMNS = 5
+
+
+class Suspects:
+    """Columns of a table that may be something else, and the warnings about them.
+
+    Parameters
+    ----------
+    X : array or frame of shape (n_samples, n_columns)
+        The table.
+    is_automatic : bool
+        Whether "auto" chooses the likelihoods of all columns.
+    """
+
+    def __init__(self, X: Any, *, is_automatic: bool) -> None:
+        self._package = package_of(X)
+        self._is_frame = self._package is not None
+        self._names = list(X.columns) if self._is_frame else list(range(X.shape[1]))
+        self._is_automatic = is_automatic
+        self._found: dict[Callable[[list[int]], str], list[int]] = {}
+        self._strings: list[tuple[int, int, list[str]]] = []
+
+    def add(self, i: int, values: np.ndarray, family: str | Likelihood) -> None:
+        """Look at the values ``(n,)`` of a column and at the likelihood of "auto"."""
+        if values.dtype.kind == "O":
+            if family == "categorical":
+                self._add_strings(i, values)
+            return
+        numbers = values.astype(np.float64)
+        observed = numbers[np.isfinite(numbers)]
+        # Sums and ratios of extreme numbers are beyond float64, and then say nothing.
+        with np.errstate(all="ignore"):
+            if family == "negative_binomial":
+                if _all_differ(observed):
+                    self._found.setdefault(self._identifiers, []).append(i)
+                elif observed.mean() >= _LARGE_MEAN:
+                    self._found.setdefault(self._large, []).append(i)
+            elif make_likelihood(family).support == "real" and len(observed):
+                self._add_amount(i, observed)
+
+    def _add_strings(self, i: int, values: np.ndarray) -> None:
+        """Look for a few strings among numbers, or strings of numbers."""
+        numbers: list[float] = []
+        strings: dict[str, int] = {}
+        for value in values.tolist():
+            if value is None:
+                continue
+            number = _number(value)
+            if math.isfinite(number):
+                numbers.append(number)
+            else:
+                strings[str(value)] = strings.get(str(value), 0) + 1
+        n_strings = sum(strings.values())
+        is_number = len(numbers) > n_strings and len(set(numbers)) > FEW_CATEGORIES
+        if strings and is_number and len(strings) <= _MOST_STRINGS:
+            self._strings.append((i, n_strings, list(strings)))
+
+    def _add_amount(self, i: int, observed: np.ndarray) -> None:
+        """Look for amounts of which a normal density would draw many negative ones."""
+        if observed.min() < 0:
+            return
+        observed = observed / max(observed.max(), np.finfo(float).tiny)
+        spread = observed.std()
+        if not spread or ndtr(-observed.mean() / spread) < _NEGATIVE_SHARE:
+            return
+        if (observed == 0).mean() >= _SHARE_OF_ZEROS:
+            self._found.setdefault(self._with_zeros, []).append(i)
+        elif observed.min() > 0 and _log_normal_gain(observed) > _LEAST_GAIN:
+            self._found.setdefault(self._amounts, []).append(i)
+
+    def warn(self) -> None:
+        """Warn of what was found, once for each kind."""
+        for i, n_strings, strings in self._strings:
+            warn_user(self._stray(i, n_strings, strings))
+        for message, columns in self._found.items():
+            warn_user(message(columns))
+
+    def _stray(self, i: int, n_strings: int, strings: list[str]) -> str:
+        """Return what to say of strings among numbers."""
+        name = self._names[i]
+        shown = ", ".join(map(repr, strings))
+        count = f"{n_strings} string" + ("s" if n_strings > 1 else "")
+        column = f"X[{name!r}]" if self._is_frame else f"X[:, {name}]"
+        cleaned = f"{column} = pd.to_numeric({column}, errors='coerce')"
+        if self._package == "polars":
+            cleaned = f"X.with_columns(pl.col({name!r}).cast(pl.Float64, strict=False))"
+        return (
+            f"Column {name!r} has numbers and {count} ({shown}), so each different value "
+            f"is a category. To take the strings as missing: {cleaned}. If the column is "
+            f"one of categories, say so: {self._mixed([i], 'categorical')}."
+        )
+
+    def _identifiers(self, columns: list[int]) -> str:
+        """Return what to say of whole numbers that all differ."""
+        return (
+            f"{self._list(columns)} whole numbers that all differ, and "
+            '"auto" takes them as counts (negative_binomial). Drop identifiers. Of other '
+            f"numbers say what they are: {self._mixed(columns, 'gaussian')}."
+        )
+
+    def _large(self, columns: list[int]) -> str:
+        """Return what to say of whole numbers that are large."""
+        return (
+            f"{self._list(columns)} whole numbers with a mean of {_LARGE_MEAN:,.0f} or "
+            'more, and "auto" takes them as counts (negative_binomial). Drop codes, or '
+            "convert them to strings. Of days, amounts and other numbers say what they "
+            f"are: {self._mixed(columns, 'gaussian')}. 'negative_binomial' in its place "
+            "takes them as counts without this warning."
+        )
+
+    def _amounts(self, columns: list[int]) -> str:
+        """Return what to say of positive amounts."""
+        return (
+            f'{self._list(columns)} positive numbers of a large spread, of which "auto" '
+            "takes a density that is not 0 for negative ones: samples may be negative. Of "
+            f"positive amounts say so: {self._mixed(columns, 'log_normal')}. 'gaussian' in "
+            "its place leaves them as they are without this warning."
+        )
+
+    def _with_zeros(self, columns: list[int]) -> str:
+        """Return what to say of amounts that may be 0."""
+        name = self._names[columns[0]]
+        column = f"X[{name!r}]" if self._is_frame else f"X[:, {name}]"
+        amount = f"np.where({column} > 0, {column}, np.nan)"
+        return (
+            f'{self._list(columns)} numbers from 0 on, many of them 0, of which "auto" '
+            "takes a density that is not 0 for negative ones: samples may be negative. Add "
+            f"a flag, {column} > 0, and take 0 as missing, {amount}, with the likelihood "
+            "'log_normal'. To leave them as they are, without this warning: "
+            f"{self._mixed(columns, 'gaussian')}."
+        )
+
+    def _list(self, columns: Sequence[int]) -> str:
+        """Return columns as the beginning of a sentence, at most five of them."""
+        shown = ", ".join(repr(self._names[i]) for i in columns[:_MOST_COLUMNS])
+        if len(columns) > _MOST_COLUMNS:
+            shown += f" and {len(columns) - _MOST_COLUMNS} more"
+        return f"Column {shown} has" if len(columns) == 1 else f"Columns {shown} have"
+
+    def _mixed(self, columns: Sequence[int], family: str) -> str:
+        """Return the likelihood with which columns have another family, as code."""
+        own = repr([self._names[i] for i in columns])
+        if not self._is_automatic:
+            return f"({own}, {family!r}) in Mixed"
+        others = f"[c for c in X.columns if c not in {own}]"
+        if not self._is_frame:
+            others = f"[i for i in range(X.shape[1]) if i not in {own}]"
+        if len(columns) == len(self._names):
+            return f"likelihood=Mixed([({own}, {family!r})])"
+        return f"likelihood=Mixed([({own}, {family!r}), ({others}, 'auto')])"
+
+
+def check_categories(X: Any, i: int, values: np.ndarray, n_categories: int) -> None:
+    """Refuse a column of values ``(n,)`` that all differ; warn of many categories."""
+    package = package_of(X)
+    name, drop = repr(i), f"np.delete(X, {i}, axis=1)"
+    if package is not None:
+        name = repr(X.columns[i])
+        drop = f"X.drop({'columns=' if package == 'pandas' else ''}[{name}])"
+    observed = [v for v in values.tolist() if v is not None and v == v]
+    if _all_differ(observed):
+        raise ValueError(
+            f"Column {name} has {len(observed)} categories in {len(observed)} rows, "
+            "another one in each: it is an identifier or a free text, and there is nothing "
+            f"to learn. Drop it: {drop}. If it is a number, choose another likelihood."
+        )
+    if n_categories > max(_MANY_VALUES, len(values) / 2):
+        warn_user(
+            f"Column {name} has {n_categories} categories in {len(values)} rows, each of "
+            "which is a feature of the model. If it is an identifier or free text, drop "
+            f"it: {drop}. If it is a number, choose another likelihood."
+        )
+
+
+def _number(value: Any) -> float:
+    """Return a value or the number that a string is, NaN if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _all_differ(values: Any) -> bool:
+    """Whether each of many values is another one, as those of an identifier."""
+    return len(values) > _MANY_VALUES and len(set(values)) == len(values)
+
+
+def _log_normal_gain(x: np.ndarray) -> float:
+    """Return by how much log-normal is better than normal, in nats per value.
+
+    Both are densities of the same positive values ``(n,)``, at their best parameters.
+    """
+    log = np.log(x)
+    if not log.std():
+        return 0.0
+    return float(np.log(x.std()) - np.log(log.std()) - log.mean())

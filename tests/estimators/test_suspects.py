@@ -1,0 +1,166 @@
+"""Columns of a table that "auto" may take for something else are named in a warning."""
+
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from skae import VariationalAutoencoder
+from skae.likelihoods import Mixed
+
+RNG = np.random.default_rng(0)
+N = 300
+AGE = RNG.normal(45, 12, N).round().astype(int)
+CITY = RNG.choice(["Rome", "Oslo"], N)
+AMOUNT = np.exp(RNG.normal(5, 1.5, N)).round(2)
+TABLE = pd.DataFrame({"age": AGE, "city": CITY})
+
+
+def said(X, likelihood="mixed"):
+    """Fit a small model; return the warnings about columns, and the model."""
+    model = VariationalAutoencoder(
+        1, likelihood=likelihood, max_iter=1, hidden_layer_sizes=(2,), random_state=0
+    )
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        model.fit(X)
+    return [
+        str(w.message) for w in found if not issubclass(w.category, ConvergenceWarning)
+    ], model
+
+
+def likelihood_in(message, X):
+    """Return the likelihood that a message says to pass, after it is run."""
+    code = re.search(
+        r"likelihood=(Mixed\(\[.*?\]\)\]\)|Mixed\(\[.*?, 'auto'\)\]\))", message
+    )
+    return eval(code[1], {"Mixed": Mixed, "X": X})
+
+
+def test_usual_columns_are_no_suspects():
+    """Ages, visits, children, shares and normal numbers are as "auto" takes them."""
+    z = RNG.normal(size=N)
+    X = TABLE.assign(
+        visits=RNG.poisson(np.exp(1.5 + 0.7 * z)),
+        children=RNG.poisson(1.2, N),
+        share=RNG.uniform(size=N),
+        scaled=(z - z.min()) / np.ptp(z),
+        height=170 + 10 * z,
+        income=np.exp(10 + 0.5 * z).round(2),
+        room=[f"{i % 40}{'abcdefgh'[i % 8] if i % 3 else ''}" for i in range(N)],
+        stars=RNG.choice(["1", "2", "3", "unknown"], N),
+        month=RNG.integers(1, 13, N),
+    )
+    assert said(X)[0] == []
+
+
+@pytest.mark.parametrize("stray", ["?", "nan"])
+@pytest.mark.parametrize("package", ["pandas", "pandas strings", "polars", "array"])
+def test_a_string_among_numbers(package, stray):
+    """A column of numbers with a string in it is no category."""
+    numbers = AGE[2:].astype(str) if package != "pandas" else AGE[2:]
+    X = TABLE.assign(age=[stray, stray, *numbers.tolist()])
+    if package == "polars":
+        X = pl.DataFrame({name: X[name].tolist() for name in X})
+    elif package == "array":
+        X = X.to_numpy(object)
+    (message,), _ = said(X)
+    name = "0" if package == "array" else "'age'"
+    assert message.startswith(f"Column {name} has numbers and 2 strings ({stray!r})")
+    clean = re.search(r"as missing: (.*)\. If the column", message)[1]
+    if package == "polars":
+        X = eval(clean, {"X": X, "pl": pl})
+    else:
+        exec(clean, {"X": X, "pd": pd})
+    found, model = said(X)
+    assert found == []
+    assert ([0] if package == "array" else ["age"], "negative_binomial") in (
+        model.likelihood_.columns
+    )
+
+
+def test_strings_that_are_meant_as_categories():
+    """The message about strings says how to go on without it."""
+    X = TABLE.assign(age=["x", *AGE[1:].tolist()])
+    (message,), _ = said(X)
+    assert said(X, likelihood_in(message, X))[0] == []
+
+
+def test_identifiers_and_large_whole_numbers():
+    """Numbers of customers, postal codes and days are hardly counts."""
+    X = TABLE.assign(
+        id=np.arange(N) + 7,
+        zip=RNG.choice(RNG.integers(10_000, 99_999, 30), N),
+        since=RNG.integers(0, 3000, N),
+    )
+    messages, model = said(X)
+    assert (["age", "id", "zip", "since"], "negative_binomial") in model.likelihood_.columns
+    differ, large = messages
+    assert differ.startswith("Column 'id' has whole numbers that all differ")
+    assert large.startswith(
+        "Columns 'zip', 'since' have whole numbers with a mean of 1,000"
+    )
+    X = X.drop(columns="id")
+    found, model = said(X, likelihood_in(large, X))
+    assert found == []
+    assert (["zip", "since"], "gaussian") in model.likelihood_.columns
+
+
+@pytest.mark.parametrize("as_frame", [True, False])
+def test_positive_amounts(as_frame):
+    """Amounts that a normal density makes negative are named, with a remedy to copy."""
+    X = TABLE.drop(columns="city").assign(amount=AMOUNT)
+    X = X if as_frame else X.to_numpy()
+    (message,), model = said(X)
+    name = "'amount'" if as_frame else "1"
+    assert message.startswith(f"Column {name} has positive numbers of a large spread")
+    assert (np.asarray(model.sample(2000, random_state=0))[:, 1] < 0).mean() > 0.05
+    found, model = said(X, likelihood_in(message, X))
+    assert found == []
+    assert (np.asarray(model.sample(2000, random_state=0))[:, 1] > 0).all()
+    # What the user chooses is not doubted.
+    assert said(X, Mixed([([0], "auto"), ([1], "gaussian")]))[0] == []
+    (message,), _ = said(X, Mixed([([0, 1], "auto")]))
+    assert f"([{name}], 'log_normal') in Mixed." in message
+
+
+def test_amounts_with_zeros():
+    """Of an amount with zeros, a flag and the positive amount are two columns."""
+    X = TABLE.assign(spent=np.where(RNG.uniform(size=N) < 0.6, 0, AMOUNT))
+    (message,), _ = said(X)
+    assert message.startswith("Column 'spent' has numbers from 0 on, many of them 0")
+    flag, amount = re.search(
+        r"a flag, (.*?), and take 0 as missing, (.*\)), with", message
+    ).groups()
+    names = {"X": X, "np": np}
+    X = X.assign(has_spent=eval(flag, names), spent=eval(amount, names))
+    rest = ["age", "city", "has_spent"]
+    found, model = said(X, Mixed([("spent", "log_normal"), (rest, "auto")]))
+    assert found == []
+    sample = model.sample(2000, random_state=0)
+    assert ((sample["spent"] * sample["has_spent"]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "likelihood", ["mixed", Mixed([([0, 1], "auto"), (2, "categorical")])]
+)
+def test_identifiers_that_are_strings_are_refused(likelihood):
+    """There is nothing to learn from a category in each row."""
+    X = TABLE.assign(name=[f"c{i}" for i in range(N)])
+    X.loc[3, "name"] = None
+    with pytest.raises(ValueError, match="'name' has 299 categories in 299 rows") as error:
+        said(X, likelihood)
+    code = re.search(r"Drop it: (.*?\))\. If", str(error.value))[1]
+    assert said(eval(code, {"X": X}))[0] == []
+
+
+def test_periods_are_refused_as_dates_are():
+    """A period is no category, also where values are missing."""
+    X = TABLE.assign(month=pd.period_range("2000", periods=N, freq="M"))
+    X.loc[0, "month"] = pd.NaT
+    with pytest.raises(ValueError, match="Column 'month' has dates or durations"):
+        said(X)
