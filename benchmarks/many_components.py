@@ -46,7 +46,8 @@ def main() -> None:
         f"""
 The importance-weighted bound with {N_DRAWS} draws, in nats per row, of training rows and of
 test rows, a fifth of all. Columns are standardised, and have a scale each. All other
-parameters have their defaults.
+parameters have their defaults. With k = d the start has half of the components
+(:doc:`../guide/networks`).
 """,
         [("Bounds", "", header, rows)],
     )

@@ -85,7 +85,8 @@ class AutoencoderModule(nn.Module):
     leaves. The gain of a location is three times what is left, the larger of PCA's residual
     and PCA's noise, up to the spread of the feature. So a step of the optimiser has the
     same relative effect on a feature of variance 1e6 that PCA explains to the last digit as
-    on any other feature.
+    on any other feature. With more components than the start has, the decoder sees a fifth
+    of the others, ``latent_gain``, because they are noise at first.
 
     The larger gain would let the weights escape their penalty. So the penalty of a weight
     to a location has a factor, ``loc_penalty``: it counts the weight in units of what PCA
@@ -119,6 +120,7 @@ class AutoencoderModule(nn.Module):
     input_mean: Tensor
     input_std: Tensor
     code_gain: Tensor
+    latent_gain: Tensor
     loc_gain: Tensor
     loc_penalty: Tensor
     fill: LinearFill
@@ -140,6 +142,7 @@ class AutoencoderModule(nn.Module):
         self.scale = make_scale(
             spec.variance_mode, spec.covariance_type, spec.likelihood, d, floor
         )
+        self.register_buffer("latent_gain", std_in_units.new_ones(k))
         self.register_buffer("loc_gain", std_in_units.clone())
         self.register_buffer("loc_penalty", torch.ones_like(std_in_units))
         self.register_buffer("code_gain", std_in_units.new_ones(spec.n_heads * k))
@@ -310,6 +313,7 @@ class AutoencoderModule(nn.Module):
         Returns the location in the likelihood's units, ``(n, n_features)``, and the
         further outputs ``(n, n_outputs)``, which :meth:`split_outputs` divides.
         """
+        z = z * self.latent_gain
         decoded = self.linear_decoder(z) + self.decoder(z)
         d = self.spec.n_features
         loc, outputs = decoded[:, :d] * self.loc_gain, decoded[:, d:]
@@ -354,8 +358,9 @@ class AutoencoderModule(nn.Module):
         links = {k: tensors[k] for k in LINK_BUFFERS if k in tensors}
         units, floor = tensors["std_in_units"], tensors["scale.floor"]
         module = cls(spec, units, floor, generator, links)
-        # Models of former versions fill with the mean.
-        tensors = {f"fill.{k}": v for k, v in module.fill.state_dict().items()} | tensors
+        # Models of former versions fill with the mean, and decode all of the code.
+        added = {f"fill.{k}": v for k, v in module.fill.state_dict().items()}
+        tensors = added | {"latent_gain": module.latent_gain} | tensors
         module.to(tensors["std_in_units"].dtype).load_state_dict(tensors)
         return module.requires_grad_(False).eval()
 

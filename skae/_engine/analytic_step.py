@@ -56,7 +56,7 @@ class AnalyticStep:
         n: int,
     ) -> None:
         first, objective = modules[0], objectives[0]
-        R, d = len(modules), first.spec.n_features
+        R, d, k = len(modules), first.spec.n_features, first.spec.n_components
         self.d = d
         self.objectives = objectives
         stacked = parameters.stacked
@@ -77,6 +77,9 @@ class AnalyticStep:
             per_model("loc_gain"),
         )  # (R, 1, d)
         self.code_gain = per_model("code_gain")
+        latent_gain = per_model("latent_gain")  # (R, 1, k)
+        # Most models decode all of the code.
+        self.latent_gain = latent_gain if bool((latent_gain != 1).any()) else None
         self.scale = stack_scales([m.scale for m in modules], parameters)
         n_draws = max(objective.n_mc_samples, 1)
         self.encoder = Coder(first.linear_encoder, first.encoder, n, stacked, empty)
@@ -86,6 +89,7 @@ class AnalyticStep:
         )
 
         self.n_draws = n_draws
+        self._scaled_z = empty(n_draws * n, k if self.latent_gain is not None else 0)
         self.x = empty(n, d)
         # 1 for what is observed, and that times the weight of its row and draw.
         self.observed = empty(n_draws * n, d) if has_missing else None
@@ -153,10 +157,12 @@ class AnalyticStep:
         with torch.inference_mode():
             self._encode(y)
             self.latents.forward(noise)
-            self.decoder.forward(self.latents.z)
+            self.decoder.forward(self._decoded())
             self._reconstruct(y, row_weight)
             weighted_sum(row_weight, self._row_metrics, out=self._mean_metrics)
             self.decoder.backward(needs_input_grad=True)
+            if self.latent_gain is not None:
+                self.decoder.grad_input.mul_(self.latent_gain)
             torch.mul(row_weight, self.kl_weights, out=self.kl_row_weight)
             grad_heads = self.latents.backward(self.kl_row_weight)
             torch.mul(grad_heads, self.code_gain, out=self.encoder.grad_out)
@@ -188,6 +194,12 @@ class AnalyticStep:
             self.observed = observed
         else:
             self.observed.unflatten(1, (self.n_draws, -1)).copy_(observed[:, None])
+
+    def _decoded(self) -> Tensor:
+        """Return what the decoder sees of the codes, ``(R, n_draws * n, k)``."""
+        if self.latent_gain is None:
+            return self.latents.z
+        return torch.mul(self.latents.z, self.latent_gain, out=self._scaled_z)
 
     def _reconstruct(self, y: Tensor, row_weight: Tensor) -> None:
         """Compute the log-likelihood and the gradient of the decoder's outputs."""

@@ -206,7 +206,7 @@ def _add_decoded(graph: Graph, estimator: Any, z: str) -> str:
     module, own = estimator.module_, estimator._standardization
     spec, likelihood = module.spec, module.spec.likelihood
     d, n_scale = spec.n_features, module.scale.n_outputs
-    z = graph.cast(z, FLOAT)
+    z = graph.add("Mul", graph.cast(z, FLOAT), single(module.latent_gain))
     linear = add_linear(graph, module.linear_decoder, z)
     decoded = graph.add("Add", linear, add_network(graph, module.decoder, z))
     decoded = graph.cast(decoded, DOUBLE)

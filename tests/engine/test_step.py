@@ -113,6 +113,7 @@ def make_module(combination, n_heads, network=None, seed=0, has_missing=False):
             p.normal_(0, 0.6, generator=generator)
         module.loc_gain.uniform_(0.3, 1.4, generator=generator)
         module.code_gain.uniform_(0.3, 1.4, generator=generator)
+        module.latent_gain.uniform_(0.3, 1.4, generator=generator)
         if has_missing:
             module.fill.loadings.normal_(generator=generator)
     return module

@@ -27,5 +27,6 @@ def make_module(combination, n_heads=2, *, network=None, spread=0.5):
         for p in module.parameters():
             p.normal_(0, spread, generator=generator)
         module.code_gain.uniform_(0.5, 1.5, generator=generator)
+        module.latent_gain.uniform_(0.5, 1.5, generator=generator)
         module.loc_gain.uniform_(0.5, 1.5, generator=generator)
     return module
