@@ -243,8 +243,9 @@ def read_column(X: Any, i: int) -> np.ndarray:
         raise ValueError(
             f"Column {name} has dates or durations: convert them to numbers, for example "
             "dates to the days since a reference date, (dates - reference) / "
-            "np.timedelta64(1, 'D'), and periods to dates first, by dt.to_timestamp(). Give "
-            "whole days the likelihood 'gaussian', because \"auto\" may take them as counts."
+            "np.timedelta64(1, 'D'), and periods to dates first, by dt.to_timestamp(). "
+            "Give whole days the likelihood 'gaussian', because \"auto\" may take them as "
+            "counts."
         )
     if values.dtype.kind == "c" or any(isinstance(v, complex) for v in known):
         raise ValueError(f"Complex data not supported: column {name}.")

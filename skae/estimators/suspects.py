@@ -19,6 +19,8 @@ FEW_CATEGORIES = 10
 _MOST_STRINGS = 5
 # Different values from which on as many or half as many as rows mean an identifier.
 _MANY_VALUES = 50
+# Observed values below which their distribution is not known.
+_FEWEST_VALUES = 30
 # Mean from which on whole numbers are rarely counts. Ages, visits and children are below.
 _LARGE_MEAN = 1000.0
 # Expected share of negative draws of a normal density from which on they are warned of.
@@ -58,6 +60,8 @@ class Suspects:
             return
         numbers = values.astype(np.float64)
         observed = numbers[np.isfinite(numbers)]
+        if len(observed) < _FEWEST_VALUES:
+            return
         # Sums and ratios of extreme numbers are beyond float64, and then say nothing.
         with np.errstate(all="ignore"):
             if family == "negative_binomial":
@@ -65,7 +69,7 @@ class Suspects:
                     self._found.setdefault(self._identifiers, []).append(i)
                 elif observed.mean() >= _LARGE_MEAN:
                     self._found.setdefault(self._large, []).append(i)
-            elif make_likelihood(family).support == "real" and len(observed):
+            elif make_likelihood(family).support == "real":
                 self._add_amount(i, observed)
 
     def _add_strings(self, i: int, values: np.ndarray) -> None:
