@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from skae._utils.errors import InvalidFileError
+from skae._utils.errors import InvalidFileError, ModelFileError
 
 # Bytes of the comment: a hash in hexadecimal digits.
 _DIGEST_SIZE = 64
@@ -171,7 +171,7 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], Any]:
     """Return the arrays and the object of JSON of a file, or raise InvalidFileError."""
     with open_sealed(content) as archive:
         if MODEL_PART in archive.namelist():
-            raise InvalidFileError("It is the file of a model, for skae.load.")
+            raise ModelFileError("It is the file of a model, for skae.load.")
         try:
             meta = json.loads(archive.read(META))
             arrays = {
