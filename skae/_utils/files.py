@@ -37,6 +37,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     then still there. A process that is killed may leave a file whose name ends with
     ``.tmp`` beside it.
     """
+    if os.path.isdir(path) or os.fspath(path).endswith((os.sep, "/")):
+        message = "A file needs a name, and this is a folder"
+        raise IsADirectoryError(errno.EISDIR, message, os.fspath(path))
     # A link stays, and the file that it leads to is replaced.
     path = os.path.realpath(path)
     # A name of its own, so that two writers of one path do not write into one file.

@@ -46,6 +46,7 @@ from skae._utils.choices import (
     positive_integer,
     validate_parameters,
 )
+from skae._utils.column_errors import columns_named
 from skae._utils.compat import CallbackSupportMixin, check_sample_weight, with_callbacks
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
@@ -53,7 +54,7 @@ from skae._utils.messages import warn_user
 from skae._utils.names import ParametersMixin, missing_if
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
-from skae._utils.random import draw_seed, local_random_state
+from skae._utils.random import SEED_ADVICE, draw_seed, local_random_state
 from skae._utils.settings import training_mode
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
@@ -157,6 +158,8 @@ def _advice(name: str, value: Any) -> str:
     """Return advice on the value of a parameter that is none of its choices, or ""."""
     if name == "learning_rate" and isinstance(value, Real):
         return "The rate itself is learning_rate_init."
+    if name == "random_state" and isinstance(value, np.random.Generator):
+        return SEED_ADVICE
     if name == "network" and isinstance(value, str) and value.lower() in _CONVOLUTIONS:
         return (
             "For images, pass skae.networks.Conv((channels, height, width)), which needs "
@@ -561,10 +564,13 @@ class BaseAutoencoder(
             standardization = self._standardization
             standardization.check_range(data)
             warn_of_other_units(standardization, data, names)
-        elif are_shared:
-            standardization = shared_result(measure, rows, kind)
         else:
-            standardization = measure(rows, kind)
+            with columns_named(names):
+                standardization = (
+                    shared_result(measure, rows, kind)
+                    if are_shared
+                    else measure(rows, kind)
+                )
         if are_shared:
             rows = replace(rows, X=data)
         if not is_continued:

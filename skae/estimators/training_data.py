@@ -11,8 +11,9 @@ from numpy.random import RandomState
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._data import Rows, Standardization, select_rows, split_validation
-from skae._fitting.diagnosis import list_columns, spread_message
+from skae._fitting.diagnosis import spread_message
 from skae._fitting.lockstep import shared_result
+from skae._utils.column_errors import list_columns
 from skae._utils.device import has_float64
 from skae._utils.messages import warn_user
 from skae._utils.namespaces import Home
