@@ -72,6 +72,7 @@ from skae.estimators.training_data import (
     check_observed,
     check_precision,
     divide,
+    warn_of_far_values,
     warn_of_network,
     warn_of_other_units,
     warn_of_spread,
@@ -574,6 +575,7 @@ class BaseAutoencoder(
         if are_shared:
             rows = replace(rows, X=data)
         if not is_continued:
+            warn_of_far_values(rows, standardization, names)
             standardization = add_links(standardization, rows, table.likelihood)
             if covariance_type == "spherical":
                 warn_of_spread(standardization, table, names)
