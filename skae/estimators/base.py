@@ -350,7 +350,9 @@ class BaseAutoencoder(
 
         KeyboardInterrupt
             After an interrupt (Ctrl-C) while the model is trained. The estimator is then
-            fitted: with the model of the last whole epoch, which the message names.
+            fitted: with the model of the last whole epoch, which the message names, or as
+            at any end of a training with the start, if that has the better objective, or
+            the best epoch, with early stopping (`best_iter_`).
         """
         self._validate_params()
         warn_of_tables_as_y(X, y)
@@ -487,9 +489,12 @@ class BaseAutoencoder(
         if any(result.is_interrupted for result in results):
             # The model is there, and whatever called this fit ends too.
             kept = problems[best]
+            n_epochs, best_iter = len(histories[best]), results[best].best_iter
             message = kept.report.interruption(
-                len(histories[best]), has_checkpoint=kept.checkpoint is not None
+                n_epochs, has_checkpoint=kept.checkpoint is not None
             )
+            if best_iter != n_epochs:
+                message += f" (kept: {kept.report.kept(best_iter)})"
             raise KeyboardInterrupt(message)
         return self
 
