@@ -870,3 +870,21 @@ def test_the_refit_warns_as_a_fit_does(X):
     texts = [str(w.message) for w in caught if "No component" in str(w.message)]
     assert len(texts) == 2
     assert sum("in all folds" in text for text in texts) == 1
+
+
+def test_a_category_that_a_fold_lacks():
+    """The last warning of the search says what to do, and where the category is missing."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"city": ["Oslo"] + ["Lima", "Rome"] * 30, "age": rng.normal(40, 10, 61)}
+    )
+    model = vae(1, likelihood="mixed", max_iter=2)
+    search = BatchedGridSearchCV(model, {"beta": [1.0, 2.0]}, cv=3, refit=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(frame)
+    assert np.isnan(search.cv_results_["mean_test_score"]).all()
+    last = str([w for w in caught if issubclass(w.category, UserWarning)][-1].message)
+    assert last.startswith("Found unknown values in column 'city'")
+    assert "pass likelihood=Mixed(handle_unknown='ignore')" in last
+    assert "fold 1 of 3. 2 of 6 fits" in last

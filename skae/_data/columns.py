@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from skae._utils.messages import tell_search
+
 # Dtypes of integers whose range numpy knows.
 _INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 # Types of dates, times and durations, and pandas' periods by the names of their classes.
@@ -71,10 +73,12 @@ class Column:
         unknown = {str(values[i]) for i, code in enumerate(found) if code == -2}
         if unknown and not self.takes_unknown:
             shown = ", ".join(map(repr, sorted(unknown)[:_MOST_SHOWN]))
-            raise ValueError(
+            message = (
                 f"Found unknown values in {name} that the training data do not have: "
                 f"{shown}. To take them as missing, {self.remedy}."
             )
+            tell_search(f"{message} Without that, such a fold has no score.")
+            raise ValueError(message)
         code = np.array(found)
         if self.kind == "flag":
             return np.where(code < 0, np.nan, code.astype(np.float64))[:, None]

@@ -59,6 +59,16 @@ def warnings_collected(collector: Collector) -> Iterator[None]:
         _collector.reset(token)
 
 
+def tell_search(message: str) -> None:
+    """Let the search around a fit or score, if there is one, warn of its error at its end.
+
+    scikit-learn takes the error for a missing score, and prints a traceback.
+    """
+    collector = _collector.get()
+    if collector is not None and not _is_silent.get():
+        collector(message, UserWarning)
+
+
 def _action(message: str, category: type[Warning]) -> str:
     """Return what the filters of this moment do with a warning, wherever it comes from."""
     for action, pattern, kind, *_ in warnings.filters:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from sklearn.exceptions import ConvergenceWarning
+
 from skae._fitting.lockstep import task_position
 from skae._utils.messages import warn_user
 
@@ -36,7 +38,10 @@ class FitWarnings:
     def warn(self, candidates: Sequence[dict[str, Any]], n_splits: int) -> None:
         """Raise one warning of each kind, which lists the candidates that have it."""
         n_fits = len(candidates) * n_splits
-        for (category, _), messages in self._found.items():
+        # Why fits have no score comes last, where a user looks first.
+        kinds = sorted(self._found, key=lambda k: not issubclass(k[0], ConvergenceWarning))
+        for category, kind in kinds:
+            messages = self._found[category, kind]
             first = min(messages)
             candidate, fold = divmod(first, n_splits)
             where = f"{_in_words(candidates[candidate])}, fold {fold + 1} of {n_splits}"
