@@ -25,14 +25,14 @@ from sklearn.utils.validation import (
 )
 
 from skae._data.columns import package_of
-from skae._fitting.diagnosis import list_columns
 from skae._utils.choices import positive_integer
+from skae._utils.column_errors import infinities_named, list_columns
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import warn_user
 from skae._utils.names import ParametersMixin, own_method_names
 from skae._utils.namespaces import by_numpy
-from skae._utils.numbers import as_numbers
+from skae._utils.numbers import as_numbers, check_table
 from skae.persistence import PersistenceMixin
 from skae.recipes import make_imputation_estimator, parameter_advice
 
@@ -325,13 +325,16 @@ class AutoencoderImputer(
     ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
         """Return the table, with NaN for what is missing, and the mask, ``(n, d)`` each."""
         missing = self._missing_value()
-        rows = validate_data(
-            self,
-            as_numbers(X, advice=_ADVICE_ON_STRINGS),
-            dtype=(np.float64, np.float32),
-            ensure_all_finite="allow-nan" if np.isnan(missing) else True,
-            reset=reset,
-        )
+        check_table(X)
+        numbers = as_numbers(X, advice=_ADVICE_ON_STRINGS)
+        with infinities_named(numbers):
+            rows = validate_data(
+                self,
+                numbers,
+                dtype=(np.float64, np.float32),
+                ensure_all_finite="allow-nan" if np.isnan(missing) else True,
+                reset=reset,
+            )
         mask: NDArray[np.bool_] = _get_mask(rows, missing)
         return np.where(mask, np.nan, rows).astype(rows.dtype, copy=False), mask
 

@@ -17,12 +17,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
 from skae._data.columns import Columns, read_column
+from skae._utils.column_errors import infinities_named
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import no_warnings_of_fits
 from skae._utils.names import ParametersMixin, own_method_names
 from skae._utils.namespaces import by_numpy
-from skae._utils.numbers import as_numbers
+from skae._utils.numbers import as_numbers, check_table
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.table import validated_table
 from skae.persistence import PersistenceMixin
@@ -367,14 +368,16 @@ class LikelihoodOutlierDetector(
             columns = [read_column(table, i) for i in range(self.n_features_in_)]
             missing = [np.array([v is None or v != v for v in c]) for c in columns]
             return table, np.column_stack(missing)
+        check_table(X)
         numbers = as_numbers(X, advice=_ADVICE_ON_STRINGS)
-        checked = validate_data(
-            self,
-            numbers,
-            reset=reset,
-            ensure_min_samples=2 if reset else 1,
-            ensure_all_finite=_finite(estimator),
-        )
+        with infinities_named(numbers):
+            checked = validate_data(
+                self,
+                numbers,
+                reset=reset,
+                ensure_min_samples=2 if reset else 1,
+                ensure_all_finite=_finite(estimator),
+            )
         # The estimator takes a frame, because it may name columns in messages.
         has_names = getattr(self, "feature_names_in_", None) is not None
         return (numbers if has_names or not reset else checked), np.isnan(checked)

@@ -85,8 +85,9 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     model : estimator
-        An estimator of skae, fitted or not, or one of scikit-learn that holds one, such as
-        a :class:`~sklearn.pipeline.Pipeline`. Of a search, save ``best_estimator_``.
+        An estimator of skae, fitted or not, or one of scikit-learn, such as a
+        :class:`~sklearn.pipeline.Pipeline` that ends with one of skae. Of a search, save
+        ``best_estimator_``.
 
     path : str or path-like
         Where the file is written, by convention with the ending ``.skops``. A file that is
@@ -95,8 +96,9 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If the model holds an object that such a file cannot hold, for example a network, a
-        likelihood, a schedule or a prior of your own. Nothing is written then.
+        If the model is no estimator, or the path no path, or if the model holds an object
+        that such a file cannot hold, for example a network, a likelihood, a schedule or a
+        prior of your own. Nothing is written then.
     OSError
         If the file cannot be written.
     ImportError
@@ -123,7 +125,10 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     GaussianAutoencoder(max_iter=2, n_components=3, random_state=0)
     """
     skops_io = _skops_io()
+    _check_path(path)
     name, classes = type(model).__name__, _state_classes()
+    if not isinstance(model, BaseEstimator):
+        raise TypeError(f"model must be an estimator, but is of the type {name}.")
     try:
         content = skops_io.dumps(model)
         foreign = set(skops_io.get_untrusted_types(data=content)) - classes.keys()
@@ -169,6 +174,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         If the file is incomplete, was changed, or is no such file; with the versions that
         wrote it, if the file has them. It stands for any error of skops and numpy, which is
         its cause.
+    TypeError
+        If the path is no path.
     OSError
         If the file cannot be opened or read.
     ImportError
@@ -199,6 +206,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     True
     """
     skops_io = _skops_io()
+    _check_path(path)
     sealed = read_file(path)
     name, writer = os.fspath(path), ""
     try:
@@ -271,6 +279,16 @@ class PersistenceMixin:
                 )
             )
         super().__setstate__(state)  # type: ignore[misc]
+
+
+def _check_path(path: Any) -> None:
+    """Raise TypeError for what is no path, such as the content of a file."""
+    if not isinstance(path, (str, os.PathLike)):
+        advice = " A file is read by its path, not from memory." if path is not None else ""
+        raise TypeError(
+            f"path must be a string or a path, but is of the type {type(path).__name__}."
+            + advice
+        )
 
 
 def _is_pickle(content: bytes) -> bool:

@@ -831,3 +831,60 @@ def test_networks_of_the_same_parts_in_another_order_are_different(X):
     np.testing.assert_allclose(
         batched["mean_test_score"], ordinary["mean_test_score"], rtol=1e-9
     )
+
+
+def test_warnings_of_fits_are_summed_up(X):
+    """One of each kind, with candidate and fold, although nine fits have it."""
+    model = vae(max_iter=3)
+    grid = {"beta": [1e4, 1.0, 2e4], "max_iter": [2]}
+    search = BatchedGridSearchCV(model, grid, cv=FOLDS, refit=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(X)
+    inactive = [w for w in caught if "No component of the code" in str(w.message)]
+    (one,) = inactive
+    assert one.filename == __file__
+    assert issubclass(one.category, ConvergenceWarning)
+    assert str(one.message).endswith(
+        "(This is the fit of beta=10000.0, max_iter=2, fold 1 of 3. 6 of 9 fits have such "
+        "a warning: beta=10000.0, max_iter=2 in all folds; beta=20000.0, max_iter=2 in all "
+        "folds.)"
+    )
+
+
+def test_filters_of_a_fit_hold_for_collected_warnings(X):
+    """What is ignored is not summed up."""
+    search = BatchedGridSearchCV(vae(), {"beta": [1e4, 2e4]}, cv=FOLDS, refit=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", "No component of the code is active")
+        search.fit(X)
+    assert not any("No component" in str(w.message) for w in caught)
+
+
+def test_the_refit_warns_as_a_fit_does(X):
+    search = BatchedGridSearchCV(vae(), {"beta": [1e4]}, cv=FOLDS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(X)
+    texts = [str(w.message) for w in caught if "No component" in str(w.message)]
+    assert len(texts) == 2
+    assert sum("in all folds" in text for text in texts) == 1
+
+
+def test_a_category_that_a_fold_lacks():
+    """The last warning of the search says what to do, and where the category is missing."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"city": ["Oslo"] + ["Lima", "Rome"] * 30, "age": rng.normal(40, 10, 61)}
+    )
+    model = vae(1, likelihood="mixed", max_iter=2)
+    search = BatchedGridSearchCV(model, {"beta": [1.0, 2.0]}, cv=3, refit=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(frame)
+    assert np.isnan(search.cv_results_["mean_test_score"]).all()
+    last = str([w for w in caught if issubclass(w.category, UserWarning)][-1].message)
+    assert last.startswith("Found unknown values in column 'city'")
+    assert "pass likelihood=Mixed(handle_unknown='ignore')" in last
+    assert "fold 1 of 3. 2 of 6 fits" in last

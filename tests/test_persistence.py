@@ -351,6 +351,28 @@ def test_errors_of_paths(path, tmp_path):
         model.save(tmp_path / "none" / "model")
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_folder_is_no_file(end, tmp_path):
+    """The error names the folder, and no temporary file; nothing is left beside it."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    with pytest.raises(IsADirectoryError, match="needs a name, and this is a folder") as e:
+        vae().save(f"{folder}{end}")
+    assert ".tmp" not in str(e.value)
+    assert os.listdir(tmp_path) == ["models"]
+
+
+def test_what_is_no_path_or_no_estimator(path):
+    vae().save(path)
+    for wrong in (path.read_bytes(), None, 3):
+        with pytest.raises(TypeError, match="path must be a string or a path"):
+            load(wrong)
+        with pytest.raises(TypeError, match="path must be a string or a path"):
+            vae().save(wrong)
+    with pytest.raises(TypeError, match="must be an estimator, but is of the type int"):
+        save(3, path)
+
+
 def test_without_skops(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "skops.io", None)
     for call in (lambda: vae().save(path), lambda: load(path)):

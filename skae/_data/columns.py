@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from skae._utils.messages import tell_search
+
 # Dtypes of integers whose range numpy knows.
 _INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 # Types of dates, times and durations.
@@ -71,10 +73,12 @@ class Column:
         unknown = {str(values[i]) for i, code in enumerate(found) if code == -2}
         if unknown and not self.takes_unknown:
             shown = ", ".join(map(repr, sorted(unknown)[:_MOST_SHOWN]))
-            raise ValueError(
+            message = (
                 f"Found unknown values in {name} that the training data do not have: "
                 f"{shown}. To take them as missing, {self.remedy}."
             )
+            tell_search(f"{message} Without that, such a fold has no score.")
+            raise ValueError(message)
         code = np.array(found)
         if self.kind == "flag":
             return np.where(code < 0, np.nan, code.astype(np.float64))[:, None]
@@ -237,7 +241,7 @@ def read_column(X: Any, i: int) -> np.ndarray:
     if values.dtype.kind in "fiub":
         return values
     name = repr(X.columns[i]) if package_of(X) else str(i)
-    listed = [None if _is_missing(v) else v for v in values]
+    listed = [None if is_missing(v) else v for v in values]
     known = [v for v in listed if v is not None]
     if values.dtype.kind in "mM" or any(map(_is_time, known)):
         raise ValueError(
@@ -295,7 +299,7 @@ def categories_of(values: np.ndarray, column: Any) -> tuple[tuple[Any, ...], boo
     """
     dtype = getattr(column, "dtype", None)
     declared = getattr(dtype, "categories", None)
-    present = {v for v in values.tolist() if not _is_missing(v)}
+    present = {v for v in values.tolist() if not is_missing(v)}
     # Those of polars' Categorical are of all columns of a process.
     if present and (hasattr(declared, "tolist") or hasattr(declared, "to_list")):
         # Also those without a row: other data may have them.
@@ -318,7 +322,7 @@ def _plain(values: Any) -> list[Any]:
     return list(values.tolist() if hasattr(values, "tolist") else values.to_list())
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether a value is None, NaN, or pandas' NA or NaT."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
@@ -327,7 +331,7 @@ def _is_missing(value: Any) -> bool:
 
 def _code(codes: dict[Any, int], value: Any) -> int:
     """Return the code of a value, -1 if it is missing, or -2 if it is unknown."""
-    return -1 if _is_missing(value) else codes.get(value, -2)
+    return -1 if is_missing(value) else codes.get(value, -2)
 
 
 def _array_of(categories: tuple[Any, ...]) -> np.ndarray:

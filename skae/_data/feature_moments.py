@@ -8,6 +8,7 @@ from scipy.sparse import issparse
 from skae._data.blocks import BLOCK_NUMBERS, ColumnReader
 from skae._data.rows import Rows
 from skae._data.standardization import LARGEST_SCALE, Links, Standardization
+from skae._utils.column_errors import ColumnError
 
 # Rows that are enough to see how finely a feature was measured.
 _RESOLUTION_ROWS = 1000
@@ -159,8 +160,13 @@ def measure_moments(rows: Rows) -> FeatureMoments:
         mean = pivot + shift
         magnitude = np.maximum(np.abs(pivot + smallest), np.abs(pivot + largest))
         spread = np.maximum(largest - shift, shift - smallest)
-        if not np.isfinite(np.square(spread)).all():
-            raise ValueError("X has values whose squares overflow float64; rescale it.")
+        overflows = np.flatnonzero(~np.isfinite(np.square(spread))).tolist()
+        if overflows:
+            raise ColumnError(
+                "X has values whose squares overflow float64 in {}: correct these values, "
+                "or rescale the column.",
+                overflows,
+            )
     # A power of 2 for each feature, so that no square underflows and no digit is lost. In
     # two factors, because one may be beyond the range of float64.
     exponent = _exponent(spread)
@@ -225,10 +231,11 @@ def _check_distance(distance: np.ndarray) -> None:
     """Raise ValueError if float32 cannot compute with these deviations, ``(d,)``."""
     column = int(distance.argmax())
     if distance[column] > LARGEST_SCALE:
-        raise ValueError(
-            f"X has a value in column {column} that is {distance[column]:.3g} weighted "
-            f"standard deviations from the mean; at most {LARGEST_SCALE:g} are allowed. "
-            "Only a row with a tiny sample_weight can be so far away. Set its weight to 0."
+        raise ColumnError(
+            f"X has a value in {{}} that is {distance[column]:.3g} weighted standard "
+            f"deviations from the mean; at most {LARGEST_SCALE:g} are allowed. Only a row "
+            "with a tiny sample_weight can be so far away. Set its weight to 0.",
+            [column],
         )
 
 

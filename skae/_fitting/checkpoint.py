@@ -13,7 +13,7 @@ import torch
 from numpy.random import RandomState
 
 from skae._fitting.training_state import TrainingState
-from skae._utils.errors import InvalidFileError
+from skae._utils.errors import InvalidFileError, ModelFileError
 from skae._utils.files import pack, read_file, remove_leftovers, unpack, write_atomically
 from skae._utils.fingerprint import digest
 from skae._utils.messages import warn_user
@@ -113,11 +113,17 @@ class Checkpoint:
                 )
         except OSError:
             raise
+        except ModelFileError as error:
+            raise InvalidFileError(
+                f"The checkpoint {self.path!r} cannot be used. {error} Pass another path "
+                "as checkpoint."
+            ) from error
         # A file may have anything in it.
         except Exception as error:
             raise InvalidFileError(
-                f"The checkpoint {self.path!r} cannot be read. {error} Delete the file to "
-                "fit from the start."
+                f"The checkpoint {self.path!r} cannot be read. {error} Pass another path "
+                "as checkpoint; or, if the file is a damaged checkpoint, delete it to fit "
+                "from the start."
             ) from error
         if not is_known:
             raise InvalidFileError(

@@ -9,8 +9,12 @@ from torch import Tensor
 from skae._data import Rows, Standardization
 from skae._evaluation import SCALE_ROWS, mean_over_rows
 from skae._fitting.problem import CONTINUED, FitProblem
+from skae._utils.column_errors import list_columns
 from skae.networks.mlp import NoCorrection
 from skae.objectives.elbo import ACTIVE_KL
+from skae.scales.base import Scale
+from skae.scales.mixed import MixedScale
+from skae.scales.none import NoScale
 
 # Ratio to its floor below which a scale counts as being at the floor.
 _AT_FLOOR = 1.05
@@ -20,8 +24,6 @@ _FEW_VALUES = 20
 # at their floor among which equal ones are looked for.
 _EQUAL = 1 - 1e-12
 _MOST_COMPARED = 200
-# Columns that a message lists before it is cut off.
-_MOST_COLUMNS = 5
 # Ratio of a given floor to the spread of a feature from which on it is high.
 _HIGH_FLOOR = 0.1
 # Ratio of standard deviations above which one spherical scale cannot serve all features.
@@ -50,17 +52,6 @@ _KEPT_BY_VALIDATION = (
 )
 # Nats per sample by which training must worsen the objective to be called too fast.
 _MUCH_WORSE = 1.0
-
-
-def list_columns(columns: Sequence[int], names: Sequence[str] | None) -> str:
-    """Return columns as text: by name if they have names, at most five of them."""
-    shown = [repr(str(names[i])) if names is not None else str(i) for i in columns]
-    listed = ", ".join(shown[:_MOST_COLUMNS])
-    if len(shown) > _MOST_COLUMNS:
-        listed += f" and {len(shown) - _MOST_COLUMNS} more"
-    if names is not None:
-        return listed
-    return f"column {listed}" if len(shown) == 1 else f"columns {listed}"
 
 
 def spread_message(
@@ -224,10 +215,13 @@ def _inactive_message(problem: FitProblem) -> str | None:
 
 def _floor_message(problem: FitProblem) -> str | None:
     """Return a warning if a scale, or its mean over the data, is at its floor."""
-    at_floor = is_at_floor(problem)
-    if not at_floor.any():
-        return None
     spec, names = problem.module.spec, problem.feature_names
+    at_floor = is_at_floor(problem)
+    has_scale = _has_scale(problem.module.scale, spec.n_features)
+    if len(at_floor) > 1:
+        at_floor = at_floor & has_scale
+    if not at_floor.any() or not has_scale.any():
+        return None
     columns = np.flatnonzero(np.broadcast_to(at_floor, spec.n_features))
     is_high = _floor_is_high(problem)[columns]
     constant, few, other = _by_values(problem.rows, columns[~is_high])
@@ -242,7 +236,7 @@ def _floor_message(problem: FitProblem) -> str | None:
     reason, remedy = _reason_of_copies(problem)
     causes = [
         (few, few_values, ""),
-        (constant, "constant", "drop constant features"),
+        (constant, *_reason_of_constants(problem.rows)),
         (columns[is_high], high, "lower min_scale"),
         (equal, "equal but for unit and offset", "keep one of equal features"),
         (other, reason, remedy),
@@ -252,10 +246,10 @@ def _floor_message(problem: FitProblem) -> str | None:
         if spec.n_components >= spec.n_features:
             causes = causes[2:]
     else:
-        where = (
-            f"The scale of {len(columns)} of {spec.n_features} features is at its floor "
-            "min_scale"
-        )
+        features = f"of {spec.n_features} features"
+        if not has_scale.all():
+            features = f"of the {has_scale.sum()} features that have a scale"
+        where = f"The scale of {len(columns)} {features} is at its floor min_scale"
     found = [cause for cause in causes if len(cause[0])] or [causes[-1]]
     parts = []
     for part, cause, _ in found:
@@ -270,6 +264,24 @@ def _floor_message(problem: FitProblem) -> str | None:
         "min_scale, so this part of the log-likelihood says how small min_scale is, and "
         f"not how good the model is. {advice[0].upper()}{advice[1:]}."
     )
+
+
+def _reason_of_constants(rows: Rows) -> tuple[str, str]:
+    """Return why columns do not vary, and what to change."""
+    if rows.total > 1:
+        return "constant", "drop constant features"
+    if rows.n_samples > 1:
+        return "all rows are equal", "fit more than one different row"
+    return "there is one row", "fit more rows"
+
+
+def _has_scale(scale: Scale, n_features: int) -> np.ndarray:
+    """Whether a feature has a scale, ``(n_features,)``: flags and categories have none."""
+    found = np.full(n_features, not isinstance(scale, NoScale))
+    if isinstance(scale, MixedScale):
+        for part, own in scale.parts:
+            found[part] = not isinstance(own, NoScale)
+    return found
 
 
 def _floor_is_high(problem: FitProblem) -> np.ndarray:

@@ -223,7 +223,8 @@ class TrainingMonitor:
         if self._is_settled:
             self._watch(epoch, snapshot, buffers)
         is_last = stop or self.n_done >= self.schedule.n_epochs
-        self.problem.report.add(len(self.epochs), epoch, is_last=is_last)
+        n_left = 0 if stop else self.schedule.n_epochs - self.n_done
+        self.problem.report.add(len(self.epochs), epoch, is_last=is_last, n_left=n_left)
         return stop
 
     def _end_diverged_epoch(self) -> bool:
@@ -331,6 +332,19 @@ class TrainingMonitor:
         if self._state is not None:
             self._state = self._state.detach()
 
+    def _reason_of_end(self) -> str:
+        """Return why the training ended before the last epoch, or ""."""
+        if self._was_interrupted or self.n_done >= self.schedule.max_epochs:
+            return ""
+        if self._has_diverged:
+            return "the training diverged"
+        if self.schedule.is_ending:
+            options = self.problem.options
+            score = " of the validation score" if options.early_stopping else ""
+            n_epochs = self.plateau.patience
+            return f"no improvement{score} by tol={options.tol:g} in {n_epochs} epochs"
+        return "by a callback"
+
     def _restore_best(self) -> None:
         """Go back to the state of the best validation score, if there is one."""
         if self._best is not None:
@@ -377,7 +391,7 @@ class TrainingMonitor:
         # Processors of different kinds may round differently.
         self.peers.broadcast_([*module.parameters(), *module.buffers()])
         problem.module.leave_shared_memory()
-        problem.report.close(best_iter)
+        problem.report.close(best_iter, self._reason_of_end())
         message = diagnosis.end_message(
             problem,
             diverged=self._has_diverged,

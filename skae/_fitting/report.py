@@ -44,6 +44,8 @@ class ProgressReport:
         self._label = ""
         self._start = self._printed_at = -math.inf
         self._pending: str | None = None
+        # Number and time of the first epoch that was reported.
+        self._first: tuple[int, float] | None = None
 
     def begin(
         self,
@@ -80,8 +82,13 @@ class ProgressReport:
             for line in spec.likelihood.describe():
                 self._print(line)
 
-    def add(self, n: int, values: dict[str, float], *, is_last: bool) -> None:
-        """Report the history of the n-th epoch of this fit, counted from 1."""
+    def add(
+        self, n: int, values: dict[str, float], *, is_last: bool, n_left: int = 0
+    ) -> None:
+        """Report the history of the n-th epoch of this fit, counted from 1.
+
+        At most ``n_left`` epochs follow.
+        """
         if not self.verbose:
             return
         now, of = monotonic(), f"{self.n_epochs:,}"
@@ -93,11 +100,20 @@ class ProgressReport:
         epoch = f"{self.n_before + n:,}".rjust(len(of))
         self._pending = (
             f"epoch {epoch} of {of}: {', '.join(numbers)}, {now - self._start:.1f} s"
+            f"{self._time_left(n, now, n_left)}"
         )
         is_due = self.verbose > 1 or now - self._printed_at >= _INTERVAL
         if n == 1 or is_last or is_due:
             self.end()
             self._printed_at = now
+
+    def _time_left(self, n: int, now: float, n_left: int) -> str:
+        """Say how long the epochs that are left take, if they are as long as the others."""
+        if self._first is None:
+            self._first = n, now
+        n_first, begin = self._first
+        seconds = (now - begin) / max(n - n_first, 1) * n_left
+        return f", at most {_duration(seconds)} left" if seconds >= 1 else ""
 
     def start(self, objective: float) -> None:
         """Print the objective of the first model, in nats."""
@@ -121,15 +137,22 @@ class ProgressReport:
         if self.verbose:
             self._print(self.interruption(n, has_checkpoint=has_checkpoint))
 
-    def close(self, best_iter: int) -> None:
-        """Print which epoch the model is from; 0 is the start."""
+    def close(self, best_iter: int, reason: str = "") -> None:
+        """Print why the training ended early, and which epoch the model is from.
+
+        0 is the start.
+        """
         if not self.verbose:
             return
+        if reason:
+            self._print(f"stopped: {reason}")
+        self._print(f"kept: {self.kept(best_iter)}, {monotonic() - self._start:.1f} s")
+
+    def kept(self, best_iter: int) -> str:
+        """Say which epoch of this fit the model is from; 0 is the start."""
         if best_iter:
-            kept = f"the model of epoch {self.n_before + best_iter:,}"
-        else:
-            kept = "the last fit" if self.n_before else "the start"
-        self._print(f"kept: {kept}, {monotonic() - self._start:.1f} s")
+            return f"the model of epoch {self.n_before + best_iter:,}"
+        return "the last fit" if self.n_before else "the start"
 
     def end(self) -> None:
         """Print the last epoch if it has not been printed, as after an interrupt."""
@@ -145,6 +168,15 @@ class ProgressReport:
 def _counted(n: int, name: str) -> str:
     """Format a number of things."""
     return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
+
+
+def _duration(seconds: float) -> str:
+    """Format a time, in seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def _formatted(value: float) -> str:

@@ -23,6 +23,10 @@ class InvalidFileError(ValueError):
     """
 
 
+class ModelFileError(InvalidFileError):
+    """The file of a model, where another one is expected."""
+
+
 class NoStopIteration:
     """Context that raises a RuntimeError in place of StopIteration, and names the source.
 

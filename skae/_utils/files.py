@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from skae._utils.errors import InvalidFileError
+from skae._utils.errors import InvalidFileError, ModelFileError
 
 # Bytes of the comment: a hash in hexadecimal digits.
 _DIGEST_SIZE = 64
@@ -37,6 +37,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     then still there. A process that is killed may leave a file whose name ends with
     ``.tmp`` beside it.
     """
+    if os.path.isdir(path) or os.fspath(path).endswith((os.sep, "/")):
+        message = "A file needs a name, and this is a folder"
+        raise IsADirectoryError(errno.EISDIR, message, os.fspath(path))
     # A link stays, and the file that it leads to is replaced.
     path = os.path.realpath(path)
     # A name of its own, so that two writers of one path do not write into one file.
@@ -171,7 +174,7 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], Any]:
     """Return the arrays and the object of JSON of a file, or raise InvalidFileError."""
     with open_sealed(content) as archive:
         if MODEL_PART in archive.namelist():
-            raise InvalidFileError("It is the file of a model, for skae.load.")
+            raise ModelFileError("It is the file of a model, for skae.load.")
         try:
             meta = json.loads(archive.read(META))
             arrays = {

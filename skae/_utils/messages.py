@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -29,7 +29,11 @@ _LIBRARIES = (
     torch.utils._contextlib.__file__,
 )
 
+# Takes message and category of a warning, and returns whether it keeps them for later.
+Collector = Callable[[str, type[Warning]], bool]
+
 _is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
+_collector: ContextVar[Collector | None] = ContextVar("_collector", default=None)
 
 
 @contextmanager
@@ -45,6 +49,34 @@ def no_warnings_of_fits() -> Iterator[None]:
         _is_silent.reset(token)
 
 
+@contextmanager
+def warnings_collected(collector: Collector) -> Iterator[None]:
+    """Pass warnings to a function first, but for those that a filter makes errors."""
+    token = _collector.set(collector)
+    try:
+        yield
+    finally:
+        _collector.reset(token)
+
+
+def tell_search(message: str) -> None:
+    """Let the search around a fit or score, if there is one, warn of its error at its end.
+
+    scikit-learn takes the error for a missing score, and prints a traceback.
+    """
+    collector = _collector.get()
+    if collector is not None and not _is_silent.get():
+        collector(message, UserWarning)
+
+
+def _action(message: str, category: type[Warning]) -> str:
+    """Return what the filters of this moment do with a warning, wherever it comes from."""
+    for action, pattern, kind, *_ in warnings.filters:
+        if issubclass(category, kind) and (pattern is None or pattern.match(message)):
+            return action
+    return "default"
+
+
 def warn_user(message: str | Warning, category: type[Warning] = UserWarning) -> None:
     """Warn at the innermost frame that is outside of skae, scikit-learn and joblib.
 
@@ -54,6 +86,11 @@ def warn_user(message: str | Warning, category: type[Warning] = UserWarning) -> 
     """
     if _is_silent.get():
         return
+    collector = _collector.get()
+    if collector is not None and isinstance(message, str):
+        action = _action(message, category)
+        if action == "ignore" or (action != "error" and collector(message, category)):
+            return
     frame: FrameType | None = sys._getframe(1)
     level, outside_skae = 2, 0
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):

@@ -2,7 +2,8 @@
 
 import datetime
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -53,13 +54,69 @@ def check_count(value: Any, name: str) -> None:
 
 
 def check_table(X: Any, name: str = "X") -> None:
-    """Raise ValueError for None, and TypeError for a frame that is not computed yet."""
+    """Raise TypeError or ValueError for what is no table at all.
+
+    That is None, a frame that is not computed yet or has two columns of one name, a column
+    of a frame, records, and a table together with its target.
+    """
     if X is None:
         raise ValueError(
             f"Expected 2D array, got None instead: {name} must be a table of shape "
             "(n_samples, n_features)."
         )
     _check_computed(X, name)
+    if isinstance(X, (list, tuple)):
+        _check_list(X, name)
+    elif type(X).__module__.partition(".")[0] in ("pandas", "polars"):
+        if not hasattr(X, "columns"):
+            # The words of scikit-learn.
+            raise ValueError(
+                f"Expected a 2-dimensional container but got {type(X)} instead: {name} "
+                "must be a table. Of one column, pass a DataFrame, such as "
+                "X[['name']] of pandas."
+            )
+        _check_names(list(X.columns), name)
+
+
+def check_codes(Z: np.ndarray) -> None:
+    """Raise ValueError if codes ``(n, k)`` have NaN or infinities."""
+    is_bad = ~np.isfinite(Z)
+    if is_bad.any():
+        row, column = np.argwhere(is_bad)[0]
+        kind = "NaN" if np.isnan(Z[row, column]) else "infinity"
+        raise ValueError(
+            f"Input X contains {kind}, in {is_bad.any(axis=1).sum()} of {len(Z)} rows, "
+            f"first in row {row}, column {column}. inverse_transform needs finite codes, "
+            "as transform returns them, also for rows with missing values."
+        )
+
+
+def _check_list(X: Sequence[Any], name: str) -> None:
+    """Raise ValueError for a list of records, and for a table together with a target."""
+    if len(X) and isinstance(X[0], dict):
+        raise ValueError(
+            f"{name} is a list of dicts, but must be a table: pass "
+            f"pandas.DataFrame({name})."
+        )
+    dimensions = [getattr(part, "ndim", None) for part in X[:2]]
+    if len(X) == 2 and dimensions[0] == 2 and (dimensions[1] != 2 or type(X) is tuple):
+        raise ValueError(
+            f"{name} is a pair, of which the first is a table: pass the table alone, "
+            "without y."
+        )
+
+
+def _check_names(columns: list[Any], name: str) -> None:
+    """Raise ValueError if two columns of a frame have one name."""
+    if len(set(columns)) == len(columns):
+        return
+    counts = Counter(columns)
+    twice = [f"{column!r} ({n} times)" for column, n in counts.items() if n > 1]
+    listed = ", ".join(twice[:_MOST_COLUMNS])
+    raise ValueError(
+        f"{name} has several columns of one name: {listed}. Rename them, or keep the first "
+        "of each: X.loc[:, ~X.columns.duplicated()]."
+    )
 
 
 def _check_computed(X: Any, name: str) -> None:

@@ -21,6 +21,9 @@ from skae._utils.device import default_generator
 # One more than the largest seed: RandomState.randint draws int32 by default.
 _N_SEEDS = np.iinfo(np.int32).max
 
+# What to pass in place of a generator of numpy's newer kind, which scikit-learn refuses.
+SEED_ADVICE = "Pass an int, such as int(generator.integers(2**31))."
+
 # Source of random numbers that can stand in for a global generator: torch's on a device,
 # numpy's or Python's.
 Stream = torch.Generator | np.random.BitGenerator | random.Random
@@ -46,6 +49,8 @@ def local_random_state(random_state: int | RandomState | None) -> RandomState:
     """
     if random_state is None:
         return RandomState(np.random.MT19937())
+    if isinstance(random_state, np.random.Generator):
+        raise ValueError(f"random_state cannot be a numpy Generator: {SEED_ADVICE}")
     return check_random_state(random_state)
 
 

@@ -16,6 +16,7 @@ PARAMETERS = {
         ["hidden_dim", "hidden_dims", "hidden_size", "hidden_sizes"], "hidden_layer_sizes"
     ),
     **dict.fromkeys(["kl_weight", "kld_weight"], "beta"),
+    **dict.fromkeys(["weight_decay", "l2_reg"], "alpha"),
     "patience": "n_iter_no_change",
 }
 

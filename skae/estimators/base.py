@@ -46,6 +46,7 @@ from skae._utils.choices import (
     positive_integer,
     validate_parameters,
 )
+from skae._utils.column_errors import columns_named
 from skae._utils.compat import CallbackSupportMixin, check_sample_weight, with_callbacks
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
@@ -53,7 +54,7 @@ from skae._utils.messages import warn_user
 from skae._utils.names import ParametersMixin, missing_if
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
-from skae._utils.random import draw_seed, local_random_state
+from skae._utils.random import SEED_ADVICE, draw_seed, local_random_state
 from skae._utils.settings import training_mode
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
@@ -71,6 +72,7 @@ from skae.estimators.training_data import (
     check_observed,
     check_precision,
     divide,
+    warn_of_far_values,
     warn_of_network,
     warn_of_other_units,
     warn_of_spread,
@@ -158,6 +160,8 @@ def _advice(name: str, value: Any) -> str:
     """Return advice on the value of a parameter that is none of its choices, or ""."""
     if name == "learning_rate" and isinstance(value, Real):
         return "The rate itself is learning_rate_init."
+    if name == "random_state" and isinstance(value, np.random.Generator):
+        return SEED_ADVICE
     if name == "network" and isinstance(value, str) and value.lower() in _CONVOLUTIONS:
         return (
             "For images, pass skae.networks.Conv((channels, height, width)), which needs "
@@ -347,7 +351,9 @@ class BaseAutoencoder(
 
         KeyboardInterrupt
             After an interrupt (Ctrl-C) while the model is trained. The estimator is then
-            fitted: with the model of the last whole epoch, which the message names.
+            fitted: with the model of the last whole epoch, which the message names, or as
+            at any end of a training with the start, if that has the better objective, or
+            the best epoch, with early stopping (`best_iter_`).
         """
         self._validate_params()
         warn_of_tables_as_y(X, y)
@@ -484,9 +490,12 @@ class BaseAutoencoder(
         if any(result.is_interrupted for result in results):
             # The model is there, and whatever called this fit ends too.
             kept = problems[best]
+            n_epochs, best_iter = len(histories[best]), results[best].best_iter
             message = kept.report.interruption(
-                len(histories[best]), has_checkpoint=kept.checkpoint is not None
+                n_epochs, has_checkpoint=kept.checkpoint is not None
             )
+            if best_iter != n_epochs:
+                message += f" (kept: {kept.report.kept(best_iter)})"
             raise KeyboardInterrupt(message)
         return self
 
@@ -562,13 +571,17 @@ class BaseAutoencoder(
             standardization = self._standardization
             standardization.check_range(data)
             warn_of_other_units(standardization, data, names)
-        elif are_shared:
-            standardization = shared_result(measure, rows, kind)
         else:
-            standardization = measure(rows, kind)
+            with columns_named(names):
+                standardization = (
+                    shared_result(measure, rows, kind)
+                    if are_shared
+                    else measure(rows, kind)
+                )
         if are_shared:
             rows = replace(rows, X=data)
         if not is_continued:
+            warn_of_far_values(rows, standardization, names)
             standardization = add_links(standardization, rows, table.likelihood)
             if covariance_type == "spherical":
                 warn_of_spread(standardization, table, names)

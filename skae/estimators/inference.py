@@ -26,7 +26,7 @@ from skae._module import AutoencoderModule
 from skae._utils.compat import array_api
 from skae._utils.names import MissingMethod, without_missing
 from skae._utils.namespaces import home_of, like_input, on_host
-from skae._utils.numbers import as_numbers, weighted_mean
+from skae._utils.numbers import as_numbers, check_codes, weighted_mean
 from skae._utils.settings import own_settings
 from skae._utils.threads import is_worth_a_thread, suitable_threads
 from skae.estimators.fitted import FittedMixin
@@ -121,21 +121,27 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         Raises
         ------
         ValueError
-            If X does not have ``n_components`` columns.
+            If X does not have ``n_components`` columns, or has NaN or infinities.
         """
         check_is_fitted(self)
         home = home_of(X)
         with np.errstate(over="ignore", invalid="ignore"):
             floats = FLOATS if home is None else home.floats
-            Z = check_array(as_numbers(X), dtype=floats, input_name="X", estimator=self)
+            Z = check_array(
+                as_numbers(X), dtype=floats, ensure_all_finite=False, input_name="X"
+            )
         if Z.shape[1] != self.n_components_:
             raise ValueError(
                 f"X has {Z.shape[1]} columns, but {type(self).__name__} has "
                 f"n_components={self.n_components_}: inverse_transform needs codes, as "
                 "returned by transform."
             )
-        if home is not None:
+        if home is None:
+            check_codes(Z)
+        else:
             Z = home.to_tensor(Z, self.module_.device)
+            if _not_finite(Z).any():
+                check_codes(Z.numpy(force=True))
         identity = Standardization.identity(self.n_components_)
         return self._decode(self._in_range(self._mean, Z, identity), X)
 

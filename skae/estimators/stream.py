@@ -29,6 +29,7 @@ from skae._fitting.link_start import add_links, statistics_type
 from skae._fitting.problem import CONTINUED, FitProblem, TrainingOptions
 from skae._fitting.stream import BlockResult, StreamState, first_state, train_block
 from skae._module import AutoencoderModule
+from skae._utils.column_errors import columns_named
 from skae._utils.device import resolve_device
 from skae._utils.messages import warn_user
 from skae._utils.namespaces import device_name
@@ -114,8 +115,9 @@ def _begin(
     covariance_type = table.covariance_type(estimator.covariance_type)
     kind = statistics_type(table.likelihood, covariance_type)
     check_observed(rows, names, _FIRST_BLOCK)
-    moments = measure_moments(rows)
-    standardization = add_links(measure(rows, kind, moments), rows, table.likelihood)
+    with columns_named(names):
+        moments = measure_moments(rows)
+        standardization = add_links(measure(rows, kind, moments), rows, table.likelihood)
     informative = block.informative()
     if n_before < _FEWEST_JUDGED <= len(informative) and covariance_type == "spherical":
         warn_of_spread(standardization, table, names)
@@ -178,8 +180,10 @@ def _continue(
     last, table = estimator._standardization, block.table
     covariance_type = table.covariance_type(estimator.covariance_type)
     kind = statistics_type(table.likelihood, covariance_type)
-    moments = state.moments.merge(measure_moments(rows))
-    standardization = moments.standardization(kind, last.resolution, last.links)
+    names = table.feature_names(getattr(estimator, "feature_names_in_", None))
+    with columns_named(names):
+        moments = state.moments.merge(measure_moments(rows))
+        standardization = moments.standardization(kind, last.resolution, last.links)
     _check_min_scale(estimator, standardization, is_first=False)
     data = _training_data(
         estimator, block, rows, standardization, RandomState(0), is_continued=True

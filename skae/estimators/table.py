@@ -23,6 +23,7 @@ from skae._data.columns import (
     Columns,
     package_of,
 )
+from skae._utils.column_errors import infinities_named
 from skae._utils.namespaces import home_of, on_host, to_numpy
 from skae._utils.numbers import as_numbers, check_table
 from skae.likelihoods import (
@@ -157,9 +158,8 @@ def validated(
     check_table(X)
     home = home_of(X)
     numbers = as_numbers(X, advice=estimator._advice_on_strings)
-    # It looks for infinities by a sum, which may overflow; then it looks at each number.
-    with np.errstate(over="ignore", invalid="ignore"):
-        try:
+    try:
+        with infinities_named(numbers):
             checked = validate_data(
                 estimator,
                 numbers,
@@ -169,11 +169,11 @@ def validated(
                 ensure_min_samples=estimator._fewest_samples,
                 reset=reset,
             )
-        except ValueError as error:
-            advice = _advice_on_images(getattr(numbers, "shape", ()), in_fit=reset)
-            if not advice:
-                raise
-            raise ValueError(f"{error} {advice}") from None
+    except ValueError as error:
+        advice = _advice_on_images(getattr(numbers, "shape", ()), in_fit=reset)
+        if not advice:
+            raise
+        raise ValueError(f"{error} {advice}") from None
     if issparse(checked) and not checked.has_canonical_format:
         # Duplicate entries add up. The array may be the user's.
         checked = checked.copy()
@@ -208,7 +208,7 @@ def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
             check["ensure_all_finite"] = "allow-nan"
         elif array.dtype.kind not in "iub":
             check["ensure_all_finite"] = False
-        with np.errstate(over="ignore", invalid="ignore"):
+        with infinities_named(array):
             X = check_array(array, estimator=estimator, input_name="X", **check)
     elif min(X.shape) == 0:
         check_array(np.zeros(X.shape), estimator=estimator)
@@ -270,12 +270,14 @@ def check_support(
             feature_names = columns.feature_names() if columns is not None else names
             name = repr(str(feature_names[j])) if feature_names is not None else str(j)
             advice = support.advice
-            if isinstance(likelihood, Mixed):
+            if np.isinf(own[row, column]):
+                advice = "Correct it, or set it to NaN, which is missing."
+            elif isinstance(likelihood, Mixed):
                 advice = "Give this column another likelihood, as a part of Mixed."
             # The words of scikit-learn, by which its checks know this error.
             negative = "Negative values in data passed to the estimator: "
             raise ValueError(
-                (negative if own[row, column] < 0 else "")
+                (negative if -np.inf < own[row, column] < 0 else "")
                 + f"{type(family).__name__} is for {support.description}, but column "
                 f"{name} has {own[row, column]:g}. {advice}".rstrip()
             )

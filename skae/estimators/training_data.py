@@ -11,8 +11,10 @@ from numpy.random import RandomState
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._data import Rows, Standardization, select_rows, split_validation
-from skae._fitting.diagnosis import list_columns, spread_message
+from skae._data.far_values import find_far_values
+from skae._fitting.diagnosis import spread_message
 from skae._fitting.lockstep import shared_result
+from skae._utils.column_errors import list_columns
 from skae._utils.device import has_float64
 from skae._utils.messages import warn_user
 from skae._utils.namespaces import Home
@@ -71,6 +73,8 @@ def divide(
     return rows, None, True
 
 
+# Columns with far values that a message describes.
+_MOST_FAR = 3
 _HELD_OUT = "(early_stopping=True holds out a part of the rows.)"
 
 
@@ -110,6 +114,34 @@ def warn_of_spread(
             message := spread_message(standardization, names, part)
         ):
             warn_user(message, ConvergenceWarning)
+
+
+def warn_of_far_values(
+    rows: Rows, standardization: Standardization, names: Sequence[str] | None
+) -> None:
+    """Warn of columns whose deviation a few values decide, such as codes for missing."""
+    constant, std = standardization.is_constant, standardization.std
+    if constant is not None:
+        # Theirs is that of other columns.
+        std = np.where(constant, 0.0, std)
+    found = find_far_values(rows, std)
+    if not found:
+        return
+    parts = []
+    for far in found[:_MOST_FAR]:
+        column = list_columns([far.column], names)
+        more = f", and {far.n_far - 1:,} more rows" if far.n_far > 1 else ""
+        place = f"{far.value:.6g} in row {far.row}{more}"
+        parts.append(f"{column} ({place}; {far.distance:.2g} deviations)")
+    if len(found) > _MOST_FAR:
+        parts.append(f"and {len(found) - _MOST_FAR} more columns")
+    warn_user(
+        "X has values that are thousands of deviations of the middle half of their column "
+        f"from its median: {', '.join(parts)}. They decide the standard deviation, so the "
+        "model can hardly see how the other values differ. If they are errors, or stand "
+        "for what is missing, correct them or set them to NaN. If not, take the logarithm "
+        "of the column."
+    )
 
 
 def check_min_scale(

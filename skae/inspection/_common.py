@@ -1,6 +1,6 @@
 """Common parts of the displays: the model to draw, axes, styles and ticks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,10 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skae._data.columns import package_of, read_column
 from skae._utils.namespaces import home_of
 from skae.estimators.imputation import ImputationMixin
+from skae.estimators.table import as_table
 from skae.estimators.variational import VariationalAutoencoder
 from skae.likelihoods import GeneralizedLinear
 
@@ -53,6 +55,27 @@ def unwrap(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
             X = before.transform(X)
         return unwrap(estimator[-1], X)
     return estimator, X
+
+
+def columns_of_numbers(model: Any, X: Any) -> list[int] | None:
+    """Return which columns of a table of several kinds are numbers or flags, by position.
+
+    It is None for a model whose columns are all numbers. Raises ValueError if none is.
+    """
+    if not isinstance(model, ImputationMixin) or model._table.columns is None:
+        return None
+    X = as_table(X) if package_of(X) is None else X
+    n_columns = len(model._table.columns.columns)
+    found = [i for i in range(n_columns) if read_column(X, i).dtype.kind in "fiub"]
+    if not found:
+        raise ValueError("X has no column of numbers, and no other ones can be drawn.")
+    return found
+
+
+def read_numbers(X: Any, columns: Sequence[int]) -> np.ndarray:
+    """Return some columns of a table as float64, ``(n, n_columns)``; NaN is missing."""
+    X = as_table(X) if package_of(X) is None else X
+    return np.column_stack([read_column(X, i).astype(np.float64) for i in columns])
 
 
 def check_location_scale(model: ImputationMixin, caller: str) -> None:

@@ -7,11 +7,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import _num_samples, check_array
 
 from skae._utils.choices import validate_parameters
 from skae._utils.numbers import as_numbers
-from skae.inspection._common import Display, check_matplotlib, styled
+from skae.inspection._common import (
+    Display,
+    check_matplotlib,
+    columns_of_numbers,
+    read_numbers,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +43,7 @@ class ImputationDisplay(Display):
     Parameters
     ----------
     filled : array-like of shape (n_samples, n_features)
-        Table without missing values.
+        Table without missing values; a column that is not drawn may be NaN.
 
     missing : array-like of bool of shape (n_samples, n_features)
         Which values are imputed.
@@ -124,7 +130,10 @@ class ImputationDisplay(Display):
         missing = np.asarray(self.missing, dtype=bool)
         counts = missing.sum(axis=0)
         if not counts.any():
-            raise ValueError("X has no missing values to compare with observed ones.")
+            raise ValueError(
+                "X has no missing values to compare with observed ones, in columns of "
+                "numbers."
+            )
         ax = self._start_plot(ax)
         from matplotlib.lines import Line2D
 
@@ -184,7 +193,8 @@ class ImputationDisplay(Display):
             `AutoencoderImputer`, its ``estimator_``.
 
         X : array-like of shape (n_samples, n_features)
-            Table with missing values.
+            Table with missing values. Of a table of several kinds of columns, the columns
+            of numbers and flags are drawn.
 
         statistic : {"mean", "median", "plug_in"}, default=None
             What fills a missing value; by default a draw from its conditional distribution.
@@ -221,10 +231,17 @@ class ImputationDisplay(Display):
             filled = model.impute(X, n_samples=1, random_state=random_state)[0]
         else:
             filled = model.impute(X, statistic=statistic, random_state=random_state)
-        filled = np.asarray(filled)
-        given = check_array(as_numbers(X), dtype="numeric", ensure_all_finite="allow-nan")
         names = getattr(model, "feature_names_in_", None)
-        display = cls(filled=filled, missing=np.isnan(given), feature_names=names)
+        numbers = columns_of_numbers(model, X)
+        if numbers is None:
+            filled, check = np.asarray(filled), {"ensure_all_finite": "allow-nan"}
+            missing = np.isnan(check_array(as_numbers(X), dtype="numeric", **check))
+        else:
+            table, missing = filled, np.zeros((_num_samples(X), model.n_features_in_), bool)
+            filled = np.full(missing.shape, np.nan)
+            filled[:, numbers] = read_numbers(table, numbers)
+            missing[:, numbers] = np.isnan(read_numbers(X, numbers))
+        display = cls(filled=filled, missing=missing, feature_names=names)
         return display.plot(
             ax, observed_kwargs=observed_kwargs, imputed_kwargs=imputed_kwargs
         )

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
+from skae._data.columns import categories_of, is_missing
 from skae._utils.numbers import as_numbers
 from skae.inspection._common import Display, check_matplotlib, styled
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # Most classes that a legend can distinguish: the colours of matplotlib's tab20.
 _MOST_CLASSES = 20
+# Colour of samples without a label.
+_NO_LABEL = "lightgray"
 # Most points between which matplotlib finds the best place for a legend in little time.
 _MOST_FOR_BEST = 20_000
 # Style of a legend inside the axes, that covers few points.
@@ -65,7 +68,8 @@ class LatentSpaceDisplay(Display):
     Attributes
     ----------
     scatters_ : list of matplotlib PathCollection
-        The points, one collection for each class; empty if the grid was drawn.
+        The points, one collection for each class, after that of the samples whose class is
+        missing; empty if the grid was drawn.
 
     image_ : matplotlib AxesImage or None
         The grid, if it was drawn.
@@ -168,14 +172,31 @@ class LatentSpaceDisplay(Display):
         kwargs = {"c" if k == "color" else k: v for k, v in (kwargs or {}).items()}
         kwargs = {"s" if k == "sizes" else k: v for k, v in kwargs.items()}
         style = styled(PathCollection, defaults, kwargs)
-        y = None if self.y is None else np.asarray(self.y)
-        if y is None or "c" in style:
+        if self.y is None or "c" in style:
             self.scatters_ = [ax.scatter(*codes.T, **style)]
             return
-        classes = np.unique(y)
-        if type_of_target(y).startswith("continuous") or len(classes) > _MOST_CLASSES:
-            self.scatters_ = [ax.scatter(*codes.T, **{"c": y, **style})]
-            self.figure_.colorbar(self.scatters_[0], ax=ax)
+        y, is_missing = _labels(self.y)
+        if is_missing.any():
+            points = codes[is_missing].T
+            missing_style = {"color": _NO_LABEL, "label": "missing", **style}
+            self.scatters_.append(ax.scatter(*points, **missing_style))
+        y, codes = y[~is_missing], codes[~is_missing]
+        classes, _ = categories_of(y, None)
+        is_continuous = (
+            y.dtype.kind == "f"
+            and len(y) > 0
+            and (type_of_target(y).startswith("continuous"))
+        )
+        if is_continuous or len(classes) > _MOST_CLASSES:
+            if y.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"y has {len(classes)} classes that are no numbers, but a legend can "
+                    f"distinguish {_MOST_CLASSES}. Join rare classes, or pass numbers."
+                )
+            self.scatters_.append(ax.scatter(*codes.T, **{"c": y, **style}))
+            self.figure_.colorbar(self.scatters_[-1], ax=ax)
+            if is_missing.any():
+                ax.legend()
             return
         import matplotlib as mpl
 
@@ -263,7 +284,8 @@ class LatentSpaceDisplay(Display):
 
         y : array-like of shape (n_samples,), default=None
             Classes or numbers that colour the samples. Up to 20 classes have a legend;
-            numbers and more classes have a colour bar.
+            numbers, also those of more classes, have a colour bar. Samples whose value is
+            missing are gray, with the label "missing".
 
         components : tuple of 2 int, default=(0, 1)
             Which components to show.
@@ -294,8 +316,8 @@ class LatentSpaceDisplay(Display):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If a component does not exist, or if a grid is requested and the codes do not
-            have two components.
+            If a component does not exist, if a grid is requested and the codes do not have
+            two components, or if there are more than 20 classes that are no numbers.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
@@ -331,6 +353,21 @@ class LatentSpaceDisplay(Display):
         return display.plot(
             ax, kind=kind, scatter_kwargs=scatter_kwargs, image_kwargs=image_kwargs
         )
+
+
+def _labels(y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels of a user ``(n,)``, as numbers if they are, and which are missing."""
+    values = column_or_1d(np.asarray(y))
+    if values.dtype.kind == "O":
+        missing = np.array([is_missing(value) for value in values], dtype=bool)
+        # They may be numbers beside None or NA, such as those of pandas' Int64.
+        known = np.array(values[~missing].tolist())
+        if known.dtype.kind in "fiub":
+            values = np.zeros(len(values), dtype=known.dtype)
+            values[~missing] = known
+        return values, missing
+    missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+    return values, missing
 
 
 def _decode_grid(

@@ -9,7 +9,15 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skae._utils.numbers import as_numbers
-from skae.inspection._common import Display, check_matplotlib, refuse_overflow, styled
+from skae.inspection._common import (
+    Display,
+    check_matplotlib,
+    columns_of_numbers,
+    read_numbers,
+    refuse_overflow,
+    styled,
+    unwrap,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -274,7 +282,8 @@ class ReconstructionDisplay(Display):
 
         X : array-like of shape (n_samples_total, n_features)
             Data. A table is standardised with the mean and standard deviation of all
-            samples.
+            samples. Of a table of several kinds of columns, those of numbers and flags are
+            drawn.
 
         n_samples : int, default=10
             Number of samples to show.
@@ -303,10 +312,12 @@ class ReconstructionDisplay(Display):
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
+        model, _ = unwrap(estimator, None)
+        numbers = columns_of_numbers(model, X)
         with np.errstate(over="ignore", invalid="ignore"):
             # scikit-learn looks for infinities by a sum, which may overflow.
             data = check_array(
-                as_numbers(X),
+                as_numbers(X) if numbers is None else read_numbers(X, numbers),
                 dtype=np.float64,
                 input_name="X",
                 # What is missing stays blank; other estimators may refuse it.
@@ -318,7 +329,13 @@ class ReconstructionDisplay(Display):
                 f"{data.shape[1]} features."
             )
         codes = estimator.transform(_safe_indexing(X, slice(n_samples)))
-        X_hat = np.asarray(estimator.inverse_transform(codes))
+        X_hat = estimator.inverse_transform(codes)
+        names = getattr(estimator, "feature_names_in_", None)
+        if numbers is None:
+            X_hat = np.asarray(X_hat)
+        else:
+            X_hat = read_numbers(X_hat, numbers)
+            names = None if names is None else names[numbers]
         with refuse_overflow("their squares") as checked:
             spread = checked(data.std(axis=0, where=~np.isnan(data)))
         display = cls(
@@ -327,7 +344,7 @@ class ReconstructionDisplay(Display):
             image_shape=image_shape,
             center=data.mean(axis=0, where=~np.isnan(data)),
             spread=spread,
-            feature_names=getattr(estimator, "feature_names_in_", None),
+            feature_names=names,
         )
         return display.plot(
             ax, image_kwargs=image_kwargs, difference_kwargs=difference_kwargs

@@ -35,7 +35,9 @@ from sklearn.utils import check_scalar
 from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
 from skae._utils.documentation import DocumentationLinkMixin
+from skae._utils.messages import warnings_collected
 from skae._utils.names import MissingMethod, own_method_names
+from skae.model_selection.fit_warnings import FitWarnings
 from skae.model_selection.units import grids_of, warn_of_changed_data, warn_of_components
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
@@ -255,6 +257,10 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
             score decides: it is in the units that these steps return. And if candidates of
             a deterministic autoencoder differ in ``n_components``, and its own score
             decides: it grows with each component.
+        Warning
+            One of each kind that fits of the search warn of, when the search is over. It
+            says how many fits warn, and which candidates. Those of the refit come as they
+            are.
         """
         if not sklearn.get_config()["skip_parameter_validation"]:
             # Before the checks below, which take parameters of the right type.
@@ -267,10 +273,14 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
             warn_of_components(self.estimator, grid)
         active = get_active_backend()[0]
         backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
-        with joblib.parallel_config(backend):
+        found = FitWarnings()
+        with joblib.parallel_config(backend), warnings_collected(found.collect):
             if isinstance(self.estimator, Pipeline) and self.estimator.memory is None:
-                return self._fit_pipeline(X, y, params)
-            return super().fit(X, y, **params)
+                self._fit_pipeline(X, y, params)
+            else:
+                super().fit(X, y, **params)
+        found.warn(self.cv_results_["params"], self.n_splits_)
+        return self
 
     def _fit_pipeline(self, X: ArrayLike, y: Any, params: dict[str, Any]) -> Self:
         """Run the search of a pipeline, with a cache of its steps."""

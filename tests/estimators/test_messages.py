@@ -389,7 +389,7 @@ def test_huge_values_are_refused_without_other_words(estimator, X):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", ConvergenceWarning)
-        with pytest.raises(ValueError, match="squares overflow float64; rescale it"):
+        with pytest.raises(ValueError, match="squares overflow float64 in columns 0, 1, "):
             estimator(**QUICK).fit(X)
         model = estimator(**QUICK).fit(DATA)
         scores = model.score_samples(X)

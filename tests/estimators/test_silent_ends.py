@@ -504,3 +504,17 @@ def test_only_the_kept_start_is_described():
     found = messages(model.set_params(random_state=0), IRIS)
     assert [m for m in found if m.startswith(START_KEPT)] == found
     assert len(found) == 1
+
+
+@pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale")
+@pytest.mark.filterwarnings("ignore:The standard deviations of the features differ")
+@pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
+def test_a_wrong_value_is_named_once(covariance_type):
+    """Column and row, although the model has other warnings."""
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    X[17, 1] = 1e12
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    model = GaussianAutoencoder(1, covariance_type=covariance_type, max_iter=2)
+    with pytest.warns(UserWarning, match=r"'b' \(1e\+12 in row 17; .*NaN") as caught:
+        model.fit(frame)
+    assert sum("middle half" in str(w.message) for w in caught) == 1

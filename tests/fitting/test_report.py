@@ -65,6 +65,39 @@ def test_huge_numbers_stay_short(clock, capsys):
     assert "objective 1.0000e+30," in capsys.readouterr().out
 
 
+def test_the_time_that_is_left(clock, capsys):
+    """Of the epochs after the first, which may take longer; below a second, of no use."""
+    lines = ProgressReport(2, max_iter=400)
+    for n, n_left in [(1, 399), (2, 398), (3, 397), (4, 5), (5, 0)]:
+        clock.append(clock[-1] + (60.0 if n == 1 else 0.5))
+        lines.add(n, VALUES, is_last=n == 5, n_left=n_left)
+    out = capsys.readouterr().out.splitlines()
+    left = [line.partition(" s, at most ")[2] for line in out]
+    assert left == ["", "3 min left", "3 min left", "2 s left", ""]
+
+
+def test_why_a_training_ends(X, clock, capsys):
+    """Nothing is said of the planned end."""
+
+    def reason(**parameters):
+        callbacks = parameters.pop("callbacks", ())
+        model = GaussianAutoencoder(random_state=0, verbose=1, **parameters)
+        model.set_callbacks(*callbacks).fit(X)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1].startswith("kept: ")
+        assert sum(line.startswith("stopped: ") for line in lines) <= 1
+        return lines[-2].partition("stopped: ")[2]
+
+    early = {"max_iter": 100, "tol": 10.0, "n_iter_no_change": 2}
+    plateau = "by tol=10 in 2 epochs"
+    assert reason(max_iter=3) == ""
+    assert reason(**early) == f"no improvement {plateau}"
+    assert reason(**early, learning_rate="constant") == f"no improvement {plateau}"
+    validated = reason(**early, early_stopping=True)
+    assert validated == f"no improvement of the validation score {plateau}"
+    assert reason(callbacks=[Recording(stop_after=3)]) == "by a callback"
+
+
 @every_estimator
 def test_the_lines_are_the_history(estimator, X, clock, capsys):
     model = estimator(max_iter=3, random_state=0, verbose=2)
@@ -163,6 +196,15 @@ def test_an_interrupt_says_how_to_go_on(verbose, has_checkpoint, X, capsys, tmp_
     model.set_callbacks(Recording(raise_at_begin=(3, KeyboardInterrupt())))
     with pytest.raises(KeyboardInterrupt, match=r"after epoch 19 of 29; to go on"):
         model.fit(X)
+
+
+def test_an_interrupt_says_that_the_start_is_kept(X):
+    """A large rate makes each epoch worse than the start."""
+    model = GaussianAutoencoder(max_iter=12, random_state=0, learning_rate_init=10.0)
+    model.set_callbacks(Recording(raise_at_begin=(3, KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt, match=r"\(kept: the start\)$"):
+        model.fit(X)
+    assert (model.best_iter_, model.n_iter_) == (0, 2)
 
 
 def test_what_is_trained_comes_before_the_first_epoch(X, clock, capsys):

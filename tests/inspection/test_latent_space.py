@@ -164,3 +164,44 @@ def test_data_frames(vae, X):
     )
     display = LatentSpaceDisplay.from_estimator(model.fit(frame), frame, frame["a"])
     assert isinstance(display.codes, np.ndarray)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("dtype", [object, "category"])
+def test_a_missing_class_is_a_group(vae, X, missing, dtype):
+    """It is gray, comes first, and is no class."""
+    y = pd.Series(np.resize(["b", "a", "c"], len(X)), dtype=object)
+    y[[3, 10]] = missing
+    display = LatentSpaceDisplay.from_estimator(vae, X, y.astype(dtype))
+    assert [s.get_label() for s in display.scatters_] == ["missing", "a", "b", "c"]
+    np.testing.assert_array_equal(points(display.scatters_[0]), display.codes[[3, 10]])
+    assert sum(len(points(s)) for s in display.scatters_) == len(X)
+    assert len(display.ax_.get_legend().get_texts()) == 4
+
+
+@pytest.mark.parametrize("dtype", ["float64", "Int64"])
+@pytest.mark.parametrize("n_values", [3, 120])
+def test_missing_numbers_are_a_group(vae, X, dtype, n_values):
+    y = pd.Series(np.resize(np.arange(n_values), len(X))).astype(dtype)
+    y[[3, 10]] = np.nan
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    assert display.scatters_[0].get_label() == "missing"
+    assert len(display.scatters_) == (4 if n_values == 3 else 2)
+    np.testing.assert_array_equal(points(display.scatters_[0]), display.codes[[3, 10]])
+
+
+def test_all_classes_are_missing(vae, X):
+    display = LatentSpaceDisplay.from_estimator(vae, X, [None] * len(X))
+    assert [s.get_label() for s in display.scatters_] == ["missing"]
+
+
+def test_classes_of_several_types(vae, X):
+    """They have no order of their own."""
+    y = np.resize(np.array(["a", 1], dtype=object), len(X))
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    assert {s.get_label() for s in display.scatters_} == {"a", "1"}
+
+
+def test_too_many_classes_for_a_legend(vae, X):
+    with pytest.raises(ValueError, match="y has 120 classes that are no numbers"):
+        LatentSpaceDisplay.from_estimator(vae, X, [f"name {i}" for i in range(120)])

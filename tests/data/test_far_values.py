@@ -1,0 +1,74 @@
+"""Values that decide the deviation of their column are found, and no others."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+
+from skae._data import select_rows
+from skae._data.far_values import find_far_values
+
+
+def found(X):
+    X = np.asarray(X, dtype=np.float64)
+    rows = select_rows(X, np.ones(len(X)), shuffle=True)
+    return find_far_values(rows, np.nanstd(X, axis=0))
+
+
+@pytest.mark.parametrize(
+    "load", [load_breast_cancer, load_diabetes, load_digits, load_wine]
+)
+def test_tables_of_scikit_learn(load):
+    assert found(load().data) == []
+
+
+@pytest.mark.parametrize("n", [100, 5000])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng, size: rng.lognormal(0, 2, size),
+        lambda rng, size: rng.lognormal(5, 2, size) * (rng.random(size) < 0.3),
+        lambda rng, size: rng.lognormal(5, 2, size) * (rng.random(size) < 0.05),
+        lambda rng, size: rng.lognormal(5, 2, size) * (rng.random(size) < 0.6),
+        lambda rng, size: rng.standard_t(1.5, size),
+        lambda rng, size: rng.pareto(1.5, size),
+        lambda rng, size: rng.poisson(0.05, size),
+        lambda rng, size: rng.negative_binomial(0.1, 0.001, size),
+    ],
+    ids=["log-normal", "30 %", "5 %", "60 %", "t", "Pareto", "rare", "counts"],
+)
+def test_heavy_tails(draw, n):
+    """A hundred columns of each have none."""
+    assert found(draw(np.random.default_rng(0), (n, 100))) == []
+
+
+@pytest.mark.parametrize("value", [1e30, -1e6])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_one_wrong_value(value, dtype):
+    X = np.random.default_rng(0).normal(size=(500, 3)).astype(dtype)
+    X[17, 1], X[3, 1] = value, np.nan
+    (far,) = found(X)
+    assert (far.column, far.row, far.value, far.n_far) == (1, 17, dtype(value), 1)
+    assert far.distance == pytest.approx(abs(value), rel=0.2)
+
+
+def test_a_code_for_missing_values():
+    """The first row is named, and different rows are counted."""
+    X = np.random.default_rng(0).normal(50, 10, size=(500, 2))
+    X[3::10, 0] = -999_999
+    (far,) = found(X)
+    assert (far.column, far.row, far.value, far.n_far) == (0, 3, -999_999, 50)
+
+
+def test_groups_of_rows_are_no_errors():
+    """Flags with a little noise have two groups, neither of which is a mistake."""
+    rng = np.random.default_rng(0)
+    X = (rng.random((2000, 5)) < 0.2) + 1e-9 * rng.normal(size=(2000, 5))
+    assert found(X) == []
+
+
+def test_columns_of_few_values():
+    """Neither constant columns nor rare flags, nor columns without numbers, have any."""
+    X = np.zeros((500, 4))
+    X[0, 1], X[:3, 2], X[:, 3] = 1e9, 1.0, np.nan
+    X[:2, 3] = 0.0, 1e9
+    assert found(X) == []
