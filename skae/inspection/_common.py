@@ -28,7 +28,7 @@ def check_matplotlib(caller: str) -> None:
         import_module("matplotlib")
     except ImportError as error:
         raise ImportError(
-            f"{caller} needs matplotlib: install it with `pip install skae[plot]`."
+            f"{caller} needs matplotlib: install it with: pip install 'skae[plot]'"
         ) from error
 
 
