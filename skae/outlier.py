@@ -67,7 +67,8 @@ class LikelihoodOutlierDetector(
     contamination : float or "auto", default="auto"
         Share of outliers among the training rows, in (0, 0.5]: it determines which scores
         are those of outliers. "auto" is Tukey's fence: 1.5 interquartile ranges below the
-        lower quartile of the scores.
+        lower quartile of the scores. Of a table without outliers, it excludes about 1% of
+        the rows if columns are normal, and 2 to 12% if they are skewed or have heavy tails.
     support_fraction : float, default=0.7
         Share of the rows that the last fits use, in (0, 1], and at least two rows. With 1,
         there is a single fit.
