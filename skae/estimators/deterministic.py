@@ -64,8 +64,8 @@ class GaussianAutoencoder(BaseAutoencoder):
           scale.
 
     covariance_type : {"spherical", "diag"}, default="spherical"
-        One scale for all features, or one for each. A mixed likelihood always has one for
-        each.
+        One scale for all features, or one for each. For columns of different units, use
+        "diag", or standardise them as for PCA. A mixed likelihood always has one for each.
 
     scale : float or array-like of shape (n_features,), default=1.0
         The scale in the units of X, for `variance_mode="fixed"` only. An array needs
@@ -321,8 +321,8 @@ class LaplaceAutoencoder(BaseAutoencoder):
           scale.
 
     covariance_type : {"spherical", "diag"}, default="spherical"
-        One scale for all features, or one for each. A mixed likelihood always has one for
-        each.
+        One scale for all features, or one for each. For columns of different units, use
+        "diag", or standardise them as for PCA. A mixed likelihood always has one for each.
 
     scale : float or array-like of shape (n_features,), default=1.0
         The scale in the units of X, for `variance_mode="fixed"` only. An array needs
