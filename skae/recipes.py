@@ -50,7 +50,9 @@ def make_density_estimator(**parameters: Any) -> VariationalAutoencoder:
     The likelihood of a feature is a mixture of three logistic densities, whose shape, scale
     and location are functions of the code. A mixture of normal densities is the prior of
     the codes. Sizes, penalty and length of the training follow from the data.
-    Features are expected to be continuous.
+    Features are expected to be continuous. For a table with counts, flags or categories,
+    pass ``likelihood="mixed"``: each column then has a likelihood of its own, and the other
+    settings stay.
 
     Parameters
     ----------
