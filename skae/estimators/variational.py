@@ -76,6 +76,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         Number of components of the code. A float between 0 and 1 takes as many components
         as PCA needs to explain more than this share of the variance (of the standardised
         features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
+        As many components as features are allowed, and more: those stay inactive, with a KL
+        near 0.
 
     likelihood : str or Likelihood, default="gaussian"
         Distribution of a feature given the decoder's output: a name in
@@ -593,7 +595,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             Data.
 
         n_samples : int, default=128
-            Draws of the code for each row, K.
+            Draws of the code for each row, K; in :meth:`impute` they are `n_draws`.
 
         tol : float, default=None
             Largest `gap` in nats. If given, the bounds of rows with a larger estimated gap
@@ -684,7 +686,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         Parameters
         ----------
         n_samples : int, default=1
-            Number of draws.
+            Number of rows to draw.
 
         random_state : int, RandomState instance or None, default=None
             Source of the randomness; None gives new draws at each call.
