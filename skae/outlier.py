@@ -30,6 +30,12 @@ from skae.recipes import make_outlier_estimator, parameter_advice
 
 __all__ = ["LikelihoodOutlierDetector"]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)
+
+
 Scores = NDArray[np.float64]
 
 # Fits to the rows of the highest scores, after the fit to all rows.

@@ -16,6 +16,12 @@ __all__ = [
     "make_outlier_estimator",
 ]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)
+
+
 # Chosen on the tables of docs/results/recipes.rst, none of which docs/results/density.rst
 # reports.
 _DENSITY = {

@@ -26,3 +26,8 @@ __all__ = [
     "ResidualQQDisplay",
     "ScaleProfileDisplay",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)

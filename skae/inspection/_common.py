@@ -1,5 +1,7 @@
 """Common parts of the displays: the model to draw, axes, styles and ticks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -12,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skae._utils.namespaces import home_of
+from skae._utils.signatures import make_methods_readable
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.variational import VariationalAutoencoder
 from skae.likelihoods import GeneralizedLinear
@@ -68,10 +71,15 @@ def check_location_scale(model: ImputationMixin, caller: str) -> None:
 class Display:
     """Base class of the displays."""
 
-    ax_: "Axes"
-    figure_: "Figure"
+    ax_: Axes
+    figure_: Figure
 
-    def _start_plot(self, ax: "Axes | None", **kwargs: Any) -> "Axes":
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make signatures that `help` shows in lines that can be read."""
+        super().__init_subclass__(**kwargs)
+        make_methods_readable(cls)
+
+    def _start_plot(self, ax: Axes | None, **kwargs: Any) -> Axes:
         """Store the given axes, or the axes of a new figure made with the keywords."""
         check_matplotlib(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
@@ -145,7 +153,7 @@ def styled(
     return {**defaults, **normalize_kwargs(kwargs or {}, artist)}
 
 
-def plain_ticks(axis: "Axis") -> None:
+def plain_ticks(axis: Axis) -> None:
     """Label a logarithmic axis at 1, 2 and 5 times the powers of 10, without exponents."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 

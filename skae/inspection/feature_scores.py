@@ -1,5 +1,7 @@
 """Display of the columns that make a row unusual."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
@@ -76,7 +78,7 @@ class FeatureScoresDisplay(Display):
     (121, 'alcalinity_of_ash')
     """
 
-    bars_: "BarContainer"
+    bars_: BarContainer
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class FeatureScoresDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         max_features: int = 10,
         bar_kwargs: dict[str, Any] | None = None,
@@ -161,7 +163,7 @@ class FeatureScoresDisplay(Display):
         row: int | None = None,
         *,
         max_features: int = 10,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         bar_kwargs: dict[str, Any] | None = None,
     ) -> Self:
         """Draw the most surprising columns of a row.

@@ -1,5 +1,7 @@
 """Display of observed beside imputed values."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -75,8 +77,8 @@ class ImputationDisplay(Display):
     """
 
     columns_: np.ndarray
-    observed_: "Line2D"
-    imputed_: "Line2D"
+    observed_: Line2D
+    imputed_: Line2D
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class ImputationDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         observed_kwargs: dict[str, Any] | None = None,
         imputed_kwargs: dict[str, Any] | None = None,
@@ -171,7 +173,7 @@ class ImputationDisplay(Display):
         *,
         statistic: str | None = None,
         random_state: int | np.random.RandomState | None = 0,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         observed_kwargs: dict[str, Any] | None = None,
         imputed_kwargs: dict[str, Any] | None = None,
     ) -> Self:

@@ -1,5 +1,7 @@
 """Display of the KL of each component of the code."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -61,7 +63,7 @@ class KLSpectrumDisplay(Display):
     ((3,), 2)
     """
 
-    bars_: "BarContainer"
+    bars_: BarContainer
 
     def __init__(self, *, kl: ArrayLike, threshold: float = 0.01) -> None:
         self.kl = kl
@@ -74,7 +76,7 @@ class KLSpectrumDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         bar_kwargs: dict[str, Any] | None = None,
         inactive_kwargs: dict[str, Any] | None = None,
@@ -129,7 +131,7 @@ class KLSpectrumDisplay(Display):
         X: ArrayLike,
         *,
         threshold: float = 0.01,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         bar_kwargs: dict[str, Any] | None = None,
         inactive_kwargs: dict[str, Any] | None = None,
     ) -> Self:

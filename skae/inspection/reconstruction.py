@@ -1,5 +1,7 @@
 """Display of samples and their reconstructions."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -75,7 +77,7 @@ class ReconstructionDisplay(Display):
     (10, 64)
     """
 
-    images_: "list[AxesImage]"
+    images_: list[AxesImage]
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class ReconstructionDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         image_kwargs: dict[str, Any] | None = None,
         difference_kwargs: dict[str, Any] | None = None,
@@ -143,7 +145,7 @@ class ReconstructionDisplay(Display):
 
     def _plot_images(
         self,
-        ax: "Axes",
+        ax: Axes,
         X: np.ndarray,
         X_hat: np.ndarray,
         image_kwargs: dict[str, Any] | None,
@@ -186,7 +188,7 @@ class ReconstructionDisplay(Display):
 
     def _plot_table(
         self,
-        ax: "Axes",
+        ax: Axes,
         X: np.ndarray,
         X_hat: np.ndarray,
         image_kwargs: dict[str, Any] | None,
@@ -260,7 +262,7 @@ class ReconstructionDisplay(Display):
         *,
         n_samples: int = 10,
         image_shape: tuple[int, ...] | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         image_kwargs: dict[str, Any] | None = None,
         difference_kwargs: dict[str, Any] | None = None,
     ) -> Self:

@@ -1,5 +1,7 @@
 """Display of the score as a function of the likelihood's scale."""
 
+from __future__ import annotations
+
 import math
 from typing import TYPE_CHECKING, Any, Self
 
@@ -82,9 +84,9 @@ class ScaleProfileDisplay(Display):
     1.0
     """
 
-    line_: "Line2D"
-    fitted_line_: "Line2D"
-    best_line_: "Line2D"
+    line_: Line2D
+    fitted_line_: Line2D
+    best_line_: Line2D
 
     def __init__(
         self,
@@ -114,7 +116,7 @@ class ScaleProfileDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         name: str | None = None,
         line_kwargs: dict[str, Any] | None = None,
@@ -172,7 +174,7 @@ class ScaleProfileDisplay(Display):
         span: float = 4.0,
         n_points: int = 61,
         name: str | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         line_kwargs: dict[str, Any] | None = None,
         mark_kwargs: dict[str, Any] | None = None,
     ) -> Self:
