@@ -161,7 +161,12 @@ class ImputationDisplay(Display):
             ax.tick_params(axis="x", labelrotation=30)
             for label in ax.get_xticklabels():
                 label.set(horizontalalignment="right", rotation_mode="anchor")
-        ax.set(xlabel="Column", ylabel="Value in standard deviations")
+        n_drawn, n_with = len(labels), np.count_nonzero(counts)
+        which = f"Column ({n_drawn} of {n_with}, those with the most missing values)"
+        ax.set(
+            xlabel="Column" if n_drawn == n_with else which,
+            ylabel="Value in standard deviations",
+        )
         ax.legend()
         return self
 

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import BarContainer
 
-# Most bars whose labels may be words.
-_MOST_WORDS = 4
-
 
 class KLSpectrumDisplay(Display):
     r"""Mean KL of each component of a variational autoencoder's code.
@@ -112,11 +109,10 @@ class KLSpectrumDisplay(Display):
             if not is_active:
                 bar.set(**inactive)
         if len(kl) <= 40:
-            name = "component " if len(kl) <= _MOST_WORDS else ""
-            ax.set_xticks(ranks, [f"{name}{j}" for j in order])
+            ax.set_xticks(ranks, [str(j) for j in order])
         else:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        label = "Column of the codes" if len(kl) <= 40 else "Rank of the component"
+        label = "Component" if len(kl) <= 40 else "Rank of the component"
         ax.set(
             xlabel=f"{label}, the largest KL first",
             ylabel="KL (nats per sample)",

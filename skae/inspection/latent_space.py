@@ -177,7 +177,9 @@ class LatentSpaceDisplay(Display):
         classes = np.unique(y)
         if type_of_target(y).startswith("continuous") or len(classes) > _MOST_CLASSES:
             self.scatters_ = [ax.scatter(*codes.T, **{"c": y, **style})]
-            self.figure_.colorbar(self.scatters_[0], ax=ax)
+            name = getattr(self.y, "name", None)  # of a series
+            label = "y" if name is None else str(name)
+            self.figure_.colorbar(self.scatters_[0], ax=ax, label=label)
             return
         import matplotlib as mpl
 

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import check_is_fitted
 
+from skae._data.columns import package_of
 from skae._utils.numbers import as_numbers
 from skae.inspection._common import Display, check_matplotlib, refuse_overflow, styled
 
@@ -143,6 +144,14 @@ class ReconstructionDisplay(Display):
             return []
         return [str(name) for name in np.asarray(self.feature_names)]
 
+    def _order_of_names(self, n_features: int) -> str:
+        """Return a label for columns without names: how many, and which is the first."""
+        label = f"{n_features} columns"
+        if self.feature_names is None:
+            return label
+        names = np.asarray(self.feature_names)
+        return f"{label} in each block, from {names[0]} to {names[-1]}"
+
     def _plot_images(
         self,
         ax: Axes,
@@ -242,7 +251,7 @@ class ReconstructionDisplay(Display):
             ax.set_xticks(positions, names * 3, rotation=90, fontsize=size)
         else:
             ax.set_xticks([])
-            ax.set_xlabel("Features")
+            ax.set_xlabel(self._order_of_names(d))
         if n <= _MOST_LINES:
             ax.hlines(np.arange(1, n), 0, lefts[-1] + d, colors="white", linewidth=1.5)
         numbers = range(n) if n <= _MOST_NUMBERS else []
@@ -323,13 +332,16 @@ class ReconstructionDisplay(Display):
         X_hat = np.asarray(estimator.inverse_transform(codes))
         with refuse_overflow("their squares") as checked:
             spread = checked(data.std(axis=0, where=~np.isnan(data)))
+        frame: Any = X if package_of(X) else None
         display = cls(
             X=data[:n_samples],
             X_hat=X_hat,
             image_shape=image_shape,
             center=data.mean(axis=0, where=~np.isnan(data)),
             spread=spread,
-            feature_names=getattr(estimator, "feature_names_in_", None),
+            feature_names=getattr(
+                estimator, "feature_names_in_", getattr(frame, "columns", None)
+            ),
         )
         return display.plot(
             ax, image_kwargs=image_kwargs, difference_kwargs=difference_kwargs

@@ -136,7 +136,12 @@ class ResidualQQDisplay(Display):
             style = styled(Line2D, defaults, point_kwargs)
             (self.lines_[name],) = ax.plot(self.theoretical[name], quantiles, **style)
         reach = max(np.abs(t).max() for t in self.theoretical.values())
-        defaults = {"color": "black", "linewidth": 1, "zorder": 1}
+        defaults = {
+            "color": "black",
+            "linewidth": 1,
+            "zorder": 1,
+            "label": "where the density is right",
+        }
         style = styled(Line2D, defaults, diagonal_kwargs)
         (self.diagonal_,) = ax.plot([-reach, reach], [-reach, reach], **style)
         ax.set(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
+# Style of the line of the optimal scale, on which that of the fitted one may lie.
+_BEST_STYLE: dict[str, Any] = {"linewidth": 5, "alpha": 0.3, "linestyle": "-", "zorder": 1}
+
 
 class ScaleProfileDisplay(Display):
     r"""Score of data for multiples of the fitted scale.
@@ -152,7 +155,8 @@ class ScaleProfileDisplay(Display):
         defaults = {"color": self.line_.get_color(), "linewidth": 1, "linestyle": "--"}
         style = styled(Line2D, defaults, mark_kwargs)
         self.fitted_line_ = ax.axvline(unit, **{"label": f"{prefix}fitted scale", **style})
-        style["linestyle"] = ":"
+        style = styled(Line2D, {**defaults, **_BEST_STYLE}, mark_kwargs)
+        style["linestyle"] = _BEST_STYLE["linestyle"]
         self.best_line_ = ax.axvline(
             self.best_factor * unit, **{"label": f"{prefix}optimal scale", **style}
         )

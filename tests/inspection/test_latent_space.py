@@ -164,3 +164,11 @@ def test_data_frames(vae, X):
     )
     display = LatentSpaceDisplay.from_estimator(model.fit(frame), frame, frame["a"])
     assert isinstance(display.codes, np.ndarray)
+
+
+@pytest.mark.parametrize(("name", "label"), [("age", "age"), (None, "y")])
+def test_the_bar_of_colours_says_of_what(vae, X, name, label):
+    y = pd.Series(X[:, 0], name=name)
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    bar = display.scatters_[0].colorbar
+    assert bar.ax.get_ylabel() == label
