@@ -78,5 +78,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the names of the package, those that are not imported yet among them."""
-    return sorted([*globals(), *_HOME, *_PACKAGES])
+    """List the public names, those that are not imported yet among them."""
+    return ["__version__", *__all__, *_PACKAGES]

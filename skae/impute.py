@@ -38,6 +38,12 @@ from skae.recipes import make_imputation_estimator, parameter_advice
 
 __all__ = ["AutoencoderImputer"]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)
+
+
 _ADVICE_ON_STRINGS = (
     "AutoencoderImputer takes numbers; for strings use "
     "VariationalAutoencoder(likelihood='mixed').fit(X).impute(X)."

@@ -31,6 +31,12 @@ from skae.recipes import make_outlier_estimator, parameter_advice
 
 __all__ = ["LikelihoodOutlierDetector"]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)
+
+
 Scores = NDArray[np.float64]
 
 # Fits to the rows of the highest scores, after the fit to all rows.
@@ -68,7 +74,8 @@ class LikelihoodOutlierDetector(
     contamination : float or "auto", default="auto"
         Share of outliers among the training rows, in (0, 0.5]: it determines which scores
         are those of outliers. "auto" is Tukey's fence: 1.5 interquartile ranges below the
-        lower quartile of the scores.
+        lower quartile of the scores. Of a table without outliers, it excludes about 1% of
+        the rows if columns are normal, and 2 to 12% if they are skewed or have heavy tails.
     support_fraction : float, default=0.7
         Share of the rows that the last fits use, in (0, 1], and at least two rows. With 1,
         there is a single fit.

@@ -33,6 +33,12 @@ from skae._utils.versions import current_versions, in_words
 
 __all__ = ["InvalidFileError", "load", "save"]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)
+
+
 # Modules and packages whose classes a saved model may have.
 _HOMES = (
     "skae._data",

@@ -16,6 +16,12 @@ __all__ = [
     "make_outlier_estimator",
 ]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)
+
+
 # Chosen on the tables of docs/results/recipes.rst, none of which docs/results/density.rst
 # reports.
 _DENSITY = {
@@ -50,7 +56,9 @@ def make_density_estimator(**parameters: Any) -> VariationalAutoencoder:
     The likelihood of a feature is a mixture of three logistic densities, whose shape, scale
     and location are functions of the code. A mixture of normal densities is the prior of
     the codes. Sizes, penalty and length of the training follow from the data.
-    Features are expected to be continuous.
+    Features are expected to be continuous. For a table with counts, flags or categories,
+    pass ``likelihood="mixed"``: each column then has a likelihood of its own, and the other
+    settings stay.
 
     Parameters
     ----------

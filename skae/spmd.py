@@ -34,6 +34,12 @@ from skae.objectives import Objective
 
 __all__ = ["GaussianAutoencoder", "LaplaceAutoencoder", "VariationalAutoencoder"]
 
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)
+
+
 # Parameters that may be different in each process. The random state is that of the first.
 _OF_EACH = {"device", "random_state", "verbose"}
 

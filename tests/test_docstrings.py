@@ -9,9 +9,16 @@ import pytest
 from numpydoc.docscrape import ClassDoc
 
 import skae
-from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae import (
+    GaussianAutoencoder,
+    LaplaceAutoencoder,
+    VariationalAutoencoder,
+    inspection,
+)
 from skae.impute import AutoencoderImputer
+from skae.likelihoods import Mixed
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
+from skae.networks import MLP, Conv
 from skae.outlier import LikelihoodOutlierDetector
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
@@ -94,6 +101,7 @@ def test_shared_entries_are_equal(estimator, section):
         AutoencoderImputer,
         BatchedGridSearchCV,
         BatchedRandomizedSearchCV,
+        *(getattr(inspection, name) for name in inspection.__all__),
     ],
 )
 def test_help_has_no_long_lines(estimator):
@@ -108,4 +116,19 @@ def test_help_has_no_long_lines(estimator):
         if not line.startswith(("class ", "set_", "    - ``True``", "    y_score :"))
     ]
     assert max(map(len, own)) <= 120
-    assert lines[3] == f"{estimator.__name__}("
+    assert lines[3].partition("(")[0] == estimator.__name__
+
+
+@pytest.mark.parametrize("part", [Mixed, MLP, Conv])
+def test_help_of_a_part_has_its_parameters_in_lines(part):
+    """The constructor has a line for each parameter."""
+    text = pydoc.plain(pydoc.render_doc(part)).replace(" |  ", "")
+    shown = text.partition(f"\n{part.__name__}(\n")[2].partition("\n)")[0].splitlines()
+    names = [line.strip().partition(":")[0] for line in shown if line.strip() != "*,"]
+    assert names == list(inspect.signature(part).parameters)
+
+
+@pytest.mark.parametrize("value", list(public_objects()))
+def test_no_docstring_cites_a_page_of_the_site(value):
+    """In a terminal such a role leads nowhere."""
+    assert ":doc:" not in (inspect.getdoc(value) or "")

@@ -1,7 +1,12 @@
 """Modules that a new process imports."""
 
+import importlib
 import subprocess
 import sys
+
+import pytest
+
+import skae
 
 
 def modules_of_new_process(code):
@@ -21,6 +26,16 @@ def test_importing_skae_does_not_import_torch():
     )
     assert "skae" in modules
     assert not {m for m in modules if m.split(".")[0] in {"torch", "sklearn"}}
+
+
+@pytest.mark.parametrize("package", skae._PACKAGES)
+def test_dir_lists_the_public_names(package):
+    module = importlib.import_module(f"skae.{package}")
+    assert dir(module) == sorted(module.__all__)
+
+
+def test_dir_of_skae_lists_each_public_name_once():
+    assert dir(skae) == sorted(["__version__", *skae.__all__, *skae._PACKAGES])
 
 
 def test_no_module_warns():

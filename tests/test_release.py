@@ -71,6 +71,21 @@ def test_the_page_of_the_installation():
         assert row[2] == newest[package], package
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/install.rst"])
+def test_the_commands_of_the_installation_name_the_repository(page):
+    """It is that of pyproject.toml, for a clone and for pip."""
+    text, source = (ROOT / page).read_text(), PROJECT["urls"]["Source"]
+    assert f'pip install "skae @ git+{source}"' in text
+    assert set(re.findall(r"git clone (\S+?)(?: |`|$)", text, re.MULTILINE)) == {source}
+
+
+def test_the_page_of_the_installation_lists_the_extras():
+    """All but those of the development, which CONTRIBUTING.md has."""
+    page = (ROOT / "docs" / "install.rst").read_text()
+    listed = set(re.findall(r"^``(\w+)``  ", page, re.MULTILINE))
+    assert listed == set(PROJECT["optional-dependencies"]) - {"test", "lint"}
+
+
 def test_the_version_is_in_one_place():
     assert "version" not in PROJECT
     assert "attr: skae.__version__" in (ROOT / "setup.cfg").read_text()

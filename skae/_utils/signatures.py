@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+_Class = TypeVar("_Class", bound=type)
 
 # Longest signature that is on one line.
 _WIDTH = 80
@@ -47,6 +49,16 @@ def make_readable(function: Callable[..., Any]) -> None:
         return
     readable = ReadableSignature(parameters, return_annotation=found.return_annotation)
     function.__signature__ = readable  # type: ignore[attr-defined]
+
+
+def make_methods_readable(cls: _Class) -> _Class:
+    """Give the public methods that a class defines signatures that can be read."""
+    for name, method in vars(cls).items():
+        # A method of the class has its signature from its function.
+        method = getattr(method, "__func__", method)
+        if (name == "__init__" or not name.startswith("_")) and inspect.isfunction(method):
+            make_readable(method)
+    return cls
 
 
 def _without_quotes(text: str, annotation: Any) -> str:

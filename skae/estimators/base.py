@@ -380,8 +380,8 @@ class BaseAutoencoder(
         model of the fit is trained further. Memory does not grow with the blocks. The
         learning rate falls by a rule of its own, and the model is a weighted average of the
         iterates. So it is of use after each block, and close to that of a `fit` with as
-        many steps. The user guide has the rules, and what they lose
-        (:doc:`/guide/streams`).
+        many steps. For a small table, pass its blocks several times. The page on streams of
+        the user guide has the rules, and what they lose.
 
         The parameters `max_iter`, `learning_rate`, `tol`, `n_iter_no_change`,
         `validation_fraction` and `warm_start` are not used.

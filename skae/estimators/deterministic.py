@@ -46,6 +46,8 @@ class GaussianAutoencoder(BaseAutoencoder):
         Number of components of the code. A float between 0 and 1 takes as many components
         as PCA needs to explain more than this share of the variance (of the standardised
         features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
+        With as many components as features, or more, X is reproduced exactly, and the scale
+        ends at its floor.
 
     variance_mode : str, default="auto"
         How the scale of the likelihood is determined:
@@ -64,8 +66,8 @@ class GaussianAutoencoder(BaseAutoencoder):
           scale.
 
     covariance_type : {"spherical", "diag"}, default="spherical"
-        One scale for all features, or one for each. A mixed likelihood always has one for
-        each.
+        One scale for all features, or one for each. For columns of different units, use
+        "diag", or standardise them as for PCA. A mixed likelihood always has one for each.
 
     scale : float or array-like of shape (n_features,), default=1.0
         The scale in the units of X, for `variance_mode="fixed"` only. An array needs
@@ -303,6 +305,8 @@ class LaplaceAutoencoder(BaseAutoencoder):
         Number of components of the code. A float between 0 and 1 takes as many components
         as PCA needs to explain more than this share of the variance (of the standardised
         features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
+        With as many components as features, or more, X is reproduced exactly, and the scale
+        ends at its floor.
 
     variance_mode : str, default="auto"
         How the scale of the likelihood is determined:
@@ -321,8 +325,8 @@ class LaplaceAutoencoder(BaseAutoencoder):
           scale.
 
     covariance_type : {"spherical", "diag"}, default="spherical"
-        One scale for all features, or one for each. A mixed likelihood always has one for
-        each.
+        One scale for all features, or one for each. For columns of different units, use
+        "diag", or standardise them as for PCA. A mixed likelihood always has one for each.
 
     scale : float or array-like of shape (n_features,), default=1.0
         The scale in the units of X, for `variance_mode="fixed"` only. An array needs

@@ -115,8 +115,8 @@ def as_frame(
         import_module(package)
     except ImportError as error:
         raise ImportError(
-            f"set_output(transform={package!r}) needs {package}: install it with `pip "
-            f"install skae[{package}]`."
+            f"set_output(transform={package!r}) needs {package}: install it with: "
+            f"pip install 'skae[{package}]'"
         ) from error
     if package_of(drawn) == package:
         return drawn

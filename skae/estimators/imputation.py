@@ -77,7 +77,8 @@ class ImputationMixin(InferenceMixin):
 
         n_samples : int, default=None
             Number m of tables to draw from the distribution (multiple imputation). By
-            default one table with its `statistic` is returned.
+            default one table with its `statistic` is returned. The number of draws of the
+            code is `n_draws`.
 
         statistic : {"mean", "median", "plug_in"}, default="mean"
             Mean or median of each missing entry. The mean of a flag is a probability, and
@@ -100,7 +101,8 @@ class ImputationMixin(InferenceMixin):
             Observed entries are those of X. The dtype is that of X. With
             ``set_output(transform="pandas")`` or ``"polars"``, and training data with
             names, a frame with these names and the index of a pandas frame X, or a list of
-            m frames.
+            m frames. A model with a mixed likelihood that was fitted to a frame does so
+            without `set_output`.
 
         Raises
         ------

@@ -76,6 +76,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         Number of components of the code. A float between 0 and 1 takes as many components
         as PCA needs to explain more than this share of the variance (of the standardised
         features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
+        As many components as features are allowed, and more: those stay inactive, with a KL
+        near 0.
 
     likelihood : str or Likelihood, default="gaussian"
         Distribution of a feature given the decoder's output: a name in
@@ -142,8 +144,8 @@ class VariationalAutoencoder(BaseAutoencoder):
           scale.
 
     covariance_type : {"spherical", "diag"}, default="spherical"
-        One scale for all features, or one for each. A mixed likelihood always has one for
-        each.
+        One scale for all features, or one for each. For columns of different units, use
+        "diag", or standardise them as for PCA. A mixed likelihood always has one for each.
 
     scale : float or array-like of shape (n_features,), default=1.0
         The scale in the units of X, for `variance_mode="fixed"` only. An array needs
@@ -593,7 +595,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             Data.
 
         n_samples : int, default=128
-            Draws of the code for each row, K.
+            Draws of the code for each row, K; in :meth:`impute` they are `n_draws`.
 
         tol : float, default=None
             Largest `gap` in nats. If given, the bounds of rows with a larger estimated gap
@@ -684,7 +686,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         Parameters
         ----------
         n_samples : int, default=1
-            Number of draws.
+            Number of rows to draw.
 
         random_state : int, RandomState instance or None, default=None
             Source of the randomness; None gives new draws at each call.

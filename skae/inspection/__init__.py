@@ -2,7 +2,7 @@
 
 Each display computes its data in ``from_estimator`` and stores them as attributes;
 ``plot`` can draw them again, on other axes. Matplotlib is needed to draw, and only then
-imported: ``pip install skae[plot]``.
+imported: ``pip install 'skae[plot]'``.
 """
 
 from skae.inspection.feature_scores import FeatureScoresDisplay
@@ -26,3 +26,8 @@ __all__ = [
     "ResidualQQDisplay",
     "ScaleProfileDisplay",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)

@@ -1,5 +1,7 @@
 """Common parts of the displays: the model to draw, axes, styles and ticks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skae._data.columns import package_of, read_column
 from skae._utils.namespaces import home_of
+from skae._utils.signatures import make_methods_readable
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.table import as_table
 from skae.estimators.variational import VariationalAutoencoder
@@ -30,7 +33,7 @@ def check_matplotlib(caller: str) -> None:
         import_module("matplotlib")
     except ImportError as error:
         raise ImportError(
-            f"{caller} needs matplotlib: install it with `pip install skae[plot]`."
+            f"{caller} needs matplotlib: install it with: pip install 'skae[plot]'"
         ) from error
 
 
@@ -91,10 +94,15 @@ def check_location_scale(model: ImputationMixin, caller: str) -> None:
 class Display:
     """Base class of the displays."""
 
-    ax_: "Axes"
-    figure_: "Figure"
+    ax_: Axes
+    figure_: Figure
 
-    def _start_plot(self, ax: "Axes | None", **kwargs: Any) -> "Axes":
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make signatures that `help` shows in lines that can be read."""
+        super().__init_subclass__(**kwargs)
+        make_methods_readable(cls)
+
+    def _start_plot(self, ax: Axes | None, **kwargs: Any) -> Axes:
         """Store the given axes, or the axes of a new figure made with the keywords."""
         check_matplotlib(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
@@ -168,7 +176,7 @@ def styled(
     return {**defaults, **normalize_kwargs(kwargs or {}, artist)}
 
 
-def plain_ticks(axis: "Axis") -> None:
+def plain_ticks(axis: Axis) -> None:
     """Label a logarithmic axis at 1, 2 and 5 times the powers of 10, without exponents."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 

@@ -1,5 +1,7 @@
 """Display of the columns that make a row unusual."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 # Inches of the axes, of a letter of the labels and of the margins, and the widest figure.
 _AXES_WIDTH, _LETTER_WIDTH, _MARGIN, _WIDEST = 3.6, 0.085, 0.1, 12.0
+# Numbers from here on have an exponent: more digits cannot be read at a glance.
+_LARGEST_PLAIN = 1e9
 
 
 class FeatureScoresDisplay(Display):
@@ -76,7 +80,7 @@ class FeatureScoresDisplay(Display):
     (121, 'alcalinity_of_ash')
     """
 
-    bars_: "BarContainer"
+    bars_: BarContainer
 
     def __init__(
         self,
@@ -97,7 +101,7 @@ class FeatureScoresDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         max_features: int = 10,
         bar_kwargs: dict[str, Any] | None = None,
@@ -140,7 +144,7 @@ class FeatureScoresDisplay(Display):
         ax.set_yticks(places, labels)
         ax.invert_yaxis()
         ax.axvline(0, color="black", linewidth=0.8)
-        ax.set_xlabel("Below the median (nats)")
+        ax.set_xlabel("Score of the column below its median (nats)")
         name = self.row if self.row_name is None else self.row_name
         which = "" if name is None else f"Row {name}: "
         title = f"{which}column = value (typical value)"
@@ -161,7 +165,7 @@ class FeatureScoresDisplay(Display):
         row: int | None = None,
         *,
         max_features: int = 10,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         bar_kwargs: dict[str, Any] | None = None,
     ) -> Self:
         """Draw the most surprising columns of a row.
@@ -313,6 +317,8 @@ def _typical(values: np.ndarray) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as text."""
+    """Return a value as text; a number of money or rows is one of whole units."""
     is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return f"{value:.4g}" if is_number else str(value)
+    if not is_number:
+        return str(value)
+    return f"{value:,.0f}" if 1e4 <= abs(value) < _LARGEST_PLAIN else f"{value:.4g}"

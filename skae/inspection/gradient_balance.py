@@ -1,5 +1,7 @@
 """Display of the gradients of the two terms of the objective."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -68,8 +70,8 @@ class GradientBalanceDisplay(Display):
     (20,)
     """
 
-    lines_: "list[Line2D]"
-    cosine_line_: "Line2D | None"
+    lines_: list[Line2D]
+    cosine_line_: Line2D | None
 
     def __init__(
         self,
@@ -92,7 +94,7 @@ class GradientBalanceDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         name: str | None = None,
         line_kwargs: dict[str, Any] | None = None,
@@ -161,7 +163,7 @@ class GradientBalanceDisplay(Display):
         *,
         of: str = "outputs",
         name: str | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         line_kwargs: dict[str, Any] | None = None,
         cosine_kwargs: dict[str, Any] | None = None,
     ) -> Self:

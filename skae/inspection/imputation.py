@@ -1,5 +1,7 @@
 """Display of observed beside imputed values."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -81,8 +83,8 @@ class ImputationDisplay(Display):
     """
 
     columns_: np.ndarray
-    observed_: "Line2D"
-    imputed_: "Line2D"
+    observed_: Line2D
+    imputed_: Line2D
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class ImputationDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         observed_kwargs: dict[str, Any] | None = None,
         imputed_kwargs: dict[str, Any] | None = None,
@@ -168,7 +170,12 @@ class ImputationDisplay(Display):
             ax.tick_params(axis="x", labelrotation=30)
             for label in ax.get_xticklabels():
                 label.set(horizontalalignment="right", rotation_mode="anchor")
-        ax.set(xlabel="Column", ylabel="Value in standard deviations")
+        n_drawn, n_with = len(labels), np.count_nonzero(counts)
+        which = f"Column ({n_drawn} of {n_with}, those with the most missing values)"
+        ax.set(
+            xlabel="Column" if n_drawn == n_with else which,
+            ylabel="Value in standard deviations",
+        )
         ax.legend()
         return self
 
@@ -180,7 +187,7 @@ class ImputationDisplay(Display):
         *,
         statistic: str | None = None,
         random_state: int | np.random.RandomState | None = 0,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         observed_kwargs: dict[str, Any] | None = None,
         imputed_kwargs: dict[str, Any] | None = None,
     ) -> Self:

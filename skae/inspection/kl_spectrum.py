@@ -1,5 +1,7 @@
 """Display of the KL of each component of the code."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,9 +13,6 @@ from skae.inspection._common import Display, refuse_overflow, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import BarContainer
-
-# Most bars whose labels may be words.
-_MOST_WORDS = 4
 
 
 class KLSpectrumDisplay(Display):
@@ -61,7 +60,7 @@ class KLSpectrumDisplay(Display):
     ((3,), 2)
     """
 
-    bars_: "BarContainer"
+    bars_: BarContainer
 
     def __init__(self, *, kl: ArrayLike, threshold: float = 0.01) -> None:
         self.kl = kl
@@ -74,7 +73,7 @@ class KLSpectrumDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         bar_kwargs: dict[str, Any] | None = None,
         inactive_kwargs: dict[str, Any] | None = None,
@@ -110,11 +109,10 @@ class KLSpectrumDisplay(Display):
             if not is_active:
                 bar.set(**inactive)
         if len(kl) <= 40:
-            name = "component " if len(kl) <= _MOST_WORDS else ""
-            ax.set_xticks(ranks, [f"{name}{j}" for j in order])
+            ax.set_xticks(ranks, [str(j) for j in order])
         else:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        label = "Column of the codes" if len(kl) <= 40 else "Rank of the component"
+        label = "Component" if len(kl) <= 40 else "Rank of the component"
         ax.set(
             xlabel=f"{label}, the largest KL first",
             ylabel="KL (nats per sample)",
@@ -129,7 +127,7 @@ class KLSpectrumDisplay(Display):
         X: ArrayLike,
         *,
         threshold: float = 0.01,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         bar_kwargs: dict[str, Any] | None = None,
         inactive_kwargs: dict[str, Any] | None = None,
     ) -> Self:

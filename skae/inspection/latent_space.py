@@ -1,5 +1,7 @@
 """Display of the codes, and of decoded images over a grid of codes."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -54,9 +56,9 @@ class LatentSpaceDisplay(Display):
     component_names : sequence of 2 str, default=("component 0", "component 1")
         Names for the axes.
 
-    grid : array-like of shape (n_rows, n_columns, height, width) or \
-            (n_rows, n_columns, height, width, 3), default=None
-        Decoded images; the first row has the smallest second component.
+    grid : array-like of shape (n_rows, n_columns, height, width), default=None
+        Decoded images, with a last axis of 3 for colours; the first row has the smallest
+        second component.
 
     grid_limits : tuple of float, default=None
         Smallest and largest first, smallest and largest second component of the grid.
@@ -92,8 +94,8 @@ class LatentSpaceDisplay(Display):
     (1797, 2)
     """
 
-    scatters_: "list[PathCollection]"
-    image_: "AxesImage | None"
+    scatters_: list[PathCollection]
+    image_: AxesImage | None
 
     def __init__(
         self,
@@ -114,7 +116,7 @@ class LatentSpaceDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         kind: str | None = None,
         scatter_kwargs: dict[str, Any] | None = None,
@@ -161,7 +163,7 @@ class LatentSpaceDisplay(Display):
         ax.set(xlabel=self.component_names[0], ylabel=self.component_names[1])
         return self
 
-    def _plot_codes(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
+    def _plot_codes(self, ax: Axes, kwargs: dict[str, Any] | None) -> None:
         """Draw the codes as points, in colours that depend on y."""
         from matplotlib.collections import PathCollection
 
@@ -185,7 +187,7 @@ class LatentSpaceDisplay(Display):
         is_continuous = (
             y.dtype.kind == "f"
             and len(y) > 0
-            and (type_of_target(y).startswith("continuous"))
+            and type_of_target(y).startswith("continuous")
         )
         if is_continuous or len(classes) > _MOST_CLASSES:
             if y.dtype.kind not in "fiub":
@@ -194,7 +196,9 @@ class LatentSpaceDisplay(Display):
                     f"distinguish {_MOST_CLASSES}. Join rare classes, or pass numbers."
                 )
             self.scatters_.append(ax.scatter(*codes.T, **{"c": y, **style}))
-            self.figure_.colorbar(self.scatters_[-1], ax=ax)
+            name = getattr(self.y, "name", None)  # of a series
+            label = "y" if name is None else str(name)
+            self.figure_.colorbar(self.scatters_[-1], ax=ax, label=label)
             if is_missing.any():
                 ax.legend()
             return
@@ -221,7 +225,7 @@ class LatentSpaceDisplay(Display):
             }
         ax.legend(**legend)
 
-    def _plot_grid(self, ax: "Axes", kwargs: dict[str, Any] | None) -> None:
+    def _plot_grid(self, ax: Axes, kwargs: dict[str, Any] | None) -> None:
         """Draw the decoded images as one mosaic."""
         from matplotlib.image import AxesImage
 
@@ -267,7 +271,7 @@ class LatentSpaceDisplay(Display):
         image_shape: tuple[int, ...] | None = None,
         n_images: int = 15,
         kind: str | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         scatter_kwargs: dict[str, Any] | None = None,
         image_kwargs: dict[str, Any] | None = None,
     ) -> Self:

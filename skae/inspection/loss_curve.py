@@ -1,5 +1,7 @@
 """Display of the objective of each epoch."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -53,7 +55,7 @@ class LossCurveDisplay(Display):
     (20,)
     """
 
-    lines_: "list[Line2D]"
+    lines_: list[Line2D]
 
     def __init__(
         self,
@@ -68,7 +70,7 @@ class LossCurveDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         name: str | None = None,
         line_kwargs: dict[str, Any] | None = None,
@@ -119,7 +121,7 @@ class LossCurveDisplay(Display):
         estimator: BaseEstimator,
         *,
         name: str | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         line_kwargs: dict[str, Any] | None = None,
     ) -> Self:
         """Draw the curves of a fitted autoencoder.

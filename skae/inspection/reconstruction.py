@@ -1,5 +1,7 @@
 """Display of samples and their reconstructions."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -8,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.validation import check_is_fitted
 
+from skae._data.columns import package_of
 from skae._utils.numbers import as_numbers
 from skae.inspection._common import (
     Display,
@@ -83,7 +86,7 @@ class ReconstructionDisplay(Display):
     (10, 64)
     """
 
-    images_: "list[AxesImage]"
+    images_: list[AxesImage]
 
     def __init__(
         self,
@@ -104,7 +107,7 @@ class ReconstructionDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         image_kwargs: dict[str, Any] | None = None,
         difference_kwargs: dict[str, Any] | None = None,
@@ -149,9 +152,17 @@ class ReconstructionDisplay(Display):
             return []
         return [str(name) for name in np.asarray(self.feature_names)]
 
+    def _order_of_names(self, n_features: int) -> str:
+        """Return a label for columns without names: how many, and which is the first."""
+        label = f"{n_features} columns"
+        if self.feature_names is None:
+            return label
+        names = np.asarray(self.feature_names)
+        return f"{label} in each block, from {names[0]} to {names[-1]}"
+
     def _plot_images(
         self,
-        ax: "Axes",
+        ax: Axes,
         X: np.ndarray,
         X_hat: np.ndarray,
         image_kwargs: dict[str, Any] | None,
@@ -194,7 +205,7 @@ class ReconstructionDisplay(Display):
 
     def _plot_table(
         self,
-        ax: "Axes",
+        ax: Axes,
         X: np.ndarray,
         X_hat: np.ndarray,
         image_kwargs: dict[str, Any] | None,
@@ -248,7 +259,7 @@ class ReconstructionDisplay(Display):
             ax.set_xticks(positions, names * 3, rotation=90, fontsize=size)
         else:
             ax.set_xticks([])
-            ax.set_xlabel("Features")
+            ax.set_xlabel(self._order_of_names(d))
         if n <= _MOST_LINES:
             ax.hlines(np.arange(1, n), 0, lefts[-1] + d, colors="white", linewidth=1.5)
         numbers = range(n) if n <= _MOST_NUMBERS else []
@@ -268,7 +279,7 @@ class ReconstructionDisplay(Display):
         *,
         n_samples: int = 10,
         image_shape: tuple[int, ...] | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         image_kwargs: dict[str, Any] | None = None,
         difference_kwargs: dict[str, Any] | None = None,
     ) -> Self:
@@ -330,12 +341,13 @@ class ReconstructionDisplay(Display):
             )
         codes = estimator.transform(_safe_indexing(X, slice(n_samples)))
         X_hat = estimator.inverse_transform(codes)
-        names = getattr(estimator, "feature_names_in_", None)
+        frame: Any = X if package_of(X) else None
+        names = getattr(estimator, "feature_names_in_", getattr(frame, "columns", None))
         if numbers is None:
             X_hat = np.asarray(X_hat)
         else:
             X_hat = read_numbers(X_hat, numbers)
-            names = None if names is None else names[numbers]
+            names = None if names is None else np.asarray(names)[numbers]
         with refuse_overflow("their squares") as checked:
             spread = checked(data.std(axis=0, where=~np.isnan(data)))
         display = cls(

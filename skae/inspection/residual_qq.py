@@ -1,5 +1,7 @@
 """Display of the quantiles of residuals, to choose a likelihood."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -84,8 +86,8 @@ class ResidualQQDisplay(Display):
     'laplace'
     """
 
-    lines_: "dict[str, Line2D]"
-    diagonal_: "Line2D"
+    lines_: dict[str, Line2D]
+    diagonal_: Line2D
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class ResidualQQDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         point_kwargs: dict[str, Any] | None = None,
         diagonal_kwargs: dict[str, Any] | None = None,
@@ -134,7 +136,12 @@ class ResidualQQDisplay(Display):
             style = styled(Line2D, defaults, point_kwargs)
             (self.lines_[name],) = ax.plot(self.theoretical[name], quantiles, **style)
         reach = max(np.abs(t).max() for t in self.theoretical.values())
-        defaults = {"color": "black", "linewidth": 1, "zorder": 1}
+        defaults = {
+            "color": "black",
+            "linewidth": 1,
+            "zorder": 1,
+            "label": "where the density is right",
+        }
         style = styled(Line2D, defaults, diagonal_kwargs)
         (self.diagonal_,) = ax.plot([-reach, reach], [-reach, reach], **style)
         ax.set(
@@ -150,7 +157,7 @@ class ResidualQQDisplay(Display):
         estimator: BaseEstimator,
         X: ArrayLike,
         *,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         point_kwargs: dict[str, Any] | None = None,
         diagonal_kwargs: dict[str, Any] | None = None,
     ) -> Self:
@@ -205,7 +212,7 @@ class ResidualQQDisplay(Display):
         residuals: ArrayLike,
         *,
         by_feature: bool = False,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         point_kwargs: dict[str, Any] | None = None,
         diagonal_kwargs: dict[str, Any] | None = None,
     ) -> Self:

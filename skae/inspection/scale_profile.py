@@ -1,5 +1,7 @@
 """Display of the score as a function of the likelihood's scale."""
 
+from __future__ import annotations
+
 import math
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +26,9 @@ from skae.objectives.base import Conditional
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
+
+# Style of the line of the optimal scale, on which that of the fitted one may lie.
+_BEST_STYLE: dict[str, Any] = {"linewidth": 5, "alpha": 0.3, "linestyle": "-", "zorder": 1}
 
 
 class ScaleProfileDisplay(Display):
@@ -82,9 +87,9 @@ class ScaleProfileDisplay(Display):
     1.0
     """
 
-    line_: "Line2D"
-    fitted_line_: "Line2D"
-    best_line_: "Line2D"
+    line_: Line2D
+    fitted_line_: Line2D
+    best_line_: Line2D
 
     def __init__(
         self,
@@ -114,7 +119,7 @@ class ScaleProfileDisplay(Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         name: str | None = None,
         line_kwargs: dict[str, Any] | None = None,
@@ -150,7 +155,8 @@ class ScaleProfileDisplay(Display):
         defaults = {"color": self.line_.get_color(), "linewidth": 1, "linestyle": "--"}
         style = styled(Line2D, defaults, mark_kwargs)
         self.fitted_line_ = ax.axvline(unit, **{"label": f"{prefix}fitted scale", **style})
-        style["linestyle"] = ":"
+        style = styled(Line2D, {**defaults, **_BEST_STYLE}, mark_kwargs)
+        style["linestyle"] = _BEST_STYLE["linestyle"]
         self.best_line_ = ax.axvline(
             self.best_factor * unit, **{"label": f"{prefix}optimal scale", **style}
         )
@@ -172,7 +178,7 @@ class ScaleProfileDisplay(Display):
         span: float = 4.0,
         n_points: int = 61,
         name: str | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         line_kwargs: dict[str, Any] | None = None,
         mark_kwargs: dict[str, Any] | None = None,
     ) -> Self:

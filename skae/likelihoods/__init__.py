@@ -99,3 +99,8 @@ __all__ = [
     "PoissonLikelihood",
     "StudentTLikelihood",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)

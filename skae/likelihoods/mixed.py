@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skae._utils.signatures import make_methods_readable
 from skae.likelihoods.base import Derivatives, Likelihood
 
 # Columns of a table, as scikit-learn's ColumnTransformer takes them, and a family.
 Part = tuple[Any, "str | Likelihood"]
 
 
+@make_methods_readable
 class Mixed(Likelihood):
     r"""One likelihood for each group of columns; given the code, columns are independent.
 

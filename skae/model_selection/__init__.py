@@ -19,3 +19,8 @@ __all__ = [
     "make_reconstruction_error_scorer",
     "reconstruction_error_scorer",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)

@@ -367,9 +367,13 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
     -----
     At most 128 fits are under way at the same time in a worker, and fewer where their
     copies of X would take more than a gigabyte. A lock around ``fit`` ends the search with
-    a RuntimeError (see the guide). ``mean_fit_time`` of a candidate is the
-    time until its models were ready, the others' time included. An interrupt (Ctrl-C) ends
-    the search; a `checkpoint` of the estimator that is a folder keeps what was trained.
+    a RuntimeError (see the guide). An interrupt (Ctrl-C) ends the search; a `checkpoint` of
+    the estimator that is a folder keeps what was trained.
+
+    ``mean_fit_time`` in `cv_results_` is no time of a candidate: it is the time until its
+    models were ready, those beside them included. So it is about the same for all
+    candidates, and each may have nearly the time of the whole search. Do not add these
+    times, nor rank candidates by them. For times of single fits, use GridSearchCV.
 
     Examples
     --------

@@ -31,3 +31,8 @@ __all__ = [
     "ModelPart",
     "Network",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)

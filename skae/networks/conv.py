@@ -12,6 +12,7 @@ from skae._utils.capabilities import ModelPart
 from skae._utils.messages import warn_user
 from skae._utils.numbers import is_integer, is_positive_integer
 from skae._utils.random import random_conv, random_linear
+from skae._utils.signatures import make_methods_readable
 from skae.networks.mlp import ACTIVATIONS, check_activation, hidden_widths
 
 
@@ -62,6 +63,7 @@ class ImagesAndFurther(nn.Module, ModelPart):
         return torch.cat([images[:, :d], further, images[:, d:]], dim=1)
 
 
+@make_methods_readable
 class Conv(BaseEstimator):
     """Convolutions for images; the decoder mirrors the encoder.
 

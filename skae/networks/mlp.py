@@ -15,6 +15,7 @@ from skae._utils.capabilities import ModelPart
 from skae._utils.choices import did_you_mean
 from skae._utils.numbers import is_positive_integer
 from skae._utils.random import random_linear
+from skae._utils.signatures import make_methods_readable
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
@@ -123,6 +124,7 @@ def check_activation(activation: str) -> None:
         )
 
 
+@make_methods_readable
 class MLP(BaseEstimator):
     """Fully connected layers; the decoder mirrors the encoder.
 

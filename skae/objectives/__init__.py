@@ -25,3 +25,8 @@ __all__ = [
     "Objective",
     "gradient_balance",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)

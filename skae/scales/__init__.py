@@ -174,3 +174,8 @@ __all__ = [
     "make_scale",
     "resolve_variance_mode",
 ]
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)

@@ -164,7 +164,7 @@ def test_tensors_stay_tensors(X):
 def test_a_package_that_is_not_installed(X, package, monkeypatch):
     model = vae(package).fit(X)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"pip install skae\[{package}\]"):
+    with pytest.raises(ImportError, match=rf"pip install 'skae\[{package}\]'"):
         model.sample(3)
 
 

@@ -174,10 +174,10 @@ def test_other_models_are_refused_by_name(display, X):
 def test_without_matplotlib(display, vae, X, monkeypatch):
     # A module that is None in sys.modules cannot be imported.
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"from_estimator needs .* skae\[plot\]"):
+    with pytest.raises(ImportError, match=r"from_estimator needs .* 'skae\[plot\]'"):
         draw(display, vae, X)
     stored = dict.fromkeys(inspect.signature(display).parameters)
-    with pytest.raises(ImportError, match=r"plot needs .* skae\[plot\]"):
+    with pytest.raises(ImportError, match=r"plot needs .* 'skae\[plot\]'"):
         display(**stored).plot()
 
 

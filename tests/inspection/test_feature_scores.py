@@ -169,3 +169,23 @@ def test_a_label_is_no_position(vae, X, frame):
     for row in ("w9", 2.0, True):
         with pytest.raises(TypeError, match=r"row is a position, 0 to 119, but .*[a-z]\.$"):
             FeatureScoresDisplay.from_estimator(vae, X, row)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (11790.4, "11,790"),
+        (-65.64, "-65.64"),
+        (-1234567, "-1,234,567"),
+        (9999.4, "9999"),
+        (3.2e12, "3.2e+12"),
+        (True, "True"),
+        (np.float32(2.5e-7), "2.5e-07"),
+    ],
+)
+def test_values_are_shown_without_exponents_where_they_can(value, shown):
+    display = FeatureScoresDisplay(
+        differences=[1.0], values=[value], typical_values=["x"], feature_names=["a"]
+    ).plot()
+    assert labels_of(display) == [f"a = {shown} (x)"]
+    assert display.ax_.get_xlabel() == "Score of the column below its median (nats)"

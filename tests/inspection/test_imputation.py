@@ -52,3 +52,15 @@ def test_nothing_to_draw(vae, X):
         ImputationDisplay.from_estimator(vae, X)
     with pytest.raises(ValueError, match="statistic"):
         ImputationDisplay.from_estimator(vae, X, statistic="mode")
+
+
+@pytest.mark.parametrize(
+    ("n_with", "label"),
+    [(12, "Column"), (15, "Column (12 of 15, those with the most missing values)")],
+)
+def test_the_axis_says_if_columns_are_left_out(n_with, label):
+    missing = np.zeros((9, 20), bool)
+    missing[0, :n_with] = True
+    filled = np.random.default_rng(0).normal(size=missing.shape)
+    display = ImputationDisplay(filled=filled, missing=missing).plot()
+    assert display.ax_.get_xlabel() == label

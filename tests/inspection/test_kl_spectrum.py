@@ -48,11 +48,11 @@ def test_bars_are_sorted_and_the_inactive_ones_gray(wide, X):
 
 
 def test_few_components_are_named_in_words():
-    """A label is the column of the codes, not a place on the axis."""
+    """A label is the number of the component, not a place on the axis."""
     display = KLSpectrumDisplay(kl=[1.0, 3.0]).plot()
     labels = [t.get_text() for t in display.ax_.get_xticklabels()]
-    assert labels == ["component 1", "component 0"]
-    assert display.ax_.get_xlabel() == "Column of the codes, the largest KL first"
+    assert labels == ["1", "0"]
+    assert display.ax_.get_xlabel() == "Component, the largest KL first"
 
 
 def test_threshold(wide, X):

@@ -205,3 +205,11 @@ def test_classes_of_several_types(vae, X):
 def test_too_many_classes_for_a_legend(vae, X):
     with pytest.raises(ValueError, match="y has 120 classes that are no numbers"):
         LatentSpaceDisplay.from_estimator(vae, X, [f"name {i}" for i in range(120)])
+
+
+@pytest.mark.parametrize(("name", "label"), [("age", "age"), (None, "y")])
+def test_the_bar_of_colours_says_of_what(vae, X, name, label):
+    y = pd.Series(X[:, 0], name=name)
+    display = LatentSpaceDisplay.from_estimator(vae, X, y)
+    bar = display.scatters_[0].colorbar
+    assert bar.ax.get_ylabel() == label

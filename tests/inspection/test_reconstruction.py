@@ -128,3 +128,24 @@ def test_styles(vae, X):
     )
     names = [image.get_cmap().name for image in display.images_]
     assert names == ["viridis"] * 20 + ["PiYG"] * 10
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (None, "20 columns"),
+        ([f"c{j}" for j in range(20)], "20 columns in each block, from c0 to c19"),
+    ],
+)
+def test_a_wide_table_says_which_columns_are_drawn(names, label):
+    table = np.random.default_rng(0).normal(size=(5, 20))
+    display = ReconstructionDisplay(X=table, X_hat=table, feature_names=names).plot()
+    assert display.ax_.get_xlabel() == label
+
+
+def test_a_frame_names_the_columns_of_a_model_of_an_array(ae, X):
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    with pytest.warns(UserWarning, match="valid feature names|has feature names"):
+        display = ReconstructionDisplay.from_estimator(ae, frame)
+    labels = [t.get_text() for t in display.ax_.get_xticklabels()]
+    assert labels == list("abcdef") * 3

@@ -107,3 +107,10 @@ def test_constant_feature_is_left_out():
 def test_residuals_that_are_all_0():
     with pytest.raises(ValueError, match="all 0"):
         ResidualQQDisplay.from_residuals(np.zeros((5, 2)))
+
+
+def test_the_legend_has_the_line():
+    residuals = np.random.default_rng(0).normal(size=(50, 2))
+    display = ResidualQQDisplay.from_residuals(residuals)
+    shown = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert shown[-1] == "where the density is right"

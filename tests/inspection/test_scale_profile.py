@@ -87,3 +87,11 @@ def test_the_model_does_not_change(vae, X):
     before = clone(vae).fit(X).score(X)
     ScaleProfileDisplay.from_estimator(vae, X)
     assert vae.score(X) == before
+
+
+def test_both_marks_are_seen_at_one_place(ae, X):
+    """The line of the optimal scale is wider than that of the fitted one, and below it."""
+    display = ScaleProfileDisplay.from_estimator(ae, X)
+    fitted, best = display.fitted_line_, display.best_line_
+    assert best.get_linewidth() > 3 * fitted.get_linewidth()
+    assert best.get_zorder() < fitted.get_zorder()
