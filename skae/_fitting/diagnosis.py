@@ -50,6 +50,8 @@ _KEPT_BY_VALIDATION = (
     "be the best model for these data. If not, lower learning_rate_init, or raise alpha or "
     "n_iter_no_change."
 )
+# Features of data in which an embedded curve or surface is sought.
+_MOST_OF_A_SURFACE = 4
 # Nats per sample by which training must worsen the objective to be called too fast.
 _MUCH_WORSE = 1.0
 
@@ -102,6 +104,8 @@ def end_message(
         return None
     first = problem.first_objective
     log_det_units = problem.log_det_units
+    is_vae = problem.objective.kl_weight(1.0) > 0
+    longer = "max_iter" if n_iter >= problem.options.max_iter else "n_iter_no_change"
     if last - first > _MUCH_WORSE:
         advice = "Lower learning_rate_init."
     elif last - first <= problem.options.tol:
@@ -112,14 +116,19 @@ def end_message(
     elif is_continued:
         advice = (
             "The last fit may have converged. If not, lower learning_rate_init or alpha, "
-            "or raise max_iter."
+            f"or raise {longer}."
         )
     else:
         advice = (
             "The start may be the best model for these data, as PCA is for features that "
             "depend on each other linearly, or not at all. If not, lower "
-            "learning_rate_init or alpha, or raise max_iter."
+            f"learning_rate_init or alpha, or raise {longer}."
         )
+        if _MOST_OF_A_SURFACE >= problem.module.spec.n_features > 1 and is_vae:
+            advice += (
+                " For a curved surface in few columns, GaussianAutoencoder has the smaller "
+                "errors."
+            )
     n_samples = problem.rows.n_samples
     if n_samples < problem.rows.total / 10:
         advice = (

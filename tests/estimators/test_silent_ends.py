@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_iris, make_swiss_roll
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
@@ -457,6 +458,18 @@ def test_advice_for_a_start_that_is_kept(gap, advice, monkeypatch):
     arguments = {"diverged": False, "best_iter": 0, "n_iter": 5, "last": last}
     arguments |= {"n_divergences": 0, "learning_rate": 0.01}
     assert advice in diagnosis.end_message(problem, **arguments)
+
+
+def test_a_surface_that_stays_flat():
+    """The fit ended by itself, so more epochs are no advice; another model is."""
+    X, _ = make_swiss_roll(500, noise=0.3, random_state=0)
+    X = StandardScaler().fit_transform(X)
+    model = VariationalAutoencoder(2, random_state=0)
+    (message,) = messages(model, X)
+    assert model.n_iter_ < 100
+    assert "raise n_iter_no_change. For a curved surface" in message
+    flat, bent = model.reconstruct(X), GaussianAutoencoder(2, random_state=0).fit(X)
+    assert np.square(bent.reconstruct(X) - X).mean() < np.square(flat - X).mean() / 2
 
 
 @pytest.mark.parametrize("X", [IRIS[:1], np.ones((20, 3))])
