@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,20 +75,9 @@ class Suspects:
 
     def _add_strings(self, i: int, values: np.ndarray) -> None:
         """Look for a few strings among numbers, or strings of numbers."""
-        numbers: list[float] = []
-        strings: dict[str, int] = {}
-        for value in values.tolist():
-            if value is None:
-                continue
-            number = _number(value)
-            if math.isfinite(number):
-                numbers.append(number)
-            else:
-                strings[str(value)] = strings.get(str(value), 0) + 1
-        n_strings = sum(strings.values())
-        is_number = len(numbers) > n_strings and len(set(numbers)) > FEW_CATEGORIES
-        if strings and is_number and len(strings) <= _MOST_STRINGS:
-            self._strings.append((i, n_strings, list(strings)))
+        strings = _stray_strings(values)
+        if strings:
+            self._strings.append((i, sum(strings.values()), list(strings)))
 
     def _add_amount(self, i: int, observed: np.ndarray) -> None:
         """Look for amounts of which a normal density would draw many negative ones."""
@@ -114,14 +104,11 @@ class Suspects:
         name = self._names[i]
         shown = ", ".join(map(repr, strings))
         count = f"{n_strings} string" + ("s" if n_strings > 1 else "")
-        column = f"X[{name!r}]" if self._is_frame else f"X[:, {name}]"
-        cleaned = f"{column} = pd.to_numeric({column}, errors='coerce')"
-        if self._package == "polars":
-            cleaned = f"X.with_columns(pl.col({name!r}).cast(pl.Float64, strict=False))"
         return (
             f"Column {name!r} has numbers and {count} ({shown}), so each different value "
-            f"is a category. To take the strings as missing: {cleaned}. If the column is "
-            f"one of categories, say so: {self._mixed([i], 'categorical')}."
+            "is a category. To take the strings as missing: "
+            f"{_to_numbers(name, self._package)}. If the column is one of categories, say "
+            f"so: {self._mixed([i], 'categorical')}."
         )
 
     def _identifiers(self, columns: list[int]) -> str:
@@ -193,10 +180,18 @@ def check_categories(X: Any, i: int, values: np.ndarray, n_categories: int) -> N
         drop = f"X.drop({'columns=' if package == 'pandas' else ''}[{name}])"
     observed = [v for v in values.tolist() if v is not None and v == v]
     if _all_differ(observed):
+        has = f"Column {name} has {len(observed)} categories in {len(observed)} rows"
+        if values.dtype.kind == "O" and (strings := _stray_strings(values)):
+            shown = ", ".join(map(repr, strings))
+            own = X.columns[i] if package is not None else i
+            raise ValueError(
+                f"{has}, another one in each, which are numbers but for {shown}. To take "
+                f"these as missing: {_to_numbers(own, package)}."
+            )
         raise ValueError(
-            f"Column {name} has {len(observed)} categories in {len(observed)} rows, "
-            "another one in each: it is an identifier or a free text, and there is nothing "
-            f"to learn. Drop it: {drop}. If it is a number, choose another likelihood."
+            f"{has}, another one in each: it is an identifier or a free text, and there is "
+            f"nothing to learn. Drop it: {drop}. If it is a number, choose another "
+            "likelihood."
         )
     if n_categories > max(_MANY_VALUES, len(values) / 2):
         warn_user(
@@ -204,6 +199,35 @@ def check_categories(X: Any, i: int, values: np.ndarray, n_categories: int) -> N
             "which is a feature of the model. If it is an identifier or free text, drop "
             f"it: {drop}. If it is a number, choose another likelihood."
         )
+
+
+def _stray_strings(values: np.ndarray) -> dict[str, int]:
+    """Return how often each of a few strings is among numbers ``(n,)``; {} if none is.
+
+    The numbers may be strings, too.
+    """
+    numbers: dict[float, int] = {}
+    strings: dict[str, int] = {}
+    counts = Counter(values.tolist())
+    del counts[None]
+    for value, n in counts.items():
+        number = _number(value)
+        if math.isfinite(number):
+            numbers[number] = numbers.get(number, 0) + n
+        else:
+            strings[str(value)] = strings.get(str(value), 0) + n
+        if len(strings) > _MOST_STRINGS:
+            return {}
+    is_number = sum(numbers.values()) > sum(strings.values())
+    return strings if is_number and len(numbers) > FEW_CATEGORIES else {}
+
+
+def _to_numbers(name: Any, package: str | None) -> str:
+    """Return code that takes strings of a column as missing; name is that or position."""
+    if package == "polars":
+        return f"X = X.with_columns(pl.col({name!r}).cast(pl.Float64, strict=False))"
+    column = f"X[:, {name}]" if package is None else f"X[{name!r}]"
+    return f"{column} = pd.to_numeric({column}, errors='coerce')"
 
 
 def _number(value: Any) -> float:
