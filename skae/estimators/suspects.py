@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from skae._data.columns import package_of
+from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
 from skae.likelihoods import Likelihood, make_likelihood
 
@@ -30,8 +31,6 @@ _NEGATIVE_SHARE = 0.05
 _LEAST_GAIN = 0.1
 # Share of zeros from which on they are a case of their own, and no end of a range.
 _SHARE_OF_ZEROS = 0.05
-# Columns that a message lists before it is cut off.
-_MOST_COLUMNS = 5
 
 
 class Suspects:
@@ -153,9 +152,7 @@ class Suspects:
 
     def _list(self, columns: Sequence[int]) -> str:
         """Return columns as the beginning of a sentence, at most five of them."""
-        shown = ", ".join(repr(self._names[i]) for i in columns[:_MOST_COLUMNS])
-        if len(columns) > _MOST_COLUMNS:
-            shown += f" and {len(columns) - _MOST_COLUMNS} more"
+        shown = shortened([repr(self._names[i]) for i in columns])
         return f"Column {shown} has" if len(columns) == 1 else f"Columns {shown} have"
 
     def _mixed(self, columns: Sequence[int], family: str) -> str:
