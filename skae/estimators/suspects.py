@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from skae._data.columns import package_of
 from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
-from skae.likelihoods import Likelihood, make_likelihood
+from skae.likelihoods import Likelihood, Mixed, make_likelihood
 
 # Different values above which a column of numbers is no category for "auto".
 FEW_CATEGORIES = 10
@@ -31,6 +31,8 @@ _NEGATIVE_SHARE = 0.05
 _LEAST_GAIN = 0.1
 # Share of zeros from which on they are a case of their own, and no end of a range.
 _SHARE_OF_ZEROS = 0.05
+# Further parameters of Mixed, with their defaults.
+_DEFAULTS = {"real": "gaussian", "handle_unknown": "error"}
 
 
 class Suspects:
@@ -40,15 +42,18 @@ class Suspects:
     ----------
     X : array or frame of shape (n_samples, n_columns)
         The table.
-    is_automatic : bool
-        Whether "auto" chooses the likelihoods of all columns.
+    likelihood : Mixed
+        The likelihood of a user, not bound to the table.
     """
 
-    def __init__(self, X: Any, *, is_automatic: bool) -> None:
+    def __init__(self, X: Any, likelihood: Mixed) -> None:
         self._package = package_of(X)
         self._is_frame = self._package is not None
         self._names = list(X.columns) if self._is_frame else list(range(X.shape[1]))
-        self._is_automatic = is_automatic
+        # Mixed takes numbers for positions, also those that are names.
+        has_strings = all(isinstance(name, str) for name in self._names)
+        self._keys = self._names if has_strings else list(range(len(self._names)))
+        self._likelihood = likelihood
         self._found: dict[Callable[[list[int]], str], list[int]] = {}
         self._strings: list[tuple[int, int, list[str]]] = []
 
@@ -133,8 +138,9 @@ class Suspects:
         return (
             f'{self._list(columns)} positive numbers of a large spread, of which "auto" '
             "takes a density that is not 0 for negative ones: samples may be negative. Of "
-            f"positive amounts say so: {self._mixed(columns, 'log_normal')}. 'gaussian' in "
-            "its place leaves them as they are without this warning."
+            f"positive amounts say so: {self._mixed(columns, 'log_normal')}. "
+            f"{self._likelihood.real!r} in its place leaves them as they are without this "
+            "warning."
         )
 
     def _with_zeros(self, columns: list[int]) -> str:
@@ -147,7 +153,7 @@ class Suspects:
             "takes a density that is not 0 for negative ones: samples may be negative. Add "
             f"a flag, {column} > 0, and take 0 as missing, {amount}, with the likelihood "
             "'log_normal'. To leave them as they are, without this warning: "
-            f"{self._mixed(columns, 'gaussian')}."
+            f"{self._mixed(columns, self._likelihood.real)}."
         )
 
     def _list(self, columns: Sequence[int]) -> str:
@@ -155,17 +161,23 @@ class Suspects:
         shown = shortened([repr(self._names[i]) for i in columns])
         return f"Column {shown} has" if len(columns) == 1 else f"Columns {shown} have"
 
-    def _mixed(self, columns: Sequence[int], family: str) -> str:
+    def _mixed(self, columns: Sequence[int], family: str | Likelihood) -> str:
         """Return the likelihood with which columns have another family, as code."""
-        own = repr([self._names[i] for i in columns])
-        if not self._is_automatic:
+        own = repr([self._keys[i] for i in columns])
+        if not isinstance(self._likelihood.columns, str):
             return f"({own}, {family!r}) in Mixed"
-        others = f"[c for c in X.columns if c not in {own}]"
-        if not self._is_frame:
-            others = f"[i for i in range(X.shape[1]) if i not in {own}]"
-        if len(columns) == len(self._names):
-            return f"likelihood=Mixed([({own}, {family!r})])"
-        return f"likelihood=Mixed([({own}, {family!r}), ({others}, 'auto')])"
+        others = f"[i for i in range(X.shape[1]) if i not in {own}]"
+        if self._is_frame and self._keys is self._names:
+            others = f"[c for c in X.columns if c not in {own}]"
+        parts = f"({own}, {family!r})"
+        if len(columns) < len(self._names):
+            parts += f", ({others}, 'auto')"
+        further = "".join(
+            f", {name}={getattr(self._likelihood, name)!r}"
+            for name, default in _DEFAULTS.items()
+            if getattr(self._likelihood, name) != default
+        )
+        return f"likelihood=Mixed([{parts}]{further})"
 
 
 def check_categories(X: Any, i: int, values: np.ndarray, n_categories: int) -> None:

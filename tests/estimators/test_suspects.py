@@ -146,6 +146,26 @@ def test_positive_amounts(as_frame):
     assert f"([{name}], 'log_normal') in Mixed." in message
 
 
+def test_the_remedy_keeps_the_other_parameters_of_mixed():
+    X = TABLE.assign(amount=AMOUNT)
+    given = Mixed(real="student_t", handle_unknown="ignore")
+    (message,), _ = said(X, given)
+    code = re.search(r"likelihood=(Mixed.*\))\. 'student_t' in its place", message)[1]
+    remedy = eval(code, {"Mixed": Mixed, "X": X})
+    assert (remedy.real, remedy.handle_unknown) == ("student_t", "ignore")
+    assert said(X, remedy)[0] == []
+
+
+def test_the_remedy_for_columns_whose_names_are_numbers():
+    """Mixed takes a number for a position."""
+    X = pd.DataFrame({7: AGE, 3: AMOUNT})
+    (message,), _ = said(X)
+    assert message.startswith("Column 3 has positive numbers")
+    found, model = said(X, likelihood_in(message, X))
+    assert found == []
+    assert ([3], "log_normal") in model.likelihood_.columns
+
+
 def test_amounts_with_zeros():
     """Of an amount with zeros, a flag and the positive amount are two columns."""
     X = TABLE.assign(spent=np.where(RNG.uniform(size=N) < 0.6, 0, AMOUNT))
