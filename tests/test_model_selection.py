@@ -862,6 +862,31 @@ def test_filters_of_a_fit_hold_for_collected_warnings(X):
     assert not any("No component" in str(w.message) for w in caught)
 
 
+def test_filters_of_other_modules_hide_no_warning_of_a_fit(X):
+    """Those of the module in which the search is called do."""
+    search = BatchedGridSearchCV(vae(), {"beta": [1e4]}, cv=FOLDS)
+    for module, n_warnings in [("some_package", 2), (re.escape(__name__), 0)]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warnings.filterwarnings("ignore", category=UserWarning, module=module)
+            search.fit(X)
+        inactive = [w for w in caught if "No component of the code" in str(w.message)]
+        assert len(inactive) == n_warnings
+
+
+def test_a_search_in_a_search_warns_of_its_own_fits(X):
+    """Its refit, and scores of it, are part of a fit of the search around it."""
+    inner = BatchedGridSearchCV(vae(), {"beta": [1e4]}, cv=2)
+    outer = BatchedGridSearchCV(inner, {"refit": [True]}, cv=5, refit=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outer.fit(X)
+    assert np.isfinite(outer.cv_results_["mean_test_score"]).all()
+    texts = [str(w.message) for w in caught if "No component" in str(w.message)]
+    assert len(texts) == 1
+    assert "fold 1 of 5. 5 of 5 fits" in texts[0]
+
+
 def test_the_refit_warns_as_a_fit_does(X):
     search = BatchedGridSearchCV(vae(), {"beta": [1e4]}, cv=FOLDS)
     with warnings.catch_warnings(record=True) as caught:

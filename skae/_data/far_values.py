@@ -59,8 +59,11 @@ def find_far_values(rows: Rows, std: np.ndarray) -> list[FarValue]:
     for column in np.flatnonzero((spans > 0) & (spans < std / _FAR)).tolist():
         values = rows.X[rows.index, column].astype(np.float64)
         distance = np.abs(values - centres[column]) / spans[column]
-        ties = np.flatnonzero(distance == np.nanmax(distance))
         is_far = distance > _FAR_VALUE
+        # Of several processes, another one may have the values.
+        if not is_far.any():
+            continue
+        ties = np.flatnonzero(distance == np.nanmax(distance))
         # Many different values are no errors, and one that most rows have is no code.
         is_code = len(ties) == is_far.sum() and len(ties) <= _MOST_WITH_CODE * len(values)
         if not is_code and is_far.sum() > max(_MOST_ERRORS * len(values), 1):

@@ -258,7 +258,10 @@ def _floor_message(problem: FitProblem) -> str | None:
         features = f"of {spec.n_features} features"
         if not has_scale.all():
             features = f"of the {has_scale.sum()} features that have a scale"
-        where = f"The scale of {len(columns)} {features} is at its floor min_scale"
+        which = f"{len(columns)} {features}"
+        if has_scale.sum() == 1:
+            which = "the only feature that has one"
+        where = f"The scale of {which} is at its floor min_scale"
     found = [cause for cause in causes if len(cause[0])] or [causes[-1]]
     parts = []
     for part, cause, _ in found:

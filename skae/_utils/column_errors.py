@@ -15,13 +15,19 @@ _MOST_COLUMNS = 5
 
 def list_columns(columns: Sequence[int], names: Sequence[str] | None) -> str:
     """Return columns as text: by name if they have names, at most five of them."""
-    shown = [repr(str(names[i])) if names is not None else str(i) for i in columns]
-    listed = ", ".join(shown[:_MOST_COLUMNS])
-    if len(shown) > _MOST_COLUMNS:
-        listed += f" and {len(shown) - _MOST_COLUMNS} more"
+    listed = shortened(
+        [repr(str(names[i])) if names is not None else str(i) for i in columns]
+    )
     if names is not None:
         return listed
-    return f"column {listed}" if len(shown) == 1 else f"columns {listed}"
+    return f"column {listed}" if len(columns) == 1 else f"columns {listed}"
+
+
+def shortened(columns: Sequence[str]) -> str:
+    """Return the texts of columns as one text, at most five of them."""
+    listed = ", ".join(columns[:_MOST_COLUMNS])
+    n_more = len(columns) - _MOST_COLUMNS
+    return f"{listed} and {n_more} more" if n_more > 0 else listed
 
 
 class ColumnError(ValueError):

@@ -51,8 +51,17 @@ def no_warnings_of_fits() -> Iterator[None]:
 
 @contextmanager
 def warnings_collected(collector: Collector) -> Iterator[None]:
-    """Pass warnings to a function first, but for those that a filter makes errors."""
-    token = _collector.set(collector)
+    """Pass warnings to a function first, but for those that a filter makes errors.
+
+    What it does not keep goes to the function of the search around this one, if any.
+    """
+    outer = _collector.get()
+
+    def collect(message: str, category: type[Warning]) -> bool:
+        is_kept = collector(message, category)
+        return is_kept or (outer is not None and outer(message, category))
+
+    token = _collector.set(collect)
     try:
         yield
     finally:
@@ -70,9 +79,14 @@ def tell_search(message: str) -> None:
 
 
 def _action(message: str, category: type[Warning]) -> str:
-    """Return what the filters of this moment do with a warning, wherever it comes from."""
-    for action, pattern, kind, *_ in warnings.filters:
-        if issubclass(category, kind) and (pattern is None or pattern.match(message)):
+    """Return what the filters of this moment do with a warning, wherever it comes from.
+
+    Filters of a module are left out, because they may be for warnings of other packages.
+    """
+    for action, pattern, kind, module, line in warnings.filters:
+        is_anywhere = module is None and not line
+        is_meant = pattern is None or pattern.match(message)
+        if is_anywhere and is_meant and issubclass(category, kind):
             return action
     return "default"
 

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_scalar
 
+from skae._utils.column_errors import shortened
 from skae._utils.compat import check_sample_weight
 
-# Columns that a message names before it is cut off.
-_MOST_COLUMNS = 5
 # Arguments whose columns can be encoded or imputed.
 _TABLES = ("X", "X_val")
 _DATES = (datetime.date, np.datetime64)
@@ -112,10 +111,9 @@ def _check_names(columns: list[Any], name: str) -> None:
         return
     counts = Counter(columns)
     twice = [f"{column!r} ({n} times)" for column, n in counts.items() if n > 1]
-    listed = ", ".join(twice[:_MOST_COLUMNS])
     raise ValueError(
-        f"{name} has several columns of one name: {listed}. Rename them, or keep the first "
-        "of each: X.loc[:, ~X.columns.duplicated()]."
+        f"{name} has several columns of one name: {shortened(twice)}. Rename them, "
+        "or keep the first of each: X.loc[:, ~X.columns.duplicated()]."
     )
 
 
@@ -293,8 +291,6 @@ def _message(name: str, kind: str, columns: list[tuple[str, Any]], advice: str) 
         what_to_do = f"{advice} Otherwise, {what_to_do[0].lower()}{what_to_do[1:]}"
     if not columns[0][0]:
         return f"{name} holds {kind} ({reason}). {what_to_do}"
-    listed = ", ".join(column for column, _ in columns[:_MOST_COLUMNS])
-    if len(columns) > _MOST_COLUMNS:
-        listed += f", ... ({len(columns)} in all)"
+    listed = shortened([column for column, _ in columns])
     noun = "column" if len(columns) == 1 else "columns"
     return f"{name} holds {kind} in {noun} {listed} ({reason}). {what_to_do}"

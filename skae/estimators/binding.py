@@ -91,7 +91,7 @@ def _families(
     pairs = [(slice(None), "auto")] if isinstance(given, str) else given
     chosen: list[tuple[str | Likelihood, list[int]]] = []
     taken: dict[int, Any] = {}
-    suspects = Suspects(X, is_automatic=isinstance(given, str))
+    suspects = Suspects(X, likelihood)
     for key, family in pairs:
         indices = _indices(X, key)
         twice = [i for i in indices if i in taken or indices.count(i) > 1]

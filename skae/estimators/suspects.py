@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 from scipy.special import ndtr
 
 from skae._data.columns import package_of
+from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
-from skae.likelihoods import Likelihood, make_likelihood
+from skae.likelihoods import Likelihood, Mixed, make_likelihood
 
 # Different values above which a column of numbers is no category for "auto".
 FEW_CATEGORIES = 10
@@ -29,8 +31,8 @@ _NEGATIVE_SHARE = 0.05
 _LEAST_GAIN = 0.1
 # Share of zeros from which on they are a case of their own, and no end of a range.
 _SHARE_OF_ZEROS = 0.05
-# Columns that a message lists before it is cut off.
-_MOST_COLUMNS = 5
+# Further parameters of Mixed, with their defaults.
+_DEFAULTS = {"real": "gaussian", "handle_unknown": "error"}
 
 
 class Suspects:
@@ -40,15 +42,18 @@ class Suspects:
     ----------
     X : array or frame of shape (n_samples, n_columns)
         The table.
-    is_automatic : bool
-        Whether "auto" chooses the likelihoods of all columns.
+    likelihood : Mixed
+        The likelihood of a user, not bound to the table.
     """
 
-    def __init__(self, X: Any, *, is_automatic: bool) -> None:
+    def __init__(self, X: Any, likelihood: Mixed) -> None:
         self._package = package_of(X)
         self._is_frame = self._package is not None
         self._names = list(X.columns) if self._is_frame else list(range(X.shape[1]))
-        self._is_automatic = is_automatic
+        # Mixed takes numbers for positions, also those that are names.
+        has_strings = all(isinstance(name, str) for name in self._names)
+        self._keys = self._names if has_strings else list(range(len(self._names)))
+        self._likelihood = likelihood
         self._found: dict[Callable[[list[int]], str], list[int]] = {}
         self._strings: list[tuple[int, int, list[str]]] = []
 
@@ -74,20 +79,9 @@ class Suspects:
 
     def _add_strings(self, i: int, values: np.ndarray) -> None:
         """Look for a few strings among numbers, or strings of numbers."""
-        numbers: list[float] = []
-        strings: dict[str, int] = {}
-        for value in values.tolist():
-            if value is None:
-                continue
-            number = _number(value)
-            if math.isfinite(number):
-                numbers.append(number)
-            else:
-                strings[str(value)] = strings.get(str(value), 0) + 1
-        n_strings = sum(strings.values())
-        is_number = len(numbers) > n_strings and len(set(numbers)) > FEW_CATEGORIES
-        if strings and is_number and len(strings) <= _MOST_STRINGS:
-            self._strings.append((i, n_strings, list(strings)))
+        strings = _stray_strings(values)
+        if strings:
+            self._strings.append((i, sum(strings.values()), list(strings)))
 
     def _add_amount(self, i: int, observed: np.ndarray) -> None:
         """Look for amounts of which a normal density would draw many negative ones."""
@@ -114,14 +108,11 @@ class Suspects:
         name = self._names[i]
         shown = ", ".join(map(repr, strings))
         count = f"{n_strings} string" + ("s" if n_strings > 1 else "")
-        column = f"X[{name!r}]" if self._is_frame else f"X[:, {name}]"
-        cleaned = f"{column} = pd.to_numeric({column}, errors='coerce')"
-        if self._package == "polars":
-            cleaned = f"X.with_columns(pl.col({name!r}).cast(pl.Float64, strict=False))"
         return (
             f"Column {name!r} has numbers and {count} ({shown}), so each different value "
-            f"is a category. To take the strings as missing: {cleaned}. If the column is "
-            f"one of categories, say so: {self._mixed([i], 'categorical')}."
+            "is a category. To take the strings as missing: "
+            f"{_to_numbers(name, self._package)}. If the column is one of categories, say "
+            f"so: {self._mixed([i], 'categorical')}."
         )
 
     def _identifiers(self, columns: list[int]) -> str:
@@ -147,8 +138,9 @@ class Suspects:
         return (
             f'{self._list(columns)} positive numbers of a large spread, of which "auto" '
             "takes a density that is not 0 for negative ones: samples may be negative. Of "
-            f"positive amounts say so: {self._mixed(columns, 'log_normal')}. 'gaussian' in "
-            "its place leaves them as they are without this warning."
+            f"positive amounts say so: {self._mixed(columns, 'log_normal')}. "
+            f"{self._likelihood.real!r} in its place leaves them as they are without this "
+            "warning."
         )
 
     def _with_zeros(self, columns: list[int]) -> str:
@@ -161,27 +153,31 @@ class Suspects:
             "takes a density that is not 0 for negative ones: samples may be negative. Add "
             f"a flag, {column} > 0, and take 0 as missing, {amount}, with the likelihood "
             "'log_normal'. To leave them as they are, without this warning: "
-            f"{self._mixed(columns, 'gaussian')}."
+            f"{self._mixed(columns, self._likelihood.real)}."
         )
 
     def _list(self, columns: Sequence[int]) -> str:
         """Return columns as the beginning of a sentence, at most five of them."""
-        shown = ", ".join(repr(self._names[i]) for i in columns[:_MOST_COLUMNS])
-        if len(columns) > _MOST_COLUMNS:
-            shown += f" and {len(columns) - _MOST_COLUMNS} more"
+        shown = shortened([repr(self._names[i]) for i in columns])
         return f"Column {shown} has" if len(columns) == 1 else f"Columns {shown} have"
 
-    def _mixed(self, columns: Sequence[int], family: str) -> str:
+    def _mixed(self, columns: Sequence[int], family: str | Likelihood) -> str:
         """Return the likelihood with which columns have another family, as code."""
-        own = repr([self._names[i] for i in columns])
-        if not self._is_automatic:
+        own = repr([self._keys[i] for i in columns])
+        if not isinstance(self._likelihood.columns, str):
             return f"({own}, {family!r}) in Mixed"
-        others = f"[c for c in X.columns if c not in {own}]"
-        if not self._is_frame:
-            others = f"[i for i in range(X.shape[1]) if i not in {own}]"
-        if len(columns) == len(self._names):
-            return f"likelihood=Mixed([({own}, {family!r})])"
-        return f"likelihood=Mixed([({own}, {family!r}), ({others}, 'auto')])"
+        others = f"[i for i in range(X.shape[1]) if i not in {own}]"
+        if self._is_frame and self._keys is self._names:
+            others = f"[c for c in X.columns if c not in {own}]"
+        parts = f"({own}, {family!r})"
+        if len(columns) < len(self._names):
+            parts += f", ({others}, 'auto')"
+        further = "".join(
+            f", {name}={getattr(self._likelihood, name)!r}"
+            for name, default in _DEFAULTS.items()
+            if getattr(self._likelihood, name) != default
+        )
+        return f"likelihood=Mixed([{parts}]{further})"
 
 
 def check_categories(X: Any, i: int, values: np.ndarray, n_categories: int) -> None:
@@ -193,10 +189,18 @@ def check_categories(X: Any, i: int, values: np.ndarray, n_categories: int) -> N
         drop = f"X.drop({'columns=' if package == 'pandas' else ''}[{name}])"
     observed = [v for v in values.tolist() if v is not None and v == v]
     if _all_differ(observed):
+        has = f"Column {name} has {len(observed)} categories in {len(observed)} rows"
+        if values.dtype.kind == "O" and (strings := _stray_strings(values)):
+            shown = ", ".join(map(repr, strings))
+            own = X.columns[i] if package is not None else i
+            raise ValueError(
+                f"{has}, another one in each, which are numbers but for {shown}. To take "
+                f"these as missing: {_to_numbers(own, package)}."
+            )
         raise ValueError(
-            f"Column {name} has {len(observed)} categories in {len(observed)} rows, "
-            "another one in each: it is an identifier or a free text, and there is nothing "
-            f"to learn. Drop it: {drop}. If it is a number, choose another likelihood."
+            f"{has}, another one in each: it is an identifier or a free text, and there is "
+            f"nothing to learn. Drop it: {drop}. If it is a number, choose another "
+            "likelihood."
         )
     if n_categories > max(_MANY_VALUES, len(values) / 2):
         warn_user(
@@ -204,6 +208,35 @@ def check_categories(X: Any, i: int, values: np.ndarray, n_categories: int) -> N
             "which is a feature of the model. If it is an identifier or free text, drop "
             f"it: {drop}. If it is a number, choose another likelihood."
         )
+
+
+def _stray_strings(values: np.ndarray) -> dict[str, int]:
+    """Return how often each of a few strings is among numbers ``(n,)``; {} if none is.
+
+    The numbers may be strings, too.
+    """
+    numbers: dict[float, int] = {}
+    strings: dict[str, int] = {}
+    counts = Counter(values.tolist())
+    del counts[None]
+    for value, n in counts.items():
+        number = _number(value)
+        if math.isfinite(number):
+            numbers[number] = numbers.get(number, 0) + n
+        else:
+            strings[str(value)] = strings.get(str(value), 0) + n
+        if len(strings) > _MOST_STRINGS:
+            return {}
+    is_number = sum(numbers.values()) > sum(strings.values())
+    return strings if is_number and len(numbers) > FEW_CATEGORIES else {}
+
+
+def _to_numbers(name: Any, package: str | None) -> str:
+    """Return code that takes strings of a column as missing; name is that or position."""
+    if package == "polars":
+        return f"X = X.with_columns(pl.col({name!r}).cast(pl.Float64, strict=False))"
+    column = f"X[:, {name}]" if package is None else f"X[{name!r}]"
+    return f"{column} = pd.to_numeric({column}, errors='coerce')"
 
 
 def _number(value: Any) -> float:

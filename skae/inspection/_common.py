@@ -63,13 +63,14 @@ def unwrap(estimator: BaseEstimator, X: Any) -> tuple[BaseEstimator, Any]:
 def columns_of_numbers(model: Any, X: Any) -> list[int] | None:
     """Return which columns of a table of several kinds are numbers or flags, by position.
 
-    It is None for a model whose columns are all numbers. Raises ValueError if none is.
+    X is the table of the model, or that of a pipeline around it, which may have other
+    columns. It is None for a model whose columns are all numbers. Raises ValueError if no
+    column is one.
     """
     if not isinstance(model, ImputationMixin) or model._table.columns is None:
         return None
     X = as_table(X) if package_of(X) is None else X
-    n_columns = len(model._table.columns.columns)
-    found = [i for i in range(n_columns) if read_column(X, i).dtype.kind in "fiub"]
+    found = [i for i in range(X.shape[1]) if read_column(X, i).dtype.kind in "fiub"]
     if not found:
         raise ValueError("X has no column of numbers, and no other ones can be drawn.")
     return found

@@ -181,6 +181,9 @@ class LatentSpaceDisplay(Display):
         if is_missing.any():
             points = codes[is_missing].T
             missing_style = {"color": _NO_LABEL, "label": "missing", **style}
+            # They have no numbers for a colour map.
+            for key in ("cmap", "norm", "vmin", "vmax"):
+                missing_style.pop(key, None)
             self.scatters_.append(ax.scatter(*points, **missing_style))
         y, codes = y[~is_missing], codes[~is_missing]
         classes, _ = categories_of(y, None)

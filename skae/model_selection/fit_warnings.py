@@ -25,11 +25,13 @@ class FitWarnings:
     def __init__(self) -> None:
         # By category and kind, the number of each fit, from 0, and its message.
         self._found: dict[tuple[type[Warning], str], dict[int, str]] = {}
+        # A search may be a fit of another one. Each task has a position object of its own.
+        self._outside = task_position()
 
     def collect(self, message: str, category: type[Warning]) -> bool:
         """Keep a warning; return whether it is one of a fit of the search."""
         position = task_position()
-        if position is None:
+        if position is None or position is self._outside:
             return False
         kind = " ".join(_VARIABLE.sub("#", message).split()[:_WORDS])
         self._found.setdefault((category, kind), {}).setdefault(position[0] - 1, message)

@@ -259,8 +259,8 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
             decides: it grows with each component.
         Warning
             One of each kind that fits of the search warn of, when the search is over. It
-            says how many fits warn, and which candidates. Those of the refit come as they
-            are.
+            says how many fits warn, and which candidates. Those of the refit, and those of
+            the workers of ``n_jobs``, come as they are.
         """
         if not sklearn.get_config()["skip_parameter_validation"]:
             # Before the checks below, which take parameters of the right type.

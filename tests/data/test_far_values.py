@@ -59,6 +59,14 @@ def test_a_code_for_missing_values():
     assert (far.column, far.row, far.value, far.n_far) == (0, 3, -999_999, 50)
 
 
+def test_the_value_may_be_of_another_process():
+    """The deviation is that of the rows of all processes."""
+    X = np.random.default_rng(0).normal(size=(500, 2))
+    X[:, 1] = np.where(np.arange(500) < 20, X[:, 1], np.nan)
+    rows = select_rows(X, np.ones(500), shuffle=True)
+    assert find_far_values(rows, np.full(2, 1e6)) == []
+
+
 def test_groups_of_rows_are_no_errors():
     """Flags with a little noise have two groups, neither of which is a mistake."""
     rng = np.random.default_rng(0)

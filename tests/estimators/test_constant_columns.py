@@ -63,7 +63,7 @@ def test_a_constant_column_costs_nothing(init, with_holes):
 @FLOOR
 @pytest.mark.parametrize("likelihood", ["gaussian", "laplace", "logistic", "student_t"])
 def test_a_constant_that_was_computed_costs_nothing(likelihood):
-    """Rounding errors of a column are not learned, whatever the likelihood is."""
+    """Rounding errors of a column are not learned, by any likelihood."""
     numbers = amounts()[["height", "income"]].to_numpy()
     jitter = np.where(np.arange(len(numbers)) % 2, 0.3, 0.1 + 0.2)
     X = np.c_[numbers, jitter]
@@ -88,8 +88,8 @@ def test_equal_columns_do_not_stop_the_training(with_holes):
     with pytest.warns(ConvergenceWarning, match=r"'income', 'copy' \(equal but for unit"):
         model.fit(X)
     assert model.best_iter_ > 5
-    # The network may explain no more of them than the start leaves, whatever rows the
-    # start is that of.
+    # The network may explain no more of them than the start leaves, also where the start
+    # is that of some rows.
     gain = dict(
         zip(model._table.feature_names(X.columns), model.module_.loc_gain, strict=True)
     )

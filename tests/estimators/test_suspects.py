@@ -72,15 +72,33 @@ def test_a_string_among_numbers(package, stray):
     name = "0" if package == "array" else "'age'"
     assert message.startswith(f"Column {name} has numbers and 2 strings ({stray!r})")
     clean = re.search(r"as missing: (.*)\. If the column", message)[1]
-    if package == "polars":
-        X = eval(clean, {"X": X, "pl": pl})
-    else:
-        exec(clean, {"X": X, "pd": pd})
-    found, model = said(X)
+    repaired = {"X": X, "pd": pd, "pl": pl}
+    exec(clean, repaired)
+    found, model = said(repaired["X"])
     assert found == []
     assert ([0] if package == "array" else ["age"], "negative_binomial") in (
         model.likelihood_.columns
     )
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars", "numpy"])
+def test_a_string_among_numbers_that_all_differ(package):
+    """It is no identifier, and the message has the code that repairs it."""
+    numbers = [str(x) for x in RNG.normal(size=N)]
+    X = pd.DataFrame({"height": ["?", *numbers[1:]], "city": CITY}, dtype=object)
+    if package == "polars":
+        X = pl.DataFrame({"height": X["height"].tolist(), "city": CITY.tolist()})
+    elif package == "numpy":
+        X = X.to_numpy(copy=True)
+    with (
+        pytest.warns(UserWarning, match="numbers and 1 string"),
+        pytest.raises(ValueError, match=r"are numbers but for '\?'") as error,
+    ):
+        VariationalAutoencoder(1, likelihood="mixed").fit(X)
+    code = str(error.value).partition("as missing: ")[2].removesuffix(".")
+    repaired = {"X": X, "pd": pd, "pl": pl}
+    exec(code, repaired)
+    assert said(repaired["X"])[0] == []
 
 
 def test_strings_that_are_meant_as_categories():
@@ -126,6 +144,26 @@ def test_positive_amounts(as_frame):
     assert said(X, Mixed([([0], "auto"), ([1], "gaussian")]))[0] == []
     (message,), _ = said(X, Mixed([([0, 1], "auto")]))
     assert f"([{name}], 'log_normal') in Mixed." in message
+
+
+def test_the_remedy_keeps_the_other_parameters_of_mixed():
+    X = TABLE.assign(amount=AMOUNT)
+    given = Mixed(real="student_t", handle_unknown="ignore")
+    (message,), _ = said(X, given)
+    code = re.search(r"likelihood=(Mixed.*\))\. 'student_t' in its place", message)[1]
+    remedy = eval(code, {"Mixed": Mixed, "X": X})
+    assert (remedy.real, remedy.handle_unknown) == ("student_t", "ignore")
+    assert said(X, remedy)[0] == []
+
+
+def test_the_remedy_for_columns_whose_names_are_numbers():
+    """Mixed takes a number for a position."""
+    X = pd.DataFrame({7: AGE, 3: AMOUNT})
+    (message,), _ = said(X)
+    assert message.startswith("Column 3 has positive numbers")
+    found, model = said(X, likelihood_in(message, X))
+    assert found == []
+    assert ([3], "log_normal") in model.likelihood_.columns
 
 
 def test_amounts_with_zeros():

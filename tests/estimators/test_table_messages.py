@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse as sp
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
@@ -164,3 +165,11 @@ def test_the_floor_counts_features_with_a_scale():
     )
     with pytest.warns(ConvergenceWarning, match="of 3 of the 3 features that have a scale"):
         model.fit(frame)
+    with pytest.warns(ConvergenceWarning, match="of the only feature that has one is at"):
+        clone(model).fit(frame[["city", frame.columns[0]]])
+
+
+def test_many_columns_of_one_name_are_cut_off():
+    frame = pd.DataFrame(np.zeros((3, 14)), columns=[*"abcdefg"] * 2)
+    with pytest.raises(ValueError, match=r"'e' \(2 times\) and 2 more\. Rename"):
+        GaussianAutoencoder(1).fit(frame)

@@ -213,3 +213,11 @@ def test_the_bar_of_colours_says_of_what(vae, X, name, label):
     display = LatentSpaceDisplay.from_estimator(vae, X, y)
     bar = display.scatters_[0].colorbar
     assert bar.ax.get_ylabel() == label
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_colour_map_is_for_known_numbers(vae, X):
+    y = np.where(np.arange(len(X)) == 3, np.nan, X[:, 0])
+    style = {"cmap": "magma", "vmin": 0.0, "vmax": 1.0}
+    display = LatentSpaceDisplay.from_estimator(vae, X, y, scatter_kwargs=style)
+    assert display.scatters_[1].get_cmap().name == "magma"

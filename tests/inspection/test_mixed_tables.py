@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skae import VariationalAutoencoder
 from skae.inspection import ImputationDisplay, ReconstructionDisplay
@@ -79,3 +81,19 @@ def test_a_table_without_numbers(frame):
     for display in (ImputationDisplay, ReconstructionDisplay):
         with pytest.raises(ValueError, match="X has no column of numbers"):
             display.from_estimator(model, table)
+
+
+def test_a_pipeline_whose_table_has_other_columns(frame):
+    """The numbers are those of the table that is given, also of the last columns."""
+    given = frame.assign(key=range(len(frame)))[["key", *frame.columns]]
+    drop = FunctionTransformer(
+        lambda X: X.drop(columns="key"),
+        inverse_func=lambda X: X.assign(key=0)[given.columns],
+        check_inverse=False,
+    )
+    model = VariationalAutoencoder(2, likelihood="mixed", max_iter=3, random_state=0)
+    pipe = make_pipeline(drop, model).fit(given)
+    display = ReconstructionDisplay.from_estimator(pipe, given)
+    assert list(display.feature_names) == ["key", "age", "owner", "visits"]
+    assert display.X.shape == display.X_hat.shape == (10, 4)
+    np.testing.assert_array_equal(display.X[:, 3], frame["visits"][:10])

@@ -141,7 +141,7 @@ def test_several_columns_are_named_by_what_they_hold():
     assert "X holds dates in columns 'when', 'zone', 'month', 'day' (" in message
     assert "X holds durations in column 'wait' (" in message
     many = pd.DataFrame({f"c{i}": ["x"] for i in range(30)})
-    assert "columns 'c0', 'c1', 'c2', 'c3', 'c4', ... (30 in all) (" in refused(many)
+    assert "columns 'c0', 'c1', 'c2', 'c3', 'c4' and 25 more (" in refused(many)
 
 
 def test_columns_of_equal_names_are_looked_at_each():
