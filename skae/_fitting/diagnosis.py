@@ -10,6 +10,7 @@ from skae._data import Rows, Standardization
 from skae._evaluation import SCALE_ROWS, mean_over_rows
 from skae._fitting.problem import CONTINUED, FitProblem
 from skae._utils.column_errors import list_columns
+from skae.likelihoods import LocationScale
 from skae.networks.mlp import NoCorrection
 from skae.objectives.elbo import ACTIVE_KL
 from skae.scales.base import Scale
@@ -124,7 +125,9 @@ def end_message(
             "depend on each other linearly, or not at all. If not, lower "
             f"learning_rate_init or alpha, or raise {longer}."
         )
-        if _MOST_OF_A_SURFACE >= problem.module.spec.n_features > 1 and is_vae:
+        spec = problem.module.spec
+        is_real = isinstance(spec.likelihood, LocationScale)
+        if is_vae and is_real and 1 < spec.n_features <= _MOST_OF_A_SURFACE:
             advice += (
                 " For a curved surface in few columns, GaussianAutoencoder has the smaller "
                 "errors."

@@ -104,7 +104,8 @@ def _hold(module: AutoencoderModule, standardization: Standardization) -> None:
     if is_constant is None:
         return
     is_held = is_constant if links is None else is_constant & ~links.is_linked
-    module.loc_gain[torch.from_numpy(is_held)] = 0.0
+    # A copy, because a file that is mapped into memory may be read only.
+    module.loc_gain[torch.tensor(is_held)] = 0.0
 
 
 def release(

@@ -135,5 +135,5 @@ def test_a_worker_that_is_killed_loses_nothing(
     assert (tmp_path / "killed").exists()
     assert_same_scores(search, expected)
     # The cluster has put another worker in its place.
-    cluster.wait_for_workers(2, timeout=60)
+    cluster.wait_for_workers(2, timeout=120)
     assert len(set(cluster.run(os.getpid).values()) - workers) == 1

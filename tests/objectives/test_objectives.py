@@ -247,7 +247,7 @@ def test_expectation_of_a_quadratic_is_exact():
             matched_normal(K)[:, None],
             lambda x, loc, _: (x - loc).square(),
         )
-        W = module.linear_decoder.weight * module.loc_gain[:, None]
+        W = module.linear_decoder.weight * module.loc_gain[:, None] * module.latent_gain
         b = module.linear_decoder.bias * module.loc_gain
         expected = (module.target(y) - q.mean @ W.T - b).square()
         expected += q.variance @ W.T.square()
