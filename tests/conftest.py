@@ -33,15 +33,18 @@ if array_api is None:
 # that they cover are covered by others too, and to trace them costs half of their time.
 _REPETITIVE = {
     "tests/data/test_batches.py",
+    "tests/engine/test_devices.py",
     "tests/engine/test_step.py",
     "tests/estimators/test_degenerate_data.py",
     "tests/estimators/test_extreme_families.py",
     "tests/estimators/test_families.py",
+    "tests/estimators/test_min_scale.py",
     "tests/estimators/test_scores.py",
     "tests/estimators/test_sklearn_contract.py",
     "tests/objectives/test_objectives.py",
     "tests/scales/test_scales.py",
     "tests/test_campaign.py",
+    "tests/test_docstrings.py",
     "tests/test_model_selection.py",
     "tests/test_search.py",
     "tests/test_unequal_folds.py",

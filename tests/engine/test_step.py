@@ -189,8 +189,7 @@ BY_DERIVATIVES = [
 ]
 
 
-@pytest.mark.parametrize("has_missing", [False, True])
-@pytest.mark.parametrize("R", [1, 3])
+@pytest.mark.parametrize(("R", "has_missing"), [(1, True), (3, False)])
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize(
     "combination", [*location_scale_combinations(), *BY_DERIVATIVES], ids="-".join
