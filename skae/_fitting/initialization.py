@@ -105,7 +105,7 @@ def _hold(module: AutoencoderModule, standardization: Standardization) -> None:
         return
     is_held = is_constant if links is None else is_constant & ~links.is_linked
     # A copy, because a file that is mapped into memory may be read only.
-    module.loc_gain[torch.tensor(is_held)] = 0.0
+    module.loc_gain[torch.tensor(is_held, device="cpu")] = 0.0
 
 
 def release(
