@@ -485,7 +485,9 @@ def test_short_fits_do_not_depend_on_units(Model, init, name, factor, offset):
     assert abs(score_error(name, Model, factor, offset, **settings)) < 1e-3
 
 
-@every_unit
+@pytest.mark.parametrize("name", ["iris", "wine"])
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("Model", [GaussianAutoencoder, VariationalAutoencoder])
 def test_default_fits_hardly_depend_on_units(Model, name, factor, offset):
     """Default fits do not depend on units, up to rounding errors of the data."""
