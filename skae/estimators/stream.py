@@ -24,6 +24,7 @@ from skae._data import (
 )
 from skae._fitting import diagnosis
 from skae._fitting.checkpoint import random_state_to_json, restored_random_state
+from skae._fitting.floor import is_at_floor
 from skae._fitting.initialization import build_module, move, release
 from skae._fitting.link_start import add_links, statistics_type
 from skae._fitting.problem import CONTINUED, FitProblem, TrainingOptions
@@ -350,7 +351,7 @@ def _judge(
         found = diagnosis.model_messages(problem)
     else:
         found = {}
-        if diagnosis.is_at_floor(problem).any():
+        if is_at_floor(problem).any():
             found["floor"] = _SMALL_BLOCKS_AT_FLOOR
         if not history.get("active_units", np.ones(1)).any():
             found["inactive"] = _SMALL_BLOCKS_INACTIVE
