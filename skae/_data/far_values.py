@@ -1,6 +1,8 @@
-"""Values so far from the others that they decide the deviation of their column."""
+"""Values so far from the others of their column that they may be no measurements."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
@@ -22,6 +24,9 @@ _ROWS = 256
 _NORMAL_RANGE = 1.349
 # Fewest values of a column, most of whose values are equal, beside these.
 _FEWEST = 16
+# Different values from which on the others of a column are numbers that are measured, and
+# least share of the rows that have a code.
+_FEWEST_DIFFERENT, _LEAST_WITH_CODE = 8, 0.01
 
 
 @dataclass(frozen=True)
@@ -47,15 +52,47 @@ class FarValue:
     n_far: int
 
 
-def find_far_values(rows: Rows, std: np.ndarray) -> list[FarValue]:
+@dataclass(frozen=True)
+class Code:
+    """A number that many rows have in a column, and that lies beside all others.
+
+    Attributes
+    ----------
+    column : int
+        Where it is in X.
+    value : float
+        What it is.
+    n_rows : int
+        Number of different rows that have it.
+    low, high : float
+        Smallest and largest of the other values.
+    """
+
+    column: int
+    value: float
+    n_rows: int
+    low: float
+    high: float
+
+
+def find_far_values(rows: Rows, std: np.ndarray) -> tuple[list[FarValue], list[Code]]:
     """Return the farthest value of each column whose deviation ``(d,)`` few values decide.
 
-    Only such columns are read as a whole. Sparse data, most of which are 0, have none.
+    Of the other columns, return numbers that seem to be codes for what is missing. Only
+    columns that may have either are read as a whole. Sparse data, most of which are 0, have
+    none.
     """
     if issparse(rows.X):
-        return []
-    some = rows.subsample(_ROWS).block().astype(np.float64)
-    (centres, spans), found = _middle_half(some), []
+        return [], []
+    ordered = np.sort(rows.subsample(_ROWS).block().astype(np.float64), axis=0)
+    far = _find_far(rows, std, ordered)
+    columns = {value.column for value in far}
+    return far, [code for code in _find_codes(rows, ordered) if code.column not in columns]
+
+
+def _find_far(rows: Rows, std: np.ndarray, ordered: np.ndarray) -> list[FarValue]:
+    """Return far values, given some rows with each column in order ``(m, d)``."""
+    (centres, spans), found = _middle_half(ordered), []
     for column in np.flatnonzero((spans > 0) & (spans < std / _FAR)).tolist():
         values = rows.X[rows.index, column].astype(np.float64)
         distance = np.abs(values - centres[column]) / spans[column]
@@ -81,17 +118,57 @@ def find_far_values(rows: Rows, std: np.ndarray) -> list[FarValue]:
     return found
 
 
-def _middle_half(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return median and robust deviation of each column of rows ``(m, d)``, ``(d,)`` each.
-
-    A value that a quarter of the rows or more have, such as 0 for no amount, is left out.
-    The deviation is 0 if there are too few others.
-    """
-    ordered = np.sort(some, axis=0)  # NaN is sorted to the end
+def _find_codes(rows: Rows, ordered: np.ndarray) -> Iterator[Code]:
+    """Yield the codes of columns, given some rows with each column in order ``(m, d)``."""
     n_observed = (~np.isnan(ordered)).sum(axis=0)
-    columns = np.arange(some.shape[1])
+    last = np.take_along_axis(ordered, np.maximum(n_observed - 1, 0)[None], axis=0)
+    for ends in (ordered[:1], last):
+        is_end = ordered == ends
+        n_others = n_observed - is_end.sum(axis=0)
+        may_be_code = (is_end.sum(axis=0) > 1) & (n_others >= _FEWEST_DIFFERENT)
+        may_be_code &= (ends[0] < 0) | _has_only_nines(ends[0])
+        for column in np.flatnonzero(may_be_code).tolist():
+            values = rows.X[rows.index, column].astype(np.float64)
+            is_code = values == ends[0, column]
+            others = values[~is_code & ~np.isnan(values)]
+            if _is_code(ends[0, column], others) and (
+                is_code.sum() >= _LEAST_WITH_CODE * len(values)
+            ):
+                yield Code(
+                    column,
+                    float(ends[0, column]),
+                    int(is_code.sum()),
+                    float(others.min()),
+                    float(others.max()),
+                )
+
+
+def _is_code(value: float, others: np.ndarray) -> bool:
+    """Whether a number is none of the kind of the others ``(m,)``, but far beside them."""
+    low, high = others.min(), others.max()
+    if value < 0 and low < 0 and not _has_only_nines(value):
+        return False
+    is_beside = max(low - value, value - high) >= high - low
+    return bool(is_beside) and len(np.unique(others)) >= _FEWEST_DIFFERENT
+
+
+def _has_only_nines(values: Any) -> Any:
+    """Whether numbers are 9, 99, 999 and so on, or the same below 0."""
+    size = np.abs(values) + 1
+    with np.errstate(all="ignore"):
+        return (size >= 10) & (size <= 1e9) & (size == 10 ** np.round(np.log10(size)))
+
+
+def _middle_half(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return median and robust deviation of each column in order ``(m, d)``, ``(d,)`` each.
+
+    NaN is at the end. A value that a quarter of the rows or more have, such as 0 for no
+    amount, is left out. The deviation is 0 if there are too few others.
+    """
+    n_observed = (~np.isnan(ordered)).sum(axis=0)
+    columns = np.arange(ordered.shape[1])
     low, middle, high = (
-        ordered[np.clip(share * n_observed // 4, 0, len(some) - 1), columns]
+        ordered[np.clip(share * n_observed // 4, 0, len(ordered) - 1), columns]
         for share in (1, 2, 3)
     )
     spans = np.nan_to_num(high - low)

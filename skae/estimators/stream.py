@@ -44,6 +44,7 @@ from skae.estimators.training_data import (
     attributes_at,
     check_min_scale,
     check_observed,
+    warn_of_far_values,
     warn_of_spread,
 )
 from skae.estimators.warm_start import concatenate_histories, continue_from
@@ -120,8 +121,10 @@ def _begin(
         moments = measure_moments(rows)
         standardization = add_links(measure(rows, kind, moments), rows, table.likelihood)
     informative = block.informative()
-    if n_before < _FEWEST_JUDGED <= len(informative) and covariance_type == "spherical":
-        warn_of_spread(standardization, table, names)
+    if n_before < _FEWEST_JUDGED <= len(informative):
+        warn_of_far_values(rows, standardization, names)
+        if covariance_type == "spherical":
+            warn_of_spread(standardization, table, names)
     _check_min_scale(estimator, standardization, is_first=kept is None)
     random_state = local_random_state(estimator.random_state)
     if kept is None:

@@ -11,7 +11,7 @@ from numpy.random import RandomState
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._data import Rows, Standardization, select_rows, split_validation
-from skae._data.far_values import find_far_values
+from skae._data.far_values import Code, find_far_values
 from skae._fitting.diagnosis import spread_message
 from skae._fitting.lockstep import shared_result
 from skae._utils.column_errors import list_columns
@@ -119,12 +119,14 @@ def warn_of_spread(
 def warn_of_far_values(
     rows: Rows, standardization: Standardization, names: Sequence[str] | None
 ) -> None:
-    """Warn of columns whose deviation a few values decide, such as codes for missing."""
+    """Warn of values far from the others of their column, such as codes for missing."""
     constant, std = standardization.is_constant, standardization.std
     if constant is not None:
         # Theirs is that of other columns.
         std = np.where(constant, 0.0, std)
-    found = find_far_values(rows, std)
+    found, codes = find_far_values(rows, std)
+    if codes:
+        warn_user(_of_codes(codes, names))
     if not found:
         return
     parts = []
@@ -141,6 +143,22 @@ def warn_of_far_values(
         "model can hardly see how the other values differ. If they are errors, or stand "
         "for what is missing, correct them or set them to NaN. If not, take the logarithm "
         "of the column."
+    )
+
+
+def _of_codes(codes: Sequence[Code], names: Sequence[str] | None) -> str:
+    """Return what to say of numbers that seem to be codes."""
+    parts = [
+        f"{list_columns([code.column], names)} ({code.value:.6g} in {code.n_rows:,} rows, "
+        f"the others from {code.low:.6g} to {code.high:.6g})"
+        for code in codes[:_MOST_FAR]
+    ]
+    if len(codes) > _MOST_FAR:
+        parts.append(f"and {len(codes) - _MOST_FAR} more columns")
+    return (
+        "X has columns in which many rows have one number far beside all others: "
+        f"{', '.join(parts)}. It is learned as a measurement. If it stands for what is "
+        "missing, set it to NaN, which a fit takes as missing."
     )
 
 

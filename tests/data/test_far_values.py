@@ -8,10 +8,18 @@ from skae._data import select_rows
 from skae._data.far_values import find_far_values
 
 
-def found(X):
+def find(X):
+    """Return what is found in a table: far values, and codes."""
     X = np.asarray(X, dtype=np.float64)
     rows = select_rows(X, np.ones(len(X)), shuffle=True)
     return find_far_values(rows, np.nanstd(X, axis=0))
+
+
+def found(X):
+    """Return the far values of a table without codes."""
+    far, codes = find(X)
+    assert codes == []
+    return far
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,7 @@ def test_the_value_may_be_of_another_process():
     X = np.random.default_rng(0).normal(size=(500, 2))
     X[:, 1] = np.where(np.arange(500) < 20, X[:, 1], np.nan)
     rows = select_rows(X, np.ones(500), shuffle=True)
-    assert find_far_values(rows, np.full(2, 1e6)) == []
+    assert find_far_values(rows, np.full(2, 1e6)) == ([], [])
 
 
 def test_groups_of_rows_are_no_errors():
@@ -80,3 +88,38 @@ def test_columns_of_few_values():
     X[0, 1], X[:3, 2], X[:, 3] = 1e9, 1.0, np.nan
     X[:2, 3] = 0.0, 1e9
     assert found(X) == []
+
+
+@pytest.mark.parametrize("n", [200, 20_000])
+@pytest.mark.parametrize(
+    ("value", "low", "high"),
+    [(-999, -40, 60), (-1, 3, 6), (-200, 0, 99), (99, 0, 20), (9999, -5, 4000), (-9, 0, 5)],
+)
+def test_codes_among_the_others(n, value, low, high):
+    """A code beside the range of the others is found, with its rows; NaN does not count."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(low, high, size=(n, 3))
+    X[5::20, 1], X[::7, 1] = value, np.nan
+    far, (code,) = find(X)
+    assert far == []
+    observed = X[X[:, 1] != value, 1]
+    assert (code.column, code.value) == (1, value)
+    assert code.n_rows == (X[:, 1] == value).sum()
+    assert (code.low, code.high) == (np.nanmin(observed), np.nanmax(observed))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng, n: np.where(rng.random(n) < 0.1, 0, rng.uniform(50, 60, n)),
+        lambda rng, n: np.where(rng.random(n) < 0.1, 24, rng.uniform(1, 8, n)),
+        lambda rng, n: np.where(rng.random(n) < 0.1, -1, rng.integers(0, 4, n)),
+        lambda rng, n: np.where(rng.random(n) < 0.1, -9, rng.uniform(0, 20, n)),
+        lambda rng, n: np.where(rng.random(n) < 0.1, -50, rng.uniform(-3, 20, n)),
+        lambda rng, n: np.where(np.arange(n) < 2, 999, rng.uniform(0, 20, n)),
+        lambda rng, n: rng.integers(0, 10, n) + 90,
+    ],
+    ids=["zeros", "a group", "few values", "near", "below 0", "rare", "an end"],
+)
+def test_other_numbers_are_no_codes(draw):
+    assert found(draw(np.random.default_rng(0), 1000)[:, None]) == []

@@ -115,6 +115,27 @@ def test_the_column_of_a_later_block():
         model.partial_fit(bad)
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "mixed"])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-999, r"'visits' \(-999 in 4 rows, the others from -?[\d.]+ to [\d.]+\)"),
+        (1e9, r"'visits' \(1e\+09 in row 3, and 3 more rows; [\d.e+]+ deviations\)"),
+    ],
+)
+def test_codes_for_what_is_missing(likelihood, value, text):
+    frame = FRAME.copy()
+    frame.loc[[3, 9, 20, 21], "visits"] = value
+    model = VariationalAutoencoder(
+        2, max_iter=2, likelihood=likelihood, covariance_type="diag"
+    )
+    with pytest.warns(UserWarning, match=text) as found:
+        model.fit(frame)
+    assert sum("to NaN" in str(w.message) for w in found) == 1
+    with pytest.warns(UserWarning, match=text):
+        clone(model).partial_fit(frame)
+
+
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (-np.inf, "infinity")])
 def test_codes_that_are_not_finite(fitted, value, word):
     """Missing codes are no missing values of the data."""
