@@ -51,6 +51,11 @@ _REPETITIVE = {
 }
 
 
+# Files of tests that take a minute or more. If they came last, as their names say, the
+# other processes of a run would wait for them.
+_LONG = {"tests/test_emulated.py", "tests/test_spmd.py"}
+
+
 def pytest_addoption(parser):
     """Add the option for an environment in which nothing may be missing."""
     parser.addoption(
@@ -80,11 +85,15 @@ def pytest_runtest_makereport(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Measure no coverage in tests of the files above."""
-    folder = config.rootpath
+    """Measure no coverage in some of the files above, and begin with others of them."""
+
+    def file_of(item):
+        return item.path.relative_to(config.rootpath).as_posix()
+
     for item in items:
-        if item.path.relative_to(folder).as_posix() in _REPETITIVE:
+        if file_of(item) in _REPETITIVE:
             item.add_marker("no_cover")
+    items.sort(key=lambda item: file_of(item) not in _LONG)
 
 
 @pytest.hookimpl(wrapper=True)
