@@ -913,3 +913,20 @@ def test_a_category_that_a_fold_lacks():
     assert last.startswith("Found unknown values in column 'city'")
     assert "pass likelihood=Mixed(handle_unknown='ignore')" in last
     assert "fold 1 of 3. 2 of 6 fits" in last
+
+
+def test_a_search_that_fails_warns_too(X):
+    """What its fits warned of may be the reason."""
+
+    def fail(model, X, y=None):
+        raise ZeroDivisionError
+
+    search = BatchedGridSearchCV(
+        vae(), {"beta": [1e4]}, cv=FOLDS, scoring=fail, error_score="raise"
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(ZeroDivisionError):
+            search.fit(X)
+    (text,) = [str(w.message) for w in caught if "No component" in str(w.message)]
+    assert re.search(r"\(This is fit 1 of a search that did not end\.", text)

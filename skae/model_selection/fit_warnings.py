@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
@@ -36,6 +37,19 @@ class FitWarnings:
         kind = " ".join(_VARIABLE.sub("#", message).split()[:_WORDS])
         self._found.setdefault((category, kind), {}).setdefault(position[0] - 1, message)
         return True
+
+    @contextmanager
+    def of_failed_search(self) -> Iterator[None]:
+        """Raise one warning of each kind if the search ends by an error."""
+        try:
+            yield
+        except BaseException:
+            for (category, _), messages in self._found.items():
+                first = min(messages)
+                count = f" {len(messages)} fits have such a warning." * (len(messages) > 1)
+                where = f"fit {first + 1} of a search that did not end"
+                warn_user(f"{messages[first]} (This is {where}.{count})", category)
+            raise
 
     def warn(self, candidates: Sequence[dict[str, Any]], n_splits: int) -> None:
         """Raise one warning of each kind, which lists the candidates that have it."""

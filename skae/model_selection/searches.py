@@ -258,9 +258,9 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
             a deterministic autoencoder differ in ``n_components``, and its own score
             decides: it grows with each component.
         Warning
-            One of each kind that fits of the search warn of, when the search is over. It
-            says how many fits warn, and which candidates. Those of the refit, and those of
-            the workers of ``n_jobs``, come as they are.
+            One of each kind that fits of the search warn of, when the search is over, also
+            by an error. It says how many fits warn, and which candidates. Those of the
+            refit, and those of the workers of ``n_jobs``, come as they are.
         """
         if not sklearn.get_config()["skip_parameter_validation"]:
             # Before the checks below, which take parameters of the right type.
@@ -274,7 +274,11 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
         active = get_active_backend()[0]
         backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
         found = FitWarnings()
-        with joblib.parallel_config(backend), warnings_collected(found.collect):
+        with (
+            found.of_failed_search(),
+            joblib.parallel_config(backend),
+            warnings_collected(found.collect),
+        ):
             if isinstance(self.estimator, Pipeline) and self.estimator.memory is None:
                 self._fit_pipeline(X, y, params)
             else:
