@@ -70,7 +70,8 @@ class LikelihoodOutlierDetector(
     estimator : estimator, default=None
         Density estimator with ``fit`` and ``score_samples``, for example of skae or
         :class:`sklearn.mixture.GaussianMixture`. None is
-        :func:`skae.recipes.make_outlier_estimator`. To set its parameters, pass it.
+        :func:`skae.recipes.make_outlier_estimator`, with two components. To set its
+        parameters, pass it. The detector has no `score`: search over the estimator.
     contamination : float or "auto", default="auto"
         Share of outliers among the training rows, in (0, 0.5]: it determines which scores
         are those of outliers. "auto" is Tukey's fence: 1.5 interquartile ranges below the

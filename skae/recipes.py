@@ -144,6 +144,8 @@ def make_outlier_estimator(**parameters: Any) -> VariationalAutoencoder:
     logistic likelihood, with one scale for each feature, limits the influence of a large
     residual. The result of `score_samples` has the order of
     :class:`sklearn.ensemble.IsolationForest`: the lower, the more abnormal.
+    Rows of usual values in a wrong combination may need more components. A search over
+    `n_components` by the `score` of held-out rows says how many.
 
     Parameters
     ----------
