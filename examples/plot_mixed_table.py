@@ -72,8 +72,8 @@ for ax, rows in ((axes[1, 1], "all incomes"), (axes[1, 2], "upper quarter of inc
 # strange value shows where.
 
 strange = customers.iloc[:1].assign(age=22.0, retired=True, visits=90)
-parts = model.score_features(strange)[0] - model.score_features(customers).mean(axis=0)
-print(pd.Series(parts, customers.columns).round(1))
+parts = model.score_features(strange).iloc[0] - model.score_features(customers).mean()
+print(parts.round(1))
 
 # %%
 # What is missing is filled by what the other columns say.

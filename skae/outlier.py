@@ -25,6 +25,7 @@ from skae._utils.names import ParametersMixin, own_method_names
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers, check_table
 from skae.estimators.base import BaseAutoencoder
+from skae.estimators.frames import with_numbers
 from skae.estimators.table import validated_table
 from skae.persistence import PersistenceMixin
 from skae.recipes import make_outlier_estimator, parameter_advice
@@ -70,7 +71,8 @@ class LikelihoodOutlierDetector(
     estimator : estimator, default=None
         Density estimator with ``fit`` and ``score_samples``, for example of skae or
         :class:`sklearn.mixture.GaussianMixture`. None is
-        :func:`skae.recipes.make_outlier_estimator`. To set its parameters, pass it.
+        :func:`skae.recipes.make_outlier_estimator`, with two components. To set its
+        parameters, pass it. The detector has no `score`: search over the estimator.
     contamination : float or "auto", default="auto"
         Share of outliers among the training rows, in (0, 0.5]: it determines which scores
         are those of outliers. "auto" is Tukey's fence: 1.5 interquartile ranges below the
@@ -196,7 +198,7 @@ class LikelihoodOutlierDetector(
                 support[np.argsort(scores, kind="stable")[n - n_support :]] = True
         self._smallest_part = np.zeros(missing.shape[1])
         if _takes_tables(fitted):
-            parts = fitted.score_features(rows)
+            parts = _parts(fitted, rows)
             parts = parts if absent is None else parts + absent
             self._smallest_part = np.where(missing, np.inf, parts).min(axis=0)
         self.estimator_, self.support_ = fitted, support
@@ -235,7 +237,7 @@ class LikelihoodOutlierDetector(
     @by_numpy
     def score_features(
         self, X: ArrayLike, *, return_kl: bool = False
-    ) -> Scores | tuple[Scores, Scores]:
+    ) -> Any | tuple[Any, Scores]:
         """Return the part of each column in the score of each row; low is abnormal.
 
         The parts of a row add up to :meth:`score_samples`, plus the KL for a variational
@@ -253,9 +255,9 @@ class LikelihoodOutlierDetector(
 
         Returns
         -------
-        log_likelihood : ndarray of shape (n_samples, n_features)
+        log_likelihood : {ndarray, DataFrame} of shape (n_samples, n_features)
             Expected log-likelihood of each column, in nats, float64. A missing entry has
-            what it adds to :meth:`score_samples`.
+            what it adds to :meth:`score_samples`. A frame where the estimator returns one.
 
         kl : ndarray of shape (n_samples,)
             Only with `return_kl=True`: the sum of a row less its score, in nats.
@@ -284,9 +286,10 @@ class LikelihoodOutlierDetector(
         added: Any = 0.0 if unseen is None else unseen
         if not return_kl:
             # An estimator of a user may have no KL.
-            return np.asarray(self.estimator_.score_features(rows)) + added
+            parts = self.estimator_.score_features(rows)
+            return with_numbers(parts, np.asarray(parts) + added)
         parts, kl = self.estimator_.score_features(rows, return_kl=True)
-        return np.asarray(parts) + added, kl
+        return with_numbers(parts, np.asarray(parts) + added), kl
 
     def _of_unseen(
         self, rows: Any, missing: NDArray[np.bool_]
@@ -320,7 +323,7 @@ class LikelihoodOutlierDetector(
         is_absent = ~np.isnan(shares)
         if not is_absent.any():
             return None
-        return np.where(is_absent, shares - estimator.score_features(rows), 0.0)
+        return np.where(is_absent, shares - _parts(estimator, rows), 0.0)
 
     @by_numpy
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -400,7 +403,7 @@ class LikelihoodOutlierDetector(
         Rows of different holes can then be compared.
         """
         if _takes_tables(estimator):
-            parts = estimator.score_features(rows)
+            parts = _parts(estimator, rows)
             parts = np.where(missing, 0.0, parts if absent is None else parts + absent)
             return parts.sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
         numbers = check_array(rows, dtype=np.float64, ensure_all_finite="allow-nan")
@@ -432,6 +435,11 @@ def _takes_tables(estimator: Any) -> bool:
     has_tags = hasattr(estimator, "__sklearn_tags__")
     takes_strings = has_tags and get_tags(estimator).input_tags.string
     return bool(takes_strings) and hasattr(estimator, "score_features")
+
+
+def _parts(estimator: Any, rows: Any) -> Scores:
+    """Return the part of each column in the score of each row, ``(n, d)``."""
+    return np.asarray(estimator.score_features(rows))
 
 
 def _columns_of(estimator: Any) -> Columns | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from importlib import import_module
 from typing import Any, TypeVar, cast
@@ -134,6 +135,27 @@ def as_frame(
         _column(j, dtype, package, is_whole=is_whole) for j, dtype in enumerate(dtypes)
     )
     return Columns(columns_of_numbers, d, tuple(names), package).decode(drawn)
+
+
+def scores_as_table(scores: np.ndarray, columns: Columns, like: Any) -> Any:
+    """Return scores of columns ``(n, n_columns)`` as a table like that of the fit.
+
+    It is a frame if the fit had one, with its names and the index of ``like``, a pandas
+    frame.
+    """
+    package = columns.package or ""
+    numbers = tuple(
+        _column(j, "float64", package, is_whole=False) for j in range(scores.shape[1])
+    )
+    return replace(columns, columns=numbers, n_features=len(numbers)).decode(scores, like)
+
+
+def with_numbers(table: Any, numbers: np.ndarray) -> Any:
+    """Return numbers ``(n, d)`` with the names and index of a frame; else as they are."""
+    package = package_of(table)
+    if package == "pandas":
+        return type(table)(numbers, index=table.index, columns=table.columns)
+    return type(table)(numbers, schema=table.columns) if package else numbers
 
 
 def _column(j: int, dtype: str, package: str, *, is_whole: bool) -> Column:

@@ -30,7 +30,7 @@ from skae._utils.numbers import as_numbers, check_codes, weighted_mean
 from skae._utils.settings import own_settings
 from skae._utils.threads import is_worth_a_thread, suitable_threads
 from skae.estimators.fitted import FittedMixin
-from skae.estimators.frames import in_output
+from skae.estimators.frames import in_output, scores_as_table
 from skae.estimators.table import FLOATS
 from skae.likelihoods import Mixed
 from skae.objectives import Objective
@@ -262,9 +262,10 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         log_likelihood : {ndarray, DataFrame} of shape (n_samples, n_features)
             Expected log-likelihood of each column, in nats, float64; 0 for what is missing.
             Scores of flags, counts and categories are log-probabilities, the others are of
-            densities in the units of X. With ``set_output(transform="pandas")`` or
-            ``"polars"``, and training data with names, a frame with these names and the
-            index of a pandas frame X.
+            densities in the units of X. A frame with the names of the training data, and
+            the index of a pandas frame X, where :meth:`inverse_transform` returns a frame.
+            Columns that depend on each other share the blame: if one of them has a wrong
+            value, the code moves, and the parts of the others fall too.
 
         kl : ndarray of shape (n_samples,)
             Only with `return_kl=True`: the sum of a row less its score, in nats.
@@ -278,14 +279,15 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
         by_feature = by_feature - self._of_data("log_det_by_feature", data)
         smallest = np.finfo(np.float64).min / (by_feature.shape[1] + 1)
         by_feature = by_feature.nan_to_num(nan=smallest, neginf=smallest)
-        by_column = self._sum_features(by_feature)
+        by_column = self._sum_features(by_feature, X)
         return (by_column, kl) if return_kl else by_column
 
-    def _sum_features(self, values: Tensor) -> Any:
-        """Sum values ``(n, n_features)`` over the features of each column."""
+    def _sum_features(self, values: Tensor, like: Any) -> Any:
+        """Sum values ``(n, n_features)`` over the features of each column, as a table."""
         if self._table.columns is None:
             return values
-        return self._table.sum_features(values.cpu().numpy())
+        by_column = self._table.sum_features(values.cpu().numpy())
+        return scores_as_table(by_column, self._table.columns, on_host(like))
 
     def _validate(self, X: ArrayLike) -> Any:
         """Validate data for a fitted model; returns what the encoder sees of them.

@@ -342,7 +342,8 @@ class BatchedGridSearchCV(_BatchedSearch, GridSearchCV):
 
     n_jobs : int, default=None
         Number of processes, each of which trains a share of the fits; None and 1 are this
-        process, with all threads of PyTorch, and -1 is one for each core.
+        process, with all threads of PyTorch, and -1 is one for each core. Workers import
+        PyTorch in the first call, which takes seconds.
 
     refit : bool, str or callable, default=True
         Whether, or by which metric, to fit the best candidate to all data.
@@ -418,7 +419,8 @@ class BatchedRandomizedSearchCV(_BatchedSearch, RandomizedSearchCV):
 
     n_jobs : int, default=None
         Number of processes, each of which trains a share of the fits; None and 1 are this
-        process, with all threads of PyTorch, and -1 is one for each core.
+        process, with all threads of PyTorch, and -1 is one for each core. Workers import
+        PyTorch in the first call, which takes seconds.
 
     refit : bool, str or callable, default=True
         Whether, or by which metric, to fit the best candidate to all data.

@@ -265,17 +265,34 @@ def test_tables_of_several_kinds_keep_the_index(numbers, output, kind):
     X.index = [f"row {i}" for i in range(len(X))]
     model = vae(likelihood="mixed").fit(X)
     plain = results_of(model, X)
-    index = plain["inverse_transform"].index
-    assert index.equals(X.index)
+    for method, frame in plain.items():
+        assert isinstance(frame, pd.DataFrame), method
+        assert frame.index.equals(X.index), method
     framed = results_of(model.set_output(transform=output), X)
     for method, frame in framed.items():
         assert isinstance(frame, kind), method
         assert list(frame.columns) == list(X.columns)
         if output == "pandas":
             assert frame.index.equals(X.index)
-        expected = plain[method]
-        last = expected[:, 3] if "score" in method else expected["kind"]
-        assert frame["kind"].to_list() == list(last)
+        assert frame["kind"].to_list() == list(plain[method]["kind"])
+
+
+@pytest.mark.parametrize("output", ["default", "pandas", "polars"])
+@pytest.mark.parametrize("given", ["polars", "pandas, numbers as names", "numpy"])
+def test_parts_of_columns_are_frames_where_reconstructions_are(numbers, given, output):
+    mixed = numbers.assign(kind=np.where(numbers["a"] > 0, "u", "v"))
+    X = {
+        "polars": pl.DataFrame(mixed.to_dict("list")),
+        "pandas, numbers as names": mixed.set_axis(range(4), axis=1),
+        "numpy": mixed.to_numpy(dtype=object),
+    }[given]
+    model = vae(output, likelihood="mixed").fit(X)
+    expected, parts = model.reconstruct(X), model.score_features(X)
+    assert type(parts) is type(expected)
+    if package_of(parts):
+        assert list(parts.columns) == list(expected.columns)
+    assert type(LikelihoodOutlierDetector(model).fit(X).score_features(X)) is type(parts)
+    np.testing.assert_array_equal(model.score_features(X, return_kl=True)[0], parts)
 
 
 @pytest.mark.skipif(array_api is None, reason="needs scikit-learn 1.9")
@@ -299,17 +316,18 @@ def test_a_pipeline_goes_back_from_frames(numbers, output):
     np.testing.assert_allclose(found, expected)
 
 
-@pytest.mark.parametrize("output", ["pandas", "polars"])
-def test_displays_and_detectors_of_models_with_frames(numbers, output):
+@pytest.mark.parametrize(("output", "kind"), OUTPUTS)
+def test_displays_and_detectors_of_models_with_frames(numbers, output, kind):
     numbers = numbers.copy()
     numbers.iloc[3, 1] = np.nan
     plain = LikelihoodOutlierDetector(vae()).fit(numbers)
     framed = LikelihoodOutlierDetector(vae(output)).fit(numbers)
-    for return_kl in (False, True):
-        np.testing.assert_array_equal(
-            framed.score_features(numbers, return_kl=return_kl)[0],
-            plain.score_features(numbers, return_kl=return_kl)[0],
-        )
+    expected = plain.score_features(numbers)
+    found, _ = framed.score_features(numbers, return_kl=True)
+    for parts in (framed.score_features(numbers), found):
+        assert isinstance(parts, kind)
+        assert list(parts.columns) == NAMES
+        np.testing.assert_array_equal(parts, expected)
     model = vae(output).fit(numbers)
     for statistic in (None, "mean"):
         display = ImputationDisplay.from_estimator(model, numbers, statistic=statistic)

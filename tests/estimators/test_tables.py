@@ -181,12 +181,12 @@ def test_ways_to_name_columns_are_equal(frame):
 def test_parts_add_up_by_column(frame):
     model = vae().fit(frame)
     parts, kl = model.score_features(frame, return_kl=True)
-    assert parts.shape == frame.shape
+    assert parts.columns.equals(frame.columns)
     np.testing.assert_allclose(
         parts.sum(axis=1) - kl, model.score_samples(frame), rtol=0, atol=1e-9
     )
     # Log-probabilities of flags and categories.
-    assert (parts[:, 3:7] <= 0).all()
+    assert (parts.iloc[:, 3:7] <= 0).all(axis=None)
 
 
 def test_units_of_a_column_move_its_part_only(frame):
