@@ -290,9 +290,38 @@ def test_parts_of_a_mixed_table_add_up(table):
     )
     of_training = detector.score_features(table)
     known = table["city"].notna().to_numpy()
-    assert parts[7, 2] == of_training[known, 2].min()
+    share_of_half_a_row = np.log(0.5 / (known.sum() + 0.5 * 4))
+    assert share_of_half_a_row < of_training[known, 2].min()
+    assert parts[7, 2] == pytest.approx(share_of_half_a_row)
     # A missing city has the mean of the others.
     assert parts[4, 2] == pytest.approx(of_training[known, 2].mean())
+
+
+def test_new_values_are_strange_and_no_error(table):
+    """A category, a code and a flag that the training rows do not have."""
+    X = table.assign(rooms=np.arange(len(table)) % 7 + 1, kind="old")
+    X.loc[::3, "kind"] = "new"
+    kinds = Mixed([("kind", "bernoulli"), (slice("rooms"), "auto")])
+    detector = LikelihoodOutlierDetector(small_vae(kinds)).fit(X)
+    scores, parts = detector.score_samples(X), detector.score_features(X)
+    for column, value in {"city": "Moon", "rooms": 12, "kind": "older"}.items():
+        strange = detector.score_features(X.assign(**{column: value}))
+        j = list(X).index(column)
+        # Half a row of all, of one value more than the training rows have.
+        n, k = X[column].count(), X[column].nunique()
+        share = np.log(0.5 / (n + 0.5 * (k + 1)))
+        assert (strange[:, j] <= share + 1e-12).all()
+        assert (strange[:, j] <= parts[X[column].notna(), j].min()).all()
+        assert (detector.score_samples(X.assign(**{column: value})) < scores).mean() > 0.9
+    # The estimator, which was given, still refuses them.
+    with pytest.raises(ValueError, match="Found unknown values in column 'city'"):
+        clone(detector.estimator_).fit(X).score(X.assign(city="Moon"))
+
+
+def test_all_refused_columns_are_in_one_error_of_the_detector(table):
+    X = table.assign(day=pd.Timestamp("2026-01-01"), note=[f"n{i}" for i in range(150)])
+    with pytest.raises(ValueError, match=r"(?s)2 columns cannot be.*'day'.*'note'"):
+        LikelihoodOutlierDetector(small_vae("mixed")).fit(X)
 
 
 def test_parts_name_the_column_that_was_changed(contaminated):
@@ -360,7 +389,7 @@ def test_refits_keep_the_kinds_and_categories_of_all_rows(kind):
     detector = LikelihoodOutlierDetector(estimator).fit(X)
     assert X["rare"][detector.support_].nunique() < X["rare"].nunique()
     whole = clone(estimator).fit(X)
-    assert detector.estimator_._table.columns == whole._table.columns
+    assert detector.estimator_._table.columns == whole._table.taking_unknown().columns
     assert repr(detector.estimator_.likelihood_) == repr(whole.likelihood_)
     scores = detector.score_samples(X)
     assert np.isfinite(scores).all()
