@@ -23,7 +23,7 @@ _MOST_STRINGS = 5
 _CODE_LENGTH = 3
 # A sign, digits with separators and an exponent, between a currency and a unit.
 _NUMBER = re.compile(
-    r"\s*([^\w\s.,+-]?)\s*([+-]?[.,]?\d[\d.,'\u2019\s]*?(?:[eE][+-]?\d+)?)"
+    r"\s*([^\w\s.,+-]?)\s*([+-]?[.,]?\d+(?:[.,'\u2019\s]\d+)*\.?(?:[eE][+-]?\d+)?)"
     r"\s*([^\W\d_].*|[^\w\s.,'\u2019+-].*)?",
     re.DOTALL,
 )
@@ -101,16 +101,19 @@ def numbers_in_text(values: np.ndarray) -> TextNumbers | None:
     """
     counts = Counter(values.tolist())
     del counts[None]
-    parts = {value: _split(str(value)) for value in counts}
+    parts: dict[Any, tuple[tuple[str, str], str]] = {}
     units: Counter[tuple[str, str]] = Counter()
-    for value, (unit, _) in parts.items():
-        if unit is not None:
-            units[unit] += counts[value]
+    for n_read, (value, n) in enumerate(counts.items()):
+        # Most columns of words end here.
+        if n_read - len(parts) > _MOST_STRINGS:
+            return None
+        if (part := _split(str(value))) is not None:
+            parts[value] = part
+            units[part[0]] += n
     if not units:
         return None
     unit = units.most_common(1)[0][0]
     bodies = {value: body for value, (own, body) in parts.items() if own == unit}
-    # Most columns of words end here.
     if len(counts) - len(bodies) > _MOST_STRINGS:
         return None
     group, decimal, numbers = _best_convention(bodies)
@@ -150,17 +153,18 @@ def numbers_in_text(values: np.ndarray) -> TextNumbers | None:
     )
 
 
-def _split(text: str) -> tuple[tuple[str, str] | None, str]:
-    """Return the unit before and behind a number, None if there is no number; its text."""
+def _split(text: str) -> tuple[tuple[str, str], str] | None:
+    """Return the unit before and behind a number and its text, None if there is none."""
     match = _NUMBER.fullmatch(text)
     if match is None:
-        return None, ""
+        return None
     before, body, behind = match[1], match[2], (match[3] or "").strip()
     if before and unicodedata.category(before) != "Sc":
-        return None, ""
-    first = behind[:1]
-    is_unit = first.isalpha() or first in _MARKS or unicodedata.category(first) == "Sc"
-    return ((before, behind), body) if not first or is_unit else (None, "")
+        return None
+    is_unit = not behind or behind[0].isalpha() or behind[0] in _MARKS
+    if not is_unit and unicodedata.category(behind[0]) != "Sc":
+        return None
+    return (before, behind), body
 
 
 def _best_convention(bodies: dict[Any, str]) -> tuple[str, str, dict[Any, float]]:
@@ -178,4 +182,6 @@ def _best_convention(bodies: dict[Any, str]) -> tuple[str, str, dict[Any, float]
                 numbers[value] = float(re.sub(decimal, ".", plain))
         if len(numbers) > len(best[2]):
             best = group, decimal, numbers
+        if len(numbers) == len(bodies):
+            break
     return best

@@ -175,6 +175,15 @@ def test_numbers_as_strings(name, package):
     assert not any("as strings, such as" in text for text in found)
 
 
+def test_several_columns_of_numbers_as_strings_are_in_one_warning():
+    """An array of strings has numbers as strings in each column."""
+    X = np.column_stack([CITY, AGE.clip(0, 99) / 2, SURFACE, SURFACE[::-1]]).astype(str)
+    messages, _ = said(X)
+    (message,) = (text for text in messages if "as strings" in text)
+    assert message.startswith("Columns 1, 2, 3 have numbers as strings, such as ")
+    assert "Convert them (of 1; change the others alike): X = X.astype(object); " in message
+
+
 def test_numbers_as_strings_that_all_differ():
     X = TABLE.assign(surface=[f"{x:.3f} m²" for x in np.linspace(20, 200, N)])
     with pytest.raises(ValueError, match="which are numbers as strings") as error:
