@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
-from skae._data.columns import Columns, read_column
+from skae._data.columns import Columns, missing_entries
 from skae._utils.column_errors import infinities_named
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
@@ -174,9 +174,10 @@ class LikelihoodOutlierDetector(
         n_support = max(int(np.ceil(self.support_fraction * n - 1e-9)), 2)
         support = np.ones(n, dtype=bool)
         n_refits = _N_REFITS if n_support < n else 0
-        # The most likely rows may lack a category, or the other value of a flag.
+        # The most likely rows may lack a category, or the other value of a flag. One that
+        # no row has is no error later: `_of_unseen` is what it adds.
         is_own = isinstance(given, BaseAutoencoder)
-        table = clone(given)._bind(rows) if is_own else None
+        table = clone(given)._bind(rows).taking_unknown() if is_own else None
         for i in range(n_refits + 1):
             used = rows if support.all() else _safe_indexing(rows, np.flatnonzero(support))
             # Of the fits, only the last one is kept.
@@ -200,7 +201,9 @@ class LikelihoodOutlierDetector(
         if _takes_tables(fitted):
             parts = _parts(fitted, rows)
             parts = parts if absent is None else parts + absent
-            self._smallest_part = np.where(missing, np.inf, parts).min(axis=0)
+            smallest = np.where(missing, np.inf, parts).min(axis=0)
+            share = _log_share_of_unknown(fitted, missing)
+            self._smallest_part = np.minimum(smallest, share)
         self.estimator_, self.support_ = fitted, support
         self.offset_ = self._smallest_inlier(scores)
         return self
@@ -220,7 +223,9 @@ class LikelihoodOutlierDetector(
             The scores of the estimator, in nats for an estimator of skae. A missing entry
             adds the mean log-density of a normal density with the variance of its column,
             since a density of fewer entries is on another scale. A category that no row of
-            the last fit has adds the logarithm of its share among the training rows.
+            the last fit has adds the logarithm of its share among the training rows. One
+            that no training row has counts as half a row, or as the strangest value of its
+            column if that is lower.
 
         Raises
         ------
@@ -296,7 +301,8 @@ class LikelihoodOutlierDetector(
     ) -> NDArray[np.float64] | None:
         """Return what entries add that the last fit has not seen, ``(n, d)``, or None.
 
-        An unknown category is as strange as the strangest value of the training data.
+        An unknown category counts as half a training row, or as the strangest value of its
+        column if that adds less.
         """
         added = [self._of_absent(self.estimator_, rows)]
         if _columns_of(self.estimator_) is not None:
@@ -375,9 +381,7 @@ class LikelihoodOutlierDetector(
                     f"Found array with {_num_samples(table)} sample(s) while a minimum of "
                     f"2 is required by {type(self).__name__}."
                 )
-            columns = [read_column(table, i) for i in range(self.n_features_in_)]
-            missing = [np.array([v is None or v != v for v in c]) for c in columns]
-            return table, np.column_stack(missing)
+            return table, missing_entries(table)
         check_table(X)
         numbers = as_numbers(X, advice=_ADVICE_ON_STRINGS)
         with infinities_named(numbers):
@@ -468,6 +472,19 @@ def _log_shares(estimator: Any, rows: Any, support: NDArray[np.bool_]) -> list[S
             is_absent[0] = False  # a 0 has no part in the score
         found.append(np.append(np.where(is_absent, share, np.nan), np.nan))
     return found
+
+
+def _log_share_of_unknown(estimator: Any, missing: NDArray[np.bool_]) -> Scores:
+    """Return the log of the share of half a row of one more value of each column, ``(d,)``.
+
+    It is infinite for an estimator without categories.
+    """
+    columns = _columns_of(estimator)
+    if columns is None:
+        return np.full(missing.shape[1], np.inf)
+    n_values = np.array([len(column.categories) for column in columns.columns])
+    share: Scores = np.log(0.5 / ((~missing).sum(axis=0) + 0.5 * (n_values + 1)))
+    return share
 
 
 def _score(estimator: Any, rows: Any) -> NDArray[np.float64]:

@@ -293,9 +293,37 @@ def test_parts_of_a_mixed_table_add_up(table):
     assert isinstance(parts, pd.DataFrame)
     assert parts.columns.equals(table.columns)
     of_city = of_training.loc[known, "city"]
-    assert parts["city"][7] == of_city.min()
+    share_of_half_a_row = np.log(0.5 / (known.sum() + 0.5 * 4))
+    assert share_of_half_a_row < of_city.min()
+    assert parts["city"][7] == pytest.approx(share_of_half_a_row)
     # A missing city has the mean of the others.
     assert parts["city"][4] == pytest.approx(of_city.mean())
+
+
+def test_new_values_are_strange_and_no_error(table):
+    """A category, a code and a flag that the training rows do not have."""
+    X = table.assign(rooms=np.arange(len(table)) % 7 + 1, kind="old")
+    X.loc[::3, "kind"] = "new"
+    kinds = Mixed([("kind", "bernoulli"), (slice("rooms"), "auto")])
+    detector = LikelihoodOutlierDetector(small_vae(kinds)).fit(X)
+    scores, parts = detector.score_samples(X), detector.score_features(X)
+    for column, value in {"city": "Moon", "rooms": 12, "kind": "older"}.items():
+        strange = detector.score_features(X.assign(**{column: value}))
+        # Half a row of all, of one value more than the training rows have.
+        n, k = X[column].count(), X[column].nunique()
+        share = np.log(0.5 / (n + 0.5 * (k + 1)))
+        assert (strange[column] <= share + 1e-12).all()
+        assert (strange[column] <= parts.loc[X[column].notna(), column].min()).all()
+        assert (detector.score_samples(X.assign(**{column: value})) < scores).mean() > 0.9
+    # The estimator, which was given, still refuses them.
+    with pytest.raises(ValueError, match="Found unknown values in column 'city'"):
+        clone(detector.estimator_).fit(X).score(X.assign(city="Moon"))
+
+
+def test_all_refused_columns_are_in_one_error_of_the_detector(table):
+    X = table.assign(day=pd.Timestamp("2026-01-01"), note=[f"n{i}" for i in range(150)])
+    with pytest.raises(ValueError, match=r"(?s)2 columns cannot be.*'day'.*'note'"):
+        LikelihoodOutlierDetector(small_vae("mixed")).fit(X)
 
 
 def test_parts_name_the_column_that_was_changed(contaminated):
@@ -363,7 +391,7 @@ def test_refits_keep_the_kinds_and_categories_of_all_rows(kind):
     detector = LikelihoodOutlierDetector(estimator).fit(X)
     assert X["rare"][detector.support_].nunique() < X["rare"].nunique()
     whole = clone(estimator).fit(X)
-    assert detector.estimator_._table.columns == whole._table.columns
+    assert detector.estimator_._table.columns == whole._table.taking_unknown().columns
     assert repr(detector.estimator_.likelihood_) == repr(whole.likelihood_)
     scores = detector.score_samples(X)
     assert np.isfinite(scores).all()

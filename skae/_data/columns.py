@@ -264,6 +264,19 @@ def read_column(X: Any, i: int) -> np.ndarray:
     return values
 
 
+def missing_entries(X: Any) -> np.ndarray:
+    """Return which entries of a table ``(n, d)`` are missing, also in refused columns."""
+    missing = []
+    for i in range(X.shape[1]):
+        values = np.asarray(_safe_indexing(X, i, axis=1))
+        if values.dtype.kind == "f":
+            missing.append(np.isnan(values))
+        else:
+            is_object = values.dtype.kind == "O"
+            missing.append(np.array([is_object and is_missing(v) for v in values], bool))
+    return np.column_stack(missing)
+
+
 def numbers_of(values: np.ndarray, name: str) -> np.ndarray:
     """Return values ``(n,)`` of :func:`read_column` as float64, or raise ValueError."""
     if values.dtype.kind in "fiub":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from skae._data.columns import (
     Column,
     Columns,
     categories_of,
+    is_missing,
     numbers_of,
     package_of,
     read_column,
@@ -21,9 +23,11 @@ from skae._data.columns import (
 from skae._utils.choices import did_you_mean
 from skae._utils.compat import check_sample_weight
 from skae._utils.numbers import check_table
+from skae.estimators.column_faults import ColumnFaults
 from skae.estimators.frames import dtypes_of
-from skae.estimators.suspects import FEW_CATEGORIES, Suspects, check_categories
+from skae.estimators.suspects import Suspects, check_categories
 from skae.estimators.table import Table, validated, validated_table
+from skae.estimators.text_numbers import FEW_CATEGORIES
 from skae.likelihoods import (
     LIKELIHOODS,
     CategoricalLikelihood,
@@ -55,7 +59,10 @@ def bind_table(
     if isinstance(likelihood, Mixed):
         return _bind_mixed(X, likelihood, weight, given)
     indices = list(range(_num_features(X)))
-    columns, family = _bind_part(X, indices, likelihood, first=0, given=likelihood)
+    faults = ColumnFaults(X)
+    columns, family = _bind_part(X, indices, likelihood, 0, likelihood, faults)
+    faults.raise_errors()
+    faults.warn()
     found = dict(zip(indices, columns, strict=True))
     return Table(family, _columns(X, found), given)
 
@@ -63,35 +70,46 @@ def bind_table(
 def _bind_mixed(X: Any, likelihood: Mixed, weight: np.ndarray, given: str) -> Table:
     """Choose the likelihood of each column. See `bind_table`."""
     n_columns = _num_features(X)
-    chosen = _families(X, n_columns, likelihood, weight)
+    faults, suspects = ColumnFaults(X), Suspects(X, likelihood)
+    chosen = _families(X, n_columns, likelihood, weight, faults, suspects)
     found: dict[int, Column] = {}
     spec, parts, first = [], [], 0
     names = _names(X)
     for family, indices in chosen:
-        columns, bound = _bind_part(X, indices, family, first, likelihood)
+        columns, bound = _bind_part(X, indices, family, first, likelihood, faults, suspects)
+        if faults.has_errors:
+            continue  # the columns of other parts may have more
         found.update(zip(indices, columns, strict=True))
         width = sum(column.width for column in columns)
         parts.append((slice(first, first + width), bound))
         shown = [names[i] for i in indices] if names is not None else indices
         spec.append((shown, family))
         first += width
+    faults.raise_errors()
+    suspects.warn()
+    faults.warn()
     bound_all = likelihood.bind(spec, parts)
     return Table(bound_all, _columns(X, found), given)
 
 
 def _families(
-    X: Any, n_columns: int, likelihood: Mixed, weight: np.ndarray
+    X: Any,
+    n_columns: int,
+    likelihood: Mixed,
+    weight: np.ndarray,
+    faults: ColumnFaults,
+    suspects: Suspects,
 ) -> list[tuple[str | Likelihood, list[int]]]:
     """Return the family and the columns of each part, with names in place of "auto".
 
-    Columns of one family, by name or with equal parameters, are one part.
+    Columns of one family, by name or with equal parameters, are one part. Columns of
+    "auto" with a fault are in none.
     """
     _check_family(likelihood.real)
     given = likelihood.columns
     pairs = [(slice(None), "auto")] if isinstance(given, str) else given
     chosen: list[tuple[str | Likelihood, list[int]]] = []
     taken: dict[int, Any] = {}
-    suspects = Suspects(X, likelihood)
     for key, family in pairs:
         indices = _indices(X, key)
         twice = [i for i in indices if i in taken or indices.count(i) > 1]
@@ -108,10 +126,11 @@ def _families(
             continue
         by_family: dict[Any, list[int]] = {}
         for i in indices:
-            values = read_column(X, i)
-            own = _choose(X, i, values, likelihood.real, weight)
-            suspects.add(i, values, own)
-            by_family.setdefault(own, []).append(i)
+            with faults.collected(i):
+                values = read_column(X, i)
+                own = _choose(X, i, values, likelihood.real, weight)
+                suspects.add(i, values, own)
+                by_family.setdefault(own, []).append(i)
         chosen += list(by_family.items())
     left = [i for i in range(n_columns) if i not in taken]
     if left:
@@ -120,7 +139,6 @@ def _families(
             f"Mixed has no likelihood for {len(left)} columns: {listed}. Add them to "
             "columns, for example as a tuple with the likelihood 'auto'."
         )
-    suspects.warn()
     merged: dict[Any, tuple[str | Likelihood, list[int]]] = {}
     for family, indices in chosen:
         # Few parts are faster, and a group of one-hot columns is a part of its own.
@@ -205,63 +223,81 @@ def _bind_part(
     family: str | Likelihood,
     first: int,
     given: CategoricalLikelihood | Mixed,
+    faults: ColumnFaults,
+    suspects: Suspects | None = None,
 ) -> tuple[list[Column], Likelihood]:
     """Return the columns of a part, whose features begin at ``first``, and its density.
 
-    ``given`` is the likelihood that the user passed, of all parts.
+    ``given`` is the likelihood that the user passed, of all parts. The result has no use if
+    there are faults.
     """
     likelihood = make_likelihood(family)
     is_own = isinstance(likelihood, CategoricalLikelihood) and not isinstance(family, str)
     decisive = likelihood if is_own else given
     takes_unknown = getattr(decisive, "handle_unknown", "error") == "ignore"
     remedy = _remedy(given, is_own=is_own)
-    is_categorical = isinstance(likelihood, CategoricalLikelihood)
     is_one_hot = isinstance(likelihood, CategoricalLikelihood) and likelihood.one_hot
     columns: list[Column] = []
     position, whole = first, slice(first, first + len(indices))
     for i in indices:
-        values, raw = read_column(X, i), _safe_indexing(X, i, axis=1)
-        dtype = str(getattr(raw, "dtype", values.dtype))
-        is_integer = dtype.lower().startswith(("int", "uint"))
-        categories: tuple[Any, ...] = ()
-        is_ordered, kind = False, "number"
-        if is_one_hot:
-            kind = "one_hot"
-        elif is_categorical:
-            kind = "category"
-            categories, is_ordered = categories_of(values, raw)
-        elif likelihood.support == "boolean":
-            kind = "flag"
-            categories, is_ordered = _flag_values(X, i, values, raw)
-        else:
-            numbers_of(values, f"column {_name(X, i)}")
-        if kind == "category" and not categories:
-            raise ValueError(
-                f"There is no observed value of {_name(X, i)} to train on: drop such "
-                "columns."
+        with faults.collected(i):
+            column = _bind_column(X, i, likelihood, position)
+            # Of numbers as strings, another warning says more.
+            is_named = suspects is not None and suspects.is_named(i)
+            values, width = read_column(X, i), column.width
+            if column.kind == "category":
+                check_categories(X, i, values, width, faults, is_named=is_named)
+            elif all(map(is_missing, values)):
+                faults.note(i, _unobserved(X, i))
+            columns.append(
+                replace(
+                    column,
+                    features=whole if is_one_hot else column.features,
+                    takes_unknown=takes_unknown,
+                    remedy=remedy,
+                )
             )
-        if kind == "category":
-            check_categories(X, i, values, len(categories))
-        width = len(categories) if kind == "category" else 1
-        is_count = likelihood.support == "nonnegative_integer"
-        columns.append(
-            Column(
-                kind=kind,
-                features=whole if is_one_hot else slice(position, position + width),
-                position=position,
-                is_integer=is_integer or is_count,
-                dtype=dtype,
-                categories=categories,
-                is_ordered=is_ordered,
-                takes_unknown=takes_unknown,
-                remedy=remedy,
-            )
-        )
-        position += width
-    if isinstance(likelihood, CategoricalLikelihood):
+            position += column.width
+    if isinstance(likelihood, CategoricalLikelihood) and not faults.has_errors:
         sizes = (len(indices),) if is_one_hot else tuple(len(c.categories) for c in columns)
         likelihood = likelihood.with_sizes(sizes)
     return columns, likelihood
+
+
+def _bind_column(X: Any, i: int, likelihood: Likelihood, position: int) -> Column:
+    """Return a column of the likelihood of its part, whose features begin at a position."""
+    values, raw = read_column(X, i), _safe_indexing(X, i, axis=1)
+    dtype = str(getattr(raw, "dtype", values.dtype))
+    is_integer = dtype.lower().startswith(("int", "uint"))
+    categories: tuple[Any, ...] = ()
+    is_ordered, kind = False, "number"
+    if isinstance(likelihood, CategoricalLikelihood):
+        kind = "one_hot"
+        if not likelihood.one_hot:
+            kind = "category"
+            categories, is_ordered = categories_of(values, raw)
+            if not categories:
+                raise ValueError(_unobserved(X, i))
+    elif likelihood.support == "boolean":
+        kind = "flag"
+        categories, is_ordered = _flag_values(X, i, values, raw)
+    else:
+        numbers_of(values, f"column {_name(X, i)}")
+    width = len(categories) if kind == "category" else 1
+    return Column(
+        kind=kind,
+        features=slice(position, position + width),
+        position=position,
+        is_integer=is_integer or likelihood.support == "nonnegative_integer",
+        dtype=dtype,
+        categories=categories,
+        is_ordered=is_ordered,
+    )
+
+
+def _unobserved(X: Any, i: int) -> str:
+    """Return what to say of a column without an observed value."""
+    return f"There is no observed value of {_name(X, i)} to train on: drop such columns."
 
 
 def _remedy(given: CategoricalLikelihood | Mixed, *, is_own: bool) -> str:

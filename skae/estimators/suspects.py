@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
+from sklearn.utils import _safe_indexing
 
 from skae._data.columns import package_of
 from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
+from skae.estimators.column_faults import ColumnFaults
+from skae.estimators.text_numbers import TextNumbers, numbers_in_text
 from skae.likelihoods import Likelihood, Mixed, make_likelihood
 
-# Different values above which a column of numbers is no category for "auto".
-FEW_CATEGORIES = 10
-# Different strings up to which they are errors among numbers, and no part of a code.
-_MOST_STRINGS = 5
-# Different values from which on as many or half as many as rows mean an identifier.
+# Values above which as many as rows mean an identifier, and few of each a warning.
 _MANY_VALUES = 50
+# Rows of a category below which, on average, there is little to learn of many categories.
+_FEW_ROWS = 5
 # Observed values below which their distribution is not known.
 _FEWEST_VALUES = 30
 # Mean from which on whole numbers are rarely counts. Ages, visits and children are below.
-_LARGE_MEAN = 1000.0
+_LARGE_MEAN = 100.0
+# The same for floats with missing values, which without these would have a density.
+_LARGE_MEAN_OF_FLOATS = 50.0
 # Expected share of negative draws of a normal density from which on they are warned of.
 _NEGATIVE_SHARE = 0.05
 # Nats per value by which a log-normal density of positive numbers has to be better.
@@ -47,15 +48,16 @@ class Suspects:
     """
 
     def __init__(self, X: Any, likelihood: Mixed) -> None:
-        self._package = package_of(X)
-        self._is_frame = self._package is not None
+        self._X = X
+        self._is_frame = package_of(X) is not None
         self._names = list(X.columns) if self._is_frame else list(range(X.shape[1]))
         # Mixed takes numbers for positions, also those that are names.
         has_strings = all(isinstance(name, str) for name in self._names)
         self._keys = self._names if has_strings else list(range(len(self._names)))
         self._likelihood = likelihood
         self._found: dict[Callable[[list[int]], str], list[int]] = {}
-        self._strings: list[tuple[int, int, list[str]]] = []
+        self._strings: dict[int, TextNumbers] = {}
+        self._numbers: dict[int, TextNumbers] = {}
 
     def add(self, i: int, values: np.ndarray, family: str | Likelihood) -> None:
         """Look at the values ``(n,)`` of a column and at the likelihood of "auto"."""
@@ -72,6 +74,8 @@ class Suspects:
             if family == "negative_binomial":
                 if _all_differ(observed):
                     self._found.setdefault(self._identifiers, []).append(i)
+                elif self._is_float(i) and observed.mean() >= _LARGE_MEAN_OF_FLOATS:
+                    self._found.setdefault(self._with_holes, []).append(i)
                 elif observed.mean() >= _LARGE_MEAN:
                     self._found.setdefault(self._large, []).append(i)
             elif make_likelihood(family).support == "real":
@@ -79,9 +83,18 @@ class Suspects:
 
     def _add_strings(self, i: int, values: np.ndarray) -> None:
         """Look for a few strings among numbers, or strings of numbers."""
-        strings = _stray_strings(values)
-        if strings:
-            self._strings.append((i, sum(strings.values()), list(strings)))
+        numbers = numbers_in_text(values)
+        if numbers is None:
+            return
+        if numbers.is_plain and numbers.strays:
+            self._strings[i] = numbers
+        # Who declares categories has decided.
+        elif getattr(self._dtype(i), "categories", None) is None:
+            self._numbers[i] = numbers
+
+    def is_named(self, i: int) -> bool:
+        """Whether a warning takes the categories of a column for numbers."""
+        return i in self._strings or i in self._numbers
 
     def _add_amount(self, i: int, observed: np.ndarray) -> None:
         """Look for amounts of which a normal density would draw many negative ones."""
@@ -98,21 +111,45 @@ class Suspects:
 
     def warn(self) -> None:
         """Warn of what was found, once for each kind."""
-        for i, n_strings, strings in self._strings:
-            warn_user(self._stray(i, n_strings, strings))
+        for i, numbers in self._strings.items():
+            warn_user(self._stray(i, numbers))
+        if self._numbers:
+            warn_user(self._as_strings(list(self._numbers)))
         for message, columns in self._found.items():
             warn_user(message(columns))
 
-    def _stray(self, i: int, n_strings: int, strings: list[str]) -> str:
+    def _dtype(self, i: int) -> Any:
+        """Return the dtype of a column."""
+        return getattr(_safe_indexing(self._X, i, axis=1), "dtype", None)
+
+    def _is_float(self, i: int) -> bool:
+        """Whether a column of a frame has floats, which missing values may have made."""
+        return self._is_frame and str(self._dtype(i)).lower().startswith("float")
+
+    def _stray(self, i: int, numbers: TextNumbers) -> str:
         """Return what to say of strings among numbers."""
-        name = self._names[i]
-        shown = ", ".join(map(repr, strings))
+        shown, n_strings = (
+            ", ".join(map(repr, numbers.strays)),
+            sum(numbers.strays.values()),
+        )
         count = f"{n_strings} string" + ("s" if n_strings > 1 else "")
         return (
-            f"Column {name!r} has numbers and {count} ({shown}), so each different value "
-            "is a category. To take the strings as missing: "
-            f"{_to_numbers(name, self._package)}. If the column is one of categories, say "
+            f"Column {self._names[i]!r} has numbers and {count} ({shown}), so each "
+            "different value is a category. To take the strings as missing: "
+            f"{numbers.conversion(self._X, i)}. If the column is one of categories, say "
             f"so: {self._mixed([i], 'categorical')}."
+        )
+
+    def _as_strings(self, columns: list[int]) -> str:
+        """Return what to say of numbers as strings."""
+        first = columns[0]
+        numbers = self._numbers[first]
+        of = f" (of {self._names[first]!r}; change the others alike)" if columns[1:] else ""
+        return (
+            f"{self._list(columns)} numbers as strings, such as {numbers.example!r}, so "
+            f"each different string is a category. Convert them{of}: "
+            f"{numbers.conversion(self._X, first)}. If they are codes, say so: "
+            f"{self._mixed(columns, 'categorical')}."
         )
 
     def _identifiers(self, columns: list[int]) -> str:
@@ -128,8 +165,19 @@ class Suspects:
         return (
             f"{self._list(columns)} whole numbers with a mean of {_LARGE_MEAN:,.0f} or "
             'more, and "auto" takes them as counts (negative_binomial). Drop codes, or '
-            "convert them to strings. Of days, amounts and other numbers say what they "
+            "give them 'categorical'. Of days, amounts and other numbers say what they "
             f"are: {self._mixed(columns, 'gaussian')}. 'negative_binomial' in its place "
+            "takes them as counts without this warning."
+        )
+
+    def _with_holes(self, columns: list[int]) -> str:
+        """Return what to say of floats that are whole numbers or missing."""
+        remedy = self._mixed(columns, self._likelihood.real)
+        return (
+            f"{self._list(columns)} floats that are whole numbers or missing, with a mean "
+            f'of {_LARGE_MEAN_OF_FLOATS:.0f} or more, and "auto" takes them as counts '
+            "(negative_binomial), because missing values turn integers into floats. Of "
+            f"amounts and measurements say so: {remedy}. 'negative_binomial' in its place "
             "takes them as counts without this warning."
         )
 
@@ -180,71 +228,54 @@ class Suspects:
         return f"likelihood=Mixed([{parts}]{further})"
 
 
-def check_categories(X: Any, i: int, values: np.ndarray, n_categories: int) -> None:
-    """Refuse a column of values ``(n,)`` that all differ; warn of many categories."""
+def check_categories(
+    X: Any,
+    i: int,
+    values: np.ndarray,
+    n_categories: int,
+    faults: ColumnFaults,
+    *,
+    is_named: bool,
+) -> None:
+    """Refuse a column of values ``(n,)`` that all differ; warn of many categories.
+
+    There is no such warning of a column that is named in another one.
+    """
     package = package_of(X)
     name, drop = repr(i), f"np.delete(X, {i}, axis=1)"
     if package is not None:
         name = repr(X.columns[i])
         drop = f"X.drop({'columns=' if package == 'pandas' else ''}[{name}])"
     observed = [v for v in values.tolist() if v is not None and v == v]
-    if _all_differ(observed):
+    is_identifier = _all_differ(observed)
+    has_many = n_categories > max(_MANY_VALUES, len(values) / _FEW_ROWS)
+    if not is_identifier and (is_named or not has_many):
+        return
+    numbers = numbers_in_text(values) if values.dtype.kind == "O" else None
+    if is_identifier:
         has = f"Column {name} has {len(observed)} categories in {len(observed)} rows"
-        if values.dtype.kind == "O" and (strings := _stray_strings(values)):
-            shown = ", ".join(map(repr, strings))
-            own = X.columns[i] if package is not None else i
+        if numbers is not None and (numbers.is_certain or numbers.strays):
+            are, convert = "numbers as strings", "Convert them"
+            if numbers.strays:
+                are = f"numbers but for {', '.join(map(repr, numbers.strays))}"
+                convert = "To take these as missing"
             raise ValueError(
-                f"{has}, another one in each, which are numbers but for {shown}. To take "
-                f"these as missing: {_to_numbers(own, package)}."
+                f"{has}, another one in each, which are {are}. {convert}: "
+                f"{numbers.conversion(X, i)}."
             )
         raise ValueError(
             f"{has}, another one in each: it is an identifier or a free text, and there is "
             f"nothing to learn. Drop it: {drop}. If it is a number, choose another "
             "likelihood."
         )
-    if n_categories > max(_MANY_VALUES, len(values) / 2):
-        warn_user(
-            f"Column {name} has {n_categories} categories in {len(values)} rows, each of "
-            "which is a feature of the model. If it is an identifier or free text, drop "
-            f"it: {drop}. If it is a number, choose another likelihood."
-        )
-
-
-def _stray_strings(values: np.ndarray) -> dict[str, int]:
-    """Return how often each of a few strings is among numbers ``(n,)``; {} if none is.
-
-    The numbers may be strings, too.
-    """
-    numbers: dict[float, int] = {}
-    strings: dict[str, int] = {}
-    counts = Counter(values.tolist())
-    del counts[None]
-    for value, n in counts.items():
-        number = _number(value)
-        if math.isfinite(number):
-            numbers[number] = numbers.get(number, 0) + n
-        else:
-            strings[str(value)] = strings.get(str(value), 0) + n
-        if len(strings) > _MOST_STRINGS:
-            return {}
-    is_number = sum(numbers.values()) > sum(strings.values())
-    return strings if is_number and len(numbers) > FEW_CATEGORIES else {}
-
-
-def _to_numbers(name: Any, package: str | None) -> str:
-    """Return code that takes strings of a column as missing; name is that or position."""
-    if package == "polars":
-        return f"X = X.with_columns(pl.col({name!r}).cast(pl.Float64, strict=False))"
-    column = f"X[:, {name}]" if package is None else f"X[{name!r}]"
-    return f"{column} = pd.to_numeric({column}, errors='coerce')"
-
-
-def _number(value: Any) -> float:
-    """Return a value or the number that a string is, NaN if it is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
+    number = "choose another likelihood"
+    if numbers is not None:
+        number = f"convert it: {numbers.conversion(X, i)}"
+    faults.add_warning(
+        f"Column {name} has {n_categories} categories in {len(values)} rows, each of "
+        "which is a feature of the model. If it is an identifier or free text, drop "
+        f"it: {drop}. If it is a number, {number}."
+    )
 
 
 def _all_differ(values: Any) -> bool:

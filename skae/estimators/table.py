@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,13 @@ class Table:
         names = getattr(estimator, "feature_names_in_", None)
         check_support(features, self.likelihood, self.columns, names)
         return features
+
+    def taking_unknown(self) -> Table:
+        """Return this table, for which values that are not known are missing."""
+        if self.columns is None:
+            return self
+        parts = tuple(replace(c, takes_unknown=True) for c in self.columns.columns)
+        return replace(self, columns=replace(self.columns, columns=parts))
 
     def unknown(self, X: Any) -> np.ndarray:
         """Whether entries of a table are missing or not known, ``(n, n_columns)``."""

@@ -76,6 +76,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         Number of components of the code. A float between 0 and 1 takes as many components
         as PCA needs to explain more than this share of the variance (of the standardised
         features with `covariance_type="diag"`). "auto" is 0.6 for each feature, at most 64.
+        In a table of several kinds of columns, each category of a column is a feature, so a
+        float and "auto" may take more components than there are columns.
         As many components as features are allowed, and more: those stay inactive, with a KL
         near 0.
 

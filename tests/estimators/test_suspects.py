@@ -51,9 +51,10 @@ def test_usual_columns_are_no_suspects():
         scaled=(z - z.min()) / np.ptp(z),
         height=170 + 10 * z,
         income=np.exp(10 + 0.5 * z).round(2),
-        room=[f"{i % 40}{'abcdefgh'[i % 8] if i % 3 else ''}" for i in range(N)],
+        room=[f"{i % 20}{'abcd'[i % 4] if i % 3 else ''}" for i in range(N)],
         stars=RNG.choice(["1", "2", "3", "unknown"], N),
         month=RNG.integers(1, 13, N),
+        visits_known=pd.Series(RNG.poisson(np.exp(1.5 + z))).where(z < 2),
     )
     assert said(X)[0] == []
 
@@ -90,10 +91,7 @@ def test_a_string_among_numbers_that_all_differ(package):
         X = pl.DataFrame({"height": X["height"].tolist(), "city": CITY.tolist()})
     elif package == "numpy":
         X = X.to_numpy(copy=True)
-    with (
-        pytest.warns(UserWarning, match="numbers and 1 string"),
-        pytest.raises(ValueError, match=r"are numbers but for '\?'") as error,
-    ):
+    with pytest.raises(ValueError, match=r"are numbers but for '\?'") as error:
         VariationalAutoencoder(1, likelihood="mixed").fit(X)
     code = str(error.value).partition("as missing: ")[2].removesuffix(".")
     repaired = {"X": X, "pd": pd, "pl": pl}
@@ -119,13 +117,137 @@ def test_identifiers_and_large_whole_numbers():
     assert (["age", "id", "zip", "since"], "negative_binomial") in model.likelihood_.columns
     differ, large = messages
     assert differ.startswith("Column 'id' has whole numbers that all differ")
-    assert large.startswith(
-        "Columns 'zip', 'since' have whole numbers with a mean of 1,000"
-    )
+    assert large.startswith("Columns 'zip', 'since' have whole numbers with a mean of 100")
     X = X.drop(columns="id")
     found, model = said(X, likelihood_in(large, X))
     assert found == []
     assert (["zip", "since"], "gaussian") in model.likelihood_.columns
+
+
+SURFACE = np.exp(RNG.normal(4, 0.45, N)).round(1)
+# Numbers as strings, and how many of them are missing afterwards.
+TEXTS = {
+    "unit": ([f"{x} m²" for x in SURFACE], 0),
+    "unit with a digit": ([f"{x}m2" for x in SURFACE], 0),
+    "decimals": ([f"{x}" for x in SURFACE], 0),
+    "negative": ([f"{x - 60:.1f}" for x in SURFACE], 0),
+    "exponents": ([f"{x:.1e}" for x in SURFACE], 0),
+    "decimal comma": ([f"{x}".replace(".", ",") for x in SURFACE], 0),
+    "currency": ([f"$ {x * 100:,.2f}" for x in SURFACE], 0),
+    "euros": ([f"{x * 100:,.0f} €".replace(",", "\u202f") for x in SURFACE], 0),
+    "points in groups": (
+        [f"{x * 100:,.1f}".translate({44: 46, 46: 44}) for x in SURFACE],
+        0,
+    ),
+    "percent": ([f"{x:.0f}%" for x in SURFACE], 0),
+    "strays": (["?", "n/a", *[f"{x} kg" for x in SURFACE[2:]]], 2),
+    "ages": ([f"{x:.0f}" for x in np.linspace(5, 95, N)], 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [(name, "pandas") for name in TEXTS]
+    + [(n, p) for n in ("euros", "ages") for p in ("polars", "objects", "strings")],
+)
+def test_numbers_as_strings(name, package):
+    """Their different strings are no categories, and the message has code to run."""
+    texts, n_missing = TEXTS[name]
+    # No column differs in all of its rows, which is an error.
+    given = pd.DataFrame({"city": CITY, "amount": [*texts[:-1], texts[-2]]})
+    X = {
+        "pandas": given,
+        "polars": pl.DataFrame({c: given[c].tolist() for c in given}),
+        "objects": given.to_numpy(object),
+        "strings": given.to_numpy(object).astype(str),
+    }[package]
+    (message,), _ = said(X)
+    column = "'amount'" if package in ("pandas", "polars") else "1"
+    assert message.startswith(f"Column {column} has numbers as strings, such as ")
+    repaired = {"X": X, "pd": pd, "pl": pl}
+    exec(re.search(r"Convert them: (.*)\. If they are codes", message)[1], repaired)
+    found, model = said(repaired["X"])
+    assert not any("strings" in text for text in found)
+    assert len(model.likelihood_.columns) == 2
+    values = np.asarray(repaired["X"])[:, 1].astype(float)
+    assert np.isnan(values).sum() == n_missing
+    found, _ = said(X, likelihood_in(message, X))
+    assert not any("as strings, such as" in text for text in found)
+
+
+def test_several_columns_of_numbers_as_strings_are_in_one_warning():
+    """An array of strings has numbers as strings in each column."""
+    X = np.column_stack([CITY, AGE.clip(0, 99) / 2, SURFACE, SURFACE[::-1]]).astype(str)
+    messages, _ = said(X)
+    (message,) = (text for text in messages if "as strings" in text)
+    assert message.startswith("Columns 1, 2, 3 have numbers as strings, such as ")
+    assert "Convert them (of 1; change the others alike): X = X.astype(object); " in message
+
+
+def test_numbers_as_strings_that_all_differ():
+    X = TABLE.assign(surface=[f"{x:.3f} m²" for x in np.linspace(20, 200, N)])
+    with pytest.raises(ValueError, match="which are numbers as strings") as error:
+        said(X)
+    code = str(error.value).partition("Convert them: ")[2].removesuffix(".")
+    exec(code, {"X": X, "pd": pd})
+    assert said(X)[0] == []
+
+
+CODES = {
+    "few": [str(i % 3 + 1) for i in range(N)],
+    "weeks": [str(i % 53 + 1) for i in range(N)],
+    "postal codes": [f"{17 * (i % 40):05d}" for i in range(N)],
+    "postal codes and a string": ["none", *[f"{17 * (i % 40):05d}" for i in range(1, N)]],
+    "postal codes of one length": [f"{10_000 + 7 * (i % 60)}" for i in range(N)],
+    "hours": [f"{i % 24}:00" for i in range(N)],
+    "ages in classes": [f"{i % 20}-{i % 20 + 9}" for i in range(N)],
+    "classes of industry": [f"{i % 20:02d}.{i % 3:02d}" for i in range(N)],
+    "versions": [f"{i % 3}.{i % 4}.{i % 2}" for i in range(N)],
+    "days": [f"2024-{i % 12 + 1:02d}-{i % 4 + 1:02d}" for i in range(N)],
+    "telephones": [f"555 {i % 60 + 100} 123" for i in range(N)],
+    "diseases": [f"E{i % 20}.9" for i in range(N)],
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_codes_are_categories(name):
+    assert said(TABLE.assign(code=CODES[name]))[0] == []
+
+
+def test_declared_categories_are_not_doubted():
+    X = TABLE.assign(code=pd.Categorical([f"{i % 40} m" for i in range(N)]))
+    assert said(X)[0] == []
+
+
+def test_many_categories_of_few_rows():
+    X = TABLE.assign(street=[f"street {i % 100}" for i in range(N)])
+    (message,), _ = said(X)
+    assert message.startswith("Column 'street' has 100 categories in 300 rows")
+    assert said(TABLE.assign(street=[f"street {i % 60}" for i in range(N)]))[0] == []
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_floats_that_missing_values_make_counts(package):
+    """One missing value turns whole amounts from a density into counts."""
+    price = np.exp(RNG.normal(6.6, 0.3, N)).round()
+    pressure = RNG.normal(80, 12, N).round()
+    X = TABLE.assign(price=price, pressure=pressure)
+    assert said(X)[0] == []
+    X.loc[0, ["price", "pressure"]] = np.nan
+    integers = X.astype({"price": "Int64", "pressure": "Int64"})
+    if package == "polars":
+        X = pl.DataFrame({c: X[c].tolist() for c in X})
+        X = X.with_columns(pl.col("price", "pressure").fill_nan(None))
+        integers = X.cast({"price": pl.Int64, "pressure": pl.Int64})
+    (message,), model = said(X)
+    assert (["age", "price", "pressure"], "negative_binomial") in model.likelihood_.columns
+    assert message.startswith("Columns 'price', 'pressure' have floats that are whole")
+    found, model = said(X, likelihood_in(message, X))
+    assert found == []
+    assert (["price", "pressure"], "gaussian") in model.likelihood_.columns
+    # A dtype of integers says that they are whole.
+    (message,), _ = said(integers)
+    assert message.startswith("Column 'price' has whole numbers with a mean of 100")
 
 
 @pytest.mark.parametrize("as_frame", [True, False])

@@ -637,6 +637,51 @@ def test_bad_tables_are_refused(frame, name):
     assert not hasattr(model, "n_features_in_")
 
 
+def messy(frame):
+    """Return a table with columns that are refused."""
+    return frame.assign(
+        day=pd.Timestamp("2026-01-01"),
+        # Also in a later part than other columns.
+        comment=[f"no. {i}" for i in range(len(frame))],
+        nothing=None,
+        end=pd.Timedelta(1, "D"),
+        id=np.arange(len(frame)) * 7,
+    )
+
+
+def test_all_refused_columns_are_in_one_error(frame):
+    """Warnings about other columns wait for a table without errors."""
+    with pytest.raises(ValueError, match="4 columns cannot be used:") as error:
+        vae().fit(messy(frame))
+    _, *reasons = str(error.value).split("\n- ")
+    assert [reason.split(" has ")[0] for reason in reasons[:2]] == [
+        "Column 'day'",
+        "Column 'comment'",
+    ]
+    assert reasons[0].endswith("The same holds for 'end'.")
+    assert reasons[2].startswith("There is no observed value of 'nothing'")
+    X = messy(frame).drop(columns=["day", "comment", "nothing", "end"])
+    with pytest.warns(UserWarning, match="Column 'id' has whole numbers that all differ"):
+        vae(max_iter=1).fit(X)
+
+
+@pytest.mark.parametrize("given", ["mixed", "categorical"])
+def test_all_refused_columns_of_an_array_are_in_one_error(given):
+    X = np.array([[f"a{i}", i % 3, f"b{i}", None] for i in range(60)], dtype=object)
+    with pytest.raises(ValueError, match="3 columns cannot be used:") as error:
+        vae(given).fit(X)
+    assert "- Column 0 has 60 categories" in str(error.value)
+    assert "The same holds for 2.\n" in str(error.value)
+    assert "no observed value of 3" in str(error.value)
+
+
+def test_an_error_shows_five_columns():
+    columns = {f"c{i}": [None] * i + [f"x{j}" for j in range(60 - i)] for i in range(8)}
+    with pytest.raises(ValueError, match="8 columns cannot be used:") as error:
+        vae().fit(pd.DataFrame(columns))
+    assert str(error.value).endswith("\n- and 3 more.")
+
+
 def test_other_columns_than_in_the_fit_are_refused(frame):
     model = vae().fit(frame)
     with pytest.raises(ValueError, match="feature names should match"):

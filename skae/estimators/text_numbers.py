@@ -1,0 +1,187 @@
+"""Numbers in a column of strings: with units, separators and marks of missing values."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skae._data.columns import package_of
+
+# Different values above which a column of numbers is no category for "auto".
+FEW_CATEGORIES = 10
+# Different values above which whole numbers without a unit are rather no codes, such as
+# hours, days, weeks and minutes.
+_MANY_NUMBERS = 60
+# Different strings up to which they are errors among numbers, and no part of a code.
+_MOST_STRINGS = 5
+# Digits from which on whole numbers of one length, such as postal codes, are codes.
+_CODE_LENGTH = 3
+# A sign, digits with separators and an exponent, between a currency and a unit.
+_NUMBER = re.compile(
+    r"\s*([^\w\s.,+-]?)\s*([+-]?[.,]?\d+(?:[.,'\u2019\s]\d+)*\.?(?:[eE][+-]?\d+)?)"
+    r"\s*([^\W\d_].*|[^\w\s.,'\u2019+-].*)?",
+    re.DOTALL,
+)
+# Marks other than letters and currencies with which a unit begins.
+_MARKS = '%‰°"'
+# Separators of groups of digits as a pattern, and of decimals. Of equal ones the first is.
+_CONVENTIONS = [
+    (group, decimal)
+    for decimal in (r"\.", ",")
+    for group in ("", ",", r"\s", "'", "\u2019", r"\.")
+    if group != decimal
+]
+
+
+@dataclass(frozen=True)
+class TextNumbers:
+    """How the strings of a column are numbers.
+
+    Attributes
+    ----------
+    example : str
+        One of the strings.
+    strays : dict
+        How often each string is that is no number.
+    is_certain : bool
+        Whether they are no codes, since they have a unit, decimals or groups of digits.
+    is_plain : bool
+        Whether `float` takes them as they are.
+    removals : tuple of str
+        What to remove from a string before it is converted.
+    decimal : str
+        The decimal separator.
+    has_others : bool
+        Whether there are values that are no strings.
+    """
+
+    example: str
+    strays: dict[str, int]
+    is_certain: bool
+    is_plain: bool
+    removals: tuple[str, ...]
+    decimal: str
+    has_others: bool
+
+    def conversion(self, X: Any, i: int) -> str:
+        """Return code that converts column i of a table; the strays become missing."""
+        package = package_of(X)
+        name = i if package is None else X.columns[i]
+        changes = [(text, "") for text in self.removals]
+        if self.decimal != ".":
+            changes.append((self.decimal, "."))
+        if package == "polars":
+            column = f"pl.col({name!r})"
+            for old, new in changes:
+                column += f".str.replace_all({old!r}, {new!r}, literal=True)"
+            column += ".str.strip_chars()" if changes else ""
+            return f"X = X.with_columns({column}.cast(pl.Float64, strict=False))"
+        target = column = f"X[:, {name}]" if package is None else f"X[{name!r}]"
+        if changes:
+            column = f"pd.Series({column})" if package is None else column
+            column += ".astype(str)" if self.has_others else ""
+            for old, new in changes:
+                column += f".str.replace({old!r}, {new!r}, regex=False)"
+        code = f"{target} = pd.to_numeric({column}, errors='coerce')"
+        # An array of strings would take the numbers as strings again.
+        is_text = package is None and getattr(X, "dtype", np.dtype(object)).kind in "US"
+        return f"X = X.astype(object); {code}" if is_text else code
+
+
+def numbers_in_text(values: np.ndarray) -> TextNumbers | None:
+    """Return how objects ``(n,)`` are numbers, None if they are not, or rather codes.
+
+    A few strings may be none. Numbers with leading zeros, whole numbers of one length and
+    few different whole numbers are codes.
+    """
+    counts = Counter(values.tolist())
+    del counts[None]
+    parts: dict[Any, tuple[tuple[str, str], str]] = {}
+    units: Counter[tuple[str, str]] = Counter()
+    for n_read, (value, n) in enumerate(counts.items()):
+        # Most columns of words end here.
+        if n_read - len(parts) > _MOST_STRINGS:
+            return None
+        if (part := _split(str(value))) is not None:
+            parts[value] = part
+            units[part[0]] += n
+    if not units:
+        return None
+    unit = units.most_common(1)[0][0]
+    bodies = {value: body for value, (own, body) in parts.items() if own == unit}
+    if len(counts) - len(bodies) > _MOST_STRINGS:
+        return None
+    group, decimal, numbers = _best_convention(bodies)
+    strays = {str(value): n for value, n in counts.items() if value not in numbers}
+    n_numbers = sum(counts[value] for value in numbers)
+    if (
+        len(strays) > _MOST_STRINGS
+        or n_numbers <= sum(strays.values())
+        or len(set(numbers.values())) <= FEW_CATEGORIES
+    ):
+        return None
+    used = [bodies[value] for value in numbers]
+    if any(re.match(r"[+-]?0\d", body) for body in used):
+        return None
+    joined = "".join(used)
+    lengths = {sum(map(str.isdigit, body)) for body in used}
+    has_groups = bool(group) and bool(re.search(group, joined))
+    has_decimals = bool(re.search(f"{decimal}|[eE]", joined))
+    is_varied = len(lengths) > 1 or max(lengths) < _CODE_LENGTH
+    is_certain = bool(any(unit)) or has_decimals or (has_groups and is_varied)
+    if not (is_certain or strays or (is_varied and len(numbers) > _MANY_NUMBERS)):
+        return None
+    example = min(numbers, key=lambda value: not isinstance(value, str))
+    blanks = {c for value in numbers for c in str(value).strip() if c.isspace()}
+    # Ordinary blanks at the ends are no obstacle.
+    removed = blanks if has_groups and group == r"\s" else blanks - {" "}
+    groups = {group.lstrip("\\")} if has_groups and group != r"\s" else set()
+    removals = tuple(text for text in (*unit, *sorted(removed | groups)) if text)
+    return TextNumbers(
+        example=str(example),
+        strays=strays,
+        is_certain=is_certain,
+        is_plain=not removals and (decimal == r"\." or not has_decimals),
+        removals=removals,
+        decimal="," if decimal == "," and has_decimals else ".",
+        has_others=not all(isinstance(value, str) for value in counts),
+    )
+
+
+def _split(text: str) -> tuple[tuple[str, str], str] | None:
+    """Return the unit before and behind a number and its text, None if there is none."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    before, body, behind = match[1], match[2], (match[3] or "").strip()
+    if before and unicodedata.category(before) != "Sc":
+        return None
+    is_unit = not behind or behind[0].isalpha() or behind[0] in _MARKS
+    if not is_unit and unicodedata.category(behind[0]) != "Sc":
+        return None
+    return (before, behind), body
+
+
+def _best_convention(bodies: dict[Any, str]) -> tuple[str, str, dict[Any, float]]:
+    """Return the separators with which most texts are numbers, and these numbers."""
+    best: tuple[str, str, dict[Any, float]] = ("", r"\.", {})
+    for group, decimal in _CONVENTIONS:
+        digits = rf"(?:\d{{1,3}}(?:{group}\d{{3}})+|\d+)" if group else r"\d+"
+        form = re.compile(
+            rf"[+-]?(?:{digits}(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?"
+        )
+        numbers = {}
+        for value, body in bodies.items():
+            if form.fullmatch(body):
+                plain = re.sub(group, "", body) if group else body
+                numbers[value] = float(re.sub(decimal, ".", plain))
+        if len(numbers) > len(best[2]):
+            best = group, decimal, numbers
+        if len(numbers) == len(bodies):
+            break
+    return best
