@@ -160,6 +160,11 @@ def _advice(name: str, value: Any) -> str:
     """Return advice on the value of a parameter that is none of its choices, or ""."""
     if name == "learning_rate" and isinstance(value, Real):
         return "The rate itself is learning_rate_init."
+    if name == "n_components" and str(value) in ("None", "mle"):
+        return (
+            "'auto' takes their number from the data, and a float such as 0.95 as many as "
+            "PCA needs for this share of the variance."
+        )
     if name == "random_state" and isinstance(value, np.random.Generator):
         return SEED_ADVICE
     if name == "network" and isinstance(value, str) and value.lower() in _CONVOLUTIONS:

@@ -25,7 +25,7 @@ from skae._utils.choices import choices, positive_integer
 from skae._utils.errors import NoStopIteration
 from skae._utils.memory import require_memory
 from skae._utils.messages import warn_user
-from skae._utils.names import own_method_names
+from skae._utils.names import own_method_names, suggest_keywords
 from skae._utils.namespaces import like, like_input, on_host
 from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
@@ -669,6 +669,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             gap = torch.full_like(gap, math.inf)
         return self._to_units(both[:, 0], data), gap
 
+    @suggest_keywords
     @own_settings()
     def sample(
         self,
