@@ -381,6 +381,13 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
         """Return what the HTML of a fitted estimator lists; see scikit-learn."""
         attributes = super()._get_fitted_attr_html(doc_link)
+        if "module_" in attributes:
+            # With its dtype, it would be shown as an array without a shape.
+            name = type(self.module_).__name__
+            attributes["module_"] = {
+                "type_name": f"{name}, number of weights",
+                "value": self.module_.n_weights,
+            }
         likelihood = getattr(self, "likelihood_", None)
         if isinstance(likelihood, Mixed):
             # As names, because the HTML cuts values after a few characters.
