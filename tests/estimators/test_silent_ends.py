@@ -439,6 +439,17 @@ def test_why_a_start_is_kept():
     assert "The sample weights add up to 1, which is the sample size" in found
 
 
+@pytest.mark.parametrize("max_iter", [3, 21])
+def test_a_start_that_validation_keeps(max_iter):
+    """A short training that max_iter ended is to be longer."""
+    model = VariationalAutoencoder(
+        random_state=0, early_stopping=True, learning_rate_init=1.0, max_iter=max_iter
+    ).set_params(n_iter_no_change=max_iter)
+    found = messages(model, IRIS)[0]
+    assert "No epoch had a better validation score than the start" in found
+    assert ("(best_iter_). Raise max_iter first" in found) == (max_iter == 3)
+
+
 @pytest.mark.parametrize(
     ("gap", "advice"),
     [

@@ -93,6 +93,7 @@ def test_why_a_training_ends(X, clock, capsys):
     assert reason(max_iter=3) == ""
     assert reason(**early) == f"no improvement {plateau}"
     assert reason(**early, learning_rate="constant") == f"no improvement {plateau}"
+    assert reason(**{**early, "n_iter_no_change": 1}).endswith("in 1 epoch")
     validated = reason(**early, early_stopping=True)
     assert validated == f"no improvement of the validation score {plateau}"
     assert reason(callbacks=[Recording(stop_after=3)]) == "by a callback"
