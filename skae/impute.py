@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, ClassVar, Self
 
@@ -48,6 +50,21 @@ _ADVICE_ON_STRINGS = (
     "AutoencoderImputer takes numbers; for strings use "
     "VariationalAutoencoder(likelihood='mixed').fit(X).impute(X)."
 )
+
+
+@contextmanager
+def _nan_explained(missing_values: float) -> Iterator[None]:
+    """Say what NaN is in the error about NaN where another number stands for missing."""
+    try:
+        yield
+    except ValueError as error:
+        if np.isnan(missing_values) or "contains NaN" not in str(error):
+            raise
+        raise ValueError(
+            f"Input X contains NaN, but with missing_values={missing_values!r} only this "
+            "number is missing. Replace one of the two by the other: NaN by this number, "
+            "or this number by NaN, and leave missing_values at its default."
+        ) from None
 
 
 @own_method_names
@@ -333,7 +350,7 @@ class AutoencoderImputer(
         missing = self._missing_value()
         check_table(X)
         numbers = as_numbers(X, advice=_ADVICE_ON_STRINGS)
-        with infinities_named(numbers):
+        with infinities_named(numbers), _nan_explained(missing):
             rows = validate_data(
                 self,
                 numbers,

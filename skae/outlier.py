@@ -21,9 +21,15 @@ from skae._utils.column_errors import infinities_named
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import no_warnings_of_fits
-from skae._utils.names import ParametersMixin, own_method_names
+from skae._utils.names import (
+    ParametersMixin,
+    own_method_names,
+    without,
+    without_missing,
+)
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers, check_table
+from skae._utils.synonyms import OF_DETECTORS
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.frames import with_numbers
 from skae.estimators.table import validated_table
@@ -57,6 +63,7 @@ def _scores_features(detector: LikelihoodOutlierDetector) -> bool:
 
 
 @own_method_names
+@without(OF_DETECTORS)
 class LikelihoodOutlierDetector(
     DocumentationLinkMixin, PersistenceMixin, ParametersMixin, OutlierMixin, BaseEstimator
 ):
@@ -362,6 +369,9 @@ class LikelihoodOutlierDetector(
             The class of each row.
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def __dir__(self) -> list[str]:
+        return without_missing(self, super().__dir__())
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

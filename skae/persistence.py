@@ -67,9 +67,9 @@ _NUMBERS_PER_BYTE, _FURTHER_NUMBERS = 3, 10**6
 _CALLS_PER_PART, _FURTHER_CALLS = 20, 1000
 
 _WAY_OUT = (
-    "A file holds objects of skae, scikit-learn, numpy and Python only, so that loading it "
-    "runs no code. To keep others, use joblib.dump or pickle; loading these runs code, so "
-    "load only those that you trust."
+    "A file holds only objects of skae, scikit-learn, numpy and Python that are known to "
+    "run no code when it is loaded. To keep others, use joblib.dump or pickle; loading "
+    "these runs code, so load only those that you trust."
 )
 
 # How files of pickle and joblib begin: the opcode PROTO with the protocol; compressed by
@@ -144,9 +144,13 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
             f"{name} cannot be saved to a file: {error!r}. {_WAY_OUT}"
         ) from error
     if foreign:
+        is_search = hasattr(model, "best_estimator_")
+        way_out = (
+            "Save best_estimator_, the model that was found." if is_search else _WAY_OUT
+        )
         raise TypeError(
             f"{name} cannot be saved to a file, because it holds objects of the types "
-            f"{', '.join(sorted(foreign))}. {_WAY_OUT}"
+            f"{', '.join(sorted(foreign))}. {way_out}"
         )
     archive = _with_versions(content)
     try:

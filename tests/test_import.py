@@ -1,6 +1,7 @@
 """Modules that a new process imports."""
 
 import importlib
+import pickle
 import subprocess
 import sys
 
@@ -32,6 +33,21 @@ def test_importing_skae_does_not_import_torch():
 def test_dir_lists_the_public_names(package):
     module = importlib.import_module(f"skae.{package}")
     assert dir(module) == sorted(module.__all__)
+
+
+def test_public_exceptions_bear_their_public_name():
+    """Tracebacks show a name that can be imported, and pickles load by it."""
+    found = []
+    for package in skae._PACKAGES:
+        module = importlib.import_module(f"skae.{package}")
+        for name in getattr(module, "__all__", []):
+            kind = getattr(module, name)
+            if isinstance(kind, type) and issubclass(kind, Exception):
+                assert f"{kind.__module__}.{kind.__qualname__}" == f"skae.{package}.{name}"
+                again = pickle.loads(pickle.dumps(kind("why")))
+                assert (type(again), again.args) == (kind, ("why",))
+                found.append(name)
+    assert found == ["InvalidFileError"]
 
 
 def test_dir_of_skae_lists_each_public_name_once():

@@ -217,7 +217,7 @@ def test_pipelines(path):
 def test_a_search(X, path):
     """scikit-learn's own objects in a search are not trusted; its best model is saved."""
     search = GridSearchCV(vae(), {"beta": [1, 2]}, cv=2).fit(X)
-    with pytest.raises(TypeError, match=r"_split\.KFold"):
+    with pytest.raises(TypeError, match=r"_split\.KFold\. Save best_estimator_"):
         save(search, path)
     save(search.best_estimator_, path)
     assert_same_answers(search.best_estimator_, load(path), X)

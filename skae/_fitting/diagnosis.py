@@ -10,6 +10,7 @@ from skae._data import Standardization
 from skae._evaluation import SCALE_ROWS, mean_over_rows
 from skae._fitting.floor import by_values, floor_message
 from skae._fitting.problem import CONTINUED, FitProblem
+from skae._fitting.report import counted
 from skae._utils.column_errors import list_columns
 from skae.likelihoods import LocationScale
 from skae.networks.mlp import NoCorrection
@@ -35,13 +36,17 @@ RECOVERED = (
     "learning_rate_init={:.3g}, with which it went on."
 )
 _KEPT_BY_VALIDATION = (
-    "No epoch had a better validation score than {0}, which is kept (best_iter_). It may "
-    "be the best model for these data. If not, lower learning_rate_init, or raise alpha or "
-    "n_iter_no_change."
+    "No epoch had a better validation score than {0}, which is kept (best_iter_). {1}It "
+    "may be the best model for these data. If not, lower learning_rate_init, or raise "
+    "alpha or n_iter_no_change."
 )
 # Features of data in which an embedded curve or surface is sought.
 _MOST_OF_A_SURFACE = 4
-# Nats per sample by which training must worsen the objective to be called too fast.
+# Epochs up to which a training that max_iter ended is short.
+_SHORT = 20
+_LONGER_FIRST = "Raise max_iter first: the training is short. "
+# Nats per sample, and in a short training per feature, by which training must worsen the
+# objective to be called too fast.
 _MUCH_WORSE = 1.0
 
 
@@ -87,25 +92,33 @@ def end_message(
         return RECOVERED.format(n_divergences, learning_rate) if n_divergences else None
     is_continued = problem.options.init == CONTINUED
     start = "the last fit's model" if is_continued else "the start"
+    epochs, n_features = counted(n_iter, "epoch"), problem.module.spec.n_features
+    is_short = problem.options.max_iter <= n_iter <= _SHORT and not is_continued
     if problem.options.early_stopping:
-        return _KEPT_BY_VALIDATION.format(start)
+        return _KEPT_BY_VALIDATION.format(start, _LONGER_FIRST if is_short else "")
     if _starts_at_optimum(problem):
         return None
     first = problem.first_objective
     log_det_units = problem.log_det_units
     is_vae = problem.objective.kl_weight(1.0) > 0
     longer = "max_iter" if n_iter >= problem.options.max_iter else "n_iter_no_change"
-    if last - first > _MUCH_WORSE:
+    if last - first > _MUCH_WORSE * (n_features if is_short else 1):
         advice = "Lower learning_rate_init."
     elif last - first <= problem.options.tol:
         advice = (
             "Training changed almost nothing. If the start is not the best model, raise "
-            "learning_rate_init or max_iter."
+            "max_iter or learning_rate_init."
         )
     elif is_continued:
         advice = (
             "The last fit may have converged. If not, lower learning_rate_init or alpha, "
             f"or raise {longer}."
+        )
+    elif is_short:
+        advice = (
+            f"{_LONGER_FIRST}If that does not help, lower learning_rate_init or alpha. The "
+            "start may also be the best model for these data, as PCA is for features that "
+            "depend on each other linearly, or not at all."
         )
     else:
         advice = (
@@ -115,7 +128,7 @@ def end_message(
         )
         spec = problem.module.spec
         is_real = isinstance(spec.likelihood, LocationScale)
-        if is_vae and is_real and 1 < spec.n_features <= _MOST_OF_A_SURFACE:
+        if is_vae and is_real and 1 < n_features <= _MOST_OF_A_SURFACE:
             advice += (
                 " For a curved surface in few columns, GaussianAutoencoder has the smaller "
                 "errors."
@@ -130,7 +143,7 @@ def end_message(
     return (
         f"Training did not improve on its start{which} which is kept (best_iter_). The "
         f"objective was {first + log_det_units:.5g} nats per sample at the start and "
-        f"{last + log_det_units:.5g} after {n_iter} epochs. {advice}"
+        f"{last + log_det_units:.5g} after {epochs}. {advice}"
     )
 
 

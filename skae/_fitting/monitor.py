@@ -12,6 +12,7 @@ from torch import Tensor
 from skae._evaluation import choose_balance_data, shared_scale
 from skae._fitting import diagnosis
 from skae._fitting.problem import FitProblem, FitResult
+from skae._fitting.report import counted
 from skae._fitting.snapshot import EpochState, Snapshot, copy_buffers, restore_buffers
 from skae._fitting.training_state import TrainingState
 from skae._optim import SCHEDULES, Adam, ModelSnapshot, ModelState, Plateau
@@ -341,8 +342,8 @@ class TrainingMonitor:
         if self.schedule.is_ending:
             options = self.problem.options
             score = " of the validation score" if options.early_stopping else ""
-            n_epochs = self.plateau.patience
-            return f"no improvement{score} by tol={options.tol:g} in {n_epochs} epochs"
+            epochs = counted(self.plateau.patience, "epoch")
+            return f"no improvement{score} by tol={options.tol:g} in {epochs}"
         return "by a callback"
 
     def _restore_best(self) -> None:
@@ -391,7 +392,8 @@ class TrainingMonitor:
         # Processors of different kinds may round differently.
         self.peers.broadcast_([*module.parameters(), *module.buffers()])
         problem.module.leave_shared_memory()
-        problem.report.close(best_iter, self._reason_of_end())
+        kept = last if best_iter or not is_worse else problem.first_objective
+        problem.report.close(best_iter, kept + problem.log_det_units, self._reason_of_end())
         message = diagnosis.end_message(
             problem,
             diverged=self._has_diverged,

@@ -67,11 +67,11 @@ class ProgressReport:
         spec = module.spec
         counts = spec.n_features, spec.n_components, module.n_weights
         names = "feature", "component", "weight"
-        sizes = ", ".join(map(_counted, counts, names))
-        epochs = _counted(self.n_epochs, "epoch")
+        sizes = ", ".join(map(counted, counts, names))
+        epochs = counted(self.n_epochs, "epoch")
         if self.n_before:
             epochs = f"epochs {self.n_before + 1:,} to {self.n_epochs:,}"
-        samples = _counted(rows.epoch_size, "sample")
+        samples = counted(rows.epoch_size, "sample")
         if validation is not None:
             samples += f", scored on {validation.epoch_size:,} more"
         self._print(
@@ -137,16 +137,19 @@ class ProgressReport:
         if self.verbose:
             self._print(self.interruption(n, has_checkpoint=has_checkpoint))
 
-    def close(self, best_iter: int, reason: str = "") -> None:
+    def close(self, best_iter: int, objective: float, reason: str = "") -> None:
         """Print why the training ended early, and which epoch the model is from.
 
-        0 is the start.
+        0 is the start. The objective is in nats, computed as that of :meth:`start`.
         """
         if not self.verbose:
             return
         if reason:
             self._print(f"stopped: {reason}")
-        self._print(f"kept: {self.kept(best_iter)}, {monotonic() - self._start:.1f} s")
+        self._print(
+            f"kept: {self.kept(best_iter)}, objective {_formatted(objective)}, "
+            f"{monotonic() - self._start:.1f} s"
+        )
 
     def kept(self, best_iter: int) -> str:
         """Say which epoch of this fit the model is from; 0 is the start."""
@@ -165,7 +168,7 @@ class ProgressReport:
         print(f"{self._label}{line}\n", end="", flush=True)
 
 
-def _counted(n: int, name: str) -> str:
+def counted(n: int, name: str) -> str:
     """Format a number of things."""
     return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
 

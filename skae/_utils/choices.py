@@ -55,6 +55,15 @@ def did_you_mean(value: Any, names: Iterable[str]) -> str:
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
+def suggest_column(selected: Any, columns: Iterable[Any]) -> str:
+    """Return a hint at the column of a frame that the first unknown name is close to."""
+    names = [selected] if isinstance(selected, str) else selected
+    known = [name for name in columns if isinstance(name, str)]
+    if not isinstance(names, (list, tuple)):
+        return ""
+    return next((did_you_mean(name, known) for name in names if name not in known), "")
+
+
 def validate_parameters(
     constraints: Mapping[str, Any],
     parameters: Mapping[str, Any],

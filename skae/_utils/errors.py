@@ -22,6 +22,9 @@ class InvalidFileError(ValueError):
     It is raised in place of any error of the readers of archives, JSON, arrays and skops.
     """
 
+    # Its public name, for tracebacks and pickles.
+    __module__ = "skae.persistence"
+
 
 class ModelFileError(InvalidFileError):
     """The file of a model, where another one is expected."""

@@ -2,16 +2,20 @@
 
 import functools
 import inspect
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from types import CellType, FunctionType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from skae._utils.choices import did_you_mean
 from skae._utils.signatures import make_readable
 from skae._utils.synonyms import NO_PARAMETERS, PARAMETERS
 
 T = TypeVar("T", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
 
+# Characters of a line of text in `help`.
+_WIDTH = 80
 # Packages whose methods get the name of the class that a user calls them on.
 _PACKAGES = ("skae.", "sklearn.")
 
@@ -42,7 +46,7 @@ def own_method_names(cls: T) -> T:
             method.__module__ = cls.__module__
             setattr(cls, name, method)
         if name == "__init__":
-            method = _with_suggestion(method)
+            method = suggest_keywords(method)
             setattr(cls, name, method)
         make_readable(method)
     return cls
@@ -81,36 +85,39 @@ def _replaced(cell: CellType, copies: dict[int, FunctionType]) -> CellType:
     return cell if copied is None else CellType(copied)
 
 
-def _with_suggestion(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a constructor name the parameter that a misspelt one is close to."""
-    names = list(inspect.signature(init).parameters)[1:]
+def suggest_keywords(function: F) -> F:
+    """Let a constructor or method name the parameter that a misspelt one is close to."""
+    names = list(inspect.signature(function).parameters)[1:]
+    is_constructor = function.__name__ == "__init__"
 
-    @functools.wraps(init)
-    def constructor(self: Any, *args: Any, **kwargs: Any) -> None:
+    @functools.wraps(function)
+    def suggesting(self: Any, *args: Any, **kwargs: Any) -> Any:
         for name in kwargs:
             if name not in names:
+                cls = type(self)
+                own = getattr(cls, "_parameter_advice", {}) if is_constructor else {}
                 raise TypeError(
-                    f"{type(self).__name__}.__init__() got an unexpected keyword argument "
-                    f"{name!r}.{_hint(type(self), name, names)}"
+                    f"{cls.__name__}.{function.__name__}() got an unexpected keyword "
+                    f"argument {name!r}.{_hint(own, name, names)}"
                 )
-        init(self, *args, **kwargs)
+        return function(self, *args, **kwargs)
 
-    return constructor
+    return cast(F, suggesting)
 
 
-def _hint(cls: type, name: str, names: Iterable[str]) -> str:
-    """Return what to use for a name that is no parameter of a class, or "".
+def _hint(own: Mapping[str, str], name: str, names: Iterable[str]) -> str:
+    """Return what to use for a name that is none of the parameters ``names``, or "".
 
-    The class may have advice of its own, in the dict `_parameter_advice`.
+    ``own`` is the advice of a class, its dict `_parameter_advice`.
     """
-    own: Mapping[str, str] = getattr(cls, "_parameter_advice", {})
     meant = PARAMETERS.get(name.lower(), name)
     if meant in own:
         return f" {own[meant]}"
     if meant in names:
         return f" Its name here is {meant!r}."
     needed, advice = NO_PARAMETERS.get(name.lower(), ("", ""))
-    return f" {advice}" if needed in names else did_you_mean(name, names)
+    is_meant = needed in names or needed in own
+    return f" {advice}" if is_meant else did_you_mean(name, names)
 
 
 class ParametersMixin:
@@ -136,18 +143,19 @@ class ParametersMixin:
             If there is no such parameter; the message has the one that it is close to.
         """
         names: list[str] = self._get_param_names()  # type: ignore[attr-defined]
+        own: Mapping[str, str] = getattr(self, "_parameter_advice", {})
         for name in params:
             owner, _, part = name.partition("__")
             if part and owner in names and getattr(self, owner) is None:
                 raise ValueError(
                     f"Invalid parameter {name!r}: {owner} is None, the default, whose "
-                    f"parameters are fixed.{_hint(type(self), part, names)}"
+                    f"parameters are fixed.{_hint(own, part, names)}"
                 )
         try:
             return super().set_params(**params)  # type: ignore[misc]
         except ValueError as error:
             unknown = [name for name in params if name.partition("__")[0] not in names]
-            hint = _hint(type(self), unknown[0], names) if unknown else ""
+            hint = _hint(own, unknown[0], names) if unknown else ""
             raise ValueError(f"{error}{hint}") from None
 
 
@@ -199,11 +207,12 @@ class MissingMethod:
     """Class attribute for a method that does not exist, whose error says what to use.
 
     For `hasattr` and `dir`, the name is missing. A method of that name in a subclass, or
-    in another base class, is found.
+    in another base class, is found. `help`, which lists it, has the advice.
     """
 
     def __init__(self, advice: str) -> None:
         self._advice = advice
+        self.__doc__ = textwrap.fill(f"Not available: {advice}", _WIDTH)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._owner, self._name = owner, name
@@ -219,6 +228,19 @@ class MissingMethod:
         else:
             message = f"{owner.__name__!r} object has no attribute {name!r}"
         raise AttributeError(f"{message}: {self._advice}", name=name, obj=instance)
+
+
+def without(advice: Mapping[str, str]) -> Callable[[T], T]:
+    """Make a decorator that adds a `MissingMethod` for each name to a class."""
+
+    def decorate(cls: T) -> T:
+        for name, text in advice.items():
+            method = MissingMethod(text)
+            method.__set_name__(cls, name)
+            setattr(cls, name, method)
+        return cls
+
+    return decorate
 
 
 def without_missing(instance: Any, names: Iterable[str]) -> list[str]:

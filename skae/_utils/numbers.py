@@ -16,6 +16,8 @@ from skae._utils.compat import check_sample_weight
 
 # Arguments whose columns can be encoded or imputed.
 _TABLES = ("X", "X_val")
+# A table, or what becomes one, has one of them; a generator or a loader has none.
+_OF_TABLES = ("shape", "__getitem__", "__array__", "__dlpack__", "__dataframe__")
 _DATES = (datetime.date, np.datetime64)
 _DURATIONS = (datetime.timedelta, np.timedelta64)
 _ADVICE = {
@@ -56,7 +58,8 @@ def check_table(X: Any, name: str = "X") -> None:
     """Raise TypeError or ValueError for what is no table at all.
 
     That is None, a frame that is not computed yet or has two columns of one name, a column
-    of a frame, records, and a table together with its target.
+    of a frame, records, a table together with its target, a dict, and blocks of rows that
+    come one after the other.
     """
     if X is None:
         raise ValueError(
@@ -64,6 +67,16 @@ def check_table(X: Any, name: str = "X") -> None:
             "(n_samples, n_features)."
         )
     _check_computed(X, name)
+    if isinstance(X, dict) and not hasattr(X, "shape"):  # not one of SciPy
+        raise TypeError(f"{name} is a dict, but must be a table: pass pandas.DataFrame(X).")
+    if not any(hasattr(X, attribute) for attribute in _OF_TABLES) and hasattr(
+        X, "__iter__"
+    ):
+        raise TypeError(
+            f"{name} must be a table, but is an iterator or a collection of the type "
+            f"{type(X).__name__}. Of blocks of rows, loop over it: for block in X: "
+            "model.partial_fit(block)."
+        )
     if isinstance(X, (list, tuple)):
         _check_list(X, name)
     elif type(X).__module__.partition(".")[0] in ("pandas", "polars"):
@@ -72,7 +85,7 @@ def check_table(X: Any, name: str = "X") -> None:
             raise ValueError(
                 f"Expected a 2-dimensional container but got {type(X)} instead: {name} "
                 "must be a table. Of one column, pass a DataFrame, such as "
-                "X[['name']] of pandas."
+                "X[['name']] of pandas; of one row, X.iloc[[0]]."
             )
         _check_names(list(X.columns), name)
 

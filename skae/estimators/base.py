@@ -66,6 +66,7 @@ from skae.estimators.stream import partial_fit
 from skae.estimators.stream_input import reason_against
 from skae.estimators.table import Table
 from skae.estimators.training_data import (
+    HELD_OUT,
     TrainingData,
     attributes_at,
     check_min_scale,
@@ -160,8 +161,16 @@ def _advice(name: str, value: Any) -> str:
     """Return advice on the value of a parameter that is none of its choices, or ""."""
     if name == "learning_rate" and isinstance(value, Real):
         return "The rate itself is learning_rate_init."
+    if name == "n_components" and str(value) in ("None", "mle"):
+        return (
+            "'auto' takes their number from the data, and a float such as 0.95 as many as "
+            "PCA needs for this share of the variance."
+        )
     if name == "random_state" and isinstance(value, np.random.Generator):
         return SEED_ADVICE
+    if name == "likelihood" and isinstance(value, (dict, list)):
+        parts = "list(likelihood.items())" if isinstance(value, dict) else "likelihood"
+        return f"For one for each column, pass likelihood=skae.likelihoods.Mixed({parts})."
     if name == "network" and isinstance(value, str) and value.lower() in _CONVOLUTIONS:
         return (
             "For images, pass skae.networks.Conv((channels, height, width)), which needs "
@@ -566,7 +575,8 @@ class BaseAutoencoder(
         rows, validation, are_shared = self._divide(data, weight, held_out, random_state)
         names = table.feature_names(getattr(self, "feature_names_in_", None))
         kind = statistics_type(table.likelihood, covariance_type)
-        check_observed(rows, names)
+        has_part = self.early_stopping and held_out is None
+        check_observed(rows, names, HELD_OUT if has_part else "")
         if is_continued:
             standardization = self._standardization
             standardization.check_range(data)

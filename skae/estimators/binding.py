@@ -20,7 +20,7 @@ from skae._data.columns import (
     package_of,
     read_column,
 )
-from skae._utils.choices import did_you_mean
+from skae._utils.choices import did_you_mean, suggest_column
 from skae._utils.compat import check_sample_weight
 from skae._utils.numbers import check_table
 from skae.estimators.column_faults import ColumnFaults
@@ -167,7 +167,11 @@ def _indices(X: Any, key: Any) -> list[int]:
         isinstance(end, str) for end in (selected.start, selected.stop)
     ):
         return list(range(_num_features(X))[selected])
-    return list(map(int, _get_column_indices(X, selected)))
+    try:
+        return list(map(int, _get_column_indices(X, selected)))
+    except ValueError as error:
+        hint = suggest_column(selected, getattr(X, "columns", []))
+        raise ValueError(f"{error}{hint}") from None
 
 
 def _check_family(family: str | Likelihood) -> None:

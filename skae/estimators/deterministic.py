@@ -192,7 +192,7 @@ class GaussianAutoencoder(BaseAutoencoder):
     verbose : bool or int, default=0
         0 prints nothing. 1 prints what is trained, the objective of the start, the first
         and the last epoch, an epoch whenever two seconds have passed, and which epoch is
-        kept. 2 prints every epoch. A line has the number
+        kept, with its objective. 2 prints every epoch. A line has the number
         of the epoch, objective, log-likelihood, KL (variational models), validation score
         (with validation data) and the time since the first line. With several starts, the
         lines are those of the first one. A warm start continues to count.
@@ -451,7 +451,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
     verbose : bool or int, default=0
         0 prints nothing. 1 prints what is trained, the objective of the start, the first
         and the last epoch, an epoch whenever two seconds have passed, and which epoch is
-        kept. 2 prints every epoch. A line has the number
+        kept, with its objective. 2 prints every epoch. A line has the number
         of the epoch, objective, log-likelihood, KL (variational models), validation score
         (with validation data) and the time since the first line. With several starts, the
         lines are those of the first one. A warm start continues to count.

@@ -19,6 +19,7 @@ from skae._fitting.lockstep import shared_result
 from skae._module import AutoencoderModule, from_inputs
 from skae._utils.choices import did_you_mean, validate_parameters
 from skae._utils.memory import require_memory
+from skae._utils.names import suggest_keywords
 from skae._utils.namespaces import like_input, on_host
 from skae._utils.numbers import as_numbers, check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
@@ -40,6 +41,7 @@ _COPIES = 4
 class ImputationMixin(InferenceMixin):
     """What a fitted model says of missing entries."""
 
+    @suggest_keywords
     @own_settings()
     @in_output("filled")
     @like_input

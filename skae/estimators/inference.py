@@ -24,10 +24,11 @@ from skae._evaluation import over_rows, rows_per_chunk
 from skae._fitting.lockstep import in_lockstep, offload
 from skae._module import AutoencoderModule
 from skae._utils.compat import array_api
-from skae._utils.names import MissingMethod, without_missing
+from skae._utils.names import without, without_missing
 from skae._utils.namespaces import home_of, like_input, on_host
 from skae._utils.numbers import as_numbers, check_codes, weighted_mean
 from skae._utils.settings import own_settings
+from skae._utils.synonyms import OF_AUTOENCODERS
 from skae._utils.threads import is_worth_a_thread, suitable_threads
 from skae.estimators.fitted import FittedMixin
 from skae.estimators.frames import in_output, scores_as_table
@@ -39,35 +40,9 @@ from skae.objectives import Objective
 _MOST_DEVIATIONS = 1e150
 
 
-_NO_PREDICT = (
-    "an autoencoder predicts no target. A scorer that needs predict, such as "
-    "scoring='neg_mean_squared_error', cannot be used. For the error of reconstructions, "
-    "set scoring=skae.model_selection.reconstruction_error_scorer; the default is the "
-    "score method."
-)
-
-_NO_AXES = (
-    "the code of a network has no axes in the space of X. n_components_ is its length, "
-    "transform returns the codes, and for VariationalAutoencoder "
-    "skae.inspection.KLSpectrumDisplay shows how much each component carries."
-)
-
-
+@without(OF_AUTOENCODERS)
 class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMixin):
     """Methods of a fitted autoencoder, which use the attributes that a fit sets."""
-
-    predict = MissingMethod(_NO_PREDICT)
-    # Names that other libraries have.
-    encode = MissingMethod("its name here is transform.")
-    decode = MissingMethod("its name here is inverse_transform.")
-    generate = MissingMethod("VariationalAutoencoder.sample draws new rows.")
-    history = MissingMethod("its name here is history_, which fit sets.")
-    components_ = MissingMethod(_NO_AXES)
-    explained_variance_ratio_ = MissingMethod(_NO_AXES)
-    reconstruction_error = MissingMethod(
-        "reconstruct returns reconstructions, and the scorer of their error is "
-        "skae.model_selection.reconstruction_error_scorer."
-    )
 
     @abstractmethod
     def _make_objective(self) -> Objective:
@@ -408,6 +383,13 @@ class InferenceMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FittedMi
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
         """Return what the HTML of a fitted estimator lists; see scikit-learn."""
         attributes = super()._get_fitted_attr_html(doc_link)
+        if "module_" in attributes:
+            # With its dtype, it would be shown as an array without a shape.
+            name = type(self.module_).__name__
+            attributes["module_"] = {
+                "type_name": f"{name}, number of weights",
+                "value": self.module_.n_weights,
+            }
         likelihood = getattr(self, "likelihood_", None)
         if isinstance(likelihood, Mixed):
             # As names, because the HTML cuts values after a few characters.

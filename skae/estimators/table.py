@@ -276,11 +276,13 @@ def check_support(
             j = part.start + int(column)
             feature_names = columns.feature_names() if columns is not None else names
             name = repr(str(feature_names[j])) if feature_names is not None else str(j)
-            advice = support.advice
+            advice = support.advice(own[:, column])
             if np.isinf(own[row, column]):
                 advice = "Correct it, or set it to NaN, which is missing."
             elif isinstance(likelihood, Mixed):
-                advice = "Give this column another likelihood, as a part of Mixed."
+                advice = f"Give this column another part of Mixed. {advice}"
+            elif d > 1:
+                advice += " For columns of several kinds, pass likelihood='mixed'."
             # The words of scikit-learn, by which its checks know this error.
             negative = "Negative values in data passed to the estimator: "
             raise ValueError(

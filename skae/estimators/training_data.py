@@ -75,10 +75,10 @@ def divide(
 
 # Columns with far values that a message describes.
 _MOST_FAR = 3
-_HELD_OUT = "(early_stopping=True holds out a part of the rows.)"
+HELD_OUT = "(early_stopping=True holds out a part of the rows.)"
 
 
-def check_observed(rows: Rows, names: Sequence[str] | None, hint: str = _HELD_OUT) -> None:
+def check_observed(rows: Rows, names: Sequence[str] | None, hint: str) -> None:
     """Raise ValueError if a column has no observed value among the rows to train on."""
     if not rows.has_missing:
         return
@@ -87,7 +87,7 @@ def check_observed(rows: Rows, names: Sequence[str] | None, hint: str = _HELD_OU
     if len(empty):
         raise ValueError(
             f"There is no observed value of {list_columns(empty.tolist(), names)} to train "
-            f"on: drop such columns. {hint}"
+            f"on: drop such columns. {hint}".rstrip()
         )
 
 

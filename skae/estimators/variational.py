@@ -25,7 +25,7 @@ from skae._utils.choices import choices, positive_integer
 from skae._utils.errors import NoStopIteration
 from skae._utils.memory import require_memory
 from skae._utils.messages import warn_user
-from skae._utils.names import own_method_names
+from skae._utils.names import own_method_names, suggest_keywords
 from skae._utils.namespaces import like, like_input, on_host
 from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
@@ -272,7 +272,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     verbose : bool or int, default=0
         0 prints nothing. 1 prints what is trained, the objective of the start, the first
         and the last epoch, an epoch whenever two seconds have passed, and which epoch is
-        kept. 2 prints every epoch. A line has the number
+        kept, with its objective. 2 prints every epoch. A line has the number
         of the epoch, objective, log-likelihood, KL (variational models), validation score
         (with validation data) and the time since the first line. With several starts, the
         lines are those of the first one. A warm start continues to count.
@@ -671,6 +671,7 @@ class VariationalAutoencoder(BaseAutoencoder):
             gap = torch.full_like(gap, math.inf)
         return self._to_units(both[:, 0], data), gap
 
+    @suggest_keywords
     @own_settings()
     def sample(
         self,

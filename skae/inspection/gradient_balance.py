@@ -160,6 +160,7 @@ class GradientBalanceDisplay(Display):
     def from_estimator(
         cls,
         estimator: BaseEstimator,
+        X: Any = None,
         *,
         of: str = "outputs",
         name: str | None = None,
@@ -174,6 +175,9 @@ class GradientBalanceDisplay(Display):
         estimator : estimator
             `VariationalAutoencoder` fitted with ``gradient_balance=True``, or a pipeline
             or search that ends in one.
+
+        X : Ignored
+            Not used: the history of the fit is drawn. Other displays take data here.
 
         of : {"outputs", "parameters"}, default="outputs"
             Whether to draw the gradients with respect to the encoder's outputs or to its

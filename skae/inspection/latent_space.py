@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
@@ -144,7 +144,8 @@ class LatentSpaceDisplay(Display):
         Raises
         ------
         ValueError
-            If `kind` has another value, or if it is "grid" and there is no grid.
+            If `kind` has another value, if it is "grid" and there is no grid, or if codes
+            and y differ in length.
         """
         if kind is None:
             kind = "scatter" if self.grid is None else "grid"
@@ -154,6 +155,7 @@ class LatentSpaceDisplay(Display):
             raise ValueError(
                 'kind="grid" needs decoded images: give image_shape to from_estimator.'
             )
+        check_consistent_length(self.codes, self.y)
         ax = self._start_plot(ax)
         self.scatters_, self.image_ = [], None
         if kind == "scatter":
@@ -324,7 +326,8 @@ class LatentSpaceDisplay(Display):
             If the estimator is not fitted.
         ValueError
             If a component does not exist, if a grid is requested and the codes do not have
-            two components, or if there are more than 20 classes that are no numbers.
+            two components, if X and y differ in length, or if there are more than 20
+            classes that are no numbers.
         """
         check_matplotlib(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)

@@ -119,6 +119,7 @@ class LossCurveDisplay(Display):
     def from_estimator(
         cls,
         estimator: BaseEstimator,
+        X: Any = None,
         *,
         name: str | None = None,
         ax: Axes | None = None,
@@ -130,6 +131,9 @@ class LossCurveDisplay(Display):
         ----------
         estimator : estimator
             Fitted autoencoder, or a pipeline or search that ends in one.
+
+        X : Ignored
+            Not used: the history of the fit is drawn. Other displays take data here.
 
         name : str, default=None
             Name of the model for the legend; if None, the name of its class.

@@ -80,6 +80,11 @@ class Mixed(Likelihood):
             raise ValueError(
                 f"columns must be 'auto' or a list of tuples, got {columns!r}."
             )
+        if isinstance(columns, dict):
+            raise ValueError(
+                "columns must be a list of tuples, but is a dict: pass "
+                "list(columns.items())."
+            )
         if not isinstance(columns, str):
             columns = [_checked_part(part) for part in columns]
         if handle_unknown not in ("error", "ignore"):

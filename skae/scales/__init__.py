@@ -146,7 +146,27 @@ def make_scale(
     n_features: int,
     floor: Tensor,
 ) -> Scale:
-    """Make the scale of a variance mode, a key of ``SCALES`` or "auto". See `Scale`."""
+    """Make the scale of a variance mode.
+
+    Parameters
+    ----------
+    variance_mode : str
+        A key of ``SCALES``, or "auto", see :func:`resolve_variance_mode`. A part of a mixed
+        likelihood that has no scale takes "none" in any mode.
+    covariance_type : {"spherical", "diag"}
+        One scale for all features, or one per feature.
+    likelihood : Likelihood
+        The density that the scale belongs to.
+    n_features : int
+        Number of features, d.
+    floor : Tensor of shape (1, 1) or (1, d)
+        Smallest scale that can be reached.
+
+    Returns
+    -------
+    Scale
+        The scale, before its start.
+    """
     if isinstance(likelihood, Mixed):
 
         def make(family: Likelihood, width: int, own_floor: Tensor) -> Scale:

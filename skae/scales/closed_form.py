@@ -21,6 +21,17 @@ class ClosedFormScale(Scale):
     pass takes the scale as constant. The gradient is then that of the log of the mean
     error. Between steps, a running mean replaces the scale. At the end, :meth:`finalize`
     sets the closed form over the whole training set. See `Scale`.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        The density that the scale belongs to; it has ``has_optimal_scale``.
+    covariance_type : {"spherical", "diag"}
+        One scale for all features, or one per feature.
+    n_features : int
+        Number of features, d.
+    floor : Tensor of shape (1, 1) or (1, d)
+        Smallest scale that can be reached.
     """
 
     needs_optimal_scale = True
@@ -98,10 +109,16 @@ class ClosedFormScale(Scale):
 
 
 class OptimalScale(ClosedFormScale):
-    """Optimal scale of the batch at each step, and of the training set at the end.
+    """Optimal scale of the batch at each step: ``variance_mode="optimal"``.
 
     Training minimises the log of the batch's mean error, as in the sigma-VAE (Rybkin,
-    Daniilidis and Levine 2021, eq. 6).
+    Daniilidis and Levine 2021, eq. 6). At the end, the scale is that of the training set.
+    Its parameters are those of `Scale`.
+
+    References
+    ----------
+    O. Rybkin, K. Daniilidis and S. Levine (2021). "Simple and effective VAE training with
+    calibrated decoders". ICML. Equation 6.
     """
 
     has_analytic_gradient = True
@@ -121,11 +138,11 @@ class OptimalScale(ClosedFormScale):
 
 
 class ProfileScale(ClosedFormScale):
-    """Optimal scale of each sample at each step, and of the training set at the end.
+    """Optimal scale of each sample at each step: ``variance_mode="profile"``.
 
     Training minimises the mean over samples of the log of a sample's mean error. The
     stored scale is that of the training set: with a scale that depends on x, the likelihood
-    would not be a density.
+    would not be a density. Its parameters are those of `Scale`.
     """
 
     has_analytic_gradient = True

@@ -19,7 +19,23 @@ _SHORT.maxother = 60
 
 
 class FixedScale(Scale):
-    """Constant scale, set by :meth:`start`. See `Scale`."""
+    """Constant scale, which the user gives: ``variance_mode="fixed"``.
+
+    :meth:`start` sets it. With a scale of 1, training minimises half the sum of squared
+    errors for a Gaussian likelihood, and the sum of absolute errors for a Laplace one, up
+    to a constant. See `Scale`.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        The density that the scale belongs to.
+    covariance_type : {"spherical", "diag"}
+        One scale for all features, or one per feature.
+    n_features : int
+        Number of features, d.
+    floor : Tensor of shape (1, 1) or (1, d)
+        Not used, because a scale that is given has no floor.
+    """
 
     has_analytic_gradient = True
     is_thread_safe = True

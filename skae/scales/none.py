@@ -6,7 +6,10 @@ from skae.scales.base import Scale
 
 
 class NoScale(Scale):
-    """Absence of a scale, for likelihoods without one. See `Scale`."""
+    """Absence of a scale, for likelihoods without one: ``variance_mode="none"``.
+
+    The log-scale is 0. Its parameters are those of `Scale`.
+    """
 
     has_analytic_gradient = True
     is_thread_safe = True

@@ -13,7 +13,21 @@ from skae.scales.base import (
 
 
 class LearnedScale(Scale):
-    """Free parameter that is trained with the weights. See `Scale`."""
+    """Free parameter that is trained with the weights: ``variance_mode="learned"``.
+
+    It begins at the scale of the start of the fit, and stays above the floor. See `Scale`.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        The density that the scale belongs to.
+    covariance_type : {"spherical", "diag"}
+        One scale for all features, or one per feature.
+    n_features : int
+        Number of features, d.
+    floor : Tensor of shape (1, 1) or (1, d)
+        Smallest scale that can be reached.
+    """
 
     has_analytic_gradient = True
     is_thread_safe = True
@@ -46,7 +60,11 @@ class LearnedScale(Scale):
 
 
 class PredictedScale(Scale):
-    """Output of the decoder, so that the scale is a function of the code. See `Scale`."""
+    """Output of the decoder: ``variance_mode="predicted"``.
+
+    The scale is a function of the code, and stays above the floor. Its parameters are those
+    of `Scale`.
+    """
 
     has_analytic_gradient = True
     is_thread_safe = True

@@ -1,5 +1,6 @@
 """Tests of text and HTML representations."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def test_html_links_to_the_documentation(estimator):
     html = make_pipeline(StandardScaler(), estimator)._repr_html_()
     assert f'href="{url}"' in html
     assert "sklearn.preprocessing.StandardScaler.html" in html
+
+
+def test_the_module_is_its_number_of_weights(fitted):
+    """A module has a dtype, but is no array, and its text would be cut."""
+    n_weights = sum(p.numel() for p in fitted.module_.parameters())
+    row = re.compile(
+        r">AutoencoderModule, number of weights</td>\s*<td>([^<]*)</td>", re.DOTALL
+    )
+    # Versions before 1.9 list no attributes.
+    if parse_version(sklearn.__version__) >= parse_version("1.9"):
+        assert row.findall(fitted._repr_html_()) == [str(n_weights)]
 
 
 def test_descriptions_of_parameters_and_attributes_are_no_links(fitted):

@@ -392,6 +392,33 @@ def test_values_without_a_density_are_refused(name):
         vae.sample(2, given=bad[7])
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "advice"),
+    [
+        ("bernoulli", [0.0, 0.25, 1.0], "'continuous_bernoulli'"),
+        ("bernoulli", [0.0, 0.25, 0.0], "'continuous_bernoulli'"),
+        ("bernoulli", [-1, 1, -1], "X == 1"),
+        ("bernoulli", [1, 2, np.nan], "X == 2"),
+        ("bernoulli", [1, 2, 3], "'negative_binomial' or 'poisson'"),
+        ("bernoulli", [0.5, 2.5, 3], "'log_normal' or 'gaussian'"),
+        ("poisson", [0.5, 2.5, np.nan], "'log_normal' or 'gaussian'"),
+        ("poisson", [-1, 2, 3], "'gaussian' or 'laplace'"),
+        ("log_normal", [-1.5, 2, 3], "'gaussian' or 'laplace'"),
+        ("log_normal", [0, 2, 3], "log1p"),
+    ],
+)
+def test_the_error_names_the_likelihood_of_the_values(name, values, advice):
+    """It looks at the whole column that has the bad value."""
+    X = np.array(values)[:, None]
+    with pytest.raises(ValueError, match=advice):
+        model(name).fit(X)
+    with pytest.raises(ValueError, match=rf"{advice}.* several kinds, .*'mixed'\.$"):
+        model(name).fit(np.hstack([X, X]))
+    if name != "bernoulli":  # as a part of Mixed, it takes any two values
+        with pytest.raises(ValueError, match=f"another part of Mixed.*{advice}"):
+            model(Mixed([([0], name)])).fit(X)
+
+
 def test_modes_that_do_not_apply_name_both_parts():
     X = table("poisson")
     with pytest.raises(ValueError, match=r"'predicted' needs a likelihood with a scale, "

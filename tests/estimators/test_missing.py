@@ -303,8 +303,10 @@ def test_bad_holes_are_refused(estimator):
     with pytest.raises(ValueError, match="no observed value of column 4 to train on"):
         estimator().fit(X)
     frame = pd.DataFrame(X, columns=list("abcdef"))
-    with pytest.raises(ValueError, match="no observed value of 'e'"):
+    with pytest.raises(ValueError, match=r"no observed value of 'e' .* such columns\.$"):
         estimator().fit(frame)
+    with pytest.raises(ValueError, match=r"'e' .*early_stopping=True holds out"):
+        estimator(early_stopping=True).fit(frame)
     with pytest.raises(ValueError, match="no observed value of columns 0, 1"):
         estimator().fit(np.full((4, 2), np.nan))
     with pytest.raises(ValueError, match="infinity"):

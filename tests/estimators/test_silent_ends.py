@@ -439,12 +439,28 @@ def test_why_a_start_is_kept():
     assert "The sample weights add up to 1, which is the sample size" in found
 
 
+@pytest.mark.parametrize("max_iter", [3, 21])
+def test_a_start_that_validation_keeps(max_iter):
+    """A short training that max_iter ended is to be longer."""
+    model = VariationalAutoencoder(
+        random_state=0, early_stopping=True, learning_rate_init=1.0, max_iter=max_iter
+    ).set_params(n_iter_no_change=max_iter)
+    found = messages(model, IRIS)[0]
+    assert "No epoch had a better validation score than the start" in found
+    assert ("(best_iter_). Raise max_iter first" in found) == (max_iter == 3)
+
+
 @pytest.mark.parametrize(
     ("gap", "advice"),
-    [(0.0, "raise learning_rate_init or"), (0.1, "may be the best"), (2.0, "Lower learn")],
+    [
+        (0.0, "Training changed almost nothing. If the start is not"),
+        (0.1, "Raise max_iter first"),
+        (2.0, "Raise max_iter first"),
+        (5.0, "Lower learning_rate_init."),
+    ],
 )
 def test_advice_for_a_start_that_is_kept(gap, advice, monkeypatch):
-    """Too slow, nothing to gain, or too fast."""
+    """Too slow, too short, or too fast, for four features."""
     problems = []
 
     def final_messages(problem, end):
@@ -455,9 +471,12 @@ def test_advice_for_a_start_that_is_kept(gap, advice, monkeypatch):
     VariationalAutoencoder(random_state=0, max_iter=1).fit(IRIS)
     (problem,) = problems
     last = problem.first_objective + gap
-    arguments = {"diverged": False, "best_iter": 0, "n_iter": 5, "last": last}
+    arguments = {"diverged": False, "best_iter": 0, "n_iter": 1, "last": last}
     arguments |= {"n_divergences": 0, "learning_rate": 0.01}
-    assert advice in diagnosis.end_message(problem, **arguments)
+    assert f"after 1 epoch. {advice}" in diagnosis.end_message(problem, **arguments)
+    arguments["n_iter"] = 21
+    long = "Training changed" if not gap else "The start may" if gap < 1 else "Lower"
+    assert f"after 21 epochs. {long}" in diagnosis.end_message(problem, **arguments)
 
 
 def test_a_surface_that_stays_flat():

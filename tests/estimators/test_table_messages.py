@@ -9,9 +9,11 @@ import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from torch.utils.data import DataLoader
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.impute import AutoencoderImputer
+from skae.likelihoods import Mixed
 from skae.outlier import LikelihoodOutlierDetector
 
 X = np.random.default_rng(0).normal(size=(40, 3))
@@ -40,6 +42,54 @@ def fitted():
 def test_a_column_is_no_table(model, column):
     with pytest.raises(ValueError, match="Expected a 2-dimensional container but got"):
         model.fit(column)
+
+
+def test_one_row_of_a_frame():
+    """The message says how to pass a row as a table."""
+    with pytest.raises(ValueError, match=r"of one row, X\.iloc\[\[0\]\]"):
+        VariationalAutoencoder().fit(FRAME.iloc[0])
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    "make", [lambda: (X for _ in range(2)), lambda: iter(X), lambda: DataLoader(X)]
+)
+def test_blocks_of_rows_are_no_table(model, make):
+    """An iterator and a loader of torch have a message that names `partial_fit`."""
+    pattern = r"X must be a table, .*for block in X: model\.partial_fit\(block\)"
+    with pytest.raises(TypeError, match=pattern):
+        model.fit(make())
+    if hasattr(model, "partial_fit"):
+        with pytest.raises(TypeError, match=pattern):
+            model.partial_fit(make())
+
+
+@every_estimator
+def test_a_dict_is_no_table(model):
+    with pytest.raises(TypeError, match=r"X is a dict, .* pandas\.DataFrame\(X\)"):
+        model.fit({"age": [1.0, 2.0], "income": [1.0, 2.0]})
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "advice"),
+    [
+        ({"age": "gaussian"}, r"Mixed\(list\(likelihood\.items\(\)\)\)"),
+        ([("age", "gaussian")], r"Mixed\(likelihood\)"),
+    ],
+)
+def test_likelihoods_of_columns_need_mixed(likelihood, advice):
+    with pytest.raises(ValueError, match=f"pass likelihood=.*{advice}"):
+        VariationalAutoencoder(likelihood=likelihood).fit(FRAME)
+    if isinstance(likelihood, dict):
+        with pytest.raises(ValueError, match=r"a dict: pass list\(columns\.items\(\)\)"):
+            Mixed(likelihood)
+
+
+@pytest.mark.parametrize("name", ["incom", ["age", "incom"]])
+def test_a_misspelt_column_of_mixed_has_a_hint(name):
+    likelihood = Mixed([(name, "gaussian"), ("visits", "laplace")])
+    with pytest.raises(ValueError, match=r"incom.*Did you mean 'income'\?"):
+        VariationalAutoencoder(likelihood=likelihood).fit(FRAME)
 
 
 def test_a_column_is_no_block_of_a_stream():

@@ -93,6 +93,7 @@ def test_why_a_training_ends(X, clock, capsys):
     assert reason(max_iter=3) == ""
     assert reason(**early) == f"no improvement {plateau}"
     assert reason(**early, learning_rate="constant") == f"no improvement {plateau}"
+    assert reason(**{**early, "n_iter_no_change": 1}).endswith("in 1 epoch")
     validated = reason(**early, early_stopping=True)
     assert validated == f"no improvement of the validation score {plateau}"
     assert reason(callbacks=[Recording(stop_after=3)]) == "by a callback"
@@ -120,7 +121,8 @@ def test_the_lines_are_the_history(estimator, X, clock, capsys):
     start, *lines, kept = lines
     assert re.fullmatch(r"start: objective \d+\.\d{4}", start)
     best = f"the model of epoch {model.best_iter_}" if model.best_iter_ else "the start"
-    assert kept == f"kept: {best}, 0.0 s"
+    found = re.fullmatch(rf"kept: {best}, objective (-?\d+\.\d{{4}}), 0\.0 s", kept)
+    assert found is not None
     assert len(lines) == 3
     for i, line in enumerate(lines):
         begin, values = line.split(": ")
@@ -132,6 +134,24 @@ def test_the_lines_are_the_history(estimator, X, clock, capsys):
         for label, name in names.items():
             expected = model.history_[name][i]
             assert float(told[label]) == pytest.approx(expected, abs=6e-5)
+
+
+@pytest.mark.parametrize("learning_rate_init", [1e-3, 10.0])
+def test_the_last_objective_can_be_compared_with_the_first(learning_rate_init, X, capsys):
+    """Both are of a whole pass with the weights as they are, so the kept one is lower."""
+    model = VariationalAutoencoder(
+        max_iter=8, random_state=0, verbose=1, learning_rate_init=learning_rate_init
+    ).fit(X)
+    out = capsys.readouterr().out
+    start, kept = map(
+        float, re.findall(r"^(?:start|kept): .*objective (-?[\d.]+)", out, re.M)
+    )
+    if model.best_iter_:
+        assert kept < start
+        assert kept == pytest.approx(-model.score(X), abs=0.05)
+    else:
+        assert kept == start
+    assert bool(model.best_iter_) == (learning_rate_init < 1)
 
 
 def test_nothing_is_printed_by_default(X, capsys):

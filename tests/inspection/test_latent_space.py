@@ -150,6 +150,8 @@ def test_refused_plots(vae, X):
     three = GaussianAutoencoder(3, max_iter=1, random_state=0).fit(X)
     with pytest.raises(ValueError, match="n_components=2; the codes have 3"):
         LatentSpaceDisplay.from_estimator(three, X, image_shape=(2, 3))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        LatentSpaceDisplay.from_estimator(vae, X, np.arange(len(X) - 1))
     display = LatentSpaceDisplay.from_estimator(vae, X)
     with pytest.raises(ValueError, match="image_shape"):
         display.plot(kind="grid")

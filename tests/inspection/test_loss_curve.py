@@ -38,3 +38,9 @@ def test_styles_go_to_the_lines(ae):
     display = LossCurveDisplay.from_estimator(ae, line_kwargs={"c": "red", "lw": 3})
     (line,) = display.lines_
     assert (line.get_color(), line.get_linewidth()) == ("red", 3)
+
+
+def test_data_are_taken_and_not_used(ae):
+    """Other displays take X, so this one does."""
+    display = LossCurveDisplay.from_estimator(ae, np.zeros((3, 2)))
+    np.testing.assert_array_equal(display.loss, ae.history_["objective"])

@@ -27,6 +27,7 @@ def test_choices_keep_their_order():
         ("mae", " Did you mean 'laplace'?"),
         ("l1", " Did you mean 'laplace'?"),
         ("bce", ""),  # no 'bernoulli' here
+        ("sigmoid", " Did you mean 'logistic'?"),
         ("poisson", ""),
         ("", ""),
         (3, ""),

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import pydoc
 
 import numpy as np
 import pytest
@@ -90,6 +91,12 @@ SYNONYMS = {
     "hidden_dims": "'hidden_layer_sizes'",
     "dropout": r"MLP\(dropout=",
     "optimizer": "Adam is used",
+    "epoch_num": "'max_iter'",
+    "hidden_neuron_list": "'hidden_layer_sizes'",
+    "input_dim": "fit takes the number of features",
+    "encoder": "pass both modules as network=",
+    "amp": "Set precision=",
+    "scheduler_cls": "learning_rate says how it changes",
 }
 
 
@@ -106,12 +113,38 @@ def test_parameters_of_other_libraries(estimator, name):
 
 def test_hints_are_names_that_the_class_has():
     """Each synonym leads to a parameter, and no class has a synonym as its own."""
-    known = set(VariationalAutoencoder().get_params())
+    known = {*VariationalAutoencoder().get_params(), *AutoencoderImputer().get_params()}
     assert set(PARAMETERS.values()) <= known
     assert {needed for needed, _ in NO_PARAMETERS.values()} <= known
     assert not known & {*PARAMETERS, *NO_PARAMETERS}
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'epochs'\.$"):
         BatchedGridSearchCV(GaussianAutoencoder(), {}, epochs=3)
+
+
+@pytest.mark.parametrize("name", ["loss", "reconstruction_loss"])
+def test_the_loss_is_a_likelihood(name):
+    """The variational class has the parameter, and the others say so."""
+    with pytest.raises(TypeError, match=f"'{name}'. Its name here is 'likelihood'"):
+        VariationalAutoencoder(**{name: "mse"})
+    with pytest.raises(TypeError, match=f"'{name}'. VariationalAutoencoder has it"):
+        GaussianAutoencoder(**{name: "mse"})
+
+
+def test_keywords_of_methods():
+    """Methods have the hints too, but not the advice on parameters of the class."""
+    model = VariationalAutoencoder(max_iter=1).fit(DATA)
+    with pytest.raises(
+        TypeError, match=r"\.impute\(\) got .*'strategy'. Its .* 'statistic'"
+    ):
+        model.impute(DATA, strategy="median")
+    with pytest.raises(
+        TypeError, match=r"\.sample\(\) got .* Its name here is 'random_state"
+    ):
+        model.sample(seed=0)
+    with pytest.raises(TypeError, match=r"\.impute\(\) got .* argument 'beta'\.$"):
+        GaussianAutoencoder(max_iter=1).fit(DATA).impute(DATA, beta=1)
+    with pytest.raises(TypeError, match=r"'strategy'\. Its name here is 'statistic'"):
+        AutoencoderImputer(strategy="median")
 
 
 @pytest.mark.parametrize("estimator", [GaussianAutoencoder, LaplaceAutoencoder])
@@ -234,6 +267,14 @@ def test_predict_leads_to_scorers(estimator):
         ("components_", r"no axes .*n_components_ .*KLSpectrumDisplay"),
         ("explained_variance_ratio_", r"no axes .*n_components_ .*KLSpectrumDisplay"),
         ("reconstruction_error", r"skae\.model_selection\.reconstruction_error_scorer"),
+        ("explained_variance_", "no axes "),
+        ("singular_values_", "no axes "),
+        ("mean_", r"X\.mean\(axis=0\)"),
+        ("noise_variance_", "scale_, in the units of X"),
+        ("get_covariance", r"numpy\.cov\(sample"),
+        ("embed", r"transform\.$"),
+        ("get_nll", "-score_samples"),
+        ("interpolate", r"numpy\.linspace"),
     ],
 )
 @every_estimator
@@ -244,6 +285,32 @@ def test_attributes_of_other_libraries(estimator, name, advice):
         assert name not in dir(model)
         with pytest.raises(AttributeError, match=f"no attribute '{name}': .*{advice}"):
             getattr(model, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("labels_", "fit_predict"),
+        ("decision_scores_", "-score_samples"),
+        ("threshold_", "offset_"),
+        ("predict_proba", "score_samples returns it"),
+    ],
+)
+def test_attributes_of_other_detectors(name, advice):
+    """A detector has advice for names of PyOD, and does not have the names."""
+    detector = LikelihoodOutlierDetector()
+    assert not hasattr(detector, name)
+    assert name not in dir(detector)
+    with pytest.raises(AttributeError, match=f"no attribute '{name}': .*{advice}"):
+        getattr(detector, name)
+
+
+@every_estimator
+def test_help_says_what_to_use(estimator):
+    """`help` lists the names that are missing, each with its advice."""
+    text = pydoc.plain(pydoc.render_doc(estimator))
+    for name in ("encode", "predict", "components_", "mean_"):
+        assert f"\n |  {name}\n |      Not available: " in text
 
 
 @every_estimator
