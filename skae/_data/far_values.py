@@ -126,7 +126,7 @@ def _find_codes(rows: Rows, ordered: np.ndarray) -> Iterator[Code]:
         is_end = ordered == ends
         n_others = n_observed - is_end.sum(axis=0)
         may_be_code = (is_end.sum(axis=0) > 1) & (n_others >= _FEWEST_DIFFERENT)
-        may_be_code &= (ends[0] < 0) | _has_only_nines(ends[0])
+        may_be_code &= _may_be_code(ends[0])
         for column in np.flatnonzero(may_be_code).tolist():
             values = rows.X[rows.index, column].astype(np.float64)
             is_code = values == ends[0, column]
@@ -141,6 +141,15 @@ def _find_codes(rows: Rows, ordered: np.ndarray) -> Iterator[Code]:
                     float(others.min()),
                     float(others.max()),
                 )
+
+
+def _may_be_code(values: Any) -> Any:
+    """Whether numbers are whole and below 0, or only nines.
+
+    What 0 becomes in a scaled column is below 0, too, but has a fraction.
+    """
+    is_whole = values == np.round(values)
+    return (is_whole & (values < 0)) | _has_only_nines(values)
 
 
 def _is_code(value: float, others: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.preprocessing import scale
 
 from skae._data import select_rows
 from skae._data.far_values import find_far_values
@@ -112,6 +113,7 @@ def test_codes_among_the_others(n, value, low, high):
     "draw",
     [
         lambda rng, n: np.where(rng.random(n) < 0.1, 0, rng.uniform(50, 60, n)),
+        lambda rng, n: scale(np.where(rng.random(n) < 0.1, 0, rng.uniform(50, 60, n))),
         lambda rng, n: np.where(rng.random(n) < 0.1, 24, rng.uniform(1, 8, n)),
         lambda rng, n: np.where(rng.random(n) < 0.1, -1, rng.integers(0, 4, n)),
         lambda rng, n: np.where(rng.random(n) < 0.1, -9, rng.uniform(0, 20, n)),
@@ -119,7 +121,10 @@ def test_codes_among_the_others(n, value, low, high):
         lambda rng, n: np.where(np.arange(n) < 2, 999, rng.uniform(0, 20, n)),
         lambda rng, n: rng.integers(0, 10, n) + 90,
     ],
-    ids=["zeros", "a group", "few values", "near", "below 0", "rare", "an end"],
+    ids=[
+        *("zeros", "scaled zeros", "a group", "few values", "near", "below 0", "rare"),
+        "an end",
+    ],
 )
 def test_other_numbers_are_no_codes(draw):
     assert found(draw(np.random.default_rng(0), 1000)[:, None]) == []
