@@ -240,7 +240,7 @@ def read_column(X: Any, i: int) -> np.ndarray:
     values = np.asarray(column)
     if values.dtype.kind in "fiub":
         return values
-    name = repr(X.columns[i]) if package_of(X) else str(i)
+    name = repr(name_of(X, i))
     listed = [None if is_missing(v) else v for v in values]
     known = [v for v in listed if v is not None]
     if values.dtype.kind in "mM" or any(map(_is_time, known)):
@@ -271,9 +271,10 @@ def missing_entries(X: Any) -> np.ndarray:
         values = np.asarray(_safe_indexing(X, i, axis=1))
         if values.dtype.kind == "f":
             missing.append(np.isnan(values))
+        elif values.dtype.kind == "O":
+            missing.append(np.array([is_missing(v) for v in values], bool))
         else:
-            is_object = values.dtype.kind == "O"
-            missing.append(np.array([is_object and is_missing(v) for v in values], bool))
+            missing.append(np.zeros(len(values), bool))
     return np.column_stack(missing)
 
 
@@ -328,6 +329,11 @@ def package_of(X: Any) -> str | None:
     """Return the package of a table: "pandas", "polars" or None for an array."""
     root = type(X).__module__.partition(".")[0]
     return root if root in ("pandas", "polars") else None
+
+
+def name_of(X: Any, i: int) -> Any:
+    """Return the name of column i of a frame, as Python's own value, or i of an array."""
+    return i if package_of(X) is None else next(iter(X.columns[i : i + 1]))
 
 
 def _plain(values: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from skae._data.columns import (
     Columns,
     categories_of,
     is_missing,
+    name_of,
     numbers_of,
     package_of,
     read_column,
@@ -352,8 +353,7 @@ def _names(X: Any) -> tuple[Any, ...] | None:
 
 def _name(X: Any, i: int) -> str:
     """Return the name or the number of a column for a message."""
-    names = _names(X)
-    return str(i) if names is None else repr(names[i])
+    return repr(name_of(X, i))
 
 
 def check_same_likelihood(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from skae._data.columns import package_of
+from skae._data.columns import name_of
 from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
 
@@ -25,7 +25,7 @@ class ColumnFaults:
     """
 
     def __init__(self, X: Any) -> None:
-        self._names = list(X.columns) if package_of(X) else None
+        self._X = X
         self._errors: dict[int, str] = {}
         self._notes: dict[int, str] = {}
         self._warnings: list[str] = []
@@ -81,4 +81,4 @@ class ColumnFaults:
 
     def _name(self, i: int) -> str:
         """Return a column as messages name it."""
-        return str(i) if self._names is None else repr(self._names[i])
+        return repr(name_of(self._X, i))

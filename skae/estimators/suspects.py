@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtr
 from sklearn.utils import _safe_indexing
 
-from skae._data.columns import package_of
+from skae._data.columns import name_of, package_of
 from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
 from skae.estimators.column_faults import ColumnFaults
@@ -242,9 +242,8 @@ def check_categories(
     There is no such warning of a column that is named in another one.
     """
     package = package_of(X)
-    name, drop = repr(i), f"np.delete(X, {i}, axis=1)"
+    name, drop = repr(name_of(X, i)), f"np.delete(X, {i}, axis=1)"
     if package is not None:
-        name = repr(X.columns[i])
         drop = f"X.drop({'columns=' if package == 'pandas' else ''}[{name}])"
     observed = [v for v in values.tolist() if v is not None and v == v]
     is_identifier = _all_differ(observed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skae._data.columns import package_of
+from skae._data.columns import name_of, package_of
 
 # Different values above which a column of numbers is no category for "auto".
 FEW_CATEGORIES = 10
@@ -23,7 +23,7 @@ _MOST_STRINGS = 5
 _CODE_LENGTH = 3
 # A sign, digits with separators and an exponent, between a currency and a unit.
 _NUMBER = re.compile(
-    r"\s*([^\w\s.,+-]?)\s*([+-]?[.,]?\d+(?:[.,'\u2019\s]\d+)*\.?(?:[eE][+-]?\d+)?)"
+    r"([^\w\s.,+-]?)\s*([+-]?[.,]?\d+(?:[.,'\u2019\s]\d+)*\.?(?:[eE][+-]?\d+)?)"
     r"\s*([^\W\d_].*|[^\w\s.,'\u2019+-].*)?",
     re.DOTALL,
 )
@@ -71,7 +71,7 @@ class TextNumbers:
     def conversion(self, X: Any, i: int) -> str:
         """Return code that converts column i of a table; the strays become missing."""
         package = package_of(X)
-        name = i if package is None else X.columns[i]
+        name = name_of(X, i)
         changes = [(text, "") for text in self.removals]
         if self.decimal != ".":
             changes.append((self.decimal, "."))
@@ -155,7 +155,8 @@ def numbers_in_text(values: np.ndarray) -> TextNumbers | None:
 
 def _split(text: str) -> tuple[tuple[str, str], str] | None:
     """Return the unit before and behind a number and its text, None if there is none."""
-    match = _NUMBER.fullmatch(text)
+    # Blanks at the start would take quadratic time.
+    match = _NUMBER.fullmatch(text.strip())
     if match is None:
         return None
     before, body, behind = match[1], match[2], (match[3] or "").strip()

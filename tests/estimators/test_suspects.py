@@ -10,6 +10,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from skae import VariationalAutoencoder
+from skae.estimators.text_numbers import numbers_in_text
 from skae.likelihoods import Mixed
 
 RNG = np.random.default_rng(0)
@@ -193,6 +194,17 @@ def test_numbers_as_strings_that_all_differ():
     assert said(X)[0] == []
 
 
+def test_numbers_as_names_are_those_of_python():
+    """An index of pandas has integers of numpy."""
+    X = TABLE.assign(surface=[f"{x} m²" for x in SURFACE]).set_axis([5, 8, 3], axis=1)
+    (message,), _ = said(X)
+    assert "Column 3 has numbers as strings" in message
+    assert "X[3] = pd.to_numeric(X[3].str." in message
+    X[3] = [f"note {i}" for i in range(N)]
+    with pytest.raises(ValueError, match=r"Column 3 has .* X\.drop\(columns=\[3\]\)"):
+        said(X)
+
+
 CODES = {
     "few": [str(i % 3 + 1) for i in range(N)],
     "weeks": [str(i % 53 + 1) for i in range(N)],
@@ -212,6 +224,11 @@ CODES = {
 @pytest.mark.parametrize("name", CODES)
 def test_codes_are_categories(name):
     assert said(TABLE.assign(code=CODES[name]))[0] == []
+
+
+def test_long_blanks_are_read_in_linear_time():
+    blanks = " " * 200_000
+    assert numbers_in_text(np.array([blanks, f"{blanks}5 m²"], object)) is None
 
 
 def test_declared_categories_are_not_doubted():
