@@ -378,11 +378,12 @@ class TrainingMonitor:
         problem.module.requires_grad_(False).eval()
         best_iter = len(self.epochs) if self._best is None else self._best[0]
         loss = problem.final_objective()
-        last = problem.compared_objective(loss)
+        kept = last = problem.compared_objective(loss)
         is_worse = last > problem.first_objective and not early_stopping
         if is_worse or not math.isfinite(loss):
             self._has_diverged |= not math.isfinite(loss)
             best_iter, loss = 0, problem.first_objective
+            kept = problem.first_objective
             self._restore(self._start)
             if problem.compared_rows is not problem.rows:
                 loss = problem.final_objective()
@@ -392,7 +393,6 @@ class TrainingMonitor:
         # Processors of different kinds may round differently.
         self.peers.broadcast_([*module.parameters(), *module.buffers()])
         problem.module.leave_shared_memory()
-        kept = last if best_iter or not is_worse else problem.first_objective
         problem.report.close(best_iter, kept + problem.log_det_units, self._reason_of_end())
         message = diagnosis.end_message(
             problem,
