@@ -74,7 +74,8 @@ def check_table(X: Any, name: str = "X") -> None:
     ):
         raise TypeError(
             f"{name} must be a table, but is an iterator or a collection of the type "
-            f"{type(X).__name__}. Of blocks of rows, loop over it: for block in X: "
+            f"{type(X).__name__}. Join its rows to one table. An autoencoder is also "
+            "trained by one block of rows after the other: for block in X: "
             "model.partial_fit(block)."
         )
     if isinstance(X, (list, tuple)):

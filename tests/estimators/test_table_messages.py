@@ -56,8 +56,8 @@ def test_one_row_of_a_frame():
 )
 def test_blocks_of_rows_are_no_table(model, make):
     """An iterator and a loader of torch have a message that names `partial_fit`."""
-    pattern = r"X must be a table, .*for block in X: model\.partial_fit\(block\)"
-    with pytest.raises(TypeError, match=pattern):
+    pattern = r"X must be a table, .* for block in X: model\.partial_fit\(block\)"
+    with pytest.raises(TypeError, match=r"Join its rows to one table"):
         model.fit(make())
     if hasattr(model, "partial_fit"):
         with pytest.raises(TypeError, match=pattern):
