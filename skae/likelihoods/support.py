@@ -43,7 +43,7 @@ def _advice_on_flags(x: np.ndarray) -> str:
             "likelihood='continuous_bernoulli'."
         )
     if low < high and ((known == low) | (known == high)).all():
-        return f"A column of two values becomes one of flags by X == {high:g}."
+        return f"A column of two values becomes one of flags by X == {high:.15g}."
     return _advice_on_numbers(known)
 
 
