@@ -273,7 +273,8 @@ def check_categories(
     faults.add_warning(
         f"Column {name} has {n_categories} categories in {len(values)} rows, each of "
         "which is a feature of the model. If it is an identifier or free text, drop "
-        f"it: {drop}. If it is a number, {number}."
+        f"it: {drop}. If it is a number, {number}. Of other categories, join the rare ones "
+        "to one."
     )
 
 

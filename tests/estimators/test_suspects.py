@@ -240,6 +240,7 @@ def test_many_categories_of_few_rows():
     X = TABLE.assign(street=[f"street {i % 100}" for i in range(N)])
     (message,), _ = said(X)
     assert message.startswith("Column 'street' has 100 categories in 300 rows")
+    assert message.endswith("Of other categories, join the rare ones to one.")
     assert said(TABLE.assign(street=[f"street {i % 60}" for i in range(N)]))[0] == []
 
 
