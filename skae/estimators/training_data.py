@@ -158,7 +158,8 @@ def _of_codes(codes: Sequence[Code], names: Sequence[str] | None) -> str:
     return (
         "X has columns in which many rows have one number far beside all others: "
         f"{', '.join(parts)}. It is learned as a measurement. If it stands for what is "
-        "missing, set it to NaN, which a fit takes as missing."
+        "missing, set it to NaN, which a fit takes as missing. If it has a meaning of its "
+        "own, add a column of flags that says which rows have it, and then set it to NaN."
     )
 
 
