@@ -172,7 +172,8 @@ def _best_convention(bodies: dict[Any, str]) -> tuple[str, str, dict[Any, float]
     """Return the separators with which most texts are numbers, and these numbers."""
     best: tuple[str, str, dict[Any, float]] = ("", r"\.", {})
     for group, decimal in _CONVENTIONS:
-        digits = rf"(?:\d{{1,3}}(?:{group}\d{{3}})+|\d+)" if group else r"\d+"
+        # Behind a 0 alone are decimals: 0,512 is not 512.
+        digits = rf"(?:(?!0)\d{{1,3}}(?:{group}\d{{3}})+|\d+)" if group else r"\d+"
         form = re.compile(
             rf"[+-]?(?:{digits}(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?"
         )

@@ -226,6 +226,16 @@ def test_codes_are_categories(name):
     assert said(TABLE.assign(code=CODES[name]))[0] == []
 
 
+def test_a_comma_behind_zero_is_decimal():
+    """All numbers have three digits behind the comma, which groups of thousands have."""
+    texts = [f"{x:.3f}".replace(".", ",") for x in np.linspace(0.5, 12, 40)]
+    numbers = numbers_in_text(np.array(texts, object))
+    assert (numbers.decimal, numbers.removals, numbers.strays) == (",", (), {})
+    without_zero = [f"{x:,}" for x in range(1500, 90_000, 1000)]
+    numbers = numbers_in_text(np.array(without_zero, object))
+    assert (numbers.decimal, numbers.removals, numbers.strays) == (".", (",",), {})
+
+
 def test_long_blanks_are_read_in_linear_time():
     blanks = " " * 200_000
     assert numbers_in_text(np.array([blanks, f"{blanks}5 m²"], object)) is None
