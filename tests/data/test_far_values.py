@@ -113,7 +113,7 @@ def test_codes_among_the_others(n, value, low, high):
     "draw",
     [
         lambda rng, n: np.where(rng.random(n) < 0.1, 0, rng.uniform(50, 60, n)),
-        lambda rng, n: scale(np.where(rng.random(n) < 0.1, 0, rng.uniform(50, 60, n))),
+        lambda rng, n: scale(np.where(rng.random(n) < 0.2, 0, rng.uniform(50, 60, n))),
         lambda rng, n: np.where(rng.random(n) < 0.1, 24, rng.uniform(1, 8, n)),
         lambda rng, n: np.where(rng.random(n) < 0.1, -1, rng.integers(0, 4, n)),
         lambda rng, n: np.where(rng.random(n) < 0.1, -9, rng.uniform(0, 20, n)),
