@@ -22,9 +22,10 @@ _MANY_VALUES = 50
 _FEW_ROWS = 5
 # Observed values below which their distribution is not known.
 _FEWEST_VALUES = 30
-# Mean from which on whole numbers are rarely counts. Ages, visits and children are below.
-_LARGE_MEAN = 100.0
-# The same for floats with missing values, which without these would have a density.
+# Mean from which on whole numbers are rarely counts.
+_LARGE_MEAN = 1000.0
+# The same for floats with missing values, which without these would have a density. Ages,
+# visits and children are below.
 _LARGE_MEAN_OF_FLOATS = 50.0
 # Expected share of negative draws of a normal density from which on they are warned of.
 _NEGATIVE_SHARE = 0.05

@@ -135,8 +135,7 @@ def warn_of_far_values(
         more = f", and {far.n_far - 1:,} more rows" if far.n_far > 1 else ""
         place = f"{far.value:.6g} in row {far.row}{more}"
         parts.append(f"{column} ({place}; {far.distance:.2g} deviations)")
-    if len(found) > _MOST_FAR:
-        parts.append(f"and {len(found) - _MOST_FAR} more columns")
+    parts += _rest(len(found))
     warn_user(
         "X has values that are thousands of deviations of the middle half of their column "
         f"from its median: {', '.join(parts)}. They decide the standard deviation, so the "
@@ -146,6 +145,12 @@ def warn_of_far_values(
     )
 
 
+def _rest(n: int) -> list[str]:
+    """Return what to say of the columns that a message about n does not describe."""
+    n_more = n - _MOST_FAR
+    return [f"and {n_more} more column" + "s" * (n_more > 1)] if n_more > 0 else []
+
+
 def _of_codes(codes: Sequence[Code], names: Sequence[str] | None) -> str:
     """Return what to say of numbers that seem to be codes."""
     parts = [
@@ -153,8 +158,7 @@ def _of_codes(codes: Sequence[Code], names: Sequence[str] | None) -> str:
         f"the others from {code.low:.6g} to {code.high:.6g})"
         for code in codes[:_MOST_FAR]
     ]
-    if len(codes) > _MOST_FAR:
-        parts.append(f"and {len(codes) - _MOST_FAR} more columns")
+    parts += _rest(len(codes))
     return (
         "X has columns in which many rows have one number far beside all others: "
         f"{', '.join(parts)}. It is learned as a measurement. If it stands for what is "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
@@ -48,7 +48,9 @@ class FitWarnings:
                 first = min(messages)
                 count = f" {len(messages)} fits have such a warning." * (len(messages) > 1)
                 where = f"fit {first + 1} of a search that did not end"
-                warn_user(f"{messages[first]} (This is {where}.{count})", category)
+                # A filter may make an error of it, but the one of the search is the reason.
+                with suppress(Warning):
+                    warn_user(f"{messages[first]} (This is {where}.{count})", category)
             raise
 
     def warn(self, candidates: Sequence[dict[str, Any]], n_splits: int) -> None:

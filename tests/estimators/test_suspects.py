@@ -118,7 +118,9 @@ def test_identifiers_and_large_whole_numbers():
     assert (["age", "id", "zip", "since"], "negative_binomial") in model.likelihood_.columns
     differ, large = messages
     assert differ.startswith("Column 'id' has whole numbers that all differ")
-    assert large.startswith("Columns 'zip', 'since' have whole numbers with a mean of 100")
+    assert large.startswith(
+        "Columns 'zip', 'since' have whole numbers with a mean of 1,000"
+    )
     X = X.drop(columns="id")
     found, model = said(X, likelihood_in(large, X))
     assert found == []
@@ -274,8 +276,13 @@ def test_floats_that_missing_values_make_counts(package):
     assert found == []
     assert (["price", "pressure"], "gaussian") in model.likelihood_.columns
     # A dtype of integers says that they are whole.
-    (message,), _ = said(integers)
-    assert message.startswith("Column 'price' has whole numbers with a mean of 100")
+    assert said(integers)[0] == []
+
+
+def test_counts_of_hundreds():
+    """Blood pressures and days are numbers that a count's distribution fits as well."""
+    X = TABLE.assign(pressure=RNG.normal(130, 20, N).round(), days=RNG.integers(0, 600, N))
+    assert said(X.astype({"pressure": int}))[0] == []
 
 
 @pytest.mark.parametrize("as_frame", [True, False])
