@@ -7,7 +7,6 @@ from numbers import Number
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 
 from skae._utils.messages import tell_search
 
@@ -236,8 +235,7 @@ def read_column(X: Any, i: int) -> np.ndarray:
 
     What is missing is NaN among numbers, and None among objects.
     """
-    column = _safe_indexing(X, i, axis=1)
-    values = np.asarray(column)
+    values = np.asarray(column_of(X, i))
     if values.dtype.kind in "fiub":
         return values
     name = repr(name_of(X, i))
@@ -268,7 +266,7 @@ def missing_entries(X: Any) -> np.ndarray:
     """Return which entries of a table ``(n, d)`` are missing, also in refused columns."""
     missing = []
     for i in range(X.shape[1]):
-        values = np.asarray(_safe_indexing(X, i, axis=1))
+        values = np.asarray(column_of(X, i))
         if values.dtype.kind == "f":
             missing.append(np.isnan(values))
         elif values.dtype.kind == "O":
@@ -329,6 +327,15 @@ def package_of(X: Any) -> str | None:
     """Return the package of a table: "pandas", "polars" or None for an array."""
     root = type(X).__module__.partition(".")[0]
     return root if root in ("pandas", "polars") else None
+
+
+def column_of(X: Any, i: int) -> Any:
+    """Return column i of a table ``(n,)`` as it is."""
+    package = package_of(X)
+    if package == "polars":
+        # scikit-learn's way lists the names of all columns.
+        return X.to_series(i)
+    return X.iloc[:, i] if package else X[:, i]
 
 
 def name_of(X: Any, i: int) -> Any:

@@ -15,6 +15,7 @@ from skae._data.columns import (
     Column,
     Columns,
     categories_of,
+    column_of,
     is_missing,
     name_of,
     numbers_of,
@@ -191,7 +192,7 @@ def _choose(
     X: Any, i: int, values: np.ndarray, real: str | Likelihood, weight: np.ndarray
 ) -> str | Likelihood:
     """Choose the family of a column by its dtype and values ``(n,)``. See `Mixed`."""
-    column = _safe_indexing(X, i, axis=1)
+    column = column_of(X, i)
     is_declared = getattr(getattr(column, "dtype", None), "categories", None) is not None
     if values.dtype.kind == "O" or is_declared:
         known = [v for v in values.tolist() if v is not None]
@@ -271,7 +272,7 @@ def _bind_part(
 
 def _bind_column(X: Any, i: int, likelihood: Likelihood, position: int) -> Column:
     """Return a column of the likelihood of its part, whose features begin at a position."""
-    values, raw = read_column(X, i), _safe_indexing(X, i, axis=1)
+    values, raw = read_column(X, i), column_of(X, i)
     dtype = str(getattr(raw, "dtype", values.dtype))
     is_integer = dtype.lower().startswith(("int", "uint"))
     categories: tuple[Any, ...] = ()

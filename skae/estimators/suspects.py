@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
-from sklearn.utils import _safe_indexing
 
-from skae._data.columns import name_of, package_of
+from skae._data.columns import column_of, name_of, package_of
 from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
 from skae.estimators.column_faults import ColumnFaults
@@ -121,7 +120,7 @@ class Suspects:
 
     def _dtype(self, i: int) -> Any:
         """Return the dtype of a column."""
-        return getattr(_safe_indexing(self._X, i, axis=1), "dtype", None)
+        return getattr(column_of(self._X, i), "dtype", None)
 
     def _is_float(self, i: int) -> bool:
         """Whether a column of a frame has floats, which missing values may have made."""
