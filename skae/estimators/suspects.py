@@ -88,7 +88,7 @@ class Suspects:
             return
         if numbers.is_plain and numbers.strays:
             self._strings[i] = numbers
-        # Who declares categories has decided.
+        # A dtype of categories is a decision of the user.
         elif getattr(self._dtype(i), "categories", None) is None:
             self._numbers[i] = numbers
 
