@@ -47,7 +47,7 @@ def floor_message(problem: FitProblem) -> str | None:
     high = f"min_scale={problem.options.min_scale} is above the scale that fits best"
     reason, remedy = _reason_of_copies(problem)
     causes = [
-        (few, few_values, ""),
+        (few, few_values, _remedy_of_few_values(problem.module.scale)),
         (constant, *_reason_of_constants(problem.rows)),
         (columns[is_high], high, "lower min_scale"),
         (equal, "equal but for unit and offset", "keep one of equal features"),
@@ -78,6 +78,16 @@ def floor_message(problem: FitProblem) -> str | None:
         f"{where}: {'; '.join(parts)}. What the model leaves unexplained there is below "
         "min_scale, so this part of the log-likelihood says how small min_scale is, and "
         f"not how good the model is. {advice[0].upper()}{advice[1:]}."
+    )
+
+
+def _remedy_of_few_values(scale: Scale) -> str:
+    """Return what to change if columns have few values."""
+    if isinstance(scale, MixedScale):
+        return "give columns of few values an integer dtype, or another part of Mixed"
+    return (
+        "give columns of few values another likelihood of VariationalAutoencoder, such as "
+        "'mixed' or 'bernoulli'"
     )
 
 

@@ -383,6 +383,24 @@ def floor_text(model, X):
     return found
 
 
+def test_columns_of_few_values_have_another_likelihood():
+    """The remedy is one of tables where the model is one of a table."""
+    rng = np.random.default_rng(0)
+    rooms = rng.integers(1, 9, size=200).astype(float)
+    frame = pd.DataFrame({"rooms": rooms, "size": 20 * rooms + rng.normal(size=200)})
+    frame["rent"] = 9 * frame["size"] + rng.normal(size=200)
+    model = VariationalAutoencoder(
+        2, likelihood="mixed", covariance_type="diag", max_iter=40, random_state=0
+    )
+    assert "values an integer dtype, or another part of Mixed, or use" in floor_text(
+        model.set_params(min_scale=0.05), frame
+    )
+    flags = np.eye(6)[rng.integers(6, size=200)]
+    assert "VariationalAutoencoder, such as 'mixed' or 'bernoulli', or use" in floor_text(
+        GaussianAutoencoder(5, random_state=0, max_iter=50), flags
+    )
+
+
 def test_floor_says_why():
     """The cause and the remedy are those of these data and this model."""
     random = np.random.RandomState(0)
