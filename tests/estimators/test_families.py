@@ -13,7 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import VariationalAutoencoder
 from skae._data import dense
@@ -31,6 +30,7 @@ from skae.recipes import (
     make_outlier_estimator,
 )
 from skae.scales import fits, legal_combinations
+from tests.estimators.checks import checks_of
 from tests.families import GENERALIZED_LINEAR, table
 from tests.helpers import assert_finite, assert_same_answers, ignore_floor, weights
 
@@ -513,16 +513,20 @@ def mapped(monkeypatch):
     monkeypatch.setattr(Table, "encode", encode_mapped)
 
 
+OF_NUMBERS = [VariationalAutoencoder(likelihood=name, max_iter=2) for name in sorted(MAPS)]
+# Those that read tables of their own.
+OF_TABLES = [
+    VariationalAutoencoder(likelihood="mixed", max_iter=2),
+    VariationalAutoencoder(
+        likelihood=CategoricalLikelihood(handle_unknown="ignore"), max_iter=2
+    ),
+]
+
+
 @pytest.mark.filterwarnings("ignore:The scale of .* at its floor:UserWarning")
 @pytest.mark.filterwarnings("ignore:Column .* categories in .* rows:UserWarning")
-@parametrize_with_checks(
-    [VariationalAutoencoder(likelihood=name, max_iter=2) for name in sorted(MAPS)]
-    + [
-        VariationalAutoencoder(likelihood="mixed", max_iter=2),
-        VariationalAutoencoder(
-            likelihood=CategoricalLikelihood(handle_unknown="ignore"), max_iter=2
-        ),
-    ]
+@pytest.mark.parametrize(
+    ("estimator", "check"), checks_of([*OF_NUMBERS, *OF_TABLES], OF_TABLES)
 )
 def test_estimator_checks(estimator, check, mapped):
     """The checks of scikit-learn pass, on numbers mapped into the support."""

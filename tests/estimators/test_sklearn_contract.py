@@ -18,6 +18,7 @@ from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae._utils.compat import array_api
 from skae.networks import MLP
 from skae.objectives import CyclicalSchedule
+from tests.estimators.checks import checks_of, name_of
 from tests.families import location_scale_combinations
 
 # Likelihoods that have a deterministic estimator.
@@ -79,11 +80,6 @@ def variants(**parameters):
     return models
 
 
-def name_of(model):
-    """Return a test id with the parameters that are not the defaults."""
-    return re.sub(r"\s+", " ", repr(model))
-
-
 def class_of(model):
     """Return a test id for a model with default parameters."""
     return type(model).__name__
@@ -103,28 +99,11 @@ def run_unskipped(check, *arguments):
         pytest.fail(f"the check skipped itself: {skip}")
 
 
-# Checks of how a table is read, which no mode, likelihood or other parameter changes.
-OF_INPUT = re.compile(
-    "array_api|_sparse_|not_an_array|dtype_object|_list$|n_features_in|complex_data"
-    "|fit_score_takes_y|pipeline_consistency|positive_only_tag|1d|empty_data|_tags?$"
-)
-
-
-def model_checks():
-    """List the checks of each model, those of input for default parameters only."""
-    found = []
-    for model in [*DEFAULTS, *every_model(max_iter=2), *variants(max_iter=2)]:
-        for estimator, check in estimator_checks_generator(model):
-            name = check.func.__name__
-            if model in DEFAULTS or not OF_INPUT.search(name):
-                arguments = ", ".join(f"{k}={v}" for k, v in check.keywords.items())
-                label = f"{name_of(model)}-{name}({arguments})"
-                found.append(pytest.param(estimator, check, id=label))
-    return found
-
-
 @ignore_floor
-@pytest.mark.parametrize(("estimator", "check"), model_checks())
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    checks_of([*DEFAULTS, *every_model(max_iter=2), *variants(max_iter=2)], DEFAULTS),
+)
 def test_generated_checks(estimator, check):
     """Every check of scikit-learn's generator passes."""
     run_unskipped(check, estimator)
