@@ -247,12 +247,12 @@ def _bind_part(
     position, whole = first, slice(first, first + len(indices))
     for i in indices:
         with faults.collected(i):
-            column = _bind_column(X, i, likelihood, position)
+            values = read_column(X, i)
+            column = _bind_column(X, i, values, likelihood, position)
             # Of numbers as strings, another warning says more.
             is_named = suspects is not None and suspects.is_named(i)
-            values, width = read_column(X, i), column.width
             if column.kind == "category":
-                check_categories(X, i, values, width, faults, is_named=is_named)
+                check_categories(X, i, values, column.width, faults, is_named=is_named)
             elif all(map(is_missing, values)):
                 faults.note(i, _unobserved(X, i))
             columns.append(
@@ -270,9 +270,11 @@ def _bind_part(
     return columns, likelihood
 
 
-def _bind_column(X: Any, i: int, likelihood: Likelihood, position: int) -> Column:
-    """Return a column of the likelihood of its part, whose features begin at a position."""
-    values, raw = read_column(X, i), column_of(X, i)
+def _bind_column(
+    X: Any, i: int, values: np.ndarray, likelihood: Likelihood, position: int
+) -> Column:
+    """Return a column of values ``(n,)`` whose features begin at a position."""
+    raw = column_of(X, i)
     dtype = str(getattr(raw, "dtype", values.dtype))
     is_integer = dtype.lower().startswith(("int", "uint"))
     categories: tuple[Any, ...] = ()
