@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
-from skae._data.columns import Columns, missing_entries
+from skae._data.columns import missing_entries
 from skae._utils.column_errors import infinities_named
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
@@ -30,6 +30,13 @@ from skae._utils.names import (
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers, check_table
 from skae._utils.synonyms import OF_DETECTORS
+from skae.estimators.absent_values import (
+    encoded_columns,
+    log_share_of_unknown,
+    log_shares_of_absent,
+    parts_of,
+    parts_of_absent,
+)
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.frames import with_numbers
 from skae.estimators.table import validated_table
@@ -194,8 +201,8 @@ class LikelihoodOutlierDetector(
                     fitted._given_table = table
                 fitted.fit(used)
             scores = _score(fitted, rows)
-            self._log_shares = _log_shares(fitted, rows, support)
-            absent = self._of_absent(fitted, rows)
+            self._log_shares = log_shares_of_absent(fitted, rows, support)
+            absent = parts_of_absent(fitted, rows, self._log_shares)
             if absent is not None:
                 scores = scores + absent.sum(axis=1)
             if missing.any() or i == n_refits:
@@ -206,10 +213,10 @@ class LikelihoodOutlierDetector(
                 support[np.argsort(scores, kind="stable")[n - n_support :]] = True
         self._smallest_part = np.zeros(missing.shape[1])
         if _takes_tables(fitted):
-            parts = _parts(fitted, rows)
+            parts = parts_of(fitted, rows)
             parts = parts if absent is None else parts + absent
             smallest = np.where(missing, np.inf, parts).min(axis=0)
-            share = _log_share_of_unknown(fitted, missing)
+            share = log_share_of_unknown(fitted, missing)
             self._smallest_part = np.minimum(smallest, share)
         self.estimator_, self.support_ = fitted, support
         self.offset_ = self._smallest_inlier(scores)
@@ -311,8 +318,8 @@ class LikelihoodOutlierDetector(
         An unknown category counts as half a training row, or as the strangest value of its
         column if that adds less.
         """
-        added = [self._of_absent(self.estimator_, rows)]
-        if _columns_of(self.estimator_) is not None:
+        added = [parts_of_absent(self.estimator_, rows, self._log_shares)]
+        if encoded_columns(self.estimator_) is not None:
             unknown = self.estimator_._table.unknown(rows) & ~missing
             if unknown.any():
                 added.append(np.where(unknown, self._smallest_part, 0.0))
@@ -320,23 +327,6 @@ class LikelihoodOutlierDetector(
             added.append(np.where(missing, self._log_density, 0.0))
         given = [values for values in added if values is not None]
         return np.sum(given, axis=0) if given else None
-
-    def _of_absent(self, estimator: Any, rows: Any) -> NDArray[np.float64] | None:
-        """Return what entries add whose category no row of a fit has, ``(n, d)``, or None.
-
-        The fit has pushed their probability towards 0 without limit. The share of the
-        category in all rows takes its place.
-        """
-        columns = _columns_of(estimator)
-        if columns is None or all(np.isnan(shares).all() for shares in self._log_shares):
-            return None
-        codes = columns.codes(rows)
-        pairs = zip(self._log_shares, codes.T, strict=True)
-        shares = np.column_stack([shares[code] for shares, code in pairs])
-        is_absent = ~np.isnan(shares)
-        if not is_absent.any():
-            return None
-        return np.where(is_absent, shares - _parts(estimator, rows), 0.0)
 
     @by_numpy
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -417,7 +407,7 @@ class LikelihoodOutlierDetector(
         Rows of different holes can then be compared.
         """
         if _takes_tables(estimator):
-            parts = _parts(estimator, rows)
+            parts = parts_of(estimator, rows)
             parts = np.where(missing, 0.0, parts if absent is None else parts + absent)
             return parts.sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
         numbers = check_array(rows, dtype=np.float64, ensure_all_finite="allow-nan")
@@ -449,52 +439,6 @@ def _takes_tables(estimator: Any) -> bool:
     has_tags = hasattr(estimator, "__sklearn_tags__")
     takes_strings = has_tags and get_tags(estimator).input_tags.string
     return bool(takes_strings) and hasattr(estimator, "score_features")
-
-
-def _parts(estimator: Any, rows: Any) -> Scores:
-    """Return the part of each column in the score of each row, ``(n, d)``."""
-    return np.asarray(estimator.score_features(rows))
-
-
-def _columns_of(estimator: Any) -> Columns | None:
-    """Return the columns of a fitted estimator that are no plain numbers, or None."""
-    table = getattr(estimator, "_table", None)
-    return None if table is None else table.columns
-
-
-def _log_shares(estimator: Any, rows: Any, support: NDArray[np.bool_]) -> list[Scores]:
-    """Return the log of the share of each value of each column that the support lacks.
-
-    Each array is ``(n_values + 1,)``, with NaN for all other values and for the code -1.
-    Each value counts half a row more, as at the start of a fit.
-    """
-    columns = _columns_of(estimator)
-    if columns is None:
-        return []
-    found = []
-    for column, code in zip(columns.columns, columns.codes(rows).T, strict=True):
-        n_values = 2 if column.kind == "one_hot" else len(column.categories)
-        count = np.bincount(code[code >= 0], minlength=n_values)
-        used = np.bincount(code[support & (code >= 0)], minlength=n_values)
-        share = np.log((count + 0.5) / (count.sum() + 0.5 * max(n_values, 1)))
-        is_absent = used == 0
-        if column.kind == "one_hot":
-            is_absent[0] = False  # a 0 has no part in the score
-        found.append(np.append(np.where(is_absent, share, np.nan), np.nan))
-    return found
-
-
-def _log_share_of_unknown(estimator: Any, missing: NDArray[np.bool_]) -> Scores:
-    """Return the log of the share of half a row of one more value of each column, ``(d,)``.
-
-    It is infinite for an estimator without categories.
-    """
-    columns = _columns_of(estimator)
-    if columns is None:
-        return np.full(missing.shape[1], np.inf)
-    n_values = np.array([len(column.categories) for column in columns.columns])
-    share: Scores = np.log(0.5 / ((~missing).sum(axis=0) + 0.5 * (n_values + 1)))
-    return share
 
 
 def _score(estimator: Any, rows: Any) -> NDArray[np.float64]:
