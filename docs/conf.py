@@ -8,7 +8,7 @@ import matplotlib as mpl
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from site_helpers import EXAMPLES, WIDE_PAGES, skip_foreign_members
+from site_helpers import EXAMPLES, WIDE_PAGES, skip_other_members
 
 import skae
 
@@ -92,4 +92,4 @@ html_theme_options = {
 
 def setup(app: Any) -> None:
     """Register the event handlers of the site."""
-    app.connect("autodoc-skip-member", skip_foreign_members)
+    app.connect("autodoc-skip-member", skip_other_members)

@@ -4,6 +4,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from skae._utils.names import MissingMethod
+
 # The examples of the gallery, in the order in which to read them.
 EXAMPLES = [
     # Tasks.
@@ -39,13 +41,15 @@ def example_order(filename: str) -> int:
     return EXAMPLES.index(Path(filename).stem.removeprefix("plot_"))
 
 
-def skip_foreign_members(
+def skip_other_members(
     app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Return True for a member that a class inherits from another package.
+    """Return True for a member of another package, or one that a class does not have.
 
-    The documentation of that package has the member. None leaves the decision to Sphinx.
+    The documentation of that package has the former. None leaves the decision to Sphinx.
     """
+    if isinstance(obj, MissingMethod):
+        return True
     function = obj.fget if isinstance(obj, property) else inspect.unwrap(obj)
     # The classes have copies of inherited methods, which bear their name. Their code and
     # their global names are those of the module that defines them.
