@@ -86,7 +86,7 @@ class Suspects:
         numbers = numbers_in_text(values)
         if numbers is None:
             return
-        if numbers.is_plain and numbers.strays:
+        if numbers.strays and not numbers.changes:
             self._strings[i] = numbers
         # A dtype of categories is a decision of the user.
         elif getattr(self._dtype(i), "categories", None) is None:

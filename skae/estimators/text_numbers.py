@@ -21,9 +21,17 @@ _MANY_NUMBERS = 60
 _MOST_STRINGS = 5
 # Digits from which on whole numbers of one length, such as postal codes, are codes.
 _CODE_LENGTH = 3
+# Currencies that are often written before a number. Other letters there are rather codes.
+_CURRENCIES = re.compile(
+    "AUD|BRL|CAD|CHF|CNY|CZK|DKK|EUR|GBP|HKD|HUF|INR|JPY|KRW|MXN|NOK|NZD|PLN|SEK|SGD|TRY"
+    "|USD|ZAR"
+)
+# The sign of a negative number in typography, which `float` does not take.
+_MINUS = "\u2212"
 # A sign, digits with separators and an exponent, between a currency and a unit.
 _NUMBER = re.compile(
-    r"([^\w\s.,+-]?)\s*([+-]?[.,]?\d+(?:[.,'\u2019\s]\d+)*\.?(?:[eE][+-]?\d+)?)"
+    rf"([A-Z]{{3}}(?=\s)|[^\w\s.,+{_MINUS}-])?\s*([+{_MINUS}-]?[.,]?\d+"
+    r"(?:[.,'\u2019\s]\d+)*\.?(?:[eE][+-]?\d+)?)"
     r"\s*([^\W\d_].*|[^\w\s.,'\u2019+-].*)?",
     re.DOTALL,
 )
@@ -50,12 +58,8 @@ class TextNumbers:
         How often each string is that is no number.
     is_certain : bool
         Whether they are no codes, since they have a unit, decimals or groups of digits.
-    is_plain : bool
-        Whether `float` takes them as they are.
-    removals : tuple of str
-        What to remove from a string before it is converted.
-    decimal : str
-        The decimal separator.
+    changes : tuple of pairs of str
+        What to replace in a string, and by what, before `float` takes it.
     has_others : bool
         Whether there are values that are no strings.
     """
@@ -63,18 +67,14 @@ class TextNumbers:
     example: str
     strays: dict[str, int]
     is_certain: bool
-    is_plain: bool
-    removals: tuple[str, ...]
-    decimal: str
+    changes: tuple[tuple[str, str], ...]
     has_others: bool
 
     def conversion(self, X: Any, i: int) -> str:
         """Return code that converts column i of a table; the strays become missing."""
         package = package_of(X)
         name = name_of(X, i)
-        changes = [(text, "") for text in self.removals]
-        if self.decimal != ".":
-            changes.append((self.decimal, "."))
+        changes = self.changes
         if package == "polars":
             column = f"pl.col({name!r})"
             for old, new in changes:
@@ -141,14 +141,16 @@ def numbers_in_text(values: np.ndarray) -> TextNumbers | None:
     # Ordinary blanks at the ends are no obstacle.
     removed = blanks if has_groups and group == r"\s" else blanks - {" "}
     groups = {group.lstrip("\\")} if has_groups and group != r"\s" else set()
-    removals = tuple(text for text in (*unit, *sorted(removed | groups)) if text)
+    changes = [(text, "") for text in (*unit, *sorted(removed | groups)) if text]
+    if decimal == "," and has_decimals:
+        changes.append((decimal, "."))
+    if any(_MINUS in str(value) for value in numbers):
+        changes.append((_MINUS, "-"))
     return TextNumbers(
         example=str(example),
         strays=strays,
         is_certain=is_certain,
-        is_plain=not removals and (decimal == r"\." or not has_decimals),
-        removals=removals,
-        decimal="," if decimal == "," and has_decimals else ".",
+        changes=tuple(changes),
         has_others=not all(isinstance(value, str) for value in counts),
     )
 
@@ -159,13 +161,15 @@ def _split(text: str) -> tuple[tuple[str, str], str] | None:
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         return None
-    before, body, behind = match[1], match[2], (match[3] or "").strip()
-    if before and unicodedata.category(before) != "Sc":
+    before, behind = match[1] or "", (match[3] or "").strip()
+    if len(before) == 1 and unicodedata.category(before) != "Sc":
+        return None
+    if len(before) > 1 and not _CURRENCIES.fullmatch(before):
         return None
     is_unit = not behind or behind[0].isalpha() or behind[0] in _MARKS
     if not is_unit and unicodedata.category(behind[0]) != "Sc":
         return None
-    return (before, behind), body
+    return (before, behind), match[2].replace(_MINUS, "-")
 
 
 def _best_convention(bodies: dict[Any, str]) -> tuple[str, str, dict[Any, float]]:

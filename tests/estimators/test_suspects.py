@@ -142,6 +142,8 @@ TEXTS = {
         [f"{x * 100:,.1f}".translate({44: 46, 46: 44}) for x in SURFACE],
         0,
     ),
+    "francs": ([f"CHF {x * 100:,.0f}".replace(",", "'") for x in SURFACE], 0),
+    "typographic minus": ([f"{x - 60:.1f}".replace("-", "\u2212") for x in SURFACE], 0),
     "percent": ([f"{x:.0f}%" for x in SURFACE], 0),
     "strays": (["?", "n/a", *[f"{x} kg" for x in SURFACE[2:]]], 2),
     "ages": ([f"{x:.0f}" for x in np.linspace(5, 95, N)], 0),
@@ -151,7 +153,11 @@ TEXTS = {
 @pytest.mark.parametrize(
     ("name", "package"),
     [(name, "pandas") for name in TEXTS]
-    + [(n, p) for n in ("euros", "ages") for p in ("polars", "objects", "strings")],
+    + [
+        (n, p)
+        for n in ("euros", "francs", "ages")
+        for p in ("polars", "objects", "strings")
+    ],
 )
 def test_numbers_as_strings(name, package):
     """Their different strings are no categories, and the message has code to run."""
@@ -219,6 +225,7 @@ CODES = {
     "versions": [f"{i % 3}.{i % 4}.{i % 2}" for i in range(N)],
     "days": [f"2024-{i % 12 + 1:02d}-{i % 4 + 1:02d}" for i in range(N)],
     "telephones": [f"555 {i % 60 + 100} 123" for i in range(N)],
+    "parts": [f"SKU {i % 60 + 100}" for i in range(N)],
     "diseases": [f"E{i % 20}.9" for i in range(N)],
 }
 
@@ -232,10 +239,10 @@ def test_a_comma_behind_zero_is_decimal():
     """All numbers have three digits behind the comma, which groups of thousands have."""
     texts = [f"{x:.3f}".replace(".", ",") for x in np.linspace(0.5, 12, 40)]
     numbers = numbers_in_text(np.array(texts, object))
-    assert (numbers.decimal, numbers.removals, numbers.strays) == (",", (), {})
+    assert (numbers.changes, numbers.strays) == (((",", "."),), {})
     without_zero = [f"{x:,}" for x in range(1500, 90_000, 1000)]
     numbers = numbers_in_text(np.array(without_zero, object))
-    assert (numbers.decimal, numbers.removals, numbers.strays) == (".", (",",), {})
+    assert (numbers.changes, numbers.strays) == (((",", ""),), {})
 
 
 def test_long_blanks_are_read_in_linear_time():
