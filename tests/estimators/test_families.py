@@ -57,6 +57,8 @@ def test_fit_improves_and_all_methods_work(name, missing):
     # little that a code can explain; one of flags explains some of their entropy.
     gain = {"continuous_bernoulli": -0.01, "bernoulli": 0.03}.get(name, 0.1)
     assert vae.score(X) > empty.score(X) + gain
+    # The other methods work row by row.
+    X = X[:100]
     assert (vae.log_marginal(X) >= vae.score_samples(X) - 1e-3).mean() > 0.8
     if name != "mixed":
         assert_finite(vae, X)
