@@ -40,6 +40,7 @@ _REPETITIVE = {
     "tests/estimators/test_families.py",
     "tests/estimators/test_min_scale.py",
     "tests/estimators/test_scores.py",
+    "tests/estimators/test_settings.py",
     "tests/estimators/test_sklearn_contract.py",
     "tests/objectives/test_objectives.py",
     "tests/scales/test_scales.py",

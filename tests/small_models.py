@@ -91,6 +91,7 @@ def all_answers(model, X):
     return {name: np.asarray(values).tobytes() for name, values in found.items()}
 
 
+@cache
 def digest(names=("variational", "holes", "mixed", "network of a user")):
     """Fit some models, and return a hash of all that they answer."""
     found = hashlib.sha256()

@@ -1,6 +1,7 @@
 """The joblib backend "skae": functions of scikit-learn with it and without."""
 
 import _thread
+import itertools
 import subprocess
 import sys
 import threading
@@ -186,11 +187,29 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", [GridSearchCV, BatchedGridSearchCV])
-@pytest.mark.parametrize("n_jobs", [None, 1, 2, -1])
-def test_number_of_workers(kind, n_jobs, X, counted):
+@pytest.fixture(scope="module")
+def found():
+    """The results of a search without the backend, by name."""
+    return {}
+
+
+@pytest.fixture
+def expected(X, found):
+    if not found:
+        found.update(search_results(GridSearchCV(vae(), GRID, cv=FOLDS), X))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_jobs"),
+    [
+        *itertools.product([GridSearchCV], [None, 1, 2, -1]),
+        (BatchedGridSearchCV, None),
+        (BatchedGridSearchCV, 2),
+    ],
+)
+def test_number_of_workers(kind, n_jobs, expected, X, counted):
     """One process trains all models; of several, each has its share."""
-    expected = search_results(GridSearchCV(vae(), GRID, cv=FOLDS), X)
     counted.clear()
     with parallel_config("skae"):
         found = search_results(kind(vae(), GRID, cv=FOLDS, n_jobs=n_jobs), X)

@@ -93,22 +93,26 @@ def weights(model):
 
 
 GRIDS = {
-    "numbers": {
-        "beta": [0.3, 1, 4],
-        "learning_rate_init": [1e-3, 1e-2],
-        "alpha": [0.0, 10.0],
-    },
+    "numbers": [
+        {"beta": [0.3, 4], "learning_rate_init": [1e-3, 1e-2], "alpha": [0.0]},
+        {"beta": [1], "alpha": [10.0]},
+    ],
     "programs": {
         "variance_mode": sorted(set(SCALES) - {"none"}),
         "likelihood": ["gaussian", "laplace"],
-        "beta": [0.5, 2],
     },
     "logistic": {"likelihood": ["logistic"], "variance_mode": ["learned", "predicted"]},
     "shapes": {"n_components": [1, 3], "hidden_layer_sizes": [(), (4,), (5, 3)]},
-    "batches": {"batch_size": ["auto", 7, 79, 80, 500], "shuffle": [True, False]},
+    "batches": [
+        {"batch_size": ["auto", 7, 79, 80, 500]},
+        {"batch_size": ["auto", 79], "shuffle": [False]},
+    ],
     "schedules": {"max_iter": [1, 3, 7], "kl_schedule": ["linear", "constant"]},
     "draws": {"n_mc_samples": [1, 3], "covariance_type": ["diag"], "beta": [1, 2]},
-    "starts": {"n_init": [1, 3], "init": ["pca", "random"], "random_state": [0, 1]},
+    "starts": [
+        {"n_init": [1, 3], "init": ["pca", "random"]},
+        {"n_init": [3], "init": ["random"], "random_state": [1]},
+    ],
     "lists": [{"beta": [0.5, 1]}, {"n_components": [1], "variance_mode": ["fixed"]}],
     "one candidate": {"beta": [1]},
 }
@@ -118,9 +122,6 @@ GRIDS = {
 @pytest.mark.parametrize("name", GRIDS)
 def test_same_results(name, X):
     """Of every candidate and fold, to rounding."""
-    if name == "programs":
-        # One after the other, these take a while.
-        X = X[:60]
     compare(vae(), GRIDS[name], X)
 
 
@@ -141,8 +142,7 @@ def test_fits_with_and_without_early_stopping_go_together(X):
     compare(vae(max_iter=30, n_iter_no_change=3, tol=0.01), grid, X)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("batch_size", ["auto", 20])
+@pytest.mark.parametrize(("batch_size", "dtype"), [("auto", np.float32), (20, np.float64)])
 def test_float32(batch_size, dtype, X):
     """In the default precision the order of additions shows in the last digits.
 
@@ -246,7 +246,7 @@ SEARCHES = {
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_parameters_of_a_search(name, X):
-    grid = {"beta": [0.5, 1, 2], "n_components": [1, 2]}
+    grid = {"beta": [0.5, 2], "n_components": [1, 2]}
     compare(vae(), grid, X, **SEARCHES[name])
 
 

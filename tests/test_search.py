@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.model_selection import (
     GridSearchCV,
@@ -21,7 +21,6 @@ from tests.helpers import ignore_spread
 DATA = {
     "iris": lambda: load_iris().data,
     "wine": lambda: load_wine().data,
-    "breast_cancer": lambda: load_breast_cancer().data[::3],
     "digits": lambda: load_digits().data[::12],
 }
 FOLDS = KFold(2, shuffle=True, random_state=0)
@@ -38,9 +37,7 @@ MODES = sorted(set(SCALES) - {"none"})
     ("name", "scaled"),
     [
         ("iris", False),
-        ("wine", False),
         ("wine", True),
-        pytest.param("breast_cancer", True, marks=pytest.mark.slow),
         pytest.param("digits", False, marks=pytest.mark.slow),
     ],
 )

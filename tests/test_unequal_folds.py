@@ -1,5 +1,7 @@
 """Scores of searches with folds of unequal sizes, trained side by side in float32."""
 
+import itertools
+
 import joblib
 import numpy as np
 import pytest
@@ -7,9 +9,9 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit, cross_validate
 
-from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
-from tests.helpers import every_estimator, ignore_floor, ignore_spread, weights
+from tests.helpers import ignore_floor, ignore_spread, weights
 
 # The raw features of breast cancer differ more than a thousandfold.
 pytestmark = ignore_spread
@@ -38,11 +40,14 @@ def scores(search, X):
 
 # The scores of all candidates are compared, none is selected.
 @pytest.mark.filterwarnings("ignore:Candidates differ in 'n_components':UserWarning")
-@every_estimator
 @pytest.mark.parametrize(
     # One batch a fold, several, and batches that are smaller than a line.
-    "batch_size",
-    ["auto", 457, 120, 7],
+    ("estimator", "batch_size"),
+    [
+        *itertools.product([VariationalAutoencoder], ["auto", 457, 120, 7]),
+        (GaussianAutoencoder, "auto"),
+        (LaplaceAutoencoder, 120),
+    ],
 )
 def test_five_folds_of_569_rows(estimator, batch_size, breast_cancer):
     model = estimator(

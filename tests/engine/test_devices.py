@@ -130,8 +130,9 @@ def results_of_two_steps(make, combination, kind, R, device, has_missing=False):
 
 
 @every_device
-@pytest.mark.parametrize("has_missing", [False, True])
-@pytest.mark.parametrize("R", [1, 3], ids="R{}".format)
+@pytest.mark.parametrize(
+    ("R", "has_missing"), [(1, False), (3, True)], ids=["R1-False", "R3-True"]
+)
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("combination", location_scale_combinations(), ids="-".join)
 def test_graphed_step_equals_analytic_step(

@@ -187,13 +187,17 @@ BY_DERIVATIVES = [
     ("mixed outputs", "auto", "diag"),
     ("mixed outputs", "predicted", "diag"),
 ]
+COMBINATIONS = [*location_scale_combinations(), *BY_DERIVATIVES]
+# One of the objectives for each combination: one step is compared for all of them.
+IN_TURNS = [
+    pytest.param(combination, kind, id="-".join([*combination, kind]))
+    for combination, kind in zip(COMBINATIONS, itertools.cycle(OBJECTIVES))
+]
 
 
 @pytest.mark.parametrize(("R", "has_missing"), [(1, True), (3, False)])
 @pytest.mark.parametrize("kind", OBJECTIVES)
-@pytest.mark.parametrize(
-    "combination", [*location_scale_combinations(), *BY_DERIVATIVES], ids="-".join
-)
+@pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_gradients_and_metrics_equal_autograd(combination, kind, R, has_missing):
     objectives, steps = steps_of_both_kinds(combination, kind, R, None, has_missing)
     # Twice, because the second call uses memory that holds results of the first.
@@ -363,10 +367,7 @@ def train_steps(combination, kind, kind_of_step, n_steps, R=1, only=None, rates=
     ]
 
 
-@pytest.mark.parametrize("kind", ["code", "three draws"])
-@pytest.mark.parametrize(
-    "combination", [*location_scale_combinations(), *BY_DERIVATIVES], ids="-".join
-)
+@pytest.mark.parametrize(("combination", "kind"), IN_TURNS)
 def test_fifty_steps_equal_autograd(combination, kind):
     ours, autograds = (
         train_steps(combination, kind, which, 50) for which in (AnalyticStep, AutogradStep)
@@ -378,10 +379,7 @@ def test_fifty_steps_equal_autograd(combination, kind):
     torch.testing.assert_close(ours, autograds, rtol=tol, atol=tol)
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
-@pytest.mark.parametrize(
-    "combination", [*location_scale_combinations(), *BY_DERIVATIVES], ids="-".join
-)
+@pytest.mark.parametrize(("combination", "kind"), IN_TURNS)
 def test_models_side_by_side_equal_models_alone(combination, kind):
     # Five epochs.
     n_steps, rates = 20, [1e-2, 3e-3, 0.0, 2e-2]

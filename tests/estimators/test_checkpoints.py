@@ -646,8 +646,9 @@ def test_nothing_global_changes(X, tmp_path):
     assert threading.enumerate() == threads
 
 
+# Each kind of fit is that of a process of its own, which has the imports of this one.
 TERMINATED = """
-    import os, signal, sys, threading
+    import json, os, signal, sys, threading
     import numpy as np
     from skae import GaussianAutoencoder, VariationalAutoencoder
     from skae.model_selection import BatchedGridSearchCV
@@ -658,51 +659,75 @@ TERMINATED = """
             if context.task_name == "epoch" and context.task_id == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    path, kind = sys.argv[1:]
-    X = np.random.default_rng(0).normal(size=(60, 4))
-    model = VariationalAutoencoder(
-        max_iter=8, random_state=0, checkpoint=path, checkpoint_interval=1000.0
-    )
-    if kind == "handler":
-        signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
-    if kind == "ignored":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    model.set_callbacks(Terminate())
-    if kind == "search":
-        model = BatchedGridSearchCV(model, {"beta": [1, 2]}, cv=2, refit=False)
-    if kind == "thread":
-        thread = threading.Thread(target=model.fit, args=(X,))
-        thread.start()
-        thread.join()
-    else:
-        try:
-            model.fit(X)
-        except KeyboardInterrupt:
+    def fit(path, kind):
+        X = np.random.default_rng(0).normal(size=(60, 4))
+        model = VariationalAutoencoder(
+            max_iter=8, random_state=0, checkpoint=path, checkpoint_interval=1000.0
+        )
+        if kind == "handler":
+            signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
+        if kind == "ignored":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        model.set_callbacks(Terminate())
+        if kind == "search":
+            model = BatchedGridSearchCV(model, {"beta": [1, 2]}, cv=2, refit=False)
+        if kind == "thread":
+            thread = threading.Thread(target=model.fit, args=(X,))
+            thread.start()
+            thread.join()
+        else:
+            try:
+                model.fit(X)
+            except KeyboardInterrupt:
+                print("fitted", model.n_iter_, flush=True)
+        if kind == "ignored":
             print("fitted", model.n_iter_, flush=True)
-    if kind == "ignored":
-        print("fitted", model.n_iter_, flush=True)
+
+    folder, *kinds = sys.argv[1:]
+    codes = {}
+    for kind in kinds:
+        if (child := os.fork()) == 0:
+            signal.alarm(100)
+            with open(f"{folder}/{kind}.txt", "w") as sys.stdout:
+                fit(f"{folder}/{kind}/" + ("" if kind == "search" else "fit.npz"), kind)
+            os._exit(0)
+        codes[kind] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps(codes))
 """
+KINDS_OF_TERMINATED = ["fit", "search", "handler", "thread", "ignored"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM on this system")
-@pytest.mark.parametrize("kind", ["fit", "search", "handler", "thread", "ignored"])
-def test_sigterm_writes_a_checkpoint(kind, tmp_path):
-    """Before the process ends as it would; in other threads the signal is not handled."""
-    path = f"{tmp_path}/" if kind == "search" else str(tmp_path / "fit.npz")
+@pytest.fixture(scope="module")
+def terminated(tmp_path_factory):
+    """Return a folder with what each process left and printed, and their exit codes."""
+    folder = tmp_path_factory.mktemp("terminated")
+    for kind in KINDS_OF_TERMINATED:
+        (folder / kind).mkdir()
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(TERMINATED), path, kind],
-        capture_output=True, text=True, timeout=120,
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(TERMINATED), folder,
+         *KINDS_OF_TERMINATED],
+        capture_output=True, text=True, timeout=600,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    found = sorted(os.listdir(tmp_path))
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("kind", KINDS_OF_TERMINATED)
+def test_sigterm_writes_a_checkpoint(kind, terminated):
+    """Before the process ends as it would; in other threads the signal is not handled."""
+    folder, codes, err = terminated
+    found = sorted(os.listdir(folder / kind))
+    printed = (folder / f"{kind}.txt").read_text().split()
     if kind == "handler":
-        assert (done.returncode, done.stdout.split()) == (0, ["handled", "fitted", "4"])
+        assert (codes[kind], printed) == (0, ["handled", "fitted", "4"])
     elif kind == "ignored":
-        assert (done.returncode, done.stdout.split()) == (0, ["fitted", "8"])
+        assert (codes[kind], printed) == (0, ["fitted", "8"])
         return
     else:
-        assert done.returncode == -signal.SIGTERM, done.stderr
+        assert codes[kind] == -signal.SIGTERM, err
     assert len(found) == {"search": 4, "thread": 0}.get(kind, 1)
     for name in found:
-        arrays, _ = files.unpack((tmp_path / name).read_bytes())
+        arrays, _ = files.unpack((folder / kind / name).read_bytes())
         assert len(arrays["0/history"]) == 4

@@ -31,16 +31,16 @@ def assert_unchanged(name, setting):
     with setting(), nothing_global_changes():
         other = clone(estimator).fit(X)
         assert weights(other) == weights(model)
-        for twin in (other, copy.deepcopy(other), pickle.loads(pickled)):
+        for twin in (other, copy.deepcopy(pickle.loads(pickled))):
             found = all_answers(twin, X)
             assert [k for k in expected if found[k] != expected[k]] == []
         assert weights(pickle.loads(pickle.dumps(other))) == weights(model)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "laplace", "variational"])
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
-def test_no_setting_changes_a_result(setting, name):
-    assert_unchanged(name, setting)
+def test_no_setting_changes_a_result(setting):
+    """Of the estimator with the most methods; the next test has all models."""
+    assert_unchanged("variational", setting)
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -72,8 +72,10 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("name", DATA)
-@pytest.mark.parametrize("size", [100, 1000])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("curved", 100), ("curved", 1000), ("digits", 1000), ("diabetes", 100)],
+)
 def test_one_pass_reaches_a_fit_of_as_many_steps(name, size):
     """One pass over blocks scores within 0.1 nats of a fit with as many steps."""
     gaps = []
