@@ -61,8 +61,11 @@ class Model(nn.Module):
         self.encoder, self.decoder = nn.Linear(d, 2 * k), nn.Linear(k, d)
         self.rows, self.columns = torch.tril_indices(k, k, -1)
         n_below = len(self.rows)
-        n_outputs = 2 * k + (n_below if variant.factor == "per row" else 0)
-        self.encoder_network = _network(d, n_outputs)
+        self.encoder_network = _network(d, 2 * k)
+        if variant.factor == "per row":
+            # All variants begin with the same other weights, and have the same draws.
+            with torch.random.fork_rng(devices=[]):
+                self.encoder_network[-1] = _zero_layer(2 * k + n_below)
         self.decoder_network = _network(k, 2 * d if family == "laplace" else d)
         std = torch.tensor(start.std)
         deviation = np.sqrt(start.noise)
@@ -130,10 +133,16 @@ class Model(nn.Module):
 
 def _network(n_in: int, n_out: int) -> nn.Sequential:
     """Return one hidden layer, whose output is 0 at the start."""
-    last = nn.Linear(N_HIDDEN, n_out)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+    last = _zero_layer(n_out)
     return nn.Sequential(nn.Linear(n_in, N_HIDDEN), nn.Tanh(), last)
+
+
+def _zero_layer(n_out: int) -> nn.Linear:
+    """Return a last layer whose weights are 0."""
+    layer = nn.Linear(N_HIDDEN, n_out)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _draw(mean: Tensor, log_std: Tensor, C: Tensor | None, noise: Tensor) -> Tensor:
