@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skae._data import Rows, Standardization
 from skae._evaluation import SCALE_ROWS, mean_of_residuals, training_objective
+from skae._fitting.count_start import damp_log_rates
 from skae._fitting.moments import MOST_FEATURES, expected_moments
 from skae._fitting.pca_start import start_at_pca
 from skae._fitting.ppca import (
@@ -151,6 +152,7 @@ def initialize(
         if not module.scale.needs_optimal_scale:
             initializer.set_scale()
     if init == "pca":
+        damp_log_rates(module, objective, rows, standardization)
         initializer.set_idle_components()
     move(module, device)
 

@@ -101,7 +101,7 @@ def start_at_pca(
             encoder.bias[:q] = torch.from_numpy(-E @ center / code_gain[:q]).to(
                 encoder.bias
             )
-        shift = mean + _shift_of_predictors(module, np.square(W).sum(axis=1))
+        shift = mean + shift_of_predictors(module, np.square(W).sum(axis=1))
         if shift.any():
             decoder.bias[:d] = torch.from_numpy(shift / gain[:, 0]).to(decoder.bias)
         if beta == 0:
@@ -129,7 +129,7 @@ def _bound_predictors(module: AutoencoderModule, W: np.ndarray) -> None:
         W[part] *= np.minimum(1.0, limit / np.maximum(norm, limit))[:, None]
 
 
-def _shift_of_predictors(module: AutoencoderModule, variance: np.ndarray) -> np.ndarray:
+def shift_of_predictors(module: AutoencoderModule, variance: np.ndarray) -> np.ndarray:
     """Return by how much predictors of a variance ``(d,)`` move, for the mean of the data.
 
     It is 0 for a feature that is no generalised linear model, and without a prior of codes.

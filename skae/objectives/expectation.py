@@ -19,6 +19,8 @@ TOLERANCE = 1.0
 # Numbers of draws for other likelihoods. Here the draws integrate the log-density itself,
 # not only the curvature of the decoder, and a kink needs many.
 _FEW_DRAWS, _MANY_DRAWS = 32, 256
+# Supports on which a density is a probability.
+_DISCRETE = {"boolean", "category", "nonnegative_integer"}
 
 
 def n_draws_of_means(spec: Spec) -> int:
@@ -80,7 +82,12 @@ def expected_log_prob(
     For the linear part alone, the location of a feature is normal, and the expectation has
     a closed form or a quadrature. So only the rest has a sampling error:
 
-    .. math:: E f(g(z)) \approx E f(l(z)) + \frac1S \sum_s [f(g(z_s)) - f(l(z_s))]
+    .. math:: E f(g(z)) \approx c\, E f(l(z)) + \frac1S \sum_s [f(g(z_s)) - c f(l(z_s))]
+
+    with c = 1. Where the rest varies more than f(g(z)) itself, the linear part is no help:
+    an exponential of it may be many orders of magnitude larger than that of the decoder.
+    There c is the ratio of the two variances over the pairs, below 1, and the correction by
+    the linear part is at most the standard error of the plain mean over 1 - c.
 
     x is ``(n, d)``; loc and outputs are ``(n_draws, n, ...)``, for draws with exact
     moments, z and -z half the set apart. Returns the expectation ``(n, d)``, and the
@@ -96,6 +103,7 @@ def expected_log_prob(
         linear = likelihood.expected_log_prob(x, center, _norm(slope), log_scale)
         return linear + rest.mean(dim=0), rest
     values = likelihood.log_prob(x, loc, log_scale)
+    plain = values.mean(dim=0)
     of_center = likelihood
     if outputs.shape[-1]:
         at_center, slope_of_outputs = _linear_part(outputs)
@@ -104,17 +112,31 @@ def expected_log_prob(
     if log_scale.ndim > 2:  # the scale depends on the code, which is left to the rest
         log_scale = log_scale.mean(dim=0)
     linear = likelihood.log_prob(x, _at_draws(center, slope), log_scale)
-    rest = torch.stack(torch.sub(values, linear).chunk(2)).mean(dim=0)
-    expected = linear.mean(dim=0)
+    correction = torch.zeros_like(plain)
     for part, family in of_center.parts(x.shape[-1]):
         if family.has_expectation:
             own = x[..., part], center[..., part], _norm(slope[..., part])
-            scale = _features(log_scale, part)
-            expected[..., part] = family.expected_log_prob(*own, scale)
-    expected = expected + rest.mean(dim=0)
+            of_linear = family.expected_log_prob(*own, _features(log_scale, part))
+            correction[..., part] = of_linear - linear[..., part].mean(dim=0)
+    of_pairs, of_linear_pairs = _means_of_pairs(values), _means_of_pairs(linear)
+    rest = of_pairs - of_linear_pairs
+    # Values that are equal for all pairs, and without a rest, have the share NaN.
+    variance = of_pairs.var(dim=0)
+    share = (variance / rest.var(dim=0)).nan_to_num(nan=1.0).clamp(max=1.0)
+    # Infinite for a share of 1; 0 / 0 is that of values that are equal for all pairs.
+    most = ((variance / len(rest)).sqrt() / (1 - share)).nan_to_num(nan=torch.inf)
+    expected = plain + (share * correction).clamp(-most, most)
     # The linear part may overflow where the decoder does not.
-    plain = values.mean(dim=0)
-    return torch.where(expected.isfinite(), expected, plain), rest
+    expected = torch.where(expected.isfinite(), expected, plain)
+    for part, family in of_center.parts(x.shape[-1]):
+        if family.support in _DISCRETE:
+            expected[..., part].clamp_(max=0.0)  # as all log-probabilities are
+    return expected, torch.where(share > 0, of_pairs.lerp(rest, share), of_pairs)
+
+
+def _means_of_pairs(values: Tensor) -> Tensor:
+    """Return the mean of each pair of draws, ``(n_draws / 2, n, m)``."""
+    return values.unflatten(0, (2, -1)).mean(dim=0)
 
 
 def _linear_part(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,14 @@
 """The start of many components, and the move of a module to a device."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from scipy.stats import poisson
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
@@ -57,3 +61,21 @@ def test_more_components_do_not_worsen_the_fit():
         for k in (15, 30)
     ]  # fmt: skip
     assert bounds[1] > bounds[0] - 0.7
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
+@pytest.mark.parametrize("k", [2, 8])
+def test_counts_begin_no_worse_than_without_components(likelihood, k):
+    """Some of the texts have thirty times as many words as most."""
+    rng = np.random.default_rng(0)
+    topics = rng.dirichlet(np.full(120, 0.05), 4)
+    lengths = np.exp(rng.normal(3.5, 1.2, 400)).astype(int) + 5
+    X = np.stack([rng.multinomial(n, topics[rng.integers(4)]) for n in lengths])
+    model = VariationalAutoencoder(
+        k, likelihood=likelihood, learning_rate_init=1e-12, max_iter=1, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the start is kept
+        score = model.fit(X).score(X)
+    independent = poisson.logpmf(X, X.mean(axis=0)).sum(axis=1).mean()
+    assert independent < score < 0

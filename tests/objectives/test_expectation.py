@@ -12,7 +12,12 @@ from skae.likelihoods import LIKELIHOODS, LaplaceLikelihood, MixtureLikelihood
 from skae.networks import MLP
 from skae.objectives import ELBO
 from skae.objectives.draws import matched_normal
-from skae.objectives.expectation import TOLERANCE, draws_of_scores, expect
+from skae.objectives.expectation import (
+    TOLERANCE,
+    draws_of_scores,
+    expect,
+    expected_log_prob,
+)
 
 # Data that the likelihood may have, and the error of its expectation in nats.
 WITH_EXPECTATION = {
@@ -109,6 +114,32 @@ def test_a_first_result_that_is_not_finite_is_replaced(first):
     sets = [torch.zeros(8, 1, 1), torch.zeros(32, 1, 1)]
     y = torch.zeros(5, 1)
     torch.testing.assert_close(expect(evaluate, y, y, sets), torch.full((5, 2), 3.0))
+
+
+@pytest.mark.parametrize("n_draws", [8, 32])
+@pytest.mark.parametrize("slope", [1.0, 8.0, 40.0])
+def test_a_rate_that_is_bounded_where_its_linear_part_explodes(slope, n_draws):
+    """The exponential of half the slope is no correction for a decoder with a kink."""
+    x = torch.tensor([[0.0, 3.0]], dtype=torch.float64)
+    likelihood, log_scale = LIKELIHOODS["poisson"](), torch.zeros(1, 1).double()
+
+    def loc(z):
+        return torch.relu(slope * z).neg()[:, None, None].expand(-1, 1, 2)
+
+    draws = matched_normal(1, n_draws)[:, 0]
+    outputs = torch.zeros(n_draws, 1, 0).double()
+    found, rest = expected_log_prob(
+        lambda _: (likelihood, log_scale), x, loc(draws), outputs
+    )
+    t = torch.linspace(-9, 9, 40_001, dtype=torch.float64)
+    weight = torch.exp(-0.5 * t.square())[:, None, None] * (
+        18 / 40_000 / math.sqrt(2 * math.pi)
+    )
+    exact = (weight * likelihood.log_prob(x, loc(t), log_scale)).sum(dim=0)
+    # A mean over so few draws is off by about as much; a linear part by 1e5 or more.
+    assert ((found - exact).abs() < 5 * (1 - exact)).all()
+    assert (found <= 0).all()
+    assert rest.isfinite().all()
 
 
 def curved(n, seed=0):

@@ -1,0 +1,87 @@
+"""How far the logarithms of expected counts follow the code at the start."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skae._data import Rows, Standardization
+from skae._evaluation import SCALE_ROWS, mean_over_rows
+from skae._fitting.pca_start import shift_of_predictors
+from skae._module import AutoencoderModule
+from skae.likelihoods.rates import CountLikelihood
+from skae.objectives import Objective
+
+# Factors of the loadings that are compared; with 0 a column has its mean in all rows.
+_FACTORS = (1.0, 0.5, 0.25, 0.0)
+
+
+def damp_log_rates(
+    module: AutoencoderModule,
+    objective: Objective,
+    rows: Rows,
+    standardization: Standardization,
+) -> None:
+    """Multiply the loadings of each column of counts by the factor that suits it best.
+
+    The closed form follows the logarithm of a count in a straight line. In a row far from
+    the others, such as a long text among short ones, the exponential of that line may be
+    many orders of magnitude above the count. The factor is chosen by the expected
+    log-probability of some rows.
+    """
+    is_count = np.zeros(module.spec.n_features, dtype=bool)
+    for part, family in module.linked:
+        is_count[part] = isinstance(family, CountLikelihood)
+    if not is_count.any():
+        return
+    layer, d = module.linear_decoder, len(is_count)
+    gain = module.loc_gain.cpu().double().numpy()
+    weight, bias, offset = (
+        t.detach().cpu().double().numpy()
+        for t in (layer.weight, layer.bias, module.loc_offset)
+    )
+    variance = np.square(weight[:d] * gain[:, None]).sum(axis=1)
+    shifts = np.array([shift_of_predictors(module, a**2 * variance) for a in _FACTORS])
+    moves = shifts - shifts[0]
+    some = rows.subsample(SCALE_ROWS)
+    center = torch.from_numpy(bias[:d] * gain + offset).to(module.loc_gain)
+    values = [
+        mean_over_rows(
+            *(module, objective, some, standardization),
+            _of_features(module, objective, center, factor, move),
+        )
+        for factor, move in zip(_FACTORS, torch.from_numpy(moves).to(center), strict=True)
+    ]
+    best = torch.cat(values).nan_to_num(nan=-torch.inf).argmax(dim=0).cpu().numpy()
+    best[~is_count] = 0
+    factors = np.array(_FACTORS)[best]
+    bias[:d] += moves[best, np.arange(d)] / np.where(gain > 0, gain, 1.0)
+    with torch.no_grad():
+        layer.weight[:d].mul_(torch.from_numpy(factors)[:, None].to(layer.weight))
+        layer.bias.copy_(torch.from_numpy(bias))
+
+
+def _of_features(
+    module: AutoencoderModule,
+    objective: Objective,
+    center: Tensor,
+    factor: float,
+    move: Tensor,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the log-probability of each feature if predictors change, as a statistic.
+
+    Their distance from a center ``(d,)`` is multiplied by a factor, and they move by
+    ``(d,)``.
+    """
+
+    def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
+        likelihood, log_scale = module.conditional(outputs)
+        return likelihood.log_prob(x, center.lerp(loc, factor) + move, log_scale)
+
+    def statistic(y: Tensor, draws: Tensor) -> Tensor:
+        found, _ = objective.expectation(module, y, draws, log_prob)
+        observed = module.observed(y)
+        return found if observed is None else found.masked_fill(~observed, 0.0)
+
+    return statistic
