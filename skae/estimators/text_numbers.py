@@ -24,7 +24,7 @@ _CODE_LENGTH = 3
 # Currencies that are often written before a number. Other letters there are rather codes.
 _CURRENCIES = re.compile(
     "AUD|BRL|CAD|CHF|CNY|CZK|DKK|EUR|GBP|HKD|HUF|INR|JPY|KRW|MXN|NOK|NZD|PLN|SEK|SGD|TRY"
-    "|USD|ZAR"
+    "|USD"
 )
 # The sign of a negative number in typography, which `float` does not take.
 _MINUS = "\u2212"
