@@ -146,17 +146,36 @@ class ParametersMixin:
         own: Mapping[str, str] = getattr(self, "_parameter_advice", {})
         for name in params:
             owner, _, part = name.partition("__")
-            if part and owner in names and getattr(self, owner) is None:
-                raise ValueError(
-                    f"Invalid parameter {name!r}: {owner} is None, the default, whose "
-                    f"parameters are fixed.{_hint(own, part, names)}"
-                )
+            if part and owner in names:
+                value = params.get(owner, getattr(self, owner))
+                self._check_part(name, owner, value, part.partition("__")[0])
         try:
             return super().set_params(**params)  # type: ignore[misc]
         except ValueError as error:
             unknown = [name for name in params if name.partition("__")[0] not in names]
-            hint = _hint(own, unknown[0], names) if unknown else ""
+            hint = _hint(own, unknown[0].partition("__")[0], names) if unknown else ""
             raise ValueError(f"{error}{hint}") from None
+
+    def _check_part(self, name: str, owner: str, value: Any, part: str) -> None:
+        """Raise ValueError if a value of the parameter ``owner`` has no parameters."""
+        if hasattr(value, "set_params"):
+            return
+        own: Mapping[str, str] = getattr(self, "_parameter_advice", {})
+        if value is None:
+            found = "None, the default, whose parameters are fixed."
+        elif isinstance(value, str):
+            found = f"the name {value!r}, whose parameters are fixed."
+        else:
+            found = f"of the class {type(value).__name__}, which has no set_params."
+        hint = self._advice_on_part(owner, value, part)
+        if not hint and value is None and own:
+            hint = _hint(own, part, ())
+        raise ValueError(f"Invalid parameter {name!r}: {owner} is {found}{hint}")
+
+    @staticmethod
+    def _advice_on_part(owner: str, value: Any, part: str) -> str:
+        """Return which object has the parameter ``part``, in place of a value, or ""."""
+        return ""
 
 
 class UnsupportedError(AttributeError, ValueError):

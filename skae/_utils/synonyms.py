@@ -31,8 +31,8 @@ PARAMETERS = {
 }
 
 _NO_NETWORK = (
-    "Set hidden_layer_sizes, or pass both modules as network=, an object with the "
-    "attributes encoder and decoder."
+    "Set hidden_layer_sizes, or pass as network= an object whose methods encoder and "
+    "decoder build the modules."
 )
 _NO_SCHEDULER = (
     "The rate begins at learning_rate_init, and learning_rate says how it changes: "
