@@ -31,10 +31,16 @@ from skae._utils.column_errors import infinities_named, list_columns
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import warn_user
-from skae._utils.names import ParametersMixin, own_method_names
+from skae._utils.names import (
+    ParametersMixin,
+    own_method_names,
+    without,
+    without_missing,
+)
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers, check_table
 from skae._utils.random import with_random_state
+from skae._utils.synonyms import OF_SAVED
 from skae.estimators.frames import named_frame
 from skae.persistence import PersistenceMixin
 from skae.recipes import (
@@ -73,6 +79,7 @@ def _nan_explained(missing_values: float) -> Iterator[None]:
 
 
 @own_method_names
+@without(OF_SAVED)
 class AutoencoderImputer(
     DocumentationLinkMixin, PersistenceMixin, ParametersMixin, _BaseImputer
 ):
@@ -356,6 +363,9 @@ class AutoencoderImputer(
         names = _check_feature_names_in(self, input_features)
         kept = names if self.keep_empty_features else names[self._is_observed]
         return self._concatenate_indicator_feature_names_out(kept, names)
+
+    def __dir__(self) -> list[str]:
+        return without_missing(self, super().__dir__())
 
     def _validated(
         self, X: ArrayLike, *, reset: bool

@@ -426,8 +426,9 @@ class LikelihoodOutlierDetector(
     def _named(self, rows: Any, X: ArrayLike) -> Any:
         """Return rows of X with the names of `fit`, of whose lack one warning is enough."""
         names = getattr(self, "feature_names_in_", None)
-        is_named = names is None or package_of(X) is not None
-        return rows if is_named else named_frame(rows, names.tolist(), self._package)
+        if names is None or package_of(X) is not None:
+            return rows
+        return named_frame(rows, names.tolist(), self._package)
 
     @staticmethod
     def _of_missing(

@@ -49,7 +49,7 @@ from skae._utils.compat import CallbackSupportMixin, check_sample_weight, with_c
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
-from skae._utils.names import ParametersMixin, missing_if
+from skae._utils.names import ParametersMixin, missing_if, suggest_keywords
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
 from skae._utils.random import draw_seed, local_random_state
@@ -347,6 +347,7 @@ class BaseAutoencoder(
             raise
 
     @missing_if(reason_against)
+    @suggest_keywords
     def partial_fit(
         self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None
     ) -> Self:

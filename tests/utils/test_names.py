@@ -152,6 +152,56 @@ def test_keywords_of_methods():
         AutoencoderImputer(strategy="median")
 
 
+KEYWORDS_OF_FIT = {
+    "epochs": r"It is a parameter of the class: \w+\(max_iter=\.\.\.\)\.$",
+    "batch_size": r"It is a parameter of the class: \w+\(batch_size=\.\.\.\)\.$",
+    "validation_split": r"parameter of the class: \w+\(validation_fraction=\.\.\.\)\.$",
+    "validation_data": r"takes validation rows as X_val=\.\.\.$",
+    "callbacks": "The method set_callbacks of an autoencoder takes them",
+    "optimizer": "Adam is used",
+    "sample_weights": r"Did you mean 'sample_weight'\?$",
+    "max_iters": r"Did you mean 'max_iter'\?$",
+    "zzz": r"(?<='zzz')\.$",
+}
+
+
+@pytest.mark.parametrize("name", KEYWORDS_OF_FIT)
+@every_estimator
+def test_keywords_of_fit(estimator, name):
+    """What other libraries pass to `fit` is somewhere else."""
+    model = estimator(max_iter=1)
+    for method in (model.fit, model.partial_fit, model.fit_transform):
+        with pytest.raises(
+            TypeError, match=rf"fit\(\) .*'{name}'.*{KEYWORDS_OF_FIT[name]}"
+        ):
+            method(DATA, **{name: 3})
+
+
+@pytest.mark.parametrize("cls", [LikelihoodOutlierDetector, AutoencoderImputer])
+def test_keywords_of_fit_of_an_estimator_inside(cls):
+    """They are those of the estimator, or of the class."""
+    recipe = r"Pass estimator=skae\.recipes\.make_\w+_estimator\(max_iter=\.\.\.\)\.$"
+    with pytest.raises(TypeError, match=rf"{cls.__name__}\.fit\(\) .*{recipe}"):
+        cls().fit(DATA, epochs=3)
+    with pytest.raises(TypeError, match=rf"of the class: {cls.__name__}\(random_state="):
+        cls().fit(DATA, seed=3)
+    with pytest.raises(TypeError, match="Its name here is 'random_state'"):
+        cls(seed=3)
+    with pytest.raises(TypeError, match="The method set_callbacks of an autoencoder"):
+        cls().fit(DATA, callbacks=[])
+
+
+@pytest.mark.parametrize(
+    "cls", [VariationalAutoencoder, LikelihoodOutlierDetector, AutoencoderImputer]
+)
+def test_classes_do_not_load(cls):
+    """The function is that of the package."""
+    for owner in (cls, cls()):
+        with pytest.raises(AttributeError, match=r"'load': skae\.load\(path\) returns"):
+            owner.load("model.skops")
+    assert "load" not in dir(cls())
+
+
 @pytest.mark.parametrize("estimator", [GaussianAutoencoder, LaplaceAutoencoder])
 def test_parameters_of_a_density(estimator):
     """A deterministic autoencoder says which class has them: all that it has not."""
