@@ -74,6 +74,9 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f"skae.{name}")
     advice = _ADVICE.get(name, "")
+    package = importlib.import_module("skae._utils.homes").PACKAGE_OF.get(name)
+    if package is not None:
+        advice = f": from skae.{package} import {name}"
     raise AttributeError(f"module 'skae' has no attribute {name!r}{advice}")
 
 

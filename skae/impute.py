@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 from sklearn.impute._base import _BaseImputer
 from sklearn.utils._mask import _get_mask
 from sklearn.utils._missing import is_pandas_na
@@ -27,16 +26,28 @@ from sklearn.utils.validation import (
 )
 
 from skae._data.columns import package_of
-from skae._utils.choices import positive_integer
+from skae._utils.choices import positive_integer, validate_parameters
 from skae._utils.column_errors import infinities_named, list_columns
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import warn_user
-from skae._utils.names import ParametersMixin, own_method_names
+from skae._utils.names import (
+    ParametersMixin,
+    own_method_names,
+    without,
+    without_missing,
+)
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers, check_table
+from skae._utils.random import with_random_state
+from skae._utils.synonyms import OF_SAVED
+from skae.estimators.frames import named_frame
 from skae.persistence import PersistenceMixin
-from skae.recipes import make_imputation_estimator, parameter_advice
+from skae.recipes import (
+    advice_on_estimator,
+    make_imputation_estimator,
+    parameter_advice,
+)
 
 __all__ = ["AutoencoderImputer"]
 
@@ -68,6 +79,7 @@ def _nan_explained(missing_values: float) -> Iterator[None]:
 
 
 @own_method_names
+@without(OF_SAVED)
 class AutoencoderImputer(
     DocumentationLinkMixin, PersistenceMixin, ParametersMixin, _BaseImputer
 ):
@@ -117,8 +129,8 @@ class AutoencoderImputer(
         they are left out of the result.
 
     random_state : int, RandomState instance or None, default=None
-        Source of the draws, and of the default estimator's training. The draws of a mean
-        are the same in each call if it is None.
+        Source of the draws, and of the estimator's training if its own `random_state` is
+        None. The draws of a mean are the same in each call if it is None.
 
     Attributes
     ----------
@@ -193,6 +205,14 @@ class AutoencoderImputer(
         self.clip = clip
         self.random_state = random_state
 
+    def _validate_params(self) -> None:
+        def advice(name: str, value: Any) -> str:
+            is_it = name == "estimator"
+            return advice_on_estimator("make_imputation_estimator", value) if is_it else ""
+
+        parameters, name = self.get_params(deep=False), type(self).__name__
+        validate_parameters(self._parameter_constraints, parameters, name, advice)
+
     @fit_context(prefer_skip_nested_validation=False)
     @by_numpy
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
@@ -230,14 +250,15 @@ class AutoencoderImputer(
             )
         given = self.estimator
         if given is None:
-            given = make_imputation_estimator(random_state=self.random_state)
+            given = make_imputation_estimator()
         self._is_observed = is_observed
         observed = rows[:, is_observed]
         self._range = np.nanmin(observed, axis=0), np.nanmax(observed, axis=0)
         # For messages, the estimator is to know the names of the columns.
         has_names = hasattr(self, "feature_names_in_")
         self._package = package_of(X) if has_names else None
-        self.estimator_ = clone(given).fit(self._observed_columns(rows))
+        seeded = with_random_state(given, self.random_state)
+        self.estimator_ = seeded.fit(self._observed_columns(rows))
         self._fit_indicator(mask)
         return self
 
@@ -343,6 +364,9 @@ class AutoencoderImputer(
         kept = names if self.keep_empty_features else names[self._is_observed]
         return self._concatenate_indicator_feature_names_out(kept, names)
 
+    def __dir__(self) -> list[str]:
+        return without_missing(self, super().__dir__())
+
     def _validated(
         self, X: ArrayLike, *, reset: bool
     ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
@@ -371,10 +395,4 @@ class AutoencoderImputer(
         if self._package is None:
             return columns
         names = self.feature_names_in_[self._is_observed].tolist()
-        if self._package == "pandas":
-            import pandas as pd  # its frame was passed to fit
-
-            return pd.DataFrame(columns, columns=names)
-        import polars as pl  # its frame was passed to fit
-
-        return pl.DataFrame(columns, schema=names)
+        return named_frame(columns, names, self._package)

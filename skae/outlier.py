@@ -16,7 +16,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
-from skae._data.columns import missing_entries
+from skae._data.columns import missing_entries, package_of
+from skae._utils.choices import validate_parameters
 from skae._utils.column_errors import infinities_named
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
@@ -29,6 +30,7 @@ from skae._utils.names import (
 )
 from skae._utils.namespaces import by_numpy
 from skae._utils.numbers import as_numbers, check_table
+from skae._utils.random import with_random_state
 from skae._utils.synonyms import OF_DETECTORS
 from skae.estimators.absent_values import (
     encoded_columns,
@@ -38,10 +40,14 @@ from skae.estimators.absent_values import (
     parts_of_absent,
 )
 from skae.estimators.base import BaseAutoencoder
-from skae.estimators.frames import with_numbers
+from skae.estimators.frames import named_frame, with_numbers
 from skae.estimators.table import validated_table
 from skae.persistence import PersistenceMixin
-from skae.recipes import make_outlier_estimator, parameter_advice
+from skae.recipes import (
+    advice_on_estimator,
+    make_outlier_estimator,
+    parameter_advice,
+)
 
 __all__ = ["LikelihoodOutlierDetector"]
 
@@ -61,6 +67,17 @@ _ADVICE_ON_STRINGS = (
     "A table with categories takes "
     "LikelihoodOutlierDetector(make_outlier_estimator(likelihood='mixed'))."
 )
+
+
+def _advice(name: str, value: Any) -> str:
+    """Return advice on the value of a parameter that is out of range, or ""."""
+    if name == "estimator":
+        return advice_on_estimator("make_outlier_estimator", value)
+    if name == "contamination" and isinstance(value, Real) and float(value) > 0.5:
+        return (
+            "It is the share of outliers, such as 0.02, and no number of rows or percent."
+        )
+    return ""
 
 
 def _scores_features(detector: LikelihoodOutlierDetector) -> bool:
@@ -96,7 +113,8 @@ class LikelihoodOutlierDetector(
         Share of the rows that the last fits use, in (0, 1], and at least two rows. With 1,
         there is a single fit.
     random_state : int, RandomState instance or None, default=None
-        Random state of the default estimator. An estimator that is given has its own.
+        Random state of the estimator, if its own `random_state` is None. A pipeline has
+        none; there it is that of each step whose own is None.
 
     Attributes
     ----------
@@ -143,6 +161,9 @@ class LikelihoodOutlierDetector(
 
     _parameter_advice: ClassVar[dict[str, str]] = parameter_advice("make_outlier_estimator")
 
+    # Detectors in files of former versions do not know which frame fit took.
+    _package: str | None = None
+
     def __init__(
         self,
         estimator: Any = None,
@@ -155,6 +176,10 @@ class LikelihoodOutlierDetector(
         self.contamination = contamination
         self.support_fraction = support_fraction
         self.random_state = random_state
+
+    def _validate_params(self) -> None:
+        parameters, name = self.get_params(deep=False), type(self).__name__
+        validate_parameters(self._parameter_constraints, parameters, name, _advice)
 
     @fit_context(prefer_skip_nested_validation=False)
     @by_numpy
@@ -179,10 +204,10 @@ class LikelihoodOutlierDetector(
             If a parameter is out of range, if X is not valid for the estimator, or if a
             score is NaN.
         """
-        given = self.estimator
-        if given is None:
-            given = make_outlier_estimator(random_state=self.random_state)
+        given = make_outlier_estimator() if self.estimator is None else self.estimator
+        given = with_random_state(given, self.random_state)
         rows, missing = self._validated(X, given, reset=True)
+        self._package = package_of(X)
         n = len(missing)
         # A product that is a whole number may be rounded up.
         n_support = max(int(np.ceil(self.support_fraction * n - 1e-9)), 2)
@@ -381,7 +406,8 @@ class LikelihoodOutlierDetector(
                     f"Found array with {_num_samples(table)} sample(s) while a minimum of "
                     f"2 is required by {type(self).__name__}."
                 )
-            return table, missing_entries(table)
+            missing = missing_entries(table)
+            return table if reset else self._named(table, X), missing
         check_table(X)
         numbers = as_numbers(X, advice=_ADVICE_ON_STRINGS)
         with infinities_named(numbers):
@@ -394,7 +420,15 @@ class LikelihoodOutlierDetector(
             )
         # The estimator takes a frame, because it may name columns in messages.
         has_names = getattr(self, "feature_names_in_", None) is not None
-        return (numbers if has_names or not reset else checked), np.isnan(checked)
+        kept = numbers if has_names or not reset else checked
+        return kept if reset else self._named(kept, X), np.isnan(checked)
+
+    def _named(self, rows: Any, X: ArrayLike) -> Any:
+        """Return rows of X with the names of `fit`, of whose lack one warning is enough."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is None or package_of(X) is not None:
+            return rows
+        return named_frame(rows, names.tolist(), self._package)
 
     @staticmethod
     def _of_missing(

@@ -217,3 +217,24 @@ def parameter_advice(recipe: str) -> dict[str, str]:
         name: f"Pass estimator=skae.recipes.{recipe}({name}=...)."
         for name in VariationalAutoencoder._get_param_names()
     }
+
+
+def advice_on_estimator(recipe: str, value: Any) -> str:
+    """Return what to pass for a string that is no estimator.
+
+    Parameters
+    ----------
+    recipe : str
+        Name of the recipe that makes the estimator by default.
+    value : object
+        The parameter `estimator` of a class.
+
+    Returns
+    -------
+    str
+        The advice; "" for what is no string.
+    """
+    if not isinstance(value, str):
+        return ""
+    argument = f"likelihood={value!r}" if value in LIKELIHOODS else "..."
+    return f"Pass an object, such as estimator=skae.recipes.{recipe}({argument})."

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import skae
+from skae._utils.homes import PACKAGE_OF
 
 
 def modules_of_new_process(code):
@@ -52,6 +53,24 @@ def test_public_exceptions_bear_their_public_name():
 
 def test_dir_of_skae_lists_each_public_name_once():
     assert dir(skae) == sorted(["__version__", *skae.__all__, *skae._PACKAGES])
+
+
+def test_names_of_packages_have_a_hint():
+    """Each public name elsewhere is found, without an import of its package."""
+    for package in skae._PACKAGES:
+        for name in importlib.import_module(f"skae.{package}").__all__:
+            if not hasattr(skae, name) and name != "save":
+                with pytest.raises(AttributeError) as caught:
+                    getattr(skae, name)
+                code = f"from skae.{package} import {name}"
+                assert str(caught.value).endswith(f"no attribute {name!r}: {code}")
+                exec(code, {})
+    for name, package in PACKAGE_OF.items():
+        assert name in importlib.import_module(f"skae.{package}").__all__
+    modules = modules_of_new_process(
+        "import sys, skae\nassert not hasattr(skae, 'Conv')\nprint(*sys.modules)"
+    )
+    assert "torch" not in modules
 
 
 def test_no_module_warns():

@@ -196,3 +196,22 @@ def test_clip_keeps_the_range_of_each_column():
     assert clipped.transform(new)[0, 1] == np.nanmax(X[:, 1])
     # What is observed stays.
     assert_array_equal(clipped.transform(new)[0, [0, 2]], 30.0)
+
+
+def test_random_state_goes_to_an_estimator_without_one(X):
+    """As if the estimator had it, so that two fits are equal."""
+    holes = np.where(np.arange(X.size).reshape(X.shape) % 7 == 0, np.nan, X)
+
+    def filled(estimator_seed, seed):
+        model = VariationalAutoencoder(
+            1, init="random", max_iter=2, random_state=estimator_seed
+        )
+        return AutoencoderImputer(model, random_state=seed).fit_transform(holes)
+
+    np.testing.assert_array_equal(filled(None, 0), filled(0, 0))
+    assert not np.array_equal(filled(None, 0), filled(3, 0))
+
+
+def test_a_string_is_no_estimator(X):
+    with pytest.raises(ValueError, match=r"make_imputation_estimator\(likelihood='mixed'"):
+        AutoencoderImputer("mixed").fit(X)

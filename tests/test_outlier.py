@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.stats
 from sklearn.base import clone
@@ -14,6 +15,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
@@ -161,10 +164,70 @@ def test_frames_and_searches(contaminated):
     assert search.fit(X, y).best_score_ > 0.9
 
 
+@pytest.mark.parametrize("package", [pd, pl])
+@pytest.mark.parametrize("likelihood", ["gaussian", "mixed"])
+@pytest.mark.parametrize("set_output", ["default", "pandas"])
+def test_an_array_after_a_frame_is_warned_of_once(
+    package, likelihood, set_output, contaminated
+):
+    """The warning is that of the class that the user made; results are those of a frame."""
+    X, _ = contaminated
+    frame = package.DataFrame({name: X[:, i] for i, name in enumerate("abc")})
+    model = small_vae(likelihood, covariance_type="diag")
+    detector = LikelihoodOutlierDetector(model.set_output(transform=set_output)).fit(frame)
+    for method in ("predict", "score_features", "score_samples"):
+        with pytest.warns(UserWarning, match="feature names") as caught:
+            found = getattr(detector, method)(X)
+        assert [str(w.message) for w in caught] == [
+            "X does not have valid feature names, but LikelihoodOutlierDetector was fitted "
+            "with feature names"
+        ]
+        np.testing.assert_array_equal(found, getattr(detector, method)(frame))
+
+
+@pytest.mark.filterwarnings("ignore:Training did not improve")
+def test_an_array_of_objects_after_a_frame(table):
+    detector = LikelihoodOutlierDetector(small_vae("mixed")).fit(table)
+    with pytest.warns(UserWarning, match="LikelihoodOutlierDetector was") as caught:
+        found = detector.score_samples(table.to_numpy(dtype=object))
+    assert len(caught) == 1
+    np.testing.assert_array_equal(found, detector.score_samples(table))
+
+
+def test_random_state_goes_to_an_estimator_without_one(contaminated):
+    """As if the estimator had it; one that has its own keeps that."""
+    X, _ = contaminated
+
+    def scores(estimator, random_state=None):
+        detector = LikelihoodOutlierDetector(estimator, random_state=random_state)
+        return detector.fit(X).score_samples(X)
+
+    def make(random_state=None):
+        return VariationalAutoencoder(
+            1, init="random", max_iter=2, random_state=random_state
+        )
+
+    own = scores(make(0))
+    for estimator in (make(), make(0), make_pipeline(StandardScaler(), make())):
+        first = scores(estimator, 0)
+        np.testing.assert_array_equal(scores(estimator, 0), first)
+        if not isinstance(estimator, Pipeline):
+            np.testing.assert_array_equal(first, own)
+    np.testing.assert_array_equal(scores(make(0), 5), own)
+    np.testing.assert_array_equal(scores(make(), np.random.RandomState(0)), own)
+    assert not np.array_equal(scores(make(), 5), own)
+    free = make()
+    LikelihoodOutlierDetector(free, random_state=0).fit(X)
+    assert free.random_state is None
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({"contamination": 0.6}, "contamination"),
+        ({"contamination": 2}, "the share of outliers, such as 0.02"),
+        ({"estimator": "mixed"}, r"make_outlier_estimator\(likelihood='mixed'\)"),
+        ({"estimator": "vae"}, r"Pass an object, .*skae\.recipes\.make_outlier_est"),
         ({"contamination": "Auto"}, "contamination"),
         ({"support_fraction": 0.0}, "support_fraction"),
         ({"estimator": "gmm"}, "estimator"),

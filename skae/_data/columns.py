@@ -76,6 +76,11 @@ class Column:
                 f"Found unknown values in {name} that the training data do not have: "
                 f"{shown}. To take them as missing, {self.remedy}."
             )
+            if self.kind == "category":
+                message += (
+                    " If the categories are known beforehand, the dtype of a frame can "
+                    "declare all of them to fit: astype(pandas.CategoricalDtype([...]))."
+                )
             tell_search(f"{message} Without that, such a fold has no score.")
             raise ValueError(message)
         code = np.array(found)
@@ -245,7 +250,7 @@ def read_column(X: Any, i: int) -> np.ndarray:
         raise ValueError(
             f"Column {name} has dates or durations: convert them to numbers, for example "
             "dates to the days since a reference date, (dates - reference) / "
-            "np.timedelta64(1, 'D'), and periods to dates first, by dt.to_timestamp(). "
+            "np.timedelta64(1, 'D'). Convert periods to dates first, by dt.to_timestamp(). "
             "Give whole days the likelihood 'gaussian', because \"auto\" may take them as "
             "counts."
         )

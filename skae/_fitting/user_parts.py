@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
@@ -22,8 +23,13 @@ from skae.networks import is_built_in
 from skae.networks.randomness import fixed_draws
 
 # Rows of the first call: more than one, so that a single row for all is detected, and an
-# even number, because a network may work on pairs.
-_N_ROWS = 4
+# even number, because a network may work on pairs. A part of them is another call.
+_N_ROWS, _N_FEWER = 4, 2
+# Largest difference of a row between the calls, over the largest number of the result. Less
+# precise products, such as those of TF32, are off by a thousandth.
+_TOLERANCE = 0.02
+# What torch's errors about sizes have in common.
+_OF_SHAPES = re.compile(r"\b(shapes?|sizes?|dim|dimensions?|channels?)\b", re.IGNORECASE)
 
 
 def check_parts(module: AutoencoderModule) -> None:
@@ -44,24 +50,58 @@ def check_parts(module: AutoencoderModule) -> None:
 def _check_network(
     name: str, network: nn.Module, n_in: int, n_out: int, module: AutoencoderModule
 ) -> None:
-    """Call a network with a few rows ``(n, n_in)``, and check the result."""
+    """Call a network with a few rows ``(n, n_in)``, and check the results."""
     x = _rows(n_in, module)
-    try:
-        with (
-            _for_trial(network) as tried,
-            torch.no_grad(),
-            fixed_draws(network, device=module.device),
-        ):
-            result = tried(x)
-    # A user's module may raise anything. The error goes on, with what was expected.
-    except Exception as error:
-        error.add_note(
-            f"The network of {name}, {type(network).__name__}, was called with a tensor of "
-            f"shape {tuple(x.shape)}, and must return one of shape {(_N_ROWS, n_out)}."
-        )
-        raise
     caller = f"The network that {name} returns, {type(network).__name__},"
-    _check_tensor(caller, result, (_N_ROWS, n_out), module)
+    with (
+        _for_trial(network) as tried,
+        torch.no_grad(),
+        fixed_draws(network, device=module.device),
+    ):
+        result = _call(tried, x, n_out, name)
+        _check_tensor(caller, result, (_N_ROWS, n_out), module)
+        again, first = (_call(tried, rows, n_out, name) for rows in (x, x[:_N_FEWER]))
+    # A network that draws, or that counts its calls, gives another result at each call.
+    if torch.equal(again, result):
+        _check_rows_apart(caller, first, result)
+
+
+def _call(network: nn.Module, x: Tensor, n_out: int, name: str) -> Any:
+    """Call a network with rows ``(n, n_in)``; what is raised says the expected shapes."""
+    expected = (
+        f"The network that {name} returns, {type(network).__name__}, was called with a "
+        f"tensor of shape {tuple(x.shape)}, and must return one of shape "
+        f"{(len(x), n_out)}."
+    )
+    try:
+        return network(x.clone())
+    # A user's module may raise anything. The error goes on, with what was expected. That of
+    # torch about shapes says nothing of the network, and so becomes the cause of another.
+    except Exception as error:
+        if not (isinstance(error, RuntimeError) and _OF_SHAPES.search(str(error))):
+            error.add_note(expected)
+            raise
+        raise ValueError(
+            f"{expected} It raised {type(error).__name__}: {error}. The sizes of its "
+            f"layers follow from the two arguments of {name}, which were "
+            f"{x.shape[1]} and {n_out}."
+        ) from error
+
+
+def _check_rows_apart(name: str, first: Any, result: Tensor) -> None:
+    """Raise if the first rows ``(n, k)`` of a result are not those without the others."""
+    expected = result[: len(first)] if isinstance(first, Tensor) else result
+    error = float("inf")
+    if isinstance(first, Tensor) and first.shape == expected.shape:
+        error = float((first - expected).abs().max())
+    size = float(result.abs().max())
+    if not error <= _TOLERANCE * size and math.isfinite(size):
+        raise ValueError(
+            f"{name} must return the same for a row whatever the other rows are, but "
+            f"returned another result for {_N_FEWER} rows than for these among "
+            f"{_N_ROWS}, in evaluation mode. Layers may work along dimension 1, the "
+            "columns, and not along dimension 0, the rows, as Softmax(dim=0) does."
+        )
 
 
 @contextmanager

@@ -18,6 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _WIDTH = 80
 # Packages whose methods get the name of the class that a user calls them on.
 _PACKAGES = ("skae.", "sklearn.")
+# Methods whose keywords all classes have hints for.
+_WITH_HINTS = ("__init__", "fit", "partial_fit")
 
 
 def own_method_names(cls: T) -> T:
@@ -45,7 +47,7 @@ def own_method_names(cls: T) -> T:
             # Pickles of a function look it up by module and name.
             method.__module__ = cls.__module__
             setattr(cls, name, method)
-        if name == "__init__":
+        if name in _WITH_HINTS:
             method = suggest_keywords(method)
             setattr(cls, name, method)
         make_readable(method)
@@ -89,16 +91,20 @@ def suggest_keywords(function: F) -> F:
     """Let a constructor or method name the parameter that a misspelt one is close to."""
     names = list(inspect.signature(function).parameters)[1:]
     is_constructor = function.__name__ == "__init__"
+    has_own = function.__name__ in _WITH_HINTS
 
     @functools.wraps(function)
     def suggesting(self: Any, *args: Any, **kwargs: Any) -> Any:
         for name in kwargs:
             if name not in names:
                 cls = type(self)
-                own = getattr(cls, "_parameter_advice", {}) if is_constructor else {}
+                own = getattr(cls, "_parameter_advice", {}) if has_own else {}
+                hint = _hint(own if is_constructor else {}, name, names)
+                if not hint and not is_constructor:
+                    hint = _hint_of_class(cls, own, name)
                 raise TypeError(
                     f"{cls.__name__}.{function.__name__}() got an unexpected keyword "
-                    f"argument {name!r}.{_hint(own, name, names)}"
+                    f"argument {name!r}.{hint}"
                 )
         return function(self, *args, **kwargs)
 
@@ -111,13 +117,22 @@ def _hint(own: Mapping[str, str], name: str, names: Iterable[str]) -> str:
     ``own`` is the advice of a class, its dict `_parameter_advice`.
     """
     meant = PARAMETERS.get(name.lower(), name)
-    if meant in own:
-        return f" {own[meant]}"
     if meant in names:
         return f" Its name here is {meant!r}."
+    if meant in own:
+        return f" {own[meant]}"
     needed, advice = NO_PARAMETERS.get(name.lower(), ("", ""))
     is_meant = needed in names or needed in own
     return f" {advice}" if is_meant else did_you_mean(name, names)
+
+
+def _hint_of_class(cls: type, own: Mapping[str, str], name: str) -> str:
+    """Return what to use for a keyword of a method that may be one of the constructor."""
+    names: list[str] = getattr(cls, "_get_param_names", list)()
+    meant = PARAMETERS.get(name.lower(), name)
+    if meant in names:
+        return f" It is a parameter of the class: {cls.__name__}({meant}=...)."
+    return _hint(own, name, names)
 
 
 class ParametersMixin:
@@ -146,17 +161,36 @@ class ParametersMixin:
         own: Mapping[str, str] = getattr(self, "_parameter_advice", {})
         for name in params:
             owner, _, part = name.partition("__")
-            if part and owner in names and getattr(self, owner) is None:
-                raise ValueError(
-                    f"Invalid parameter {name!r}: {owner} is None, the default, whose "
-                    f"parameters are fixed.{_hint(own, part, names)}"
-                )
+            if part and owner in names:
+                value = params.get(owner, getattr(self, owner))
+                self._check_part(name, owner, value, part.partition("__")[0])
         try:
             return super().set_params(**params)  # type: ignore[misc]
         except ValueError as error:
             unknown = [name for name in params if name.partition("__")[0] not in names]
-            hint = _hint(own, unknown[0], names) if unknown else ""
+            hint = _hint(own, unknown[0].partition("__")[0], names) if unknown else ""
             raise ValueError(f"{error}{hint}") from None
+
+    def _check_part(self, name: str, owner: str, value: Any, part: str) -> None:
+        """Raise ValueError if a value of the parameter ``owner`` has no parameters."""
+        if hasattr(value, "set_params"):
+            return
+        own: Mapping[str, str] = getattr(self, "_parameter_advice", {})
+        if value is None:
+            found = "None, the default, whose parameters are fixed."
+        elif isinstance(value, str):
+            found = f"the name {value!r}, whose parameters are fixed."
+        else:
+            found = f"of the class {type(value).__name__}, which has no set_params."
+        hint = self._advice_on_part(owner, value, part)
+        if not hint and value is None and own:
+            hint = _hint(own, part, ())
+        raise ValueError(f"Invalid parameter {name!r}: {owner} is {found}{hint}")
+
+    @staticmethod
+    def _advice_on_part(owner: str, value: Any, part: str) -> str:
+        """Return which object has the parameter ``part``, in place of a value, or ""."""
+        return ""
 
 
 class UnsupportedError(AttributeError, ValueError):

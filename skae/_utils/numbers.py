@@ -32,7 +32,8 @@ _ADVICE = {
     ),
     "dates": (
         "Convert dates to numbers, for example to the days since a reference date: "
-        "(dates - reference) / np.timedelta64(1, 'D')."
+        "(dates - reference) / np.timedelta64(1, 'D'). Convert periods to dates first, by "
+        "dt.to_timestamp()."
     ),
 }
 

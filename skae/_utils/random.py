@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.random import RandomState
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 from torch import nn
 
@@ -52,6 +53,22 @@ def local_random_state(random_state: int | RandomState | None) -> RandomState:
     if isinstance(random_state, np.random.Generator):
         raise ValueError(f"random_state cannot be a numpy Generator: {SEED_ADVICE}")
     return check_random_state(random_state)
+
+
+def with_random_state(estimator: Any, random_state: int | RandomState | None) -> Any:
+    """Clone an estimator, and set its random state to this one if its own is None.
+
+    Of an estimator without random state, such as a pipeline, that is done for those inside.
+    """
+    cloned = clone(estimator)
+    if random_state is None:
+        return cloned
+    parameters = cloned.get_params()
+    names = [name for name in parameters if name.endswith("__random_state")]
+    if "random_state" in parameters:
+        names = ["random_state"]
+    free = {name: random_state for name in names if parameters[name] is None}
+    return cloned.set_params(**free)
 
 
 def draw_seed(random_state: RandomState) -> int:

@@ -27,12 +27,13 @@ PARAMETERS = {
         ["loss", "loss_fn", "loss_function", "reconstruction_loss"], "likelihood"
     ),
     "patience": "n_iter_no_change",
+    "validation_split": "validation_fraction",
     "strategy": "statistic",  # of scikit-learn's SimpleImputer
 }
 
 _NO_NETWORK = (
-    "Set hidden_layer_sizes, or pass both modules as network=, an object with the "
-    "attributes encoder and decoder."
+    "Set hidden_layer_sizes, or pass as network= an object whose methods encoder and "
+    "decoder build the modules."
 )
 _NO_SCHEDULER = (
     "The rate begins at learning_rate_init, and learning_rate says how it changes: "
@@ -57,6 +58,17 @@ NO_PARAMETERS = {
         ("n_components", "There is none: fit takes the number of features from X."),
     ),
     **dict.fromkeys(
+        ["callbacks", "callback"],
+        (
+            "max_iter",
+            "The method set_callbacks of an autoencoder takes them, before its fit.",
+        ),
+    ),
+    **dict.fromkeys(
+        ["validation_data", "validation_set", "val_data", "x_valid", "eval_set"],
+        ("max_iter", "The fit of an autoencoder takes validation rows as X_val=..."),
+    ),
+    **dict.fromkeys(
         ["amp", "use_amp", "mixed_precision"],
         ("precision", "Set precision='bf16', which is autocast, or 'tf32'."),
     ),
@@ -79,8 +91,12 @@ _NO_AXES = (
     "skae.inspection.KLSpectrumDisplay shows how much each component carries."
 )
 
-# Names of methods and attributes of autoencoders, and what to use.
+# Names of methods and attributes of what can be saved, and what to use.
+OF_SAVED = {"load": "skae.load(path) returns what save has written."}
+
+# The same for autoencoders.
 OF_AUTOENCODERS = {
+    **OF_SAVED,
     "predict": (
         "an autoencoder predicts no target. A scorer that needs predict, such as "
         "scoring='neg_mean_squared_error', cannot be used. For the error of "
@@ -122,6 +138,7 @@ OF_AUTOENCODERS = {
 
 # The same for outlier detectors.
 OF_DETECTORS = {
+    **OF_SAVED,
     "labels_": (
         "fit_predict(X), or predict of the training rows, returns 1 for inliers and -1 for "
         "outliers."

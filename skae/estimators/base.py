@@ -7,7 +7,6 @@ import os
 from abc import ABCMeta, abstractmethod
 from dataclasses import replace
 from functools import partial
-from inspect import getattr_static, isfunction
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -18,7 +17,6 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
-    InvalidParameterError,
     RealNotInt,
     StrOptions,
 )
@@ -51,16 +49,17 @@ from skae._utils.compat import CallbackSupportMixin, check_sample_weight, with_c
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
 from skae._utils.messages import warn_user
-from skae._utils.names import ParametersMixin, missing_if
+from skae._utils.names import ParametersMixin, missing_if, suggest_keywords
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
-from skae._utils.random import SEED_ADVICE, draw_seed, local_random_state
+from skae._utils.random import draw_seed, local_random_state
 from skae._utils.settings import training_mode
 from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.binding import bind_table, check_same_likelihood
 from skae.estimators.fitted import fitted_attributes
 from skae.estimators.imputation import ImputationMixin
+from skae.estimators.parameters import advice, advice_on_part, check_network
 from skae.estimators.resume import check_epochs, make_continuation
 from skae.estimators.stream import partial_fit
 from skae.estimators.stream_input import reason_against
@@ -85,16 +84,13 @@ from skae.estimators.warm_start import (
     continue_from,
 )
 from skae.likelihoods import Likelihood
-from skae.networks import ACTIVATIONS, NETWORKS, Conv, Network
+from skae.networks import ACTIVATIONS, NETWORKS, Network
 from skae.objectives import Objective
 from skae.scales import SCALES, check_scale
 from skae.scales.fixed import check_fixed_scale, warn_of_ignored_scale
 
 # Attributes that scikit-learn's validation of X sets.
 _ATTRIBUTES_OF_X = {"n_features_in_", "feature_names_in_"}
-
-# What users call convolutions.
-_CONVOLUTIONS = ("conv", "conv2d", "convolutional", "cnn")
 
 
 def _attributes_in_training(
@@ -149,34 +145,6 @@ def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
         return [random_state]
     seed = draw_seed(copy.deepcopy(random_state))
     return [random_state, *(RandomState([seed, i]) for i in range(1, n))]
-
-
-def _instance(network: type) -> str:
-    """Return the call that makes an instance of a class of networks."""
-    arguments = "(channels, height, width)" if network is Conv else "..."
-    return f"{network.__name__}({arguments})"
-
-
-def _advice(name: str, value: Any) -> str:
-    """Return advice on the value of a parameter that is none of its choices, or ""."""
-    if name == "learning_rate" and isinstance(value, Real):
-        return "The rate itself is learning_rate_init."
-    if name == "n_components" and str(value) in ("None", "mle"):
-        return (
-            "'auto' takes their number from the data, and a float such as 0.95 as many as "
-            "PCA needs for this share of the variance."
-        )
-    if name == "random_state" and isinstance(value, np.random.Generator):
-        return SEED_ADVICE
-    if name == "likelihood" and isinstance(value, (dict, list)):
-        parts = "list(likelihood.items())" if isinstance(value, dict) else "likelihood"
-        return f"For one for each column, pass likelihood=skae.likelihoods.Mixed({parts})."
-    if name == "network" and isinstance(value, str) and value.lower() in _CONVOLUTIONS:
-        return (
-            "For images, pass skae.networks.Conv((channels, height, width)), which needs "
-            "their shape."
-        )
-    return ""
 
 
 class BaseAutoencoder(
@@ -304,13 +272,12 @@ class BaseAutoencoder(
     def _validate_params(self) -> None:
         parameters = self.get_params(deep=False)
         name = type(self).__name__
-        validate_parameters(self._parameter_constraints, parameters, name, _advice)
-        network: Any = self.network
-        if isinstance(network, type) and isfunction(getattr_static(network, "encoder")):
-            raise InvalidParameterError(
-                f"The 'network' parameter of {name} must be an instance, but is the class "
-                f"{network.__name__}. Pass an instance, such as {_instance(network)}."
-            )
+        validate_parameters(self._parameter_constraints, parameters, name, advice)
+        check_network(self.network, self.hidden_layer_sizes, name)
+
+    @staticmethod
+    def _advice_on_part(owner: str, value: Any, part: str) -> str:
+        return advice_on_part(owner, value, part)
 
     @with_callbacks
     def fit(
@@ -380,6 +347,7 @@ class BaseAutoencoder(
             raise
 
     @missing_if(reason_against)
+    @suggest_keywords
     def partial_fit(
         self, X: ArrayLike, y: Any = None, *, sample_weight: ArrayLike | None = None
     ) -> Self:

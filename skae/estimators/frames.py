@@ -158,6 +158,20 @@ def with_numbers(table: Any, numbers: np.ndarray) -> Any:
     return type(table)(numbers, schema=table.columns) if package else numbers
 
 
+def named_frame(rows: Any, names: Sequence[str], package: str | None) -> Any:
+    """Return rows ``(n, d)`` as a frame of a package, whose frame was passed to a fit.
+
+    They stay as they are without a package, and objects in that of polars, whose columns
+    have one type each.
+    """
+    values = np.asarray(rows)
+    if package == "pandas":
+        return import_module(package).DataFrame(values, columns=names)
+    if package is None or values.dtype.kind == "O":
+        return rows
+    return import_module(package).DataFrame(values, schema=names)
+
+
 def _column(j: int, dtype: str, package: str, *, is_whole: bool) -> Column:
     """Return how feature j becomes a column with the dtype of the fit, where it can."""
     plain = dtype.lower().replace("boolean", "bool")

@@ -59,6 +59,15 @@ class BuiltInNetwork(Network, Protocol):
     half is 1 for each entry that is observed, and else 0.
     """
 
+    def check_parameters(self) -> None:
+        """Raise if a parameter of the specification is out of range.
+
+        Raises
+        ------
+        ValueError
+            With the parameter.
+        """
+
     def check_n_features(self, n_features: int) -> None:
         """Raise if the network is not made for a number of features.
 

@@ -138,6 +138,12 @@ class Conv(BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
 
+    def check_parameters(self) -> None:
+        """Raise if a parameter is out of range. See `BuiltInNetwork.check_parameters`."""
+        self._shape()
+        self._channels()
+        hidden_widths(self.hidden_layer_sizes)
+
     def check_n_features(self, n_features: int) -> None:
         """Raise if the images do not have as many numbers as the data have features.
 

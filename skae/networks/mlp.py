@@ -200,6 +200,10 @@ class MLP(BaseEstimator):
         self.layer_norm = layer_norm
         self.dropout = dropout
 
+    def check_parameters(self) -> None:
+        """Raise if a parameter is out of range. See `BuiltInNetwork.check_parameters`."""
+        self._widths()
+
     def check_n_features(self, n_features: int) -> None:
         """Accept any number of features. See `BuiltInNetwork.check_n_features`."""
 

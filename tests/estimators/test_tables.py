@@ -840,3 +840,24 @@ def test_a_bound_mixture_of_likelihoods_as_a_density():
     assert repr(Mixed(real="laplace", handle_unknown="ignore")) == (
         "Mixed('auto', real='laplace', handle_unknown='ignore')"
     )
+
+
+def test_the_remedies_for_a_new_category_in_a_stream_run():
+    """The error names both: a dtype with all categories, and a likelihood that ignores."""
+    rng = np.random.default_rng(0)
+    blocks = [
+        pd.DataFrame({"x": rng.normal(size=60), "city": rng.choice(cities, 60)})
+        for cities in (["Bonn", "Kiel"], ["Bonn", "Ulm"])
+    ]
+    model = VariationalAutoencoder(1, likelihood="mixed", random_state=0)
+    with pytest.raises(ValueError, match=r"in column 'city'.*'Ulm'") as caught:
+        model.partial_fit(blocks[0]).partial_fit(blocks[1])
+    assert "handle_unknown='ignore'" in str(caught.value)
+    assert "declare all of them to fit: astype(pandas.CategoricalDtype([...]))." in str(
+        caught.value
+    )
+    city = pd.CategoricalDtype(["Bonn", "Kiel", "Ulm"])
+    model = VariationalAutoencoder(1, likelihood="mixed", random_state=0)
+    for block in blocks:
+        model.partial_fit(block.astype({"city": city}))
+    assert np.isfinite(model.score(blocks[1].astype({"city": city})))

@@ -78,8 +78,8 @@ def test_the_trial_leaves_buffers_and_modes():
     model = VariationalAutoencoder(network=Specification(make), **QUICK).fit(DATA)
     assert model.module_.encoder is made[0]
     for network in made:
-        trial, first = network.at_start[:2]
-        assert trial == (False, False, 0, 0)
+        *trials, first = network.at_start[:4]
+        assert [trial[:3] for trial in trials] == [(False, False, i) for i in range(3)]
         assert first[2:] == (0, 0)
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae.likelihoods import GaussianLikelihood, LocationScale
 from skae.model_selection import BatchedGridSearchCV
+from skae.networks import MLP, Conv
 from skae.objectives import CyclicalSchedule
 from tests.callbacks import Callback
 from tests.helpers import answers, every_estimator, weights
@@ -205,6 +206,127 @@ def test_a_specification_without_modules():
 
     model = GaussianAutoencoder(network=NoModule(), **QUICK)
     refuses(lambda: model.fit(DATA), TypeError, "NoModule.decoder must return a torch.nn.")
+
+
+class OfFunction(BaseEstimator):
+    """A specification whose networks a function makes."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def encoder(self, n_features, n_outputs):
+        return self.make(n_features, n_outputs)
+
+    def decoder(self, n_components, n_outputs):
+        return self.make(n_components, n_outputs)
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(
+    ("make", "came"),
+    [
+        (lambda n_in, n_out: nn.Linear(10, n_out), "mat1 and mat2 shapes"),
+        (lambda n_in, n_out: nn.Sequential(nn.LayerNorm(7)), "normalized_shape=[7]"),
+        (lambda n_in, n_out: nn.Unflatten(1, (3, 4)), "Unflatten|unflatten"),
+    ],
+)
+def test_networks_of_a_wrong_input_size(make, came):
+    """torch's error is the cause of one that names the method and the sizes."""
+    model = VariationalAutoencoder(3, network=OfFunction(make), **QUICK)
+    error = refuses(
+        lambda: model.fit(DATA),
+        ValueError,
+        "The network that OfFunction.encoder returns",
+        "was called with a tensor of shape (4, 5), and must return one of shape (4, 6)",
+        "the two arguments of OfFunction.encoder, which were 5 and 6",
+    )
+    assert isinstance(error.__cause__, RuntimeError)
+    assert any(word in str(error) for word in came.split("|"))
+
+
+class Usual(nn.Module):
+    """The autoencoder of a user: both networks are modules, and not functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(5, 2))
+        self.decoder = nn.Linear(2, 5)
+
+
+class OneSize:
+    """A specification whose decoder takes one size."""
+
+    def encoder(self, n_features, n_outputs):
+        return nn.Linear(n_features, n_outputs)
+
+    def decoder(self, n_components):
+        return nn.Linear(n_components, 5)
+
+
+BAD_SPECIFICATIONS = [
+    (Usual(), "encoder(n_features, n_outputs)", "Usual.encoder is itself a module, Seq"),
+    (OneSize(), "decoder(n_components, n_outputs)", "OneSize.decoder takes (n_components"),
+    (MLP((4, 0)), "must be positive integers", "(4, 0)"),
+    (MLP(dropout=1.5), "dropout must be", "1.5"),
+    (Conv((1, 1, 5), channels=()), "channels must have", "()"),
+    (Conv((1, 1, 5), hidden_layer_sizes=[0]), "must be positive integers", "[0]"),
+]
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize(("network", "need", "came"), BAD_SPECIFICATIONS)
+@every_estimator
+def test_specifications_are_checked_before_the_data(estimator, network, need, came):
+    """The error comes before warnings about the data, which are errors here."""
+    bad_data = DATA * [1, 1, 1, 1, 1e6]
+    model = estimator(network=network, **QUICK)
+    refuses(lambda: model.fit(bad_data), ValueError, need, came)
+    refuses(lambda: model.partial_fit(bad_data), ValueError, need, came)
+    widths = estimator(hidden_layer_sizes=[64, 0], **QUICK)
+    refuses(lambda: widths.fit(bad_data), ValueError, "must be positive integers", "64, 0")
+
+
+MIXING = {
+    "softmax": lambda y: y.softmax(dim=0),
+    "mean of the rows": lambda y: y - y.mean(dim=0),
+    "batch statistics": lambda y: nn.functional.batch_norm(y, None, None, training=True),
+    "attention": lambda y: torch.softmax(y @ y.T, dim=1) @ y,
+}
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize("change", MIXING.values(), ids=MIXING)
+def test_networks_that_mix_rows(change, part):
+    """What a row gets would depend on the rows beside it."""
+    model = VariationalAutoencoder(3, network=Made(**{f"{part}_change": change}), **QUICK)
+    refuses(
+        lambda: model.fit(DATA),
+        ValueError,
+        f"The network that Made.{part} returns, Changed, must return the same for a row",
+        "2 rows",
+    )
+
+
+def batch_normed(n_in, n_out):
+    return nn.Sequential(nn.Linear(n_in, 8), nn.BatchNorm1d(8), nn.Linear(8, n_out))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        batch_normed,
+        lambda n_in, n_out: Changed(n_in, n_out, lambda y: y + torch.randn_like(y)),
+        lambda n_in, n_out: Changed(n_in, n_out, lambda y: y.softmax(dim=1)),
+        lambda n_in, n_out: Changed(n_in, n_out, lambda y: 0 * y),
+    ],
+    ids=["batch norm", "random", "softmax of columns", "zero"],
+)
+@pytest.mark.parametrize("precision", ["float32", "float64", "bf16"])
+def test_networks_that_do_not_mix_rows_in_evaluation(make, precision):
+    """A batch norm has its means then, and of what is random nothing is known."""
+    model = VariationalAutoencoder(network=OfFunction(make), precision=precision, **QUICK)
+    assert np.isfinite(model.fit(DATA).score(DATA))
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64", "bf16"])

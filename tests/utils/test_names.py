@@ -4,15 +4,20 @@ import copy
 import inspect
 import pickle
 import pydoc
+import re
 
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.metaestimators import available_if
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae._utils.synonyms import NO_PARAMETERS, PARAMETERS
 from skae.impute import AutoencoderImputer
+from skae.likelihoods import StudentTLikelihood
 from skae.model_selection import BatchedGridSearchCV, BatchedRandomizedSearchCV
+from skae.networks import MLP
 from skae.outlier import LikelihoodOutlierDetector
 from skae.recipes import make_outlier_estimator
 from tests.helpers import every_estimator
@@ -94,7 +99,7 @@ SYNONYMS = {
     "epoch_num": "'max_iter'",
     "hidden_neuron_list": "'hidden_layer_sizes'",
     "input_dim": "fit takes the number of features",
-    "encoder": "pass both modules as network=",
+    "encoder": "pass as network= an object whose methods",
     "amp": "Set precision=",
     "scheduler_cls": "learning_rate says how it changes",
 }
@@ -147,6 +152,56 @@ def test_keywords_of_methods():
         AutoencoderImputer(strategy="median")
 
 
+KEYWORDS_OF_FIT = {
+    "epochs": r"It is a parameter of the class: \w+\(max_iter=\.\.\.\)\.$",
+    "batch_size": r"It is a parameter of the class: \w+\(batch_size=\.\.\.\)\.$",
+    "validation_split": r"parameter of the class: \w+\(validation_fraction=\.\.\.\)\.$",
+    "validation_data": r"takes validation rows as X_val=\.\.\.$",
+    "callbacks": "The method set_callbacks of an autoencoder takes them",
+    "optimizer": "Adam is used",
+    "sample_weights": r"Did you mean 'sample_weight'\?$",
+    "max_iters": r"Did you mean 'max_iter'\?$",
+    "zzz": r"(?<='zzz')\.$",
+}
+
+
+@pytest.mark.parametrize("name", KEYWORDS_OF_FIT)
+@every_estimator
+def test_keywords_of_fit(estimator, name):
+    """What other libraries pass to `fit` is somewhere else."""
+    model = estimator(max_iter=1)
+    for method in (model.fit, model.partial_fit, model.fit_transform):
+        with pytest.raises(
+            TypeError, match=rf"fit\(\) .*'{name}'.*{KEYWORDS_OF_FIT[name]}"
+        ):
+            method(DATA, **{name: 3})
+
+
+@pytest.mark.parametrize("cls", [LikelihoodOutlierDetector, AutoencoderImputer])
+def test_keywords_of_fit_of_an_estimator_inside(cls):
+    """They are those of the estimator, or of the class."""
+    recipe = r"Pass estimator=skae\.recipes\.make_\w+_estimator\(max_iter=\.\.\.\)\.$"
+    with pytest.raises(TypeError, match=rf"{cls.__name__}\.fit\(\) .*{recipe}"):
+        cls().fit(DATA, epochs=3)
+    with pytest.raises(TypeError, match=rf"of the class: {cls.__name__}\(random_state="):
+        cls().fit(DATA, seed=3)
+    with pytest.raises(TypeError, match="Its name here is 'random_state'"):
+        cls(seed=3)
+    with pytest.raises(TypeError, match="The method set_callbacks of an autoencoder"):
+        cls().fit(DATA, callbacks=[])
+
+
+@pytest.mark.parametrize(
+    "cls", [VariationalAutoencoder, LikelihoodOutlierDetector, AutoencoderImputer]
+)
+def test_classes_do_not_load(cls):
+    """The function is that of the package."""
+    for owner in (cls, cls()):
+        with pytest.raises(AttributeError, match=r"'load': skae\.load\(path\) returns"):
+            owner.load("model.skops")
+    assert "load" not in dir(cls())
+
+
 @pytest.mark.parametrize("estimator", [GaussianAutoencoder, LaplaceAutoencoder])
 def test_parameters_of_a_density(estimator):
     """A deterministic autoencoder says which class has them: all that it has not."""
@@ -182,6 +237,67 @@ def test_parameters_of_the_estimator_inside(cls, recipe):
     with pytest.raises(TypeError, match=r"Did you mean 'random_state'\?$"):
         cls(randomstate=3)
     assert cls().set_params(random_state=3).random_state == 3
+
+
+OF_PARTS = [
+    ({}, "network__dropout", "'mlp'", "network=skae.networks.MLP"),
+    ({}, "network__channels", "'mlp'", "network=skae.networks.Conv"),
+    ({}, "likelihood__df", "'gaussian'", "likelihood=skae.likelihoods.StudentTLikelihood"),
+    (
+        {"likelihood": StudentTLikelihood(3)},
+        *("likelihood__df", "of the class StudentTLikelihood"),
+        "likelihood=skae.likelihoods.StudentTLikelihood",
+    ),
+    (
+        {"likelihood": "mixture"},
+        *("likelihood__n_components", "'mixture'"),
+        "likelihood=skae.likelihoods.MixtureLikelihood",
+    ),
+    (
+        {"kl_schedule": "cyclical"},
+        *("kl_schedule__n_cycles", "'cyclical'"),
+        "kl_schedule=skae.objectives.CyclicalSchedule",
+    ),
+    (
+        {"prior": "mixture"},
+        *("prior__n_components", "'mixture'", "prior=sklearn.mixture.GaussianMixture"),
+    ),
+    ({}, "prior__n_components", "None", "prior=sklearn.mixture.GaussianMixture"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "name", "found", "needed"), OF_PARTS)
+def test_parameters_of_a_name(parameters, name, found, needed):
+    """The error says which object has them, directly, in a search and in a pipeline."""
+    owner, part = name.split("__")
+    model = VariationalAutoencoder(**parameters)
+    pattern = re.escape(f"Invalid parameter {name!r}: {owner} is ") + ".*"
+    pattern += re.escape(found) + ".*" + re.escape(f"Pass {needed}({part}=...).")
+    with pytest.raises(ValueError, match=pattern):
+        model.set_params(**{name: 3})
+    with pytest.raises(ValueError, match=pattern):
+        GridSearchCV(model, {name: [3]}, cv=2).fit(DATA)
+    with pytest.raises(ValueError, match=pattern):
+        make_pipeline(model).set_params(**{f"variationalautoencoder__{name}": 3})
+
+
+def test_objects_and_their_parameters_at_once():
+    """An object that comes with the call has parameters."""
+    model = VariationalAutoencoder().set_params(network=MLP(), network__dropout=0.5)
+    assert model.network.dropout == 0.5
+    detector = LikelihoodOutlierDetector()
+    detector.set_params(estimator=VariationalAutoencoder(), estimator__beta=2.0)
+    assert detector.estimator.beta == 2.0
+    with pytest.raises(ValueError, match=r"network is the name 'mlp'.*mean 'dropout'"):
+        model.set_params(network="mlp", network__dropuot=0.5)
+    with pytest.raises(ValueError, match="of the class float, which has no set_params"):
+        model.set_params(alpha__strength=0.5)
+    with pytest.raises(ValueError, match=r"derive it from sklearn\.base\.BaseEstimator"):
+        model.set_params(kl_schedule=lambda progress: 1.0, kl_schedule__rise=0.5)
+    with pytest.raises(ValueError, match="VariationalAutoencoder has it"):
+        GaussianAutoencoder().set_params(likelihood__df=3)
+    with pytest.raises(ValueError, match=r"make_outlier_estimator\(network=\.\.\.\)"):
+        LikelihoodOutlierDetector().set_params(estimator__network__dropout=0.5)
 
 
 def test_methods_of_a_user_stay_theirs():

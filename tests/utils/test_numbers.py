@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from skae import VariationalAutoencoder
 from skae._utils.numbers import (
     _doubtful_columns,
     as_numbers,
@@ -238,3 +239,20 @@ def test_validation_data_have_the_advice_of_the_data():
     """Both are tables."""
     columns = FRAME[["height", "colour"]]
     assert refused(columns, "X_val") == refused(columns).replace("X holds", "X_val holds")
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "mixed"])
+def test_the_remedy_for_periods_runs(likelihood):
+    """Both steps of the message, in this order, give numbers."""
+    months = pd.Series(pd.period_range("2020-01", periods=20, freq="M"))
+    frame = pd.DataFrame({"month": months, "height": np.arange(20.0) ** 1.5})
+    model = VariationalAutoencoder(1, likelihood=likelihood, max_iter=1)
+    with pytest.raises(ValueError, match="Convert periods to dates first, by") as caught:
+        model.fit(frame)
+    message = str(caught.value)
+    assert "dt.to_timestamp()." in message
+    assert "(dates - reference) / np.timedelta64(1, 'D')" in message
+    dates = months.dt.to_timestamp()
+    days = (dates - dates[0]) / np.timedelta64(1, "D")
+    assert days.tolist()[:3] == [0, 31, 60]
+    model.fit(frame.assign(month=days))
