@@ -401,7 +401,9 @@ def _pandas_frame(columns: Columns, values: Sequence[np.ndarray], like: Any) -> 
             dtype = pd.CategoricalDtype(list(column.categories), column.is_ordered)
             series.append(pd.Series(pd.Categorical(value, dtype=dtype)))
         else:
-            series.append(pd.Series(value).astype(column.dtype))
+            # Python's decimals are objects, which a column of floats cannot become again.
+            is_object = column.kind == "number" and column.dtype == "object"
+            series.append(pd.Series(value).astype("float64" if is_object else column.dtype))
     frame = pd.concat(series, axis=1)
     names = range(len(series)) if columns.names is None else columns.names
     frame.columns = pd.Index(list(names))

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -423,6 +424,18 @@ def test_impute_keeps_integers_that_floats_cannot_hold():
     filled = vae(Mixed([(slice(None), "gaussian")])).fit(X).impute(X)
     assert (filled["id"] == X["id"]).all()
     assert not filled["b"].isna().any()
+
+
+def test_decimals_come_back_as_numbers():
+    """They are no objects, whose dtype says nothing."""
+    decimals = [Decimal(i) / 4 if i % 5 else None for i in range(60)]
+    X = pd.DataFrame({"price": decimals, "b": np.random.default_rng(0).normal(size=60)})
+    model = vae().fit(X)
+    filled = model.impute(X)["price"]
+    assert filled.dtype == "float64"
+    known = X["price"].notna()
+    assert filled[known].tolist() == [float(v) for v in X.loc[known, "price"]]
+    assert model.sample(3)["price"].dtype == "float64"
 
 
 def test_a_row_of_a_frame_is_given(frame):
