@@ -115,8 +115,9 @@ def parts_of_absent(
 ) -> Scores | None:
     """Return what entries add whose category no row of a fit has, ``(n, d)``, or None.
 
-    The fit has pushed their probability towards 0 without limit. The share of the category
-    in all rows takes its place; ``log_shares`` are those of :func:`log_shares_of_absent`.
+    The fit knows only that its own rows lack it. The share of the category in all rows
+    takes the place of its probability; ``log_shares`` are those of
+    :func:`log_shares_of_absent`.
     """
     columns = encoded_columns(estimator)
     if columns is None or all(np.isnan(shares).all() for shares in log_shares):
