@@ -56,6 +56,10 @@ def make_density_estimator(**parameters: Any) -> VariationalAutoencoder:
     The likelihood of a feature is a mixture of three logistic densities, whose shape, scale
     and location are functions of the code. A mixture of normal densities is the prior of
     the codes. Sizes, penalty and length of the training follow from the data.
+    It is meant for about 150 rows or more. With fewer, a linear model may be better: on 89
+    rows of wine, factor analysis was ahead by 1 to 2 nats, and on 133 rows by 0.1 or behind
+    by 1.2, by the division. It is ``VariationalAutoencoder(3, covariance_type="diag",
+    hidden_layer_sizes=())``.
     Features are expected to be continuous. For a table with counts, flags or categories,
     pass ``likelihood="mixed"``: each column then has a likelihood of its own, and the other
     settings stay.

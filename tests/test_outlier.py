@@ -371,16 +371,47 @@ def test_new_values_are_strange_and_no_error(table):
     detector = LikelihoodOutlierDetector(small_vae(kinds)).fit(X)
     scores, parts = detector.score_samples(X), detector.score_features(X)
     for column, value in {"city": "Moon", "rooms": 12, "kind": "older"}.items():
-        strange = detector.score_features(X.assign(**{column: value}))
+        with pytest.warns(UserWarning, match=f"column '{column}' .*{value}"):
+            strange = detector.score_features(X.assign(**{column: value}))
         # Half a row of all, of one value more than the training rows have.
         n, k = X[column].count(), X[column].nunique()
         share = np.log(0.5 / (n + 0.5 * (k + 1)))
         assert (strange[column] <= share + 1e-12).all()
         assert (strange[column] <= parts.loc[X[column].notna(), column].min()).all()
-        assert (detector.score_samples(X.assign(**{column: value})) < scores).mean() > 0.9
+        with pytest.warns(UserWarning, match="mostly values that the training data do not"):
+            changed = detector.score_samples(X.assign(**{column: value}))
+        assert (changed < scores).mean() > 0.9
     # The estimator, which was given, still refuses them.
     with pytest.raises(ValueError, match="Found unknown values in column 'city'"):
         clone(detector.estimator_).fit(X).score(X.assign(city="Moon"))
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_columns_of_another_dtype_or_spelling_are_named_once(table, ignores):
+    """A detector takes unknown values, and so does a model that is told to."""
+    X = table.assign(flag=np.arange(len(table)) % 3 == 0)
+    estimator = small_vae(Mixed("auto", handle_unknown="ignore") if ignores else "mixed")
+    estimator.set_params(max_iter=2)
+    model = estimator if ignores else LikelihoodOutlierDetector(estimator)
+    model.fit(X)
+    city, flag = X["city"].str.upper() + " ", X["flag"].astype(str)
+    half = X["city"].where(np.arange(len(X)) % 3 == 0, "Moon")
+    known = "the training data have"
+    one = rf"'flag' \(1 of 1 values, such as 'True'; {known} False, True"
+    two = f"'city' .*{known} .*'flag' .*; {known} False, True"
+    for changed, pattern in [
+        (X.assign(city=city, flag=flag), two),
+        (X.assign(flag=flag)[:1], one),
+        (X.assign(city=half), "'city' .* of .* values, such as 'Moon'; "),
+    ]:
+        for method in (model.score_samples, model.score_features):
+            with pytest.warns(UserWarning, match=pattern) as record:
+                method(changed)
+            assert len(record) == 1
+    # A few rows may have a new category, and missing values are none.
+    model.score_samples(X[:3].assign(city="Moon"))
+    model.score_samples(X.assign(city=None))
+    model.score_samples(X.assign(city=X["city"].where(np.arange(len(X)) % 3 > 0, "Moon")))
 
 
 def test_all_refused_columns_are_in_one_error_of_the_detector(table):

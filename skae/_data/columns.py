@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from skae._utils.messages import tell_search
+from skae._utils.column_errors import shortened
+from skae._utils.messages import tell_search, warn_user
 
 # Dtypes of integers whose range numpy knows.
 _INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -106,15 +107,18 @@ class Column:
         if not self.is_integer:
             limit = np.finfo(np.float32 if self.dtype.lower() == "float32" else float).max
             return own[:, 0].clip(-limit, limit)
+        # Draws may be beyond the range of the dtype.
+        return np.rint(own[:, 0]).clip(*self.limits)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest number that a dtype of integers can hold."""
         kind = self.dtype.lower()
-        smallest, largest = -np.inf, np.inf
-        if kind in _INTEGERS:
-            # Draws may be beyond the range of the dtype.
-            limits = np.iinfo(kind)
-            smallest, largest = limits.min, limits.max
-            # The largest float64 that an integer of 64 bits can hold is below its maximum.
-            largest = np.nextafter(float(largest), 0) if largest > 2**53 else largest
-        return np.rint(own[:, 0]).clip(smallest, largest)
+        if kind not in _INTEGERS:
+            return -np.inf, np.inf
+        smallest, largest = np.iinfo(kind).min, float(np.iinfo(kind).max)
+        # The largest float64 that an integer of 64 bits can hold is below its maximum.
+        return smallest, np.nextafter(largest, 0) if largest > 2**53 else largest
 
 
 @dataclass(frozen=True)
@@ -202,9 +206,28 @@ class Columns:
         """Return the table that belongs to features ``(n, n_features)``.
 
         It has the type and the dtypes of the training data, and the index of ``like``, a
-        pandas frame.
+        pandas frame. Integers beyond the range of their dtype are clipped, with a warning.
         """
+        self._warn_of_clipped(features)
         return self._assemble([c.decode(features) for c in self.columns], like)
+
+    def _warn_of_clipped(self, features: np.ndarray) -> None:
+        """Warn of integers among features ``(n, d)`` that their dtype cannot hold."""
+        clipped = []
+        for i, column in enumerate(self.columns):
+            if column.is_integer:
+                values, (low, high) = np.rint(features[:, column.position]), column.limits
+                n_beyond = int(((values < low) | (values > high)).sum())
+                text = f"{n_beyond:,} of {len(values):,} values of {self.name(i)}, from "
+                text += f"{low:.6g} to {high:.6g}"
+                clipped += [text] if n_beyond else []
+        if clipped:
+            warn_user(
+                "The integer dtype of the training data cannot hold all values that the "
+                "model returns, which are clipped to its range, so that its limits are too "
+                f"frequent: {shortened(clipped)}. If the quantity itself has other limits, "
+                "convert such columns to a wider dtype before the fit, such as int32."
+            )
 
     def fill(self, X: Any, features: np.ndarray) -> Any:
         """Return a table whose missing entries are filled from features of its rows."""
@@ -383,7 +406,9 @@ def _pandas_frame(columns: Columns, values: Sequence[np.ndarray], like: Any) -> 
             dtype = pd.CategoricalDtype(list(column.categories), column.is_ordered)
             series.append(pd.Series(pd.Categorical(value, dtype=dtype)))
         else:
-            series.append(pd.Series(value).astype(column.dtype))
+            # Python's decimals are objects, which a column of floats cannot become again.
+            is_object = column.kind == "number" and column.dtype == "object"
+            series.append(pd.Series(value).astype("float64" if is_object else column.dtype))
     frame = pd.concat(series, axis=1)
     names = range(len(series)) if columns.names is None else columns.names
     frame.columns = pd.Index(list(names))

@@ -27,6 +27,9 @@ _FEWEST = 16
 # Different values from which on the others of a column are numbers that are measured, and
 # least share of the rows that have a code.
 _FEWEST_DIFFERENT, _LEAST_WITH_CODE = 8, 0.01
+# Least gap between a code and the others, in deviations of the middle half of these. A 0
+# may be no amount, and what is below 0 beside others below 0 may be the lowest group.
+_GAP_OF_NINES, _GAP_OF_ZERO, _GAP_BELOW_OTHERS = 20.0, 5.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -78,16 +81,16 @@ class Code:
 def find_far_values(rows: Rows, std: np.ndarray) -> tuple[list[FarValue], list[Code]]:
     """Return the farthest value of each column whose deviation ``(d,)`` few values decide.
 
-    Of the other columns, return numbers that seem to be codes for what is missing. Only
-    columns that may have either are read as a whole. Sparse data, most of which are 0, have
-    none.
+    A column with a number that seems to be a code for what is missing has that code
+    instead. Only columns that may have either are read as a whole. Sparse data, most of
+    which are 0, have none.
     """
     if issparse(rows.X):
         return [], []
     ordered = np.sort(rows.subsample(_ROWS).block().astype(np.float64), axis=0)
-    far = _find_far(rows, std, ordered)
-    columns = {value.column for value in far}
-    return far, [code for code in _find_codes(rows, ordered) if code.column not in columns]
+    codes = list(_find_codes(rows, ordered))
+    has_code = np.isin(np.arange(ordered.shape[1]), [code.column for code in codes])
+    return _find_far(rows, np.where(has_code, 0.0, std), ordered), codes
 
 
 def _find_far(rows: Rows, std: np.ndarray, ordered: np.ndarray) -> list[FarValue]:
@@ -131,9 +134,8 @@ def _find_codes(rows: Rows, ordered: np.ndarray) -> Iterator[Code]:
             values = rows.X[rows.index, column].astype(np.float64)
             is_code = values == ends[0, column]
             others = values[~is_code & ~np.isnan(values)]
-            if _is_code(ends[0, column], others) and (
-                is_code.sum() >= _LEAST_WITH_CODE * len(values)
-            ):
+            share = is_code.mean()
+            if share >= _LEAST_WITH_CODE and _is_code(ends[0, column], others, share):
                 yield Code(
                     column,
                     float(ends[0, column]),
@@ -144,28 +146,47 @@ def _find_codes(rows: Rows, ordered: np.ndarray) -> Iterator[Code]:
 
 
 def _may_be_code(values: Any) -> Any:
-    """Whether numbers are whole and below 0, or only nines.
-
-    What 0 becomes in a scaled column is below 0, too, but has a fraction.
-    """
-    is_whole = values == np.round(values)
-    return (is_whole & (values < 0)) | _has_only_nines(values)
+    """Whether numbers are 0 or below, or only nines."""
+    return (values <= 0) | _has_only_nines(values)
 
 
-def _is_code(value: float, others: np.ndarray) -> bool:
+def _is_code(value: float, others: np.ndarray, share: float) -> bool:
     """Whether a number is none of the kind of the others ``(m,)``, but far beside them."""
-    low, high = others.min(), others.max()
-    if value < 0 and low < 0 and not _has_only_nines(value):
+    if len(np.unique(others)) < _FEWEST_DIFFERENT:
         return False
-    is_beside = max(low - value, value - high) >= high - low
-    return bool(is_beside) and len(np.unique(others)) >= _FEWEST_DIFFERENT
+    low, high = others.min(), others.max()
+    gap = max(low - value, value - high)
+    span = np.subtract(*np.quantile(others, [0.75, 0.25])) / _NORMAL_RANGE
+    is_beside = bool(gap >= high - low)
+    if _has_only_nines(value):
+        is_written = value <= -99 and low >= 0
+        return bool(is_written or is_beside or (span > 0 and gap >= _GAP_OF_NINES * span))
+    if value == 0:
+        return bool(
+            is_beside
+            and low > 0
+            and gap >= _GAP_OF_ZERO * span
+            and share <= _MOST_WITH_CODE
+        )
+    if value != np.round(value):
+        # What 0 becomes in a scaled column has a fraction, too.
+        return is_beside and bool(gap >= _FAR_VALUE * span)
+    if low >= 0:
+        return is_beside
+    is_whole = (others == np.round(others)).any()
+    return bool(is_beside and not is_whole and gap >= _GAP_BELOW_OTHERS * span)
 
 
 def _has_only_nines(values: Any) -> Any:
-    """Whether numbers are 9, 99, 999 and so on, or the same below 0."""
-    size = np.abs(values) + 1
+    """Whether numbers, or those without sign and point, are 9, 99, 999 and so on."""
+    size = np.abs(values)
+    has_only = np.zeros(np.shape(values), dtype=bool)
     with np.errstate(all="ignore"):
-        return (size >= 10) & (size <= 1e9) & (size == 10 ** np.round(np.log10(size)))
+        for factor in (1, 10, 100):  # up to two digits after the point, also of float32
+            digits = np.round(factor * size)
+            is_exact = np.abs(factor * size - digits) <= 1e-7 * digits
+            has_only |= is_exact & (digits + 1 == 10 ** np.round(np.log10(digits + 1)))
+    return has_only & (size >= 9) & (size < 1e9)
 
 
 def _middle_half(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -125,6 +125,15 @@ class Standardization:
         )
 
     @property
+    def own_std(self) -> np.ndarray:
+        """Standard deviation of each feature, 0 for a constant one, ``(n_features,)``."""
+        return (
+            self.std
+            if self.is_constant is None
+            else np.where(self.is_constant, 0, self.std)
+        )
+
+    @property
     def std_in_units(self) -> np.ndarray:
         """Standard deviation of each feature in the location's units."""
         return self.std / self.location_unit

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from skae._data import Rows
+from skae._data.far_values import find_far_values
 from skae._evaluation import SCALE_ROWS, mean_over_rows
 from skae._fitting.problem import FitProblem
 from skae._utils.column_errors import list_columns
@@ -35,6 +36,10 @@ def floor_message(problem: FitProblem) -> str | None:
     if not at_floor.any() or not has_scale.any():
         return None
     columns = np.flatnonzero(np.broadcast_to(at_floor, spec.n_features))
+    # A warning before the training has named what far values make of a column.
+    columns = columns[~_has_far_values(problem, len(at_floor) > 1)[columns]]
+    if not len(columns):
+        return None
     is_high = _floor_is_high(problem)[columns]
     constant, few, other = by_values(problem.rows, columns[~is_high])
     few_values = (
@@ -107,6 +112,17 @@ def _has_scale(scale: Scale, n_features: int) -> np.ndarray:
         for part, own in scale.parts:
             found[part] = not isinstance(own, NoScale)
     return found
+
+
+def _has_far_values(problem: FitProblem, has_own_scales: bool) -> np.ndarray:
+    """Whether far values are why a scale is low beside the spread, ``(n_features,)``."""
+    n_features = problem.module.spec.n_features
+    far, codes = find_far_values(problem.rows, problem.standardization.own_std)
+    if not has_own_scales:
+        # One far value decides the spread of all features together.
+        return np.full(n_features, bool(far))
+    named = [value.column for value in far] + [code.column for code in codes]
+    return np.isin(np.arange(n_features), named)
 
 
 def _floor_is_high(problem: FitProblem) -> np.ndarray:

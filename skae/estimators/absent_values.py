@@ -1,4 +1,4 @@
-"""What values add to a score that no row of a fit has, or no training row."""
+"""Values that no row of a fit has, or no training row: what they add to a score."""
 
 from __future__ import annotations
 
@@ -8,14 +8,76 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skae._data.columns import Columns
+from skae._data.columns import Column, Columns, is_missing, read_column
+from skae._utils.messages import no_warnings_of_fits, warn_user
 
 Scores = NDArray[np.float64]
 
+# Observed values of which a half that is unknown means another dtype or spelling. Fewer
+# rows may all have a new category.
+_FEWEST_ROWS, _MOST_UNKNOWN = 10, 0.5
+# Columns, and values of each, that a warning shows.
+_MOST_SHOWN = 3
+
 
 def parts_of(estimator: Any, rows: Any) -> Scores:
-    """Return the part of each column in the score of each row, ``(n, d)``."""
-    return np.asarray(estimator.score_features(rows))
+    """Return the part of each column in the score of each row, ``(n, d)``.
+
+    The scores of the same rows have given their warnings.
+    """
+    with no_warnings_of_fits():
+        return np.asarray(estimator.score_features(rows))
+
+
+def warn_of_unknown(columns: Columns, X: Any, features: np.ndarray) -> None:
+    """Warn of columns of X with hardly a known value, given its features ``(n, d)``."""
+    parts = []
+    for i, column in enumerate(columns.columns):
+        # Only a column without a value in half of the rows is read once more.
+        is_open = bool(column.categories) and column.takes_unknown
+        if is_open and np.isnan(features[:, column.position]).mean() >= _MOST_UNKNOWN:
+            text = _unknown_in(column, read_column(X, i).tolist())
+            parts += [f"{columns.name(i)} ({text})"] if text else []
+    if not parts:
+        return
+    n_more = len(parts) - _MOST_SHOWN
+    more = [f"and {n_more} more column" + "s" * (n_more > 1)] if n_more > 0 else []
+    warn_user(
+        "X has columns with mostly values that the training data do not have: "
+        f"{', '.join(parts[:_MOST_SHOWN] + more)}. If the dtype or the spelling of a "
+        "column has changed, such as True to 'True', convert it to that of the training "
+        "data. If the values are new, fit again with rows that have them."
+    )
+
+
+def _unknown_in(column: Column, values: Sequence[Any]) -> str:
+    """Return which values ``(n,)`` are unknown, if these are too many; else ""."""
+    observed = [value for value in values if not is_missing(value)]
+    known = set(column.categories)
+    unknown = [value for value in observed if value not in known]
+    if not unknown or len(unknown) < _MOST_UNKNOWN * len(observed):
+        return ""
+    different = list(dict.fromkeys(unknown))
+    spellings = {_plain(value) for value in known}
+    is_respelled = all(_plain(value) in spellings for value in different)
+    if len(observed) < _FEWEST_ROWS and not is_respelled:
+        return ""
+    return (
+        f"{len(unknown):,} of {len(observed):,} values, such as {_some(different)}; the "
+        f"training data have {_some(column.categories)}"
+    )
+
+
+def _plain(value: Any) -> str:
+    """Return a value as a string without case, and without blanks at its ends."""
+    return str(value).strip().casefold()
+
+
+def _some(values: Sequence[Any]) -> str:
+    """Return the first values as text."""
+    listed = ", ".join(map(repr, values[:_MOST_SHOWN]))
+    n_more = len(values) - _MOST_SHOWN
+    return f"{listed} and {n_more:,} more" if n_more > 0 else listed
 
 
 def encoded_columns(estimator: Any) -> Columns | None:
@@ -53,8 +115,9 @@ def parts_of_absent(
 ) -> Scores | None:
     """Return what entries add whose category no row of a fit has, ``(n, d)``, or None.
 
-    The fit has pushed their probability towards 0 without limit. The share of the category
-    in all rows takes its place; ``log_shares`` are those of :func:`log_shares_of_absent`.
+    The fit knows only that its own rows lack it. The share of the category in all rows
+    takes the place of its probability; ``log_shares`` are those of
+    :func:`log_shares_of_absent`.
     """
     columns = encoded_columns(estimator)
     if columns is None or all(np.isnan(shares).all() for shares in log_shares):

@@ -26,6 +26,7 @@ from skae._data.columns import (
 from skae._utils.column_errors import infinities_named
 from skae._utils.namespaces import home_of, on_host, to_numpy
 from skae._utils.numbers import as_numbers, check_table
+from skae.estimators.absent_values import warn_of_unknown
 from skae.likelihoods import (
     CategoricalLikelihood,
     Likelihood,
@@ -83,6 +84,8 @@ class Table:
         else:
             table = validated_table(estimator, on_host(X), reset=reset)
             features = self.columns.encode(table, takes_unknown=takes_unknown)
+            if not takes_unknown:
+                warn_of_unknown(self.columns, table, features)
         names = getattr(estimator, "feature_names_in_", None)
         check_support(features, self.likelihood, self.columns, names)
         return features

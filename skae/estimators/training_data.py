@@ -120,11 +120,7 @@ def warn_of_far_values(
     rows: Rows, standardization: Standardization, names: Sequence[str] | None
 ) -> None:
     """Warn of values far from the others of their column, such as codes for missing."""
-    constant, std = standardization.is_constant, standardization.std
-    if constant is not None:
-        # Theirs is that of other columns.
-        std = np.where(constant, 0.0, std)
-    found, codes = find_far_values(rows, std)
+    found, codes = find_far_values(rows, standardization.own_std)
     if codes:
         warn_user(_of_codes(codes, names))
     if not found:
@@ -141,7 +137,7 @@ def warn_of_far_values(
         f"from its median: {', '.join(parts)}. They decide the standard deviation, so the "
         "model can hardly see how the other values differ. If they are errors, or stand "
         "for what is missing, correct them or set them to NaN. If not, take the logarithm "
-        "of the column."
+        "of the column, or arcsinh if it has negative numbers."
     )
 
 

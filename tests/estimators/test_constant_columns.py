@@ -8,6 +8,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from skae import VariationalAutoencoder
+from skae.likelihoods import Mixed
 
 
 def vae(likelihood="mixed", **parameters):
@@ -113,3 +114,47 @@ def test_a_constant_column_may_vary_later():
     for model in (warm, stream):
         error = np.mean(np.square(model.reconstruct(X)["income"] - X["income"]))
         assert error < 0.7 * X["income"].var()
+
+
+def test_a_category_without_rows_has_the_share_of_half_a_row():
+    """A longer training does not move its log-probability without limit."""
+    X = amounts()[["height", "city"]]
+    X["city"] = pd.Categorical(X["city"], ["Rome", "Oslo", "Bonn", "Nice", "Moon"])
+    X["never"] = pd.Categorical(["no"] * len(X), ["no", "yes"])
+    absent = X[:5].copy()
+    absent[["city", "never"]] = ["Moon", "yes"]
+    shares = np.log(0.5 / (len(X) + 0.5 * np.array([5, 2])))
+    for max_iter in (10, 100):
+        parts = vae(max_iter=max_iter).fit(X).score_features(absent)
+        # The predictors of the other categories vary with the code.
+        np.testing.assert_allclose(parts["city"], shares[0], atol=0.5)
+        np.testing.assert_allclose(parts["never"], shares[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "poisson", "negative_binomial"])
+def test_a_number_that_no_row_has_is_not_impossible(likelihood):
+    rng = np.random.default_rng(0)
+    X = np.column_stack([np.zeros(300), rng.random((300, 3)) < 0.4]).astype(np.float64)
+    changed = X[:5] + np.array([1.0, 0.0, 0.0, 0.0])
+    parts = [
+        VariationalAutoencoder(1, likelihood=likelihood, max_iter=n, random_state=0)
+        .fit(X)
+        .score_features(changed)[:, 0]
+        for n in (10, 60)
+    ]
+    np.testing.assert_allclose(parts, np.log(0.5 / 300), atol=0.01)
+
+
+@pytest.mark.parametrize("likelihood", ["categorical", "poisson"])
+def test_a_stream_learns_values_that_its_first_block_lacks(likelihood):
+    """They begin at the share of half a row, and do not overshoot."""
+    rng = np.random.default_rng(0)
+    model = vae(Mixed([("late", likelihood), ("height", "gaussian")]))
+    for i in range(13):
+        late = rng.integers(0, 2, 400) * (i > 0)
+        if likelihood == "categorical":
+            late = pd.Categorical(late, [0, 1])
+        block = pd.DataFrame({"late": late, "height": rng.normal(size=400)})
+        model.partial_fit(block)
+    entropy = np.log(2) if likelihood == "categorical" else 0.85
+    assert model.score_features(block)["late"].mean() > -entropy - 0.1

@@ -108,9 +108,19 @@ def test_other_dtypes(numbers, output):
 
 def test_draws_beyond_the_range_of_the_dtype(counts):
     X = (counts * 8).clip(upper=127).astype("int8")
-    drawn = vae("pandas", likelihood="poisson").fit(X).sample(500, random_state=0)
+    model = vae("pandas", likelihood="poisson").fit(X)
+    with pytest.warns(UserWarning, match="integer dtype .* clipped") as record:
+        drawn = model.sample(500, random_state=0)
+    assert len(record) == 1
     assert drawn.to_numpy().max() == 127
     assert drawn.to_numpy().min() >= 0
+    # The message has the number of values of each column that were beyond.
+    array = model.set_output(transform="default").sample(500, random_state=0)
+    n_beyond = (array > 127).sum(axis=0)
+    assert n_beyond.any()
+    for name, n in zip(X.columns, n_beyond, strict=True):
+        text = f"{n} of 500 values of column '{name}', from -128 to 127"
+        assert (text in str(record[0].message)) == (n > 0)
 
 
 @pytest.mark.parametrize("output", ["pandas", "polars"])
