@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 from sklearn.impute._base import _BaseImputer
 from sklearn.utils._mask import _get_mask
 from sklearn.utils._missing import is_pandas_na
@@ -258,7 +259,8 @@ class AutoencoderImputer(
         has_names = hasattr(self, "feature_names_in_")
         self._package = package_of(X) if has_names else None
         seeded = with_random_state(given, self.random_state)
-        self.estimator_ = seeded.fit(self._observed_columns(rows))
+        # Another copy, so that a generator of the user is not moved.
+        self.estimator_ = clone(seeded).fit(self._observed_columns(rows))
         self._fit_indicator(mask)
         return self
 

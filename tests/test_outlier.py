@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 from sklearn.base import clone
 from sklearn.covariance import MinCovDet
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
@@ -20,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skae import GaussianAutoencoder, VariationalAutoencoder
+from skae._utils.random import with_random_state
 from skae.likelihoods import CategoricalLikelihood, Mixed
 from skae.outlier import LikelihoodOutlierDetector
 from tests.helpers import ignore_floor, ignore_spread
@@ -547,3 +549,18 @@ def test_one_hot_columns_that_the_most_likely_rows_lack():
     parts = detector.score_features(table)
     np.testing.assert_allclose(parts["Ulm"][:2], np.log(2.5 / 201))
     assert (parts["Ulm"][2:] == 0).all()
+
+
+def test_a_random_state_is_for_the_outermost_estimators_without_one():
+    """An estimator with a random state decides on what is inside of it."""
+    inner = VariationalAutoencoder(prior=GaussianMixture(2), random_state=5)
+    pipeline = with_random_state(make_pipeline(PCA(2), inner), 3).get_params()
+    states = {n: v for n, v in pipeline.items() if n.endswith("random_state")}
+    assert states == {
+        "pca__random_state": 3,
+        "variationalautoencoder__random_state": 5,
+        "variationalautoencoder__prior__random_state": None,
+    }
+    assert (
+        with_random_state(clone(inner).set_params(random_state=None), 3).random_state == 3
+    )

@@ -1,7 +1,5 @@
 """How far the logarithms of expected counts follow the code at the start."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,52 +34,32 @@ def damp_log_rates(
     if not is_count.any():
         return
     layer, d = module.linear_decoder, len(is_count)
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
     gain = module.loc_gain.cpu().double().numpy()
-    weight, bias, offset = (
-        t.detach().cpu().double().numpy()
-        for t in (layer.weight, layer.bias, module.loc_offset)
-    )
-    variance = np.square(weight[:d] * gain[:, None]).sum(axis=1)
+    variance = np.square(weight[:d].cpu().double().numpy() * gain[:, None]).sum(axis=1)
     shifts = np.array([shift_of_predictors(module, a**2 * variance) for a in _FACTORS])
-    moves = shifts - shifts[0]
+    moves = (shifts - shifts[0]) / np.where(gain > 0, gain, 1.0)
     some = rows.subsample(SCALE_ROWS)
-    center = torch.from_numpy(bias[:d] * gain + offset).to(module.loc_gain)
-    values = [
-        mean_over_rows(
-            *(module, objective, some, standardization),
-            _of_features(module, objective, center, factor, move),
-        )
-        for factor, move in zip(_FACTORS, torch.from_numpy(moves).to(center), strict=True)
-    ]
-    best = torch.cat(values).nan_to_num(nan=-torch.inf).argmax(dim=0).cpu().numpy()
-    best[~is_count] = 0
-    factors = np.array(_FACTORS)[best]
-    bias[:d] += moves[best, np.arange(d)] / np.where(gain > 0, gain, 1.0)
-    with torch.no_grad():
-        layer.weight[:d].mul_(torch.from_numpy(factors)[:, None].to(layer.weight))
-        layer.bias.copy_(torch.from_numpy(bias))
 
-
-def _of_features(
-    module: AutoencoderModule,
-    objective: Objective,
-    center: Tensor,
-    factor: float,
-    move: Tensor,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the log-probability of each feature if predictors change, as a statistic.
-
-    Their distance from a center ``(d,)`` is multiplied by a factor, and they move by
-    ``(d,)``.
-    """
+    def put(factors: np.ndarray, moves: np.ndarray) -> None:
+        """Multiply the first loadings of each feature, and move its location."""
+        factors, moves = np.where(is_count, factors, 1.0), np.where(is_count, moves, 0.0)
+        with torch.no_grad():
+            layer.weight[:d] = weight[:d] * torch.from_numpy(factors)[:, None].to(weight)
+            layer.bias[:d] = bias[:d] + torch.from_numpy(moves).to(bias)
 
     def log_prob(x: Tensor, loc: Tensor, outputs: Tensor) -> Tensor:
         likelihood, log_scale = module.conditional(outputs)
-        return likelihood.log_prob(x, center.lerp(loc, factor) + move, log_scale)
+        return likelihood.log_prob(x, loc, log_scale)
 
-    def statistic(y: Tensor, draws: Tensor) -> Tensor:
+    def of_features(y: Tensor, draws: Tensor) -> Tensor:
         found, _ = objective.expectation(module, y, draws, log_prob)
         observed = module.observed(y)
         return found if observed is None else found.masked_fill(~observed, 0.0)
 
-    return statistic
+    values = []
+    for factor, move in zip(_FACTORS, moves, strict=True):
+        put(np.full(d, factor), move)
+        values.append(mean_over_rows(module, objective, some, standardization, of_features))
+    best = torch.cat(values).nan_to_num(nan=-torch.inf).argmax(dim=0).cpu().numpy()
+    put(np.array(_FACTORS)[best], moves[best, np.arange(d)])

@@ -29,7 +29,10 @@ _N_ROWS, _N_FEWER = 4, 2
 # precise products, such as those of TF32, are off by a thousandth.
 _TOLERANCE = 0.02
 # What torch's errors about sizes have in common.
-_OF_SHAPES = re.compile(r"\b(shapes?|sizes?|dim|dimensions?|channels?)\b", re.IGNORECASE)
+_OF_SHAPES = re.compile(
+    "shapes cannot be multiplied|size of tensor|size mismatch|must match the size"
+    "|expected input|Expected size|invalid for input of size|normalized_shape|channels"
+)
 
 
 def check_parts(module: AutoencoderModule) -> None:

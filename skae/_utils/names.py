@@ -89,7 +89,10 @@ def _replaced(cell: CellType, copies: dict[int, FunctionType]) -> CellType:
 
 def suggest_keywords(function: F) -> F:
     """Let a constructor or method name the parameter that a misspelt one is close to."""
-    names = list(inspect.signature(function).parameters)[1:]
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return function  # takes any keyword
+    names = list(parameters)[1:]
     is_constructor = function.__name__ == "__init__"
     has_own = function.__name__ in _WITH_HINTS
 
@@ -173,11 +176,14 @@ class ParametersMixin:
 
     def _check_part(self, name: str, owner: str, value: Any, part: str) -> None:
         """Raise ValueError if a value of the parameter ``owner`` has no parameters."""
-        if hasattr(value, "set_params"):
+        if hasattr(value, "set_params") and not isinstance(value, type):
             return
         own: Mapping[str, str] = getattr(self, "_parameter_advice", {})
+        if isinstance(value, type):
+            found = f"the class {value.__name__}. Pass an instance."
+            raise ValueError(f"Invalid parameter {name!r}: {owner} is {found}")
         if value is None:
-            found = "None, the default, whose parameters are fixed."
+            found = "None, the default, which has no parameters to set."
         elif isinstance(value, str):
             found = f"the name {value!r}, whose parameters are fixed."
         else:

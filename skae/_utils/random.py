@@ -64,10 +64,15 @@ def with_random_state(estimator: Any, random_state: int | RandomState | None) ->
     if random_state is None:
         return cloned
     parameters = cloned.get_params()
-    names = [name for name in parameters if name.endswith("__random_state")]
-    if "random_state" in parameters:
-        names = ["random_state"]
-    free = {name: random_state for name in names if parameters[name] is None}
+    names = [name for name in parameters if name.rpartition("__")[2] == "random_state"]
+    owners = [name.removesuffix("random_state") for name in names]
+    free = {
+        name: random_state
+        for name, own in zip(names, owners, strict=True)
+        # An estimator with a random state decides on what is inside of it.
+        if parameters[name] is None
+        and not any(own != other and own.startswith(other) for other in owners)
+    }
     return cloned.set_params(**free)
 
 

@@ -66,7 +66,11 @@ NO_PARAMETERS = {
     ),
     **dict.fromkeys(
         ["validation_data", "validation_set", "val_data", "x_valid", "eval_set"],
-        ("max_iter", "The fit of an autoencoder takes validation rows as X_val=..."),
+        (
+            "max_iter",
+            "The fit of an autoencoder takes validation rows as X_val=..., and "
+            "early_stopping=True takes a part of X.",
+        ),
     ),
     **dict.fromkeys(
         ["amp", "use_amp", "mixed_precision"],

@@ -70,6 +70,8 @@ def advice_on_part(owner: str, value: Any, part: str) -> str:
     classes = list(by_name.values())
     if own in classes:
         classes.insert(0, own)
+    elif inspect.isroutine(value):
+        return ""
     elif value is not None and not isinstance(value, str):
         return " If its class is yours, derive it from sklearn.base.BaseEstimator."
     for cls in classes:
@@ -124,5 +126,5 @@ def _fault(method: Any) -> str:
         try:
             signature.bind(1, 1)
         except TypeError:
-            return f"takes {signature} and not two sizes"
+            return f"takes {signature} and not two positional arguments"
     return ""
