@@ -156,7 +156,7 @@ KEYWORDS_OF_FIT = {
     "epochs": r"It is a parameter of the class: \w+\(max_iter=\.\.\.\)\.$",
     "batch_size": r"It is a parameter of the class: \w+\(batch_size=\.\.\.\)\.$",
     "validation_split": r"parameter of the class: \w+\(validation_fraction=\.\.\.\)\.$",
-    "validation_data": r"takes validation rows as X_val=\.\.\.$",
+    "validation_data": r"takes validation rows as X_val=\.\.\., and early_stopping",
     "callbacks": "The method set_callbacks of an autoencoder takes them",
     "optimizer": "Adam is used",
     "sample_weights": r"Did you mean 'sample_weight'\?$",
@@ -293,7 +293,11 @@ def test_objects_and_their_parameters_at_once():
     with pytest.raises(ValueError, match="of the class float, which has no set_params"):
         model.set_params(alpha__strength=0.5)
     with pytest.raises(ValueError, match=r"derive it from sklearn\.base\.BaseEstimator"):
+        model.set_params(network=object(), network__width=5)
+    with pytest.raises(ValueError, match="the class function, which has no set_params.$"):
         model.set_params(kl_schedule=lambda progress: 1.0, kl_schedule__rise=0.5)
+    with pytest.raises(ValueError, match=r"network is the class MLP. Pass an instance.$"):
+        model.set_params(network=MLP, network__dropout=0.5)
     with pytest.raises(ValueError, match="VariationalAutoencoder has it"):
         GaussianAutoencoder().set_params(likelihood__df=3)
     with pytest.raises(ValueError, match=r"make_outlier_estimator\(network=\.\.\.\)"):
