@@ -294,9 +294,9 @@ def test_objects_and_their_parameters_at_once():
         model.set_params(alpha__strength=0.5)
     with pytest.raises(ValueError, match=r"derive it from sklearn\.base\.BaseEstimator"):
         model.set_params(network=object(), network__width=5)
-    with pytest.raises(ValueError, match="the class function, which has no set_params.$"):
+    with pytest.raises(ValueError, match=r"the class function, which has no set_params\.$"):
         model.set_params(kl_schedule=lambda progress: 1.0, kl_schedule__rise=0.5)
-    with pytest.raises(ValueError, match=r"network is the class MLP. Pass an instance.$"):
+    with pytest.raises(ValueError, match=r"network is the class MLP\. Pass an instance\.$"):
         model.set_params(network=MLP, network__dropout=0.5)
     with pytest.raises(ValueError, match="VariationalAutoencoder has it"):
         GaussianAutoencoder().set_params(likelihood__df=3)
