@@ -31,7 +31,8 @@ _TOLERANCE = 0.02
 # What torch's errors about sizes have in common.
 _OF_SHAPES = re.compile(
     "shapes cannot be multiplied|size of tensor|size mismatch|must match the size"
-    "|expected input|Expected size|invalid for input of size|normalized_shape|channels"
+    "|expected input|Expected size|multiply up to the size|invalid for input of size"
+    "|normalized_shape|channels"
 )
 
 

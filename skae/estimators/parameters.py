@@ -16,7 +16,7 @@ from torch import nn
 from skae._utils.choices import did_you_mean
 from skae._utils.random import SEED_ADVICE
 from skae.likelihoods import LIKELIHOODS
-from skae.networks import MLP, NETWORKS, Conv
+from skae.networks import NETWORKS, Conv, is_built_in
 from skae.networks.mlp import hidden_widths
 from skae.objectives import KL_SCHEDULES
 
@@ -100,7 +100,7 @@ def check_network(network: Any, hidden_layer_sizes: Any, caller: str) -> None:
             f"{network.__name__}. Pass an instance, such as "
             f"{network.__name__}({arguments})."
         )
-    if isinstance(network, MLP | Conv):
+    if is_built_in(network):
         network.check_parameters()
     for method, sizes in _SIZES.items():
         found = _fault(getattr(network, method))
