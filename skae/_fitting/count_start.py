@@ -21,11 +21,11 @@ def damp_log_rates(
     rows: Rows,
     standardization: Standardization,
 ) -> None:
-    """Multiply the loadings of each column of counts by the factor that suits it best.
+    """Shrink the loadings of each column of counts for which they are worse than none.
 
     The closed form follows the logarithm of a count in a straight line. In a row far from
     the others, such as a long text among short ones, the exponential of that line may be
-    many orders of magnitude above the count. The factor is chosen by the expected
+    many orders of magnitude above the count. The factor is the best by the expected
     log-probability of some rows.
     """
     is_count = np.zeros(module.spec.n_features, dtype=bool)
@@ -61,5 +61,7 @@ def damp_log_rates(
     for factor, move in zip(_FACTORS, moves, strict=True):
         put(np.full(d, factor), move)
         values.append(mean_over_rows(module, objective, some, standardization, of_features))
-    best = torch.cat(values).nan_to_num(nan=-torch.inf).argmax(dim=0).cpu().numpy()
+    found = torch.cat(values).nan_to_num(nan=-torch.inf).cpu().numpy()
+    # On usual tables, the whole loadings were the better start for a training.
+    best = np.where(found[0] >= found[-1], 0, found.argmax(axis=0))
     put(np.array(_FACTORS)[best], moves[best, np.arange(d)])
