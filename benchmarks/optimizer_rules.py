@@ -1,6 +1,7 @@
 """Rules of training that ``benchmarks/optimizers.py`` compares, as parts of the trainer."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ class LateFall(Schedule):
         return self.learning_rate * min(1, (1 - epoch / self.max_epochs) / 0.3)
 
 
-class _Optimizer(Adam):
+class _Optimizer(Adam, ABC):
     """An optimiser of one model that shares Adam's penalty and clipping."""
 
     def step(self, learning_rates: Sequence[float]) -> None:
@@ -54,9 +55,9 @@ class _Optimizer(Adam):
         with torch.inference_mode():
             self.update(learning_rates[0], int(self.n_steps))
 
+    @abstractmethod
     def update(self, rate: float, t: int) -> None:
         """Change the parameters by their gradients in step t, counted from 1."""
-        raise NotImplementedError
 
     def adam(self, rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
         """Do Adam's step with all parameters."""
