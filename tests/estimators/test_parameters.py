@@ -27,8 +27,8 @@ def test_batch_sizes(estimator, X):
         assert model.n_iter_ == 2
         assert_finite(model, X)
     assert fit(120).loss_curve_ == fit(10_000).loss_curve_ != fit(60).loss_curve_
-    # "auto" is a sixteenth of the rows as a power of 2, between 32 and 512.
-    for n, automatic in ((120, 32), (2000, 128)):
+    # "auto" is an eighth of the rows as a power of 2, between 64 and 1,024.
+    for n, automatic in ((120, 64), (2000, 256)):
         losses = fit(automatic, n, max_iter=1).loss_curve_
         assert fit("auto", n, max_iter=1).loss_curve_ == losses
         assert fit(2 * automatic, n, max_iter=1).loss_curve_ != losses
@@ -63,7 +63,7 @@ def test_precision(estimator, X):
     explicit = estimator(max_iter=3, random_state=0, precision="float32").fit(X)
     assert weights(explicit) == weights(single)
     if estimator is not VariationalAutoencoder:  # its noise depends on the precision
-        assert double.score(X) == pytest.approx(single.score(X), rel=1e-3)
+        assert double.score(X) == pytest.approx(single.score(X), rel=5e-3)
     assert double.transform(X.astype(np.float32)).dtype == np.float32
 
 
