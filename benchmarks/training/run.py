@@ -59,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
         "--drawn-rows",
         type=int,
         default=60_000,
-        help="rows of the drawn set of quality; fewer are faster",
+        help="rows of the drawn set of quality; fewer are faster, and 0 leaves it out",
     )
     add("--out", type=Path, default=RESULTS, help="folder of the pages")
     add("--suffix", default="", help="suffix of the page names, to keep another run")

@@ -73,6 +73,8 @@ def quality_sets(drawn_rows: int) -> dict[str, QualitySet]:
     for name in ("digits, 47 columns", "breast_cancer"):
         train, test = (part.astype(np.float32) for part in load(name))
         sets[name] = train, test, [64], N_COMPONENTS[name]
+    if not drawn_rows:
+        return sets
     X = draw(drawn_rows + drawn_rows // 10, 784)
     name = f"drawn, {drawn_rows:,} x 784"
     sets[name] = X[:drawn_rows], X[drawn_rows:], [512, 256], 32
