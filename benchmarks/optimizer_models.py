@@ -187,7 +187,7 @@ def page(records: list[Record], out: Path) -> None:
         for name in model.tables:
             cell = {"model": label, "table": name}
             found = [one for one in records if cell.items() <= one.items()]
-            if not found:
+            if {one["rule"] for one in found} != set(RULES):
                 continue
             cells, ratios = row(found)
             rows.append(cells)
