@@ -36,7 +36,7 @@ _SAMPLES_PER_UNIT = 16
 _FEWEST_UNITS, _MOST_UNITS = 32, 512
 # Steps of a training, and the smallest and largest number of epochs. Larger tables have
 # more to learn from, so theirs is another smallest number.
-_STEPS = 1400
+_STEPS = 1600
 _FEWEST_EPOCHS, _MOST_EPOCHS = 140, 1000
 _LARGE_TABLE, _FEWEST_EPOCHS_OF_LARGE = 10_000, 200
 # Strength of the penalty for each pair of features and sample, and its bounds. Possible
@@ -146,7 +146,7 @@ def choose_alpha(alpha: float | str, n_features: int, n_samples: float) -> float
 
 
 def choose_max_iter(max_iter: int | str, epoch_size: int, rows_per_batch: int) -> int:
-    """Return the number of epochs for a given one or "auto", about 1,400 steps."""
+    """Return the number of epochs for a given one or "auto", about 1,600 steps."""
     if not isinstance(max_iter, str):
         return int(max_iter)
     n_batches = -(-epoch_size // rows_per_batch)

@@ -111,7 +111,7 @@ class GaussianAutoencoder(BaseAutoencoder):
 
     max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). "auto" takes as many epochs as
-        1,400 steps need, between 140 and 1,000, and at least 200 for more than 10,000
+        1,600 steps need, between 140 and 1,000, and at least 200 for more than 10,000
         samples.
 
     learning_rate : {"cosine", "constant"}, default="cosine"
@@ -370,7 +370,7 @@ class LaplaceAutoencoder(BaseAutoencoder):
 
     max_iter : int or "auto", default=100
         Largest number of epochs (passes over the data). "auto" takes as many epochs as
-        1,400 steps need, between 140 and 1,000, and at least 200 for more than 10,000
+        1,600 steps need, between 140 and 1,000, and at least 200 for more than 10,000
         samples.
 
     learning_rate : {"cosine", "constant"}, default="cosine"

@@ -83,11 +83,11 @@ def test_automatic_width_counts_samples_by_their_weight():
     assert model.module_.spec.network.hidden_layer_sizes == (64,)
 
 
-def test_automatic_length_is_about_1400_steps():
+def test_automatic_length_is_about_1600_steps():
     X = np.random.default_rng(0).standard_normal((640, 3))
     never = {"n_iter_no_change": 1000, "tol": 0.0, "random_state": 0}
     model = VariationalAutoencoder(max_iter="auto", batch_size=128, **never)
-    assert model.fit(X).n_iter_ == 280
+    assert model.fit(X).n_iter_ == 320
     assert model.set_params(batch_size=640).fit(X).n_iter_ == 1000
     few = X[:40]
     assert model.set_params(batch_size=1).fit(few).n_iter_ == 140
