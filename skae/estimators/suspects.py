@@ -192,10 +192,10 @@ class Suspects:
         remedy = self._mixed(columns, self._likelihood.real)
         return (
             f"{self._list(columns)} floats that are whole numbers or missing, of at most "
-            f"{FEW_CATEGORIES} different values, large or far apart. Because missing values turn "
-            'integers into floats, "auto" takes them as categories. Of amounts '
-            f"and measurements say so: {remedy}. 'categorical' in its place takes them as "
-            "categories without this warning."
+            f"{FEW_CATEGORIES} different values, large or far apart. Because missing "
+            'values turn integers into floats, "auto" takes them as categories. Of '
+            f"amounts and measurements say so: {remedy}. 'categorical' in its place takes "
+            "them as categories without this warning."
         )
 
     def _amounts(self, columns: list[int]) -> str:
