@@ -214,7 +214,7 @@ def validated_table(
 ) -> Any:
     """Validate a table whose columns may be no numbers: a frame, or an array.
 
-    Without ``warns_of_names``, another validation warns if only the training data had names.
+    Without ``warns_of_names``, another validation warns of names that only the fit had.
     """
     check_table(X)
     if package_of(X) is None:
