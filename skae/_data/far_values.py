@@ -147,10 +147,13 @@ def _find_codes(rows: Rows, ordered: np.ndarray, shares: np.ndarray) -> Iterator
             values = rows.X[rows.index, column].astype(np.float64)
             is_code = values == code
             n_rows = int((rows.X[:, column] == code).sum())
-            share = rows.weight[is_code].sum() / rows.weight.sum()
-            if n_rows <= 1 or share < _LEAST_WITH_CODE:
-                continue
             is_other = ~is_code & ~np.isnan(values)
+            # Of several processes, this one may have few or none of the others.
+            if n_rows <= 1 or is_other.sum() < _FEWEST_DIFFERENT:
+                continue
+            share = rows.weight[is_code].sum() / rows.weight.sum()
+            if share < _LEAST_WITH_CODE:
+                continue
             others, span = values[is_other], _span(values[is_other], rows.weight[is_other])
             if _is_code(code, others, span, share):
                 low, high = float(others.min()), float(others.max())

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.preprocessing import scale
 
-from skae._data import select_rows
+from skae._data import Rows, select_rows
 from skae._data.far_values import find_far_values
 
 
@@ -134,6 +134,20 @@ def test_codes_in_rows_that_are_equal(n, value, others):
     assert far == []
     assert (code.column, code.value, code.n_rows) == (0, value, len(X[5::20]))
     assert (code.low, code.high) == (62, 133)
+
+
+def test_the_others_may_be_of_another_process():
+    """Some rows of all processes have a code, and this one has nothing else."""
+    X = np.random.default_rng(0).normal(95, 12, (60, 1))
+    X[::2] = -999
+    rows = select_rows(X, np.ones(60), shuffle=False)
+
+    class Shard(Rows):
+        def subsample(self, n):
+            return rows
+
+    own = Shard(X, np.arange(0, 60, 2), np.ones(30))
+    assert find_far_values(own, np.full(1, 500.0)) == ([], [])
 
 
 def test_one_row_is_no_code():
