@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
-from joblib import parallel_config
+from joblib import Parallel, delayed, parallel_config
 from scipy.stats import loguniform
 from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_iris
@@ -30,6 +30,7 @@ from skae import GaussianAutoencoder, VariationalAutoencoder
 from skae._fitting import trainer
 from skae._fitting.step_cache import StepCache
 from skae.likelihoods import GaussianLikelihood
+from skae.likelihoods import Mixed as MixedLikelihood
 from skae.model_selection import (
     BatchedGridSearchCV,
     BatchedRandomizedSearchCV,
@@ -865,7 +866,7 @@ def test_filters_of_a_fit_hold_for_collected_warnings(X):
 def test_filters_of_other_modules_hide_no_warning_of_a_fit(X):
     """Those of the module in which the search is called do."""
     search = BatchedGridSearchCV(vae(), {"beta": [1e4]}, cv=FOLDS)
-    for module, n_warnings in [("some_package", 2), (re.escape(__name__), 0)]:
+    for module, n_warnings in [("some_package", 1), (re.escape(__name__), 0)]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             warnings.filterwarnings("ignore", category=UserWarning, module=module)
@@ -887,14 +888,63 @@ def test_a_search_in_a_search_warns_of_its_own_fits(X):
     assert "fold 1 of 5. 5 of 5 fits" in texts[0]
 
 
-def test_the_refit_warns_as_a_fit_does(X):
+def inactive(caught):
+    """Return the warnings of codes without an active component."""
+    return [str(w.message) for w in caught if "No component" in str(w.message)]
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("Search", [BatchedGridSearchCV, GridSearchCV])
+def test_every_way_of_a_search_names_the_candidates(X, Search, n_jobs):
+    """That of scikit-learn under the backend, and the workers of each."""
+    grid = {"beta": [1.0, 1e4, 2e4]}
+    search = Search(vae(), grid, cv=FOLDS, refit=False, n_jobs=n_jobs)
+    with warnings.catch_warnings(record=True) as caught, parallel_config("skae"):
+        warnings.simplefilter("always")
+        search.fit(X)
+    (text,) = inactive(caught)
+    assert text.endswith(
+        "(This is the fit of beta=10000.0, fold 1 of 3. 6 of 9 fits have such a warning: "
+        "beta=10000.0 in all folds; beta=20000.0 in all folds.)"
+    )
+
+
+def test_a_warning_of_fits_and_refit_comes_once(X):
     search = BatchedGridSearchCV(vae(), {"beta": [1e4]}, cv=FOLDS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         search.fit(X)
-    texts = [str(w.message) for w in caught if "No component" in str(w.message)]
-    assert len(texts) == 2
-    assert sum("in all folds" in text for text in texts) == 1
+    (text,) = inactive(caught)
+    assert text.endswith(
+        "(This is the refit. 3 of 3 fits have such a warning: beta=10000.0 in all folds.)"
+    )
+
+
+def test_warnings_of_the_refit_only_come_as_they_are(X):
+    """Two columns of one kind in the refit are two warnings."""
+    rng = np.random.default_rng(0)
+    texts = [[*map(str, rng.integers(10, 99, 120)), "?"] for _ in range(2)]
+    frame = pd.DataFrame({"a": texts[0], "b": texts[1], "c": rng.normal(size=121)})
+    halves = [(np.arange(0, 80), np.arange(80, 120))]
+    model = vae(1, likelihood=MixedLikelihood(handle_unknown="ignore"), max_iter=2)
+    search = BatchedGridSearchCV(model, {"beta": [1.0]}, cv=halves)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(frame)
+    found = [str(w.message) for w in caught if "numbers and 1 string" in str(w.message)]
+    assert [text[:10] for text in found] == ["Column 'a'", "Column 'b'"]
+    assert not any("This is" in text for text in found)
+
+
+def test_other_calls_under_the_backend_are_no_fits_of_a_search(X):
+    """Each of their warnings comes as it is, also from workers."""
+    for n_jobs in (None, 2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with parallel_config("skae"):
+                Parallel(n_jobs)(delayed(vae(beta=beta).fit)(X) for beta in (1e4, 2e4))
+        assert len(inactive(caught)) == 2
+        assert not any("This is" in text for text in inactive(caught))
 
 
 def test_a_category_that_a_fold_lacks():

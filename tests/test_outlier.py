@@ -188,8 +188,13 @@ def test_an_array_after_a_frame_is_warned_of_once(
 
 
 @pytest.mark.filterwarnings("ignore:Training did not improve")
-def test_an_array_of_objects_after_a_frame(table):
-    detector = LikelihoodOutlierDetector(small_vae("mixed")).fit(table)
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_an_array_of_objects_after_a_frame(table, package):
+    frame = table
+    if package == "polars":
+        columns = table.astype(object).where(table.notna(), None)
+        frame = pl.DataFrame({name: columns[name].tolist() for name in columns})
+    detector = LikelihoodOutlierDetector(small_vae("mixed")).fit(frame)
     with pytest.warns(UserWarning, match="LikelihoodOutlierDetector was") as caught:
         found = detector.score_samples(table.to_numpy(dtype=object))
     assert len(caught) == 1

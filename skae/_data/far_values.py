@@ -30,6 +30,10 @@ _FEWEST_DIFFERENT, _LEAST_WITH_CODE = 8, 0.01
 # Least gap between a code and the others, in deviations of the middle half of these. A 0
 # may be no amount, and what is below 0 beside others below 0 may be the lowest group.
 _GAP_OF_NINES, _GAP_OF_ZERO, _GAP_BELOW_OTHERS = 20.0, 5.0, 10.0
+# The same between 0 and the others, in their range, which grows with the rows, and in their
+# largest spacing. They are 0.5 and 1 or more beside amounts from 20 to 60, and 0.9 and 8 or
+# more beside blood pressures from 62 to 133.
+_GAP_IN_RANGES, _GAP_IN_SPACINGS = 0.6, 5.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Code:
     value : float
         What it is.
     n_rows : int
-        Number of different rows that have it.
+        Number of rows of X that have it.
     low, high : float
         Smallest and largest of the other values.
     """
@@ -87,8 +91,11 @@ def find_far_values(rows: Rows, std: np.ndarray) -> tuple[list[FarValue], list[C
     """
     if issparse(rows.X):
         return [], []
-    ordered = np.sort(rows.subsample(_ROWS).block().astype(np.float64), axis=0)
-    codes = list(_find_codes(rows, ordered))
+    some = rows.subsample(_ROWS)
+    values = some.block().astype(np.float64)
+    order = values.argsort(axis=0)
+    ordered = np.take_along_axis(values, order, axis=0)
+    codes = list(_find_codes(rows, ordered, some.weight[order] / len(some)))
     has_code = np.isin(np.arange(ordered.shape[1]), [code.column for code in codes])
     return _find_far(rows, np.where(has_code, 0.0, std), ordered), codes
 
@@ -121,28 +128,44 @@ def _find_far(rows: Rows, std: np.ndarray, ordered: np.ndarray) -> list[FarValue
     return found
 
 
-def _find_codes(rows: Rows, ordered: np.ndarray) -> Iterator[Code]:
-    """Yield the codes of columns, given some rows with each column in order ``(m, d)``."""
+def _find_codes(rows: Rows, ordered: np.ndarray, shares: np.ndarray) -> Iterator[Code]:
+    """Yield the codes of columns.
+
+    Given are some rows with each column in order, and their shares of the weight, both
+    ``(m, d)``. Equal rows are one of a larger weight, also all rows with a code.
+    """
     n_observed = (~np.isnan(ordered)).sum(axis=0)
     last = np.take_along_axis(ordered, np.maximum(n_observed - 1, 0)[None], axis=0)
     for ends in (ordered[:1], last):
         is_end = ordered == ends
         n_others = n_observed - is_end.sum(axis=0)
-        may_be_code = (is_end.sum(axis=0) > 1) & (n_others >= _FEWEST_DIFFERENT)
-        may_be_code &= _may_be_code(ends[0])
+        may_be_code = is_end.sum(axis=0) > 1
+        may_be_code |= (shares * is_end).sum(axis=0) >= _LEAST_WITH_CODE
+        may_be_code &= (n_others >= _FEWEST_DIFFERENT) & _may_be_code(ends[0])
         for column in np.flatnonzero(may_be_code).tolist():
+            code = ends[0, column]
             values = rows.X[rows.index, column].astype(np.float64)
-            is_code = values == ends[0, column]
-            others = values[~is_code & ~np.isnan(values)]
-            share = is_code.mean()
-            if share >= _LEAST_WITH_CODE and _is_code(ends[0, column], others, share):
-                yield Code(
-                    column,
-                    float(ends[0, column]),
-                    int(is_code.sum()),
-                    float(others.min()),
-                    float(others.max()),
-                )
+            is_code = values == code
+            n_rows = int((rows.X[:, column] == code).sum())
+            is_other = ~is_code & ~np.isnan(values)
+            # Of several processes, this one may have few or none of the others.
+            if n_rows <= 1 or is_other.sum() < _FEWEST_DIFFERENT:
+                continue
+            share = rows.weight[is_code].sum() / rows.weight.sum()
+            if share < _LEAST_WITH_CODE:
+                continue
+            others, span = values[is_other], _span(values[is_other], rows.weight[is_other])
+            if _is_code(code, others, span, share):
+                low, high = float(others.min()), float(others.max())
+                yield Code(column, float(code), n_rows, low, high)
+
+
+def _span(values: np.ndarray, weight: np.ndarray) -> float:
+    """Return the robust deviation of values ``(m,)`` with weights ``(m,)``."""
+    order = values.argsort()
+    share = weight[order].cumsum()
+    low, high = values[order[share.searchsorted([share[-1] / 4, share[-1] * 3 / 4])]]
+    return float(high - low) / _NORMAL_RANGE
 
 
 def _may_be_code(values: Any) -> Any:
@@ -150,20 +173,24 @@ def _may_be_code(values: Any) -> Any:
     return (values <= 0) | _has_only_nines(values)
 
 
-def _is_code(value: float, others: np.ndarray, share: float) -> bool:
-    """Whether a number is none of the kind of the others ``(m,)``, but far beside them."""
+def _is_code(value: float, others: np.ndarray, span: float, share: float) -> bool:
+    """Whether a number is none of the kind of the others ``(m,)``, but far beside them.
+
+    Given are the robust deviation of the others, and the share of the rows with the number.
+    """
     if len(np.unique(others)) < _FEWEST_DIFFERENT:
         return False
     low, high = others.min(), others.max()
     gap = max(low - value, value - high)
-    span = np.subtract(*np.quantile(others, [0.75, 0.25])) / _NORMAL_RANGE
     is_beside = bool(gap >= high - low)
     if _has_only_nines(value):
         is_written = value <= -99 and low >= 0
         return bool(is_written or is_beside or (span > 0 and gap >= _GAP_OF_NINES * span))
     if value == 0:
+        spacing = np.diff(np.unique(others)).max()
+        is_far = gap >= max(_GAP_IN_RANGES * (high - low), _GAP_IN_SPACINGS * spacing)
         return bool(
-            is_beside
+            (is_beside or (is_far and span > 0))
             and low > 0
             and gap >= _GAP_OF_ZERO * span
             and share <= _MOST_WITH_CODE

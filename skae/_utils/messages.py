@@ -34,6 +34,9 @@ Collector = Callable[[str, type[Warning]], bool]
 
 _is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
 _collector: ContextVar[Collector | None] = ContextVar("_collector", default=None)
+_deferred: ContextVar[list[tuple[str | Warning, type[Warning]]] | None] = ContextVar(
+    "_deferred", default=None
+)
 
 
 @contextmanager
@@ -47,6 +50,24 @@ def no_warnings_of_fits() -> Iterator[None]:
         yield
     finally:
         _is_silent.reset(token)
+
+
+@contextmanager
+def warnings_deferred() -> Iterator[None]:
+    """Keep warnings until :func:`raise_deferred`; an error before it comes without them."""
+    token = _deferred.set([])
+    try:
+        yield
+    finally:
+        _deferred.reset(token)
+
+
+def raise_deferred() -> None:
+    """Raise the warnings that were kept; later ones are raised at once."""
+    kept = _deferred.get()
+    _deferred.set(None)
+    for message, category in kept or ():
+        warn_user(message, category)
 
 
 @contextmanager
@@ -99,6 +120,10 @@ def warn_user(message: str | Warning, category: type[Warning] = UserWarning) -> 
     In a thread of a search there is no such frame; then at the innermost one outside skae.
     """
     if _is_silent.get():
+        return
+    deferred = _deferred.get()
+    if deferred is not None:
+        deferred.append((message, category))
         return
     collector = _collector.get()
     if collector is not None and isinstance(message, str):

@@ -48,7 +48,7 @@ from skae._utils.column_errors import columns_named
 from skae._utils.compat import CallbackSupportMixin, check_sample_weight, with_callbacks
 from skae._utils.device import resolve_device
 from skae._utils.errors import NoStopIteration
-from skae._utils.messages import warn_user
+from skae._utils.messages import raise_deferred, warn_user, warnings_deferred
 from skae._utils.names import ParametersMixin, missing_if, suggest_keywords
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
@@ -332,7 +332,6 @@ class BaseAutoencoder(
             the best epoch, with early stopping (`best_iter_`).
         """
         self._validate_params()
-        warn_of_tables_as_y(X, y)
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
         last = self.__dict__.get("module_")
         try:
@@ -429,15 +428,18 @@ class BaseAutoencoder(
         objective = self._make_objective()
         home = home_of(X)
         X, sample_weight, X_val = map(on_host, (X, sample_weight, X_val))
-        data = self._validate_fit(X, sample_weight, X_val, objective, home)
-        spec, options = make_spec(self, objective, data), make_options(self, data)
-        peers = data.rows.peers
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        kwargs = {"estimator": self, "X": data.given, "y": y, "metadata": metadata}
-        with peers.together():
-            context = self._init_callback_context(max_subtasks=options.max_iter)
-            context.call_on_fit_task_begin(**kwargs)
-        problems = self._build_problems(spec, objective, options, data)
+        # Errors of a user's network and of the prior come before warnings of the data.
+        with warnings_deferred():
+            warn_of_tables_as_y(X, y)
+            data = self._validate_fit(X, sample_weight, X_val, objective, home)
+            spec, options = make_spec(self, objective, data), make_options(self, data)
+            peers = data.rows.peers
+            metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+            kwargs = {"estimator": self, "X": data.given, "y": y, "metadata": metadata}
+            with peers.together():
+                context = self._init_callback_context(max_subtasks=options.max_iter)
+                context.call_on_fit_task_begin(**kwargs)
+            problems = self._build_problems(spec, objective, options, data)
         # Epochs of a checkpoint are tasks that are over.
         for _ in range(problems[0].first_epoch - data.continuation.n_before):
             context.subcontext(task_name="epoch")
@@ -658,6 +660,7 @@ class BaseAutoencoder(
             data.device,
             seed=draw_seed(random_state),
         )
+        raise_deferred()
         continuation = data.continuation
         n_earlier, _ = self._earlier_epochs(data)
         report = ProgressReport(options.verbose, options.max_iter, n_earlier)

@@ -369,7 +369,7 @@ def check_same_likelihood(
     """
     is_same = type(estimator._table.likelihood) is type(likelihood)
     if is_same and isinstance(likelihood, (CategoricalLikelihood, Mixed)):
-        X = validated_table(estimator, X, reset=False)
+        X = validated_table(estimator, X, reset=False, warns_of_names=False)
         is_same = _in_words(X, likelihood) == estimator._table.given
     if not is_same:
         continues, remedy = words

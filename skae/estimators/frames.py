@@ -161,15 +161,18 @@ def with_numbers(table: Any, numbers: np.ndarray) -> Any:
 def named_frame(rows: Any, names: Sequence[str], package: str | None) -> Any:
     """Return rows ``(n, d)`` as a frame of a package, whose frame was passed to a fit.
 
-    They stay as they are without a package, and objects in that of polars, whose columns
-    have one type each.
+    They stay as they are without a package.
     """
-    values = np.asarray(rows)
-    if package == "pandas":
-        return import_module(package).DataFrame(values, columns=names)
-    if package is None or values.dtype.kind == "O":
+    if package is None:
         return rows
-    return import_module(package).DataFrame(values, schema=names)
+    values, library = np.asarray(rows), import_module(package)
+    if package == "pandas":
+        return library.DataFrame(values, columns=names)
+    if values.dtype.kind != "O":
+        return library.DataFrame(values, schema=names)
+    # A column of polars has one type: numbers and strings together are objects.
+    columns = zip(names, values.T.tolist(), strict=True)
+    return library.DataFrame([library.Series(*c, dtype=library.Object) for c in columns])
 
 
 def _column(j: int, dtype: str, package: str, *, is_whole: bool) -> Column:

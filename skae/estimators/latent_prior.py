@@ -9,7 +9,7 @@ import torch
 from numpy.random import RandomState
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
@@ -63,6 +63,24 @@ def check_prior(prior: Any) -> None:
         clone(prior)
     except TypeError as error:
         raise TypeError(f"prior cannot be used: {error}") from error
+
+
+def check_prior_size(prior: Any, rows: Rows) -> None:
+    """Raise ValueError if a mixture has more components than there are rows.
+
+    The mixture itself cannot tell, because it is fitted to several draws of each row.
+    """
+    # Weights may have a sum below 1, and equal rows are one.
+    n_samples = max(rows.total, rows.n_samples)
+    if isinstance(prior, (GaussianMixture, BayesianGaussianMixture)) and (
+        prior.n_components > n_samples
+    ):
+        raise ValueError(
+            f"Expected n_samples >= n_components of the prior {type(prior).__name__}, but "
+            f"got n_components = {prior.n_components}, n_samples = {n_samples:.0f}. Lower "
+            "n_components of the prior: prior='mixture' takes a component for "
+            f"{_FEW[0]} rows, and for {_MANY[0]} in large tables."
+        )
 
 
 def fit_prior(

@@ -32,7 +32,7 @@ from skae._fitting.stream import BlockResult, StreamState, first_state, train_bl
 from skae._module import AutoencoderModule
 from skae._utils.column_errors import columns_named
 from skae._utils.device import resolve_device
-from skae._utils.messages import warn_user
+from skae._utils.messages import raise_deferred, warn_user, warnings_deferred
 from skae._utils.namespaces import device_name
 from skae._utils.random import local_random_state
 from skae.estimators.automatic import make_options, make_spec
@@ -87,12 +87,17 @@ def partial_fit(
     objective = estimator._make_objective()
     kept = estimator.__dict__.get("_stream")
     is_fitted = estimator.__sklearn_is_fitted__()
-    block = validate_block(estimator, X, sample_weight, is_first=not is_fitted)
-    if is_fitted and len(block.informative()) == 0:
+    # Errors of a user's network come before warnings of the data.
+    with warnings_deferred():
+        block = validate_block(estimator, X, sample_weight, is_first=not is_fitted)
+        is_empty = is_fitted and len(block.informative()) == 0
+        is_begun = is_fitted and (kept is None or "first/X" not in kept["arrays"])
+        if not (is_empty or is_begun):
+            return _begin(estimator, block, objective, kept if is_fitted else None)
+        raise_deferred()
+    if is_empty:
         return None
-    if is_fitted and (kept is None or "first/X" not in kept["arrays"]):
-        return _continue(estimator, block, objective, _state_of(estimator))
-    return _begin(estimator, block, objective, kept if is_fitted else None)
+    return _continue(estimator, block, objective, _state_of(estimator))
 
 
 def _begin(

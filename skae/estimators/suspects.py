@@ -12,7 +12,7 @@ from skae._data.columns import column_of, name_of, package_of
 from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
 from skae.estimators.column_faults import ColumnFaults
-from skae.estimators.text_numbers import TextNumbers, numbers_in_text
+from skae.estimators.text_numbers import FEW_CATEGORIES, TextNumbers, numbers_in_text
 from skae.likelihoods import Likelihood, Mixed, make_likelihood
 
 # Values above which as many as rows mean an identifier, and few of each a warning.
@@ -26,6 +26,9 @@ _LARGE_MEAN = 1000.0
 # The same for floats with missing values, which without these would have a density. Ages,
 # visits and children are below.
 _LARGE_MEAN_OF_FLOATS = 50.0
+# Range of few whole numbers, for each different one, from which on they are rather amounts
+# than codes, which often follow each other.
+_RANGE_OF_AMOUNTS = 4.0
 # Expected share of negative draws of a normal density from which on they are warned of.
 _NEGATIVE_SHARE = 0.05
 # Nats per value by which a log-normal density of positive numbers has to be better.
@@ -71,7 +74,10 @@ class Suspects:
             return
         # Sums and ratios of extreme numbers are beyond float64, and then say nothing.
         with np.errstate(all="ignore"):
-            if family == "negative_binomial":
+            if family == "categorical":
+                if self._is_float(i) and _are_amounts(observed):
+                    self._found.setdefault(self._few_with_holes, []).append(i)
+            elif family == "negative_binomial":
                 if _all_differ(observed):
                     self._found.setdefault(self._identifiers, []).append(i)
                 elif self._is_float(i) and observed.mean() >= _LARGE_MEAN_OF_FLOATS:
@@ -181,6 +187,17 @@ class Suspects:
             "takes them as counts without this warning."
         )
 
+    def _few_with_holes(self, columns: list[int]) -> str:
+        """Return what to say of floats that are few whole numbers or missing."""
+        remedy = self._mixed(columns, self._likelihood.real)
+        return (
+            f"{self._list(columns)} floats that are whole numbers or missing, of at most "
+            f"{FEW_CATEGORIES} different values, large or far apart. Because missing "
+            'values turn integers into floats, "auto" takes them as categories. Of '
+            f"amounts and measurements say so: {remedy}. 'categorical' in its place takes "
+            "them as categories without this warning."
+        )
+
     def _amounts(self, columns: list[int]) -> str:
         """Return what to say of positive amounts."""
         return (
@@ -281,6 +298,12 @@ def check_categories(
 def _all_differ(values: Any) -> bool:
     """Whether each of many values is another one, as those of an identifier."""
     return len(values) > _MANY_VALUES and len(set(values)) == len(values)
+
+
+def _are_amounts(x: np.ndarray) -> bool:
+    """Whether few different whole numbers ``(n,)`` are large or far apart, unlike codes."""
+    is_wide = np.ptp(x) >= _RANGE_OF_AMOUNTS * len(np.unique(x))
+    return bool(is_wide or x.mean() >= _LARGE_MEAN_OF_FLOATS)
 
 
 def _log_normal_gain(x: np.ndarray) -> float:

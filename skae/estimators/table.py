@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, issparse, vstack
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import (
+    _check_n_features,
     _num_features,
     _num_samples,
     validate_data,
@@ -208,8 +209,13 @@ def _advice_on_images(shape: tuple[int, ...], *, in_fit: bool) -> str:
     return f"{advice}."
 
 
-def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
-    """Validate a table whose columns may be no numbers: a frame, or an array."""
+def validated_table(
+    estimator: Any, X: Any, *, reset: bool, warns_of_names: bool = True
+) -> Any:
+    """Validate a table whose columns may be no numbers: a frame, or an array.
+
+    Without ``warns_of_names``, another validation warns of names that only the fit had.
+    """
     check_table(X)
     if package_of(X) is None:
         array = X if isinstance(X, np.ndarray) else as_table(X)
@@ -220,6 +226,9 @@ def validated_table(estimator: Any, X: Any, *, reset: bool) -> Any:
             check["ensure_all_finite"] = False
         with infinities_named(array):
             X = check_array(array, estimator=estimator, input_name="X", **check)
+        if not warns_of_names:
+            _check_n_features(estimator, X, reset=reset)
+            return X
     elif min(X.shape) == 0:
         check_array(np.zeros(X.shape), estimator=estimator)
     return validate_data(estimator, X, reset=reset, skip_check_array=True)

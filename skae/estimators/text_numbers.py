@@ -28,9 +28,12 @@ _CURRENCIES = re.compile(
 )
 # The sign of a negative number in typography, which `float` does not take.
 _MINUS = "\u2212"
-# A sign, digits with separators and an exponent, between a currency and a unit.
+_SIGNS = f"+{_MINUS}-"
+# A sign, digits with separators and an exponent, between a currency and a unit. The sign
+# may be before the currency.
 _NUMBER = re.compile(
-    rf"([A-Z]{{3}}(?=\s)|[^\w\s.,+{_MINUS}-])?\s*([+{_MINUS}-]?[.,]?\d+"
+    rf"(?:([{_SIGNS}]\s*)(?=[^\s\d.,{_SIGNS}]))?"
+    rf"([A-Z]{{3}}(?=\s)|[^\w\s.,{_SIGNS}])?\s*([{_SIGNS}]?[.,]?\d+"
     r"(?:[.,'\u2019\s]\d+)*\.?(?:[eE][+-]?\d+)?)"
     r"\s*([^\W\d_].*|[^\w\s.,'\u2019+-].*)?",
     re.DOTALL,
@@ -138,8 +141,10 @@ def numbers_in_text(values: np.ndarray) -> TextNumbers | None:
         return None
     example = min(numbers, key=lambda value: not isinstance(value, str))
     blanks = {c for value in numbers for c in str(value).strip() if c.isspace()}
-    # Ordinary blanks at the ends are no obstacle.
-    removed = blanks if has_groups and group == r"\s" else blanks - {" "}
+    # Ordinary blanks at the ends are no obstacle, but one behind a sign is.
+    is_apart = any(re.match(rf"\s*[{_SIGNS}][^\d.,]*\s", str(v)) for v in numbers)
+    keeps_blanks = not is_apart and not (has_groups and group == r"\s")
+    removed = blanks - {" "} if keeps_blanks else blanks
     groups = {group.lstrip("\\")} if has_groups and group != r"\s" else set()
     changes = [(text, "") for text in (*unit, *sorted(removed | groups)) if text]
     if decimal == "," and has_decimals:
@@ -161,7 +166,10 @@ def _split(text: str) -> tuple[tuple[str, str], str] | None:
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         return None
-    before, behind = match[1] or "", (match[3] or "").strip()
+    before, behind = match[2] or "", (match[4] or "").strip()
+    sign, number = (match[1] or "").strip(), match[3]
+    if sign and number[0] in _SIGNS:
+        return None
     if len(before) == 1 and unicodedata.category(before) != "Sc":
         return None
     if len(before) > 1 and not _CURRENCIES.fullmatch(before):
@@ -169,7 +177,7 @@ def _split(text: str) -> tuple[tuple[str, str], str] | None:
     is_unit = not behind or behind[0].isalpha() or behind[0] in _MARKS
     if not is_unit and unicodedata.category(behind[0]) != "Sc":
         return None
-    return (before, behind), match[2].replace(_MINUS, "-")
+    return (before, behind), (sign + number).replace(_MINUS, "-")
 
 
 def _best_convention(bodies: dict[Any, str]) -> tuple[str, str, dict[Any, float]]:

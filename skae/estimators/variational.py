@@ -34,6 +34,7 @@ from skae.estimators.base import BaseAutoencoder
 from skae.estimators.frames import as_frame, configured_package
 from skae.estimators.latent_prior import (
     check_prior,
+    check_prior_size,
     fit_prior,
     log_ratio,
     make_prior,
@@ -41,6 +42,7 @@ from skae.estimators.latent_prior import (
     with_tree,
     without_tree,
 )
+from skae.estimators.training_data import TrainingData
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
 from skae.networks.randomness import fixed_draws
@@ -120,6 +122,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         of the training data (Ghosh et al. 2020). "mixture" is a
         :class:`sklearn.mixture.GaussianMixture` with ``tol=0.01``. It has one component for
         each 25 samples, at most 40, or for each 150 samples, at most 128, if that is more.
+        A mixture of more components than training samples is refused.
         For clustered data, the score is much better than with N(0, I).
 
     gradient_balance : bool, default=False
@@ -475,6 +478,11 @@ class VariationalAutoencoder(BaseAutoencoder):
         with NoStopIteration():
             check_schedule(self.kl_schedule, self.beta)
         check_prior(self.prior)
+
+    def _validate_fit(self, *args: Any) -> TrainingData:
+        data = super()._validate_fit(*args)
+        check_prior_size(self.prior, data.rows)
+        return data
 
     def _make_likelihood(self) -> Likelihood:
         return make_likelihood(self.likelihood)

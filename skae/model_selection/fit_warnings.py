@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._fitting.lockstep import task_position
-from skae._utils.messages import warn_user
+from skae._utils.messages import warn_user, warnings_collected
+
+T = TypeVar("T")
+# Position of a fit from 0, message and category of its warning.
+Record = tuple[int, str, type[Warning]]
 
 # What differs between warnings of one kind: names in quotes, and numbers.
 _VARIABLE = re.compile(r"'[^']*'|\d[\w.,+-]*")
@@ -26,17 +30,24 @@ class FitWarnings:
     def __init__(self) -> None:
         # By category and kind, the number of each fit, from 0, and its message.
         self._found: dict[tuple[type[Warning], str], dict[int, str]] = {}
+        # By category and kind, the message of the refit, if fits have it, too.
+        self._refit: dict[tuple[type[Warning], str], str] = {}
         # A search may be a fit of another one. Each task has a position object of its own.
         self._outside = task_position()
 
     def collect(self, message: str, category: type[Warning]) -> bool:
-        """Keep a warning; return whether it is one of a fit of the search."""
+        """Keep a warning; return whether it is one of a fit of the search, or known."""
         position = task_position()
         if position is None or position is self._outside:
-            return False
-        kind = " ".join(_VARIABLE.sub("#", message).split()[:_WORDS])
-        self._found.setdefault((category, kind), {}).setdefault(position[0] - 1, message)
+            key = category, _kind(message)
+            is_first = key in self._found and key not in self._refit
+            return is_first and self._refit.setdefault(key, message) is message
+        self.add(position[0] - 1, message, category)
         return True
+
+    def add(self, fit: int, message: str, category: type[Warning]) -> None:
+        """Keep a warning of a fit, by its number from 0."""
+        self._found.setdefault((category, _kind(message)), {}).setdefault(fit, message)
 
     @contextmanager
     def of_failed_search(self) -> Iterator[None]:
@@ -60,11 +71,14 @@ class FitWarnings:
         kinds = sorted(self._found, key=lambda k: not issubclass(k[0], ConvergenceWarning))
         for category, kind in kinds:
             messages = self._found[category, kind]
+            refit = self._refit.get((category, kind))
             first = min(messages)
             candidate, fold = divmod(first, n_splits)
             where = f"{_in_words(candidates[candidate])}, fold {fold + 1} of {n_splits}"
             text = f"{messages[first]} (This is the fit of {where}."
-            if len(messages) > 1:
+            if refit is not None:
+                text = f"{refit} (This is the refit."
+            if len(messages) > 1 or refit is not None:
                 counts = [0] * len(candidates)
                 for fit in messages:
                     counts[fit // n_splits] += 1
@@ -76,8 +90,51 @@ class FitWarnings:
                 shown = "; ".join(listed[:_MOST_CANDIDATES])
                 if len(listed) > _MOST_CANDIDATES:
                     shown += f"; and {len(listed) - _MOST_CANDIDATES} more candidates"
-                text += f" {len(messages)} of {n_fits} fits have such a warning: {shown}."
+                have = "have" if len(messages) > 1 else "has"
+                text += f" {len(messages)} of {n_fits} fits {have} such a warning: {shown}."
             warn_user(f"{text})", category)
+
+
+def recorded(run: Callable[[], T]) -> tuple[T, list[Record]]:
+    """Call what runs fits in lockstep; return its result and the warnings of the fits."""
+    records: list[Record] = []
+
+    def collect(message: str, category: type[Warning]) -> bool:
+        position = task_position()
+        if position is not None:
+            records.append((position[0] - 1, message, category))
+        return position is not None
+
+    try:
+        with warnings_collected(collect):
+            return run(), records
+    except BaseException:
+        # There is no result that could take them along.
+        for _, message, category in records:
+            with suppress(Warning):
+                warn_user(message, category)
+        raise
+
+
+def candidates_of(
+    tasks: Sequence[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], int] | None:
+    """Return the candidates and the number of folds of a search of scikit-learn.
+
+    Given are the keyword arguments of its fits. None if they are those of other calls.
+    """
+    progress = tasks[0].get("split_progress")
+    if not (isinstance(progress, tuple) and len(progress) == 2) or any(
+        not isinstance(task.get("parameters"), dict) for task in tasks
+    ):
+        return None
+    n_splits = int(progress[1])
+    return [task["parameters"] for task in tasks[::n_splits]], n_splits
+
+
+def _kind(message: str) -> str:
+    """Return the first words of a message without what differs within a kind."""
+    return " ".join(_VARIABLE.sub("#", message).split()[:_WORDS])
 
 
 def _in_words(candidate: dict[str, Any]) -> str:

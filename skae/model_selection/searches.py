@@ -35,9 +35,9 @@ from sklearn.utils import check_scalar
 from skae._fitting.lockstep import IDLE_TIMEOUT, run_in_lockstep
 from skae._fitting.step_cache import StepCache, n_bytes
 from skae._utils.documentation import DocumentationLinkMixin
-from skae._utils.messages import warnings_collected
+from skae._utils.messages import warn_user, warnings_collected
 from skae._utils.names import MissingMethod, own_method_names
-from skae.model_selection.fit_warnings import FitWarnings
+from skae.model_selection.fit_warnings import FitWarnings, candidates_of, recorded
 from skae.model_selection.units import grids_of, warn_of_changed_data, warn_of_components
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
@@ -95,6 +95,8 @@ class LockstepBackend(ParallelBackendBase):
         self.parallel: Any = None
         self.n_workers = 1
         self.calls: list[tuple[Any, Callable[[Any], None]]] = []
+        # Where a search of this package sums up the warnings of its fits.
+        self.found: FitWarnings | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         n_workers = self.workers.effective_n_jobs(n_jobs)
@@ -142,8 +144,23 @@ class LockstepBackend(ParallelBackendBase):
         yield
 
     def _make_calls(self) -> None:
-        """Make the calls, in this process or in workers, and pass on the results."""
+        """Make the calls; warnings of the fits of a search are summed up."""
         calls, self.calls = self.calls, []
+        search = candidates_of([call.items[0][2] for call, _ in calls])
+        if self.found is not None or search is None:
+            self._run_calls(calls, self.found)
+            return
+        found = FitWarnings()
+        with found.of_failed_search(), warnings_collected(found.collect):
+            self._run_calls(calls, found)
+        found.warn(*search)
+
+    def _run_calls(
+        self,
+        calls: list[tuple[Any, Callable[[Any], None]]],
+        found: FitWarnings | None,
+    ) -> None:
+        """Make calls, in this process or in workers, and pass on the results."""
         # A fit holds its part of X, and the output of the pipeline steps before it. The
         # first call stands for all: the calls of a search differ in their parameters.
         tasks = calls[0][0].items
@@ -157,12 +174,19 @@ class LockstepBackend(ParallelBackendBase):
             return
         parts = _deal(len(calls), self.n_workers)
         results = joblib.Parallel(self.n_workers, self.workers)(
-            joblib.delayed(run)([calls[i][0] for i in part]) for part in parts
+            joblib.delayed(recorded)(partial(run, [calls[i][0] for i in part]))
+            for part in parts
         )
         order = np.argsort(np.concatenate(parts))
-        found = [result for part in results for result in part]
+        outputs = [output for part, _ in results for output in part]
         for (_, callback), i in zip(calls, order, strict=True):
-            callback(found[i])
+            callback(outputs[i])
+        for part, (_, records) in zip(parts, results, strict=True):
+            for fit, message, category in records:
+                if found is None:
+                    warn_user(message, category)
+                else:
+                    found.add(int(part[fit]), message, category)
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Drop the calls that have not begun."""
@@ -259,8 +283,8 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
             decides: it grows with each component.
         Warning
             One of each kind that fits of the search warn of, when the search is over, also
-            by an error. It says how many fits warn, and which candidates. Those of the
-            refit, and those of the workers of ``n_jobs``, come as they are.
+            by an error. It says how many fits warn, and which candidates, and whether the
+            refit has such a warning.
         """
         if not sklearn.get_config()["skip_parameter_validation"]:
             # Before the checks below, which take parameters of the right type.
@@ -272,8 +296,9 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
             warn_of_changed_data(self.estimator, grid)
             warn_of_components(self.estimator, grid)
         active = get_active_backend()[0]
-        backend = active if isinstance(active, LockstepBackend) else LockstepBackend()
-        found = FitWarnings()
+        is_own = isinstance(active, LockstepBackend)
+        backend = copy.copy(active) if is_own else LockstepBackend()
+        found = backend.found = FitWarnings()
         with (
             found.of_failed_search(),
             joblib.parallel_config(backend),

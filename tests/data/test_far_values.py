@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.preprocessing import scale
 
-from skae._data import select_rows
+from skae._data import Rows, select_rows
 from skae._data.far_values import find_far_values
 
 
@@ -117,6 +117,65 @@ def test_codes_among_the_others(n, value, low, high):
     assert (code.column, code.value) == (1, value)
     assert code.n_rows == (X[:, 1] == value).sum()
     assert (code.low, code.high) == (np.nanmin(observed), np.nanmax(observed))
+
+
+@pytest.mark.parametrize("n", [300, 1000, 20_000])
+@pytest.mark.parametrize("value", [-999, 0])
+@pytest.mark.parametrize("others", ["none", "a flag", "numbers"])
+def test_codes_in_rows_that_are_equal(n, value, others):
+    """Equal rows count each, as all rows with a code are in a table of one column."""
+    rng = np.random.default_rng(1)
+    X = np.clip(rng.normal(95, 12, n).round(), 62, 133)[:, None]
+    X[5::20] = value
+    X[[7, 8]] = [62], [133]
+    further = {"none": 0, "a flag": rng.integers(0, 2, n), "numbers": rng.normal(size=n)}
+    X = X if others == "none" else np.column_stack([X, further[others]])
+    far, (code,) = find(X)
+    assert far == []
+    assert (code.column, code.value, code.n_rows) == (0, value, len(X[5::20]))
+    assert (code.low, code.high) == (62, 133)
+
+
+def test_the_others_may_be_of_another_process():
+    """Some rows of all processes have a code, and this one has nothing else."""
+    X = np.random.default_rng(0).normal(95, 12, (60, 1))
+    X[::2] = -999
+    rows = select_rows(X, np.ones(60), shuffle=False)
+
+    class Shard(Rows):
+        def subsample(self, n):
+            return rows
+
+    own = Shard(X, np.arange(0, 60, 2), np.ones(30))
+    assert find_far_values(own, np.full(1, 500.0)) == ([], [])
+
+
+def test_one_row_is_no_code():
+    X = np.random.default_rng(0).normal(95, 12, (60, 1)).round()
+    X[5] = 0
+    assert found(X) == []
+
+
+@pytest.mark.parametrize("n", [100, 1000, 10_000])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng, n: rng.lognormal(5, 0.2, n),
+        lambda rng, n: rng.gamma(20, 5, n),
+        lambda rng, n: 50 * (1 + rng.pareto(3, n)),
+        lambda rng, n: rng.poisson(20, n),
+        lambda rng, n: rng.normal(3000, 600, n),
+        lambda rng, n: np.where(rng.random(n) < 0.7, 4.99, rng.uniform(5, 20, n)),
+        lambda rng, n: np.clip(rng.normal(38, 6, n).round(), 10, 60),
+    ],
+    ids=["log-normal", "gamma", "Pareto", "counts", "salaries", "fees", "hours"],
+)
+@pytest.mark.parametrize("width", [1, 2])
+def test_zeros_beside_amounts_are_no_codes(draw, n, width):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        x = np.where(rng.random(n) < 0.1, 0, draw(rng, n))
+        assert found(np.column_stack([x, rng.normal(size=n)])[:, :width]) == []
 
 
 @pytest.mark.parametrize(

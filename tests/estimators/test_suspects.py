@@ -144,6 +144,18 @@ TEXTS = {
     ),
     "francs": ([f"CHF {x * 100:,.0f}".replace(",", "'") for x in SURFACE], 0),
     "typographic minus": ([f"{x - 60:.1f}".replace("-", "\u2212") for x in SURFACE], 0),
+    "sign before a currency": (
+        [f"${x - 60:,.2f}".replace("$-", "-$") for x in SURFACE],
+        0,
+    ),
+    "minus before a currency": (
+        [f"£{x * 100 - 6000:,.0f}".replace("£-", "\u2212£") for x in SURFACE],
+        0,
+    ),
+    "sign and blank": (
+        [f"CHF {x - 60:.1f}".replace("CHF -", "- CHF ") for x in SURFACE],
+        0,
+    ),
     "percent": ([f"{x:.0f}%" for x in SURFACE], 0),
     "strays": (["?", "n/a", *[f"{x} kg" for x in SURFACE[2:]]], 2),
     "ages": ([f"{x:.0f}" for x in np.linspace(5, 95, N)], 0),
@@ -155,7 +167,7 @@ TEXTS = {
     [(name, "pandas") for name in TEXTS]
     + [
         (n, p)
-        for n in ("euros", "francs", "ages")
+        for n in ("euros", "francs", "ages", "minus before a currency", "sign and blank")
         for p in ("polars", "objects", "strings")
     ],
 )
@@ -180,6 +192,9 @@ def test_numbers_as_strings(name, package):
     assert len(model.likelihood_.columns) == 2
     values = np.asarray(repaired["X"])[:, 1].astype(float)
     assert np.isnan(values).sum() == n_missing
+    if "sign" in name or "minus" in name:
+        is_negative = [text[0] in "-\u2212" for text in [*texts[:-1], texts[-2]]]
+        np.testing.assert_array_equal(np.signbit(values), is_negative)
     found, _ = said(X, likelihood_in(message, X))
     assert not any("as strings, such as" in text for text in found)
 
@@ -245,6 +260,11 @@ def test_a_comma_behind_zero_is_decimal():
     assert (numbers.changes, numbers.strays) == (((",", ""),), {})
 
 
+@pytest.mark.parametrize("text", ["-$-{}", "- {}", "-A{}", "10-${}"])
+def test_other_signs_are_no_numbers(text):
+    assert numbers_in_text(np.array([text.format(x) for x in range(40)], object)) is None
+
+
 def test_long_blanks_are_read_in_linear_time():
     blanks = " " * 200_000
     assert numbers_in_text(np.array([blanks, f"{blanks}5 m²"], object)) is None
@@ -284,6 +304,40 @@ def test_floats_that_missing_values_make_counts(package):
     assert (["price", "pressure"], "gaussian") in model.likelihood_.columns
     # A dtype of integers says that they are whole.
     assert said(integers)[0] == []
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_few_whole_numbers_with_holes_are_as_those_without(package):
+    """Ratings are categories with a hole, too; amounts are, and the fit says so."""
+    X = TABLE.assign(
+        stars=RNG.integers(1, 6, N),
+        even=RNG.choice([2, 4, 6, 8], N),
+        dose=RNG.choice([5, 10, 20], N),
+        year=RNG.choice([2022, 2023, 2024], N),
+    )
+    few = ["stars", "even", "dose", "year"]
+    expected = (["city", *few], "categorical")
+    found, model = said(X)
+    assert found == []
+    assert expected in model.likelihood_.columns
+    holes = X.astype(dict.fromkeys(few, float))
+    holes.loc[0, few] = np.nan
+    integers = holes.astype(dict.fromkeys(few, "Int64"))
+    if package == "polars":
+        holes = pl.DataFrame({c: holes[c].tolist() for c in holes})
+        holes = holes.with_columns(pl.col(few).fill_nan(None))
+        integers = holes.cast(dict.fromkeys(few, pl.Int64))
+    found, model = said(integers)
+    assert found == []
+    assert expected in model.likelihood_.columns
+    (message,), model = said(holes)
+    assert message.startswith("Columns 'dose', 'year' have floats that are whole numbers")
+    assert expected in model.likelihood_.columns
+    found, model = said(holes, likelihood_in(message, holes))
+    assert found == []
+    assert (["dose", "year"], "gaussian") in model.likelihood_.columns
+    codes = Mixed([(["dose", "year"], "categorical"), ([0, 1, 2, 3], "auto")])
+    assert said(holes, codes)[0] == []
 
 
 def test_counts_of_hundreds():

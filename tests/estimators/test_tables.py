@@ -711,6 +711,25 @@ def test_other_columns_than_in_the_fit_are_refused(frame):
         model.transform(frame.to_numpy(dtype=object)[:, :5])
 
 
+@pytest.mark.filterwarnings("ignore:Training did not improve")
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_continued_fit_warns_once_of_lost_names(frame, package, method):
+    table = frame.drop(columns="size")
+    if package == "polars":
+        table = pl.DataFrame({name: table[name].tolist() for name in table})
+    model = vae(warm_start=method == "fit", max_iter=2)
+    getattr(model, method)(table)
+    with pytest.warns(UserWarning, match="does not have valid feature names") as caught:
+        getattr(model, method)(frame.drop(columns="size").to_numpy(dtype=object))
+    assert sum("valid feature names" in str(w.message) for w in caught) == 1
+    # Names that differ, and a wrong number of columns, are errors as before.
+    with pytest.raises(ValueError, match="feature names should match"):
+        getattr(model, method)(frame.drop(columns="city"))
+    with pytest.raises(ValueError, match="has 8 features, but Variational"):
+        getattr(model, method)(frame.to_numpy(dtype=object))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

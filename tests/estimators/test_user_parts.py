@@ -2,13 +2,15 @@
 
 import math
 import os
+import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import KernelDensity
 from torch import nn
 
@@ -306,6 +308,61 @@ def test_networks_that_mix_rows(change, part):
         f"The network that Made.{part} returns, Changed, must return the same for a row",
         "2 rows",
     )
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("change", [lambda y: y[:, :-1], lambda y: y.softmax(dim=0)])
+def test_bad_networks_are_refused_before_warnings_of_the_data(change, method):
+    """With a good network, the same data are warned of."""
+    X = DATA.copy()
+    X[::4, 0] = -999
+    bad, good = Made(decoder_change=change), Made()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = VariationalAutoencoder(3, network=bad, activation="tanh", **QUICK)
+        refuses(lambda: getattr(model, method)(X), ValueError, "Made.decoder")
+    assert caught == []
+    model = VariationalAutoencoder(3, network=good, activation="tanh", **QUICK)
+    with (
+        pytest.raises(pytest.fail.Exception) if method == "fit" else nullcontext(),
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always")
+        getattr(model, method)(X)
+    texts = [str(w.message) for w in caught if w.category is UserWarning]
+    # In the order of the checks, at the line of the user.
+    assert texts[0].startswith("activation='tanh' is ignored")
+    assert "one number far beside" in texts[1]
+    assert caught[0].filename == caught[1].filename == __file__
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("Prior", [GaussianMixture, BayesianGaussianMixture])
+@pytest.mark.parametrize("shares", [None, np.full(40, 1e-3)])
+def test_priors_of_more_components_than_rows(Prior, shares):
+    """The mixture sees 8,192 draws, and so cannot tell."""
+    X = DATA.copy()
+    X[::4, 0] = -999
+    model = VariationalAutoencoder(2, prior=Prior(n_components=41), **QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refuses(
+            lambda: model.fit(X, sample_weight=shares),
+            ValueError,
+            "Expected n_samples >= n_components of the prior",
+            "got n_components = 41, n_samples = 40",
+        )
+
+
+def test_priors_of_as_many_components_as_rows():
+    """A weight stands for rows, and so does a row that is repeated."""
+    for n, repeats in ((40, None), (80, np.full(40, 2.0))):
+        prior = GaussianMixture(n, max_iter=1)
+        model = VariationalAutoencoder(2, prior=prior, **QUICK)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            assert model.fit(DATA, sample_weight=repeats).prior_.n_components == n
 
 
 def batch_normed(n_in, n_out):
