@@ -99,19 +99,19 @@ def run_unskipped(check, *arguments):
         pytest.fail(f"the check skipped itself: {skip}")
 
 
+# How a table is read does not depend on the training. So one epoch is enough, and one
+# estimator of each class.
+ONE_EPOCH = [type(model)(max_iter=1) for model in DEFAULTS]
+
+
 @ignore_floor
 @pytest.mark.parametrize(
     ("estimator", "check"),
-    checks_of([*DEFAULTS, *every_model(max_iter=2), *variants(max_iter=2)], DEFAULTS),
+    checks_of([*DEFAULTS, *every_model(max_iter=2), *variants(max_iter=2)], ONE_EPOCH),
 )
 def test_generated_checks(estimator, check):
     """Every check of scikit-learn's generator passes."""
     run_unskipped(check, estimator)
-
-
-# Data frames and names do not depend on the training. So one epoch is enough, and one
-# estimator of each class.
-ONE_EPOCH = [type(model)(max_iter=1) for model in DEFAULTS]
 
 
 # Some checks fit data frames and transform arrays, or fit arrays and transform frames.
