@@ -29,19 +29,29 @@ if array_api is None:
         "utils/test_namespaces.py",
     ]
 
-# Files whose tests run the same lines hundreds of times, with other parameters. The lines
-# that they cover are covered by others too, and to trace them costs half of their time.
+# Files, and tests, that run the same lines hundreds of times, with other parameters. What
+# they cover is covered by others too, and to trace them costs half of their time.
 _REPETITIVE = {
     "tests/data/test_batches.py",
     "tests/engine/test_devices.py",
     "tests/engine/test_step.py",
+    "tests/estimators/test_automatic.py::test_automatic_length_is_about_2800_steps",
     "tests/estimators/test_degenerate_data.py",
     "tests/estimators/test_extreme_families.py",
     "tests/estimators/test_families.py",
+    "tests/estimators/test_history.py::test_numbers_of_an_epoch_recomputed",
     "tests/estimators/test_min_scale.py",
+    "tests/estimators/test_missing.py::test_every_mode_learns_from_holes",
+    "tests/estimators/test_missing.py::test_linear_model_is_exact_and_reaches_em",
+    "tests/estimators/test_random_modules.py::test_fits_are_reproducible",
     "tests/estimators/test_scores.py",
     "tests/estimators/test_settings.py",
     "tests/estimators/test_sklearn_contract.py",
+    "tests/estimators/test_stream.py::test_closed_form_scale_of_single_rows",
+    "tests/estimators/test_stream.py::test_memory_does_not_grow",
+    "tests/estimators/test_stream.py::test_single_rows_in_every_mode",
+    "tests/estimators/test_ties.py",
+    "tests/objectives/test_expectation.py::test_error_of_a_score",
     "tests/objectives/test_objectives.py",
     "tests/scales/test_scales.py",
     "tests/test_campaign.py",
@@ -92,7 +102,7 @@ def pytest_collection_modifyitems(config, items):
         return item.path.relative_to(config.rootpath).as_posix()
 
     for item in items:
-        if file_of(item) in _REPETITIVE:
+        if _REPETITIVE & {file_of(item), item.nodeid.partition("[")[0]}:
             item.add_marker("no_cover")
     items.sort(key=lambda item: file_of(item) not in _LONG)
 

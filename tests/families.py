@@ -4,7 +4,7 @@ import numpy as np
 import scipy.special
 
 from skae.likelihoods import LIKELIHOODS, GeneralizedLinear, LocationScale
-from skae.scales import legal_combinations
+from skae.scales import SCALES, legal_combinations
 
 # Densities of x - loc in units of a scale.
 LOCATION_SCALE = [
@@ -21,6 +21,21 @@ GENERALIZED_LINEAR = [
 def location_scale_combinations():
     """Return the legal combinations of location-scale likelihoods."""
     return [c for c in legal_combinations() if c[0] in LOCATION_SCALE]
+
+
+def combinations_in_turns():
+    """Return half of these: each likelihood with each mode, in one covariance type.
+
+    The type alternates over modes and likelihoods, so that each has both.
+    """
+    modes = sorted(SCALES)
+
+    def is_shown(name, mode, kind):
+        turn = LOCATION_SCALE.index(name) + modes.index(mode)
+        # This mode has one type.
+        return mode == "profile" or (turn + (kind == "diag")) % 2 == 1
+
+    return [c for c in location_scale_combinations() if is_shown(*c)]
 
 
 def generalized_linear_combinations():

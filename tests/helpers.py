@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from tests.families import location_scale_combinations
+from tests.families import combinations_in_turns, location_scale_combinations
 
 ESTIMATORS = [GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder]
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)
 every_model = pytest.mark.parametrize(
     ("likelihood", "variance_mode", "covariance_type"), location_scale_combinations()
+)
+models_in_turns = pytest.mark.parametrize(
+    ("likelihood", "variance_mode", "covariance_type"), combinations_in_turns()
 )
 ignore_floor = pytest.mark.filterwarnings(
     "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"

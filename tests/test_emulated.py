@@ -20,7 +20,7 @@ PRIVATE = [
 # first word is the folder of the tests that are written for this one.
 CHOSEN = (
     "emulated or accelerator and (warm_start or pickle or global_state or "
-    "R3 and True and (optimal or predicted or learned-diag))"
+    "R3 and True and posterior and (optimal or predicted or learned-diag))"
 )
 
 

@@ -126,7 +126,7 @@ def test_same_results_on_both_workers(kind, backend, cluster, expected, X, tmp_p
 
 @pytest.mark.parametrize(
     ("kind", "is_sent_to_all"),
-    [(GridSearchCV, True), (BatchedGridSearchCV, False), (BatchedGridSearchCV, True)],
+    [(GridSearchCV, True), (BatchedGridSearchCV, False)],
 )
 def test_a_worker_that_is_killed_loses_nothing(
     kind, is_sent_to_all, cluster, expected, X, tmp_path

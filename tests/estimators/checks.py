@@ -17,13 +17,13 @@ def name_of(model):
     return re.sub(r"\s+", " ", repr(model))
 
 
-def checks_of(models, whole):
-    """List models and checks, for those that are not in ``whole`` without input's."""
+def checks_of(models, of_input):
+    """List the checks of some models, and those of input of others (or of the same)."""
     found = []
-    for model in models:
+    for model, is_of_input in [(m, False) for m in models] + [(m, True) for m in of_input]:
         for estimator, check in estimator_checks_generator(model):
             name = check.func.__name__
-            if model in whole or not OF_INPUT.search(name):
+            if bool(OF_INPUT.search(name)) == is_of_input:
                 arguments = ", ".join(f"{k}={v}" for k, v in check.keywords.items())
                 label = f"{name_of(model)}-{name}({arguments})"
                 found.append(pytest.param(estimator, check, id=label))

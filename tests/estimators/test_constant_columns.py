@@ -41,8 +41,7 @@ FLOOR = pytest.mark.filterwarnings("ignore:The scale of .* is at its floor")
 
 
 @FLOOR
-@pytest.mark.parametrize("init", ["pca", "random"])
-@pytest.mark.parametrize("with_holes", [False, True])
+@pytest.mark.parametrize(("init", "with_holes"), [("pca", True), ("random", False)])
 def test_a_constant_column_costs_nothing(init, with_holes):
     """The other columns are learned as well beside a constant as without it."""
     X = amounts()

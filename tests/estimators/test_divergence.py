@@ -16,9 +16,9 @@ from tests.helpers import (
     Recording,
     assert_finite,
     every_estimator,
-    every_model,
     ignore_divergence,
     ignore_floor,
+    models_in_turns,
     models_of,
     weights,
 )
@@ -26,7 +26,7 @@ from tests.helpers import (
 
 @ignore_floor
 @ignore_divergence
-@every_model
+@models_in_turns
 @pytest.mark.parametrize("learning_rate_init", [1e10, 1e37])
 def test_fit_is_finite_for_any_learning_rate(
     likelihood, variance_mode, covariance_type, learning_rate_init, X

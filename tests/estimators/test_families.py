@@ -43,8 +43,11 @@ def model(name, **parameters):
     return VariationalAutoencoder(2, likelihood=name, **parameters)
 
 
-@every_family
-@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    # Complete data in turns: all other tests have them.
+    [(name, True) for name in FAMILIES] + [(name, False) for name in FAMILIES[::2]],
+)
 def test_fit_improves_and_all_methods_work(name, missing):
     X = table(name, 400)
     if missing:
@@ -486,9 +489,7 @@ def test_pipeline_and_tags():
 
 MAPS = {
     "bernoulli": lambda x: np.where(np.isnan(x), x, x > 0),
-    "continuous_bernoulli": lambda x: scipy.special.expit(x),
     "log_normal": lambda x: np.exp(np.clip(x, -30, 30)),
-    "poisson": lambda x: np.floor(np.minimum(np.abs(x), 1e6)),
     "negative_binomial": lambda x: np.floor(np.minimum(np.abs(x), 1e6)),
 }
 
@@ -515,7 +516,9 @@ def mapped(monkeypatch):
     monkeypatch.setattr(Table, "encode", encode_mapped)
 
 
-OF_NUMBERS = [VariationalAutoencoder(likelihood=name, max_iter=2) for name in sorted(MAPS)]
+# Flags without a scale, amounts and counts with one. The other likelihoods of such numbers
+# differ from them in their density, which the tests above have.
+OF_NUMBERS = [VariationalAutoencoder(likelihood=name, max_iter=2) for name in MAPS]
 # Those that read tables of their own.
 OF_TABLES = [
     VariationalAutoencoder(likelihood="mixed", max_iter=2),

@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
-from tests.helpers import Recording, every_model
+from tests.helpers import Recording, every_model, models_in_turns
 from tests.likelihoods.references import scipy_of
 
 
@@ -75,7 +75,7 @@ def expected_log_likelihood(model, X, draws):
     return distribution.logpdf(residual + scale * mean, scale=scale).sum(axis=-1).mean()
 
 
-@every_model
+@models_in_turns
 def test_numbers_of_an_epoch_recomputed(likelihood, variance_mode, covariance_type, X):
     """With one batch for an epoch they are of the model that the epoch before left.
 

@@ -11,7 +11,7 @@ from tests.helpers import (
     answers,
     assert_same_answers,
     every_estimator,
-    every_model,
+    models_in_turns,
 )
 from tests.likelihoods.references import GIVEN, SCIPY
 
@@ -147,7 +147,7 @@ def test_sample(X):
     np.testing.assert_array_equal(first, model.sample(5, np.random.RandomState(0)))
 
 
-@every_model
+@models_in_turns
 def test_noise_of_samples(likelihood, variance_mode, covariance_type, X):
     """Draws minus their means have scipy's distribution with the model's scale."""
     model = VariationalAutoencoder(

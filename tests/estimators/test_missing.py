@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
-from tests.helpers import ESTIMATORS, answers, every_estimator, every_model, weights
+from tests.helpers import ESTIMATORS, answers, every_estimator, models_in_turns, weights
 from tests.likelihoods.generalized_normal import GeneralizedNormal
 
 pytestmark = [
@@ -216,7 +216,7 @@ def test_known_columns_by_name(package):
 # All models
 
 
-@every_model
+@models_in_turns
 def test_every_mode_learns_from_holes(likelihood, variance_mode, covariance_type):
     X = plane()
     holes = with_holes(X)

@@ -72,6 +72,7 @@ def test_every_display_is_drawn_here():
 
 @every_picture
 def test_draws_on_a_figure_of_its_own(display, kwargs, vae, X):
+    """And the stored data again on another one."""
     before = dict(mpl.rcParams)
     drawn = draw(display, vae, X, **kwargs)
     assert isinstance(drawn, display)
@@ -80,6 +81,11 @@ def test_draws_on_a_figure_of_its_own(display, kwargs, vae, X):
     assert drawn.ax_ in drawn.figure_.axes
     drawn.figure_.canvas.draw()
     assert dict(mpl.rcParams) == before
+    first, stored = drawn.ax_, dict(vars(drawn))
+    assert drawn.plot() is drawn
+    assert drawn.ax_ is not first
+    for name in inspect.signature(display).parameters:
+        assert getattr(drawn, name) is stored[name]
 
 
 @every_picture
@@ -106,21 +112,14 @@ def test_draws_on_the_given_axes_only(display, kwargs, vae, X):
     figure.canvas.draw()
 
 
-@every_picture
+# One picture of each display: its kinds of plot share the figure.
+@pytest.mark.parametrize(
+    ("display", "kwargs"), {picture[0]: picture for picture in PICTURES.values()}.values()
+)
 def test_draws_in_a_subfigure(display, kwargs, vae, X):
     figure = plt.figure()
     drawn = draw(display, vae, X, ax=figure.subfigures(1, 2)[0].subplots(), **kwargs)
     assert drawn.figure_ is figure
-
-
-@every_picture
-def test_plots_the_stored_data_again(display, kwargs, vae, X):
-    drawn = draw(display, vae, X, **kwargs)
-    first, stored = drawn.ax_, dict(vars(drawn))
-    assert drawn.plot() is drawn
-    assert drawn.ax_ is not first
-    for name in inspect.signature(display).parameters:
-        assert getattr(drawn, name) is stored[name]
 
 
 @every_display

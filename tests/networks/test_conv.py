@@ -18,7 +18,7 @@ from skae._optim import learning_rate_multipliers
 from skae.model_selection import BatchedGridSearchCV
 from skae.networks import ACTIVATIONS, NETWORKS, Conv, Network, is_built_in
 from skae.networks.layers import is_chain_of_layers, network_capabilities
-from tests.helpers import assert_same_answers, every_estimator, every_model, weights
+from tests.helpers import assert_same_answers, every_estimator, models_in_turns, weights
 from tests.surroundings import nothing_global_changes
 
 SHAPES = [(1, 8, 8), (3, 5, 7), (2, 1, 1), (1, 1, 9), (4, 3, 2), (1, 13, 16)]
@@ -286,7 +286,7 @@ def test_a_fit_begins_at_its_linear_path(estimator, X):
     assert model.score(X) == pytest.approx(linear.score(X), abs=1e-4)
 
 
-@every_model
+@models_in_turns
 def test_every_likelihood_and_variance(likelihood, variance_mode, covariance_type, X):
     """Conv trains and scores in all modes, with holes too; it sees the holes."""
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)

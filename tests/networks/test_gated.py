@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skae import VariationalAutoencoder
 from skae.model_selection import BatchedGridSearchCV
-from tests.helpers import assert_same_answers, every_estimator, every_model, weights
+from tests.helpers import assert_same_answers, every_estimator, models_in_turns, weights
 from tests.networks.gated import Gated
 from tests.surroundings import nothing_global_changes
 
@@ -34,7 +34,7 @@ def test_it_is_reproducible_and_can_be_copied(estimator, X):
         assert_same_answers(model, pickle.loads(pickle.dumps(model)), X)
 
 
-@every_model
+@models_in_turns
 def test_it_works_with_every_scale_and_holes(likelihood, variance_mode, covariance_type, X):
     model = VariationalAutoencoder(
         network=Gated(8),

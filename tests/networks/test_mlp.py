@@ -19,7 +19,7 @@ from skae.model_selection import BatchedGridSearchCV
 from skae.networks import ACTIVATIONS, MLP
 from skae.networks.layers import is_chain_of_layers, network_capabilities
 from skae.networks.mlp import Residual
-from tests.helpers import assert_same_answers, every_estimator, every_model, weights
+from tests.helpers import assert_same_answers, every_estimator, models_in_turns, weights
 from tests.surroundings import nothing_global_changes
 
 OPTIONS = {
@@ -173,7 +173,7 @@ def test_fits_are_reproducible_and_copies_are_equal(estimator, options, X):
     assert model.get_params()["network__layer_norm"] == options.get("layer_norm", False)
 
 
-@every_model
+@models_in_turns
 def test_every_likelihood_and_variance(likelihood, variance_mode, covariance_type, X):
     """All options at once train and score, with holes in the data too."""
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
