@@ -35,7 +35,7 @@ _REPETITIVE = {
     "tests/data/test_batches.py",
     "tests/engine/test_devices.py",
     "tests/engine/test_step.py",
-    "tests/estimators/test_automatic.py::test_automatic_length_is_about_2800_steps",
+    "tests/estimators/test_automatic.py::test_automatic_length_is_about_1600_steps",
     "tests/estimators/test_degenerate_data.py",
     "tests/estimators/test_extreme_families.py",
     "tests/estimators/test_families.py",
