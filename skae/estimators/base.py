@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from abc import ABCMeta, abstractmethod
-from dataclasses import replace
 from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -21,130 +19,53 @@ from sklearn.utils._param_validation import (
     StrOptions,
 )
 
-from skae._data import Rows, Standardization, measure
-from skae._evaluation import SCALE_ROWS, update_scale
-from skae._fitting.diagnosis import start_error
-from skae._fitting.initialization import build_module, initialize, move, release
-from skae._fitting.link_start import add_links, statistics_type
-from skae._fitting.lockstep import offload, shared_result
+from skae._data import Rows
 from skae._fitting.problem import (
-    CONTINUED,
     CallbackSource,
     FitProblem,
     FitResult,
     TrainingOptions,
 )
-from skae._fitting.report import ProgressReport
-from skae._fitting.size import check_memory
 from skae._fitting.trainer import train
-from skae._module import AutoencoderModule, Spec
+from skae._module import Spec
 from skae._optim import SCHEDULES
 from skae._utils.choices import (
     choices,
     positive_integer,
     validate_parameters,
 )
-from skae._utils.column_errors import columns_named
-from skae._utils.compat import CallbackSupportMixin, check_sample_weight, with_callbacks
-from skae._utils.device import resolve_device
+from skae._utils.compat import CallbackSupportMixin, with_callbacks
 from skae._utils.errors import NoStopIteration
-from skae._utils.messages import raise_deferred, warn_user, warnings_deferred
+from skae._utils.messages import warn_user, warnings_deferred
 from skae._utils.names import ParametersMixin, missing_if, suggest_keywords
-from skae._utils.namespaces import Home, device_name, home_of, on_host
-from skae._utils.numbers import as_numbers
-from skae._utils.random import draw_seed, local_random_state
+from skae._utils.namespaces import Home, home_of, on_host
 from skae._utils.settings import training_mode
-from skae._utils.threads import suitable_threads
 from skae.estimators.automatic import make_options, make_spec
-from skae.estimators.binding import bind_table, check_same_likelihood
-from skae.estimators.fitted import fitted_attributes
+from skae.estimators.binding import bind_table
+from skae.estimators.fit_input import validate_fit
+from skae.estimators.fitted import attributes_in_training, fitted_attributes
 from skae.estimators.imputation import ImputationMixin
 from skae.estimators.parameters import advice, advice_on_part, check_network
-from skae.estimators.resume import check_epochs, make_continuation
+from skae.estimators.problems import build_problems, earlier_epochs
 from skae.estimators.stream import partial_fit
 from skae.estimators.stream_input import reason_against
 from skae.estimators.table import Table
 from skae.estimators.training_data import (
-    HELD_OUT,
     TrainingData,
     attributes_at,
-    check_min_scale,
-    check_observed,
-    check_precision,
     divide,
-    warn_of_far_values,
-    warn_of_network,
-    warn_of_other_units,
-    warn_of_spread,
     warn_of_tables_as_y,
 )
 from skae.estimators.warm_start import (
-    WARM_START,
     concatenate_histories,
-    continue_from,
 )
 from skae.likelihoods import Likelihood
 from skae.networks import ACTIVATIONS, NETWORKS, Network
 from skae.objectives import Objective
-from skae.scales import SCALES, check_scale
-from skae.scales.fixed import check_fixed_scale, warn_of_ignored_scale
+from skae.scales import SCALES
 
 # Attributes that scikit-learn's validation of X sets.
 _ATTRIBUTES_OF_X = {"n_features_in_", "feature_names_in_"}
-
-
-def _attributes_in_training(
-    module: AutoencoderModule,
-    objective: Objective,
-    validated_rows: Rows | None,
-    standardization: Standardization,
-    table: Table,
-    extra: dict[str, Any],
-) -> dict[str, Any]:
-    """Return the fitted attributes of a model that is still in training.
-
-    If there are validation data, the scale is the one of the validation score.
-    """
-    module = copy.deepcopy(module).eval()
-    module.leave_shared_memory()
-    if validated_rows is not None:
-        some = validated_rows.subsample(SCALE_ROWS)
-        update_scale(module, objective, some, standardization)
-    return {**fitted_attributes(module, standardization, table), **extra}
-
-
-def _set_start(
-    problem: FitProblem,
-    fixed_scale: np.ndarray | None,
-    last: AutoencoderModule | None,
-    device: torch.device,
-) -> None:
-    """Set the first weights of a problem, or take those of the last fit, on the device.
-
-    A fixed scale, ``(1, 1)`` or ``(1, n_features)``, is in the likelihood's units.
-    """
-    module = problem.module
-    if last is not None:
-        move(module, device)
-        continue_from(last, module, fixed_scale)
-        release(module, problem.rows, problem.standardization)
-    else:
-        model = module, problem.objective, problem.rows, problem.standardization
-        initialize(
-            *model, init=problem.options.init, fixed_scale=fixed_scale, device=device
-        )
-    problem.first_objective = problem.start_objective()
-    problem.report.start(problem.first_objective + problem.log_det_units)
-    if problem.validation is not None:
-        problem.first_score = problem.validation_score()
-
-
-def _init_random_states(random_state: RandomState, n: int) -> list[RandomState]:
-    """Return a generator for each start; the first one is that of a fit with one start."""
-    if n == 1:
-        return [random_state]
-    seed = draw_seed(copy.deepcopy(random_state))
-    return [random_state, *(RandomState([seed, i]) for i in range(1, n))]
 
 
 class BaseAutoencoder(
@@ -449,7 +370,7 @@ class BaseAutoencoder(
             kwargs,
             # Not the problem itself: a reference cycle would keep X in memory.
             partial(
-                _attributes_in_training,
+                attributes_in_training,
                 problems[0].module,
                 problems[0].objective,
                 data.rows if data.validation is not None else None,
@@ -486,104 +407,8 @@ class BaseAutoencoder(
         objective: Objective,
         home: Home | None,
     ) -> TrainingData:
-        """Validate the input of a fit, which was at home; see `fit`."""
-        is_continued = self.warm_start and self.__sklearn_is_fitted__()
-        likelihood = self._make_likelihood()
-        check_scale(self.variance_mode, self.covariance_type, likelihood)
-        device = resolve_device(device_name(self.device, home))
-        check_precision(self.precision, device)
-        if is_continued:
-            check_same_likelihood(self, X, likelihood, WARM_START)
-        if is_continued and self._table.columns is not None:
-            table = self._table
-        else:
-            given = self.__dict__.pop("_given_table", None)
-            table = given or bind_table(self, X, likelihood, sample_weight)
-        covariance_type = table.covariance_type(self.covariance_type)
-        check_scale(self.variance_mode, covariance_type, table.likelihood)
-        new = not is_continued
-        features = table.encode(self, X, reset=new, takes_unknown=new)
-        data = table.to_input(features)
-        weight = check_sample_weight(
-            as_numbers(sample_weight, "sample_weight"),
-            data,
-            dtype=np.float64,
-            # Beside other processes, this one may have no samples.
-            ensure_non_negative=data.shape[0] > 0,
-            allow_all_zero_weights=self._fewest_samples == 0,
-        )
-        fixed_scale = None
-        if self.variance_mode == "fixed":
-            fixed_scale = check_fixed_scale(
-                self.scale, covariance_type, self.n_features_in_
-            )
-            fixed_scale = table.per_feature(fixed_scale)
-        elif not is_continued:
-            warn_of_ignored_scale(self.scale, self.variance_mode)
-        if not is_continued:
-            warn_of_network(self)
-        held_out = None
-        if X_val is not None:
-            try:
-                held_out = table.to_input(table.encode(self, X_val))
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"X_val cannot be used: {error}") from error
-        continuation = make_continuation(
-            self,
-            objective,
-            local_random_state(self.random_state),
-            device,
-            {
-                "X": data,
-                "sample_weight": None if sample_weight is None else weight,
-                "X_val": held_out,
-                "columns": table.columns,
-            },
-            self.module_ if is_continued else None,
-        )
-        random_state = continuation.random_state
-        rows, validation, are_shared = self._divide(data, weight, held_out, random_state)
-        names = table.feature_names(getattr(self, "feature_names_in_", None))
-        kind = statistics_type(table.likelihood, covariance_type)
-        has_part = self.early_stopping and held_out is None
-        check_observed(rows, names, HELD_OUT if has_part else "")
-        if is_continued:
-            standardization = self._standardization
-            standardization.check_range(data)
-            warn_of_other_units(standardization, data, names)
-        else:
-            with columns_named(names):
-                standardization = (
-                    shared_result(measure, rows, kind)
-                    if are_shared
-                    else measure(rows, kind)
-                )
-        if are_shared:
-            rows = replace(rows, X=data)
-        if not is_continued:
-            warn_of_far_values(rows, standardization, names)
-            standardization = add_links(standardization, rows, table.likelihood)
-            if covariance_type == "spherical":
-                warn_of_spread(standardization, table, names)
-        if fixed_scale is not None:
-            if table.columns is None:
-                standardization.check_proportion("scale", self.scale)
-            fixed_scale = standardization.per_scale(fixed_scale, covariance_type)
-        elif not isinstance(self.min_scale, str):
-            check_min_scale(standardization, self.min_scale, self.precision)
-        return TrainingData(
-            data,
-            features if table.columns is None else X,
-            table,
-            rows,
-            validation,
-            standardization,
-            fixed_scale,
-            device,
-            is_continued,
-            continuation,
-            home,
-        )
+        """Validate the input of a fit; see `skae.estimators.fit_input.validate_fit`."""
+        return validate_fit(self, X, sample_weight, X_val, objective, home)
 
     def _bind(self, X: ArrayLike) -> Table:
         """Find out how the columns of a table are modelled, for fits to parts of it.
@@ -617,95 +442,8 @@ class BaseAutoencoder(
         options: TrainingOptions,
         data: TrainingData,
     ) -> list[FitProblem]:
-        """Build a model for each start, with its first weights."""
-        size = data.rows.epoch_size, self.n_init
-        peers = data.rows.peers
-        with peers.together():
-            check_memory(spec, objective, options, *size, data.device, peers.size)
-        build = partial(self._build_problem, spec, objective, data)
-        random_state = data.continuation.random_state
-        if data.is_continued:
-            n_epochs = data.continuation.n_before + options.max_iter
-            continued = replace(options, init=CONTINUED, max_iter=n_epochs)
-            problems = [build(continued, random_state, 0)]
-        else:
-            first, *others = _init_random_states(random_state, self.n_init)
-            random = replace(options, init="random", verbose=0)
-            # A second start in closed form would equal the first one.
-            problems = [
-                build(options, first, 0),
-                *(build(random, other, i) for i, other in enumerate(others, 1)),
-            ]
-        errors = [start_error(problem) for problem in problems]
-        if None not in errors:
-            raise ValueError(errors[0])
-        # Of several starts, those that are not finite are left out.
-        return [p for p, error in zip(problems, errors, strict=True) if error is None]
-
-    def _build_problem(
-        self,
-        spec: Spec,
-        objective: Objective,
-        data: TrainingData,
-        options: TrainingOptions,
-        random_state: RandomState,
-        start: int,
-    ) -> FitProblem:
-        """Build a model with its first weights; a warm start takes the last fit's."""
-        module = build_module(
-            spec,
-            data.standardization,
-            self.min_scale,
-            options.dtype,
-            data.device,
-            seed=draw_seed(random_state),
-        )
-        raise_deferred()
-        continuation = data.continuation
-        n_earlier, _ = self._earlier_epochs(data)
-        report = ProgressReport(options.verbose, options.max_iter, n_earlier)
-        name, precision = type(self).__name__, options.precision
-        rows = data.rows, data.validation
-        report.begin(name, module, *rows, precision, data.device)
-        problem = FitProblem(
-            module,
-            objective,
-            data.rows,
-            data.validation,
-            data.standardization,
-            options,
-            callbacks=None,
-            random_state=random_state,
-            feature_names=data.table.feature_names(
-                getattr(self, "feature_names_in_", None)
-            ),
-            report=report,
-            checkpoint=continuation.checkpoint,
-            start=start,
-            keeps_state=continuation.keeps_state,
-        )
-        last = self.module_ if data.is_continued else None
-        set_start = partial(_set_start, problem, data.fixed_scale, last, data.device)
-        multiply_adds = options.multiply_adds_per_step(data.rows.epoch_size, module)
-        with suitable_threads(multiply_adds):
-            if problem.capabilities.is_thread_safe:
-                offload(set_start)
-            else:
-                set_start()
-        problem.resumed = continuation.state_of(start, data.device)
-        if problem.resumed is not None:
-            check_epochs(problem.resumed, options.max_iter)
-            report.resume(problem.resumed.epoch)
-        return problem
-
-    def _earlier_epochs(self, data: TrainingData) -> tuple[int, int]:
-        """Return how many epochs of a warm start are of earlier trainings, and the best."""
-        if not data.is_continued:
-            return 0, 0
-        if data.continuation.last is not None:
-            return data.continuation.earlier
-        # Fits of old pickles have no `best_iter_`.
-        return self.n_iter_, getattr(self, "best_iter_", self.n_iter_)
+        """Build a model for each start; see `skae.estimators.problems.build_problems`."""
+        return build_problems(self, spec, objective, options, data)
 
     def _extra_fitted_attributes(self, problem: FitProblem | None) -> dict[str, Any]:
         """Return fitted attributes beside the model; None stands for a fit in progress."""
@@ -722,7 +460,7 @@ class BaseAutoencoder(
         names = list(epochs[0]) if epochs else ["objective", "log_likelihood"]
         history = {name: np.array([epoch[name] for epoch in epochs]) for name in names}
         best_iter = result.best_iter
-        n_earlier, last_best = self._earlier_epochs(data)
+        n_earlier, last_best = earlier_epochs(self, data)
         if data.is_continued:
             # A start that is kept is the model of the last fit.
             best_iter = n_earlier + best_iter if best_iter else last_best

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from skae._data import Standardization
-from skae._evaluation import shared_scale
+from skae._data import Rows, Standardization
+from skae._evaluation import SCALE_ROWS, shared_scale, update_scale
 from skae._module import AutoencoderModule
 from skae._utils.device import has_float64
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.settings import own_settings
 from skae.estimators.table import Table
 from skae.likelihoods import Likelihood
+from skae.objectives import Objective
 from skae.persistence import PersistenceMixin
 
 
@@ -112,3 +113,23 @@ def fitted_attributes(
         "device_": str(module.device),
         "_fitted_to": None,
     }
+
+
+def attributes_in_training(
+    module: AutoencoderModule,
+    objective: Objective,
+    validated_rows: Rows | None,
+    standardization: Standardization,
+    table: Table,
+    extra: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the fitted attributes of a model that is still in training.
+
+    If there are validation data, the scale is the one of the validation score.
+    """
+    module = copy.deepcopy(module).eval()
+    module.leave_shared_memory()
+    if validated_rows is not None:
+        some = validated_rows.subsample(SCALE_ROWS)
+        update_scale(module, objective, some, standardization)
+    return {**fitted_attributes(module, standardization, table), **extra}
