@@ -54,12 +54,29 @@ def no_warnings_of_fits() -> Iterator[None]:
 
 @contextmanager
 def warnings_deferred() -> Iterator[None]:
-    """Keep warnings until :func:`raise_deferred`; an error before it comes without them."""
+    """Keep warnings until :func:`raise_deferred`, or until an error.
+
+    They come before the error, if it is not raised in :func:`without_deferred`.
+    """
     token = _deferred.set([])
     try:
         yield
     finally:
+        kept = _deferred.get()
         _deferred.reset(token)
+        for message, category in kept or ():
+            warn_user(message, category)
+
+
+@contextmanager
+def without_deferred() -> Iterator[None]:
+    """Drop the warnings that were kept if a parameter is found to be wrong within."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        if kept := _deferred.get():
+            kept.clear()
+        raise
 
 
 def raise_deferred() -> None:

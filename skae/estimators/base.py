@@ -349,7 +349,7 @@ class BaseAutoencoder(
         objective = self._make_objective()
         home = home_of(X)
         X, sample_weight, X_val = map(on_host, (X, sample_weight, X_val))
-        # Errors of a user's network and of the prior come before warnings of the data.
+        # Errors of a user's network and of the prior come without warnings of the data.
         with warnings_deferred():
             warn_of_tables_as_y(X, y)
             data = self._validate_fit(X, sample_weight, X_val, objective, home)

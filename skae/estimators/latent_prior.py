@@ -65,13 +65,11 @@ def check_prior(prior: Any) -> None:
         raise TypeError(f"prior cannot be used: {error}") from error
 
 
-def check_prior_size(prior: Any, rows: Rows) -> None:
+def check_prior_size(prior: Any, n_samples: float) -> None:
     """Raise ValueError if a mixture has more components than there are rows.
 
     The mixture itself cannot tell, because it is fitted to several draws of each row.
     """
-    # Weights may have a sum below 1, and equal rows are one.
-    n_samples = max(rows.total, rows.n_samples)
     if isinstance(prior, (GaussianMixture, BayesianGaussianMixture)) and (
         prior.n_components > n_samples
     ):

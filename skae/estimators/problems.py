@@ -22,7 +22,7 @@ from skae._fitting.problem import (
 from skae._fitting.report import ProgressReport
 from skae._fitting.size import check_memory
 from skae._module import AutoencoderModule, Spec
-from skae._utils.messages import raise_deferred
+from skae._utils.messages import raise_deferred, without_deferred
 from skae._utils.random import draw_seed
 from skae._utils.threads import suitable_threads
 from skae.estimators.resume import check_epochs
@@ -78,14 +78,15 @@ def _build_problem(
     start: int,
 ) -> FitProblem:
     """Build a model with its first weights; a warm start takes the last fit's."""
-    module = build_module(
-        spec,
-        data.standardization,
-        estimator.min_scale,
-        options.dtype,
-        data.device,
-        seed=draw_seed(random_state),
-    )
+    with without_deferred():
+        module = build_module(
+            spec,
+            data.standardization,
+            estimator.min_scale,
+            options.dtype,
+            data.device,
+            seed=draw_seed(random_state),
+        )
     raise_deferred()
     continuation = data.continuation
     n_earlier, _ = earlier_epochs(estimator, data)

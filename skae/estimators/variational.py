@@ -24,9 +24,9 @@ from skae._fitting.problem import FitProblem
 from skae._utils.choices import choices, positive_integer
 from skae._utils.errors import NoStopIteration
 from skae._utils.memory import require_memory
-from skae._utils.messages import warn_user
+from skae._utils.messages import warn_user, without_deferred
 from skae._utils.names import own_method_names, suggest_keywords
-from skae._utils.namespaces import like, like_input, on_host
+from skae._utils.namespaces import Home, like, like_input, on_host
 from skae._utils.numbers import check_count
 from skae._utils.random import draw_seed, local_random_state, torch_generator
 from skae._utils.settings import own_settings
@@ -46,7 +46,7 @@ from skae.estimators.training_data import TrainingData
 from skae.likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 from skae.networks import Network
 from skae.networks.randomness import fixed_draws
-from skae.objectives import ELBO, KL_SCHEDULES
+from skae.objectives import ELBO, KL_SCHEDULES, Objective
 from skae.objectives.draws import row_shift, sobol_normal
 from skae.objectives.elbo import DRAWS_AT_ONCE
 from skae.objectives.schedules import Schedule, check_schedule
@@ -479,9 +479,18 @@ class VariationalAutoencoder(BaseAutoencoder):
             check_schedule(self.kl_schedule, self.beta)
         check_prior(self.prior)
 
-    def _validate_fit(self, *args: Any) -> TrainingData:
-        data = super()._validate_fit(*args)
-        check_prior_size(self.prior, data.rows)
+    def _validate_fit(
+        self,
+        X: ArrayLike,
+        sample_weight: ArrayLike | None,
+        X_val: ArrayLike | None,
+        objective: Objective,
+        home: Home | None,
+    ) -> TrainingData:
+        """Validate the input of a fit, and the number of components of the prior."""
+        data = super()._validate_fit(X, sample_weight, X_val, objective, home)
+        with without_deferred():
+            check_prior_size(self.prior, max(data.X.shape[0], data.rows.n_samples))
         return data
 
     def _make_likelihood(self) -> Likelihood:

@@ -338,6 +338,19 @@ def test_bad_networks_are_refused_before_warnings_of_the_data(change, method):
 
 
 @pytest.mark.usefixtures("no_training")
+def test_other_errors_come_after_warnings_of_the_data():
+    """The warning may say why, as of a column of categories that does not fit in memory."""
+    X = DATA.copy()
+    X[::4, 0] = -999
+    model = VariationalAutoencoder(3, hidden_layer_sizes=(30_000_000,) * 2, **QUICK)
+    with (
+        pytest.warns(UserWarning, match="one number far beside"),
+        pytest.raises(MemoryError, match="Lower hidden_layer_sizes"),
+    ):
+        model.fit(X)
+
+
+@pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize("Prior", [GaussianMixture, BayesianGaussianMixture])
 @pytest.mark.parametrize("shares", [None, np.full(40, 1e-3)])
 def test_priors_of_more_components_than_rows(Prior, shares):
