@@ -90,11 +90,11 @@ size and 1.1 times less on large ones, where products of matrices take the time.
 with 4e-2 is as fast to the same ELBO, but needs more epochs for it, so a user who has set
 ``max_iter`` would lose.
 
-**Where the default is behind**: three hidden layers after 15 epochs, not after 100; mixtures
-of logistics by 0.6 to 0.8 nats on the tables of 47 and 52 columns, so the recipe for
-densities has a few more epochs than with the former rule; and the ELBO after 100 epochs of
-ionosphere (280 rows) and breast_cancer (455), which both rules overfit from 15 epochs on,
-and the default sooner. ``early_stopping`` or more ``alpha`` helps there.
+**Where the default is behind**: three hidden layers after 15 epochs, not after 100;
+mixtures of logistics by 0.6 to 0.8 nats on the tables of 47 and 52 columns, so the recipe
+for densities has a few more epochs than with the former rule; and the ELBO after 100 epochs
+of ionosphere (280 rows) and breast_cancer (455), which both rules overfit from 15 epochs
+on, and the default sooner. ``early_stopping`` or more ``alpha`` helps there.
 """
 
 

@@ -107,9 +107,9 @@ the mean show it on other tables.
 
 The default is **twice the batch with a rate of 2e-2**. :doc:`optimizer_models` compares it
 with three seeds and other models. There, it mostly has about the ELBO of the former rule
-after as many epochs. Four times the batch with 4e-2 is about as fast here, but needs more epochs for the
-same ELBO. Steps of second order reach a better ELBO on some tables, and **take longer than
-they save**.
+after as many epochs. Four times the batch with 4e-2 is about as fast here, but needs more
+epochs for the same ELBO. Steps of second order reach a better ELBO on some tables, and
+**take longer than they save**.
 """
 
 
