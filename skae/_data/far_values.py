@@ -30,10 +30,6 @@ _FEWEST_DIFFERENT, _LEAST_WITH_CODE = 8, 0.01
 # Least gap between a code and the others, in deviations of the middle half of these. A 0
 # may be no amount, and what is below 0 beside others below 0 may be the lowest group.
 _GAP_OF_NINES, _GAP_OF_ZERO, _GAP_BELOW_OTHERS = 20.0, 5.0, 10.0
-# The same between 0 and the others, in their range, which grows with the rows, and in their
-# largest spacing. They are 0.5 and 1 or more beside amounts from 20 to 60, and 0.9 and 8 or
-# more beside blood pressures from 62 to 133.
-_GAP_IN_RANGES, _GAP_IN_SPACINGS = 0.6, 5.0
 
 
 @dataclass(frozen=True)
@@ -187,10 +183,9 @@ def _is_code(value: float, others: np.ndarray, span: float, share: float) -> boo
         is_written = value <= -99 and low >= 0
         return bool(is_written or is_beside or (span > 0 and gap >= _GAP_OF_NINES * span))
     if value == 0:
-        spacing = np.diff(np.unique(others)).max()
-        is_far = gap >= max(_GAP_IN_RANGES * (high - low), _GAP_IN_SPACINGS * spacing)
+        # Counts around 80, of many rows, have a smaller gap, as blood pressures have.
         return bool(
-            (is_beside or (is_far and span > 0))
+            is_beside
             and low > 0
             and gap >= _GAP_OF_ZERO * span
             and share <= _MOST_WITH_CODE
