@@ -166,7 +166,7 @@ def _span(values: np.ndarray, weight: np.ndarray) -> float:
 
 def _may_be_code(values: Any) -> Any:
     """Whether numbers are 0 or below, or only nines."""
-    return (values <= 0) | _has_only_nines(values)
+    return (values <= 0) | has_only_nines(values)
 
 
 def _is_code(value: float, others: np.ndarray, span: float, share: float) -> bool:
@@ -179,7 +179,7 @@ def _is_code(value: float, others: np.ndarray, span: float, share: float) -> boo
     low, high = others.min(), others.max()
     gap = max(low - value, value - high)
     is_beside = bool(gap >= high - low)
-    if _has_only_nines(value):
+    if has_only_nines(value):
         is_written = value <= -99 and low >= 0
         return bool(is_written or is_beside or (span > 0 and gap >= _GAP_OF_NINES * span))
     if value == 0:
@@ -199,7 +199,7 @@ def _is_code(value: float, others: np.ndarray, span: float, share: float) -> boo
     return bool(is_beside and not is_whole and gap >= _GAP_BELOW_OTHERS * span)
 
 
-def _has_only_nines(values: Any) -> Any:
+def has_only_nines(values: Any) -> Any:
     """Whether numbers, or those without sign and point, are 9, 99, 999 and so on."""
     size = np.abs(values)
     has_only = np.zeros(np.shape(values), dtype=bool)
