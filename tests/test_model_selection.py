@@ -965,18 +965,22 @@ def test_a_category_that_a_fold_lacks():
     assert "fold 1 of 3. 2 of 6 fits" in last
 
 
-def test_a_search_that_fails_warns_too(X):
-    """What its fits warned of may be the reason."""
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_a_search_that_fails_warns_too(n_jobs, X, capfd):
+    """What its fits warned of may be the reason, and the error of a worker has it."""
 
     def fail(model, X, y=None):
         raise ZeroDivisionError
 
     search = BatchedGridSearchCV(
-        vae(), {"beta": [1e4]}, cv=FOLDS, scoring=fail, error_score="raise"
+        vae(), {"beta": [1e4]}, n_jobs=n_jobs, cv=FOLDS, scoring=fail, error_score="raise"
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError) as error:
             search.fit(X)
+    assert vars(error.value) == {}
+    assert "Warning" not in capfd.readouterr().err
     (text,) = [str(w.message) for w in caught if "No component" in str(w.message)]
-    assert re.search(r"\(This is fit 1 of a search that did not end\.", text)
+    assert re.search(r"\(This is fit [12] of a search that did not end\.", text)
+    assert n_jobs or "fit 1" in text

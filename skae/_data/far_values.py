@@ -30,10 +30,6 @@ _FEWEST_DIFFERENT, _LEAST_WITH_CODE = 8, 0.01
 # Least gap between a code and the others, in deviations of the middle half of these. A 0
 # may be no amount, and what is below 0 beside others below 0 may be the lowest group.
 _GAP_OF_NINES, _GAP_OF_ZERO, _GAP_BELOW_OTHERS = 20.0, 5.0, 10.0
-# The same between 0 and the others, in their range, which grows with the rows, and in their
-# largest spacing. They are 0.5 and 1 or more beside amounts from 20 to 60, and 0.9 and 8 or
-# more beside blood pressures from 62 to 133.
-_GAP_IN_RANGES, _GAP_IN_SPACINGS = 0.6, 5.0
 
 
 @dataclass(frozen=True)
@@ -170,7 +166,7 @@ def _span(values: np.ndarray, weight: np.ndarray) -> float:
 
 def _may_be_code(values: Any) -> Any:
     """Whether numbers are 0 or below, or only nines."""
-    return (values <= 0) | _has_only_nines(values)
+    return (values <= 0) | has_only_nines(values)
 
 
 def _is_code(value: float, others: np.ndarray, span: float, share: float) -> bool:
@@ -183,14 +179,13 @@ def _is_code(value: float, others: np.ndarray, span: float, share: float) -> boo
     low, high = others.min(), others.max()
     gap = max(low - value, value - high)
     is_beside = bool(gap >= high - low)
-    if _has_only_nines(value):
+    if has_only_nines(value):
         is_written = value <= -99 and low >= 0
         return bool(is_written or is_beside or (span > 0 and gap >= _GAP_OF_NINES * span))
     if value == 0:
-        spacing = np.diff(np.unique(others)).max()
-        is_far = gap >= max(_GAP_IN_RANGES * (high - low), _GAP_IN_SPACINGS * spacing)
+        # Counts around 80, of many rows, have a smaller gap, as blood pressures have.
         return bool(
-            (is_beside or (is_far and span > 0))
+            is_beside
             and low > 0
             and gap >= _GAP_OF_ZERO * span
             and share <= _MOST_WITH_CODE
@@ -204,7 +199,7 @@ def _is_code(value: float, others: np.ndarray, span: float, share: float) -> boo
     return bool(is_beside and not is_whole and gap >= _GAP_BELOW_OTHERS * span)
 
 
-def _has_only_nines(values: Any) -> Any:
+def has_only_nines(values: Any) -> Any:
     """Whether numbers, or those without sign and point, are 9, 99, 999 and so on."""
     size = np.abs(values)
     has_only = np.zeros(np.shape(values), dtype=bool)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from skae._data.columns import column_of, name_of, package_of
+from skae._data.far_values import has_only_nines
 from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
 from skae.estimators.column_faults import ColumnFaults
@@ -189,13 +190,13 @@ class Suspects:
 
     def _few_with_holes(self, columns: list[int]) -> str:
         """Return what to say of floats that are few whole numbers or missing."""
-        remedy = self._mixed(columns, self._likelihood.real)
         return (
             f"{self._list(columns)} floats that are whole numbers or missing, of at most "
             f"{FEW_CATEGORIES} different values, large or far apart. Because missing "
-            'values turn integers into floats, "auto" takes them as categories. Of '
-            f"amounts and measurements say so: {remedy}. 'categorical' in its place takes "
-            "them as categories without this warning."
+            'values turn integers into floats, "auto" takes them as categories. If they '
+            f"are codes or groups, say so: {self._mixed(columns, 'categorical')}. If they "
+            "are amounts or measurements, say so: "
+            f"{self._mixed(columns, self._likelihood.real)}."
         )
 
     def _amounts(self, columns: list[int]) -> str:
@@ -301,7 +302,13 @@ def _all_differ(values: Any) -> bool:
 
 
 def _are_amounts(x: np.ndarray) -> bool:
-    """Whether few different whole numbers ``(n,)`` are large or far apart, unlike codes."""
+    """Whether few different whole numbers ``(n,)`` are large or far apart, unlike codes.
+
+    Numbers of nines, which may stand for what is missing, are left out.
+    """
+    x = x[~has_only_nines(x)]
+    if not len(x):
+        return False
     is_wide = np.ptp(x) >= _RANGE_OF_AMOUNTS * len(np.unique(x))
     return bool(is_wide or x.mean() >= _LARGE_MEAN_OF_FLOATS)
 

@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skae._fitting.lockstep import task_position
 from skae._utils.messages import warn_user, warnings_collected
 
 T = TypeVar("T")
-# Position of a fit from 0, message and category of its warning.
+# Number of a fit in its search, from 0, message and category of its warning.
 Record = tuple[int, str, type[Warning]]
 
 # What differs between warnings of one kind: names in quotes, and numbers.
 _VARIABLE = re.compile(r"'[^']*'|\d[\w.,+-]*")
 # Words at the begin of a message that tell its kind.
 _WORDS = 6
+# Attribute of an error with the warnings of the fits before it.
+_RECORDS = "_skae_warnings_of_fits"
 # Candidates that a message lists before it is cut off.
 _MOST_CANDIDATES = 5
 
@@ -40,8 +43,10 @@ class FitWarnings:
         position = task_position()
         if position is None or position is self._outside:
             key = category, _kind(message)
-            is_first = key in self._found and key not in self._refit
-            return is_first and self._refit.setdefault(key, message) is message
+            if key not in self._found or key in self._refit:
+                return False
+            self._refit[key] = message
+            return True
         self.add(position[0] - 1, message, category)
         return True
 
@@ -95,28 +100,36 @@ class FitWarnings:
             warn_user(f"{text})", category)
 
 
-def recorded(run: Callable[[], T]) -> tuple[T, list[Record]]:
-    """Call what runs fits in lockstep; return its result and the warnings of the fits."""
+def record_warnings(run: Callable[[], T], fits: np.ndarray) -> tuple[T, list[Record]]:
+    """Call what runs fits in lockstep; return its result and the warnings of the fits.
+
+    Given are the numbers ``(m,)`` of the fits in their search. An error has the warnings
+    with it, also when it comes from a process (see :func:`take_records`).
+    """
     records: list[Record] = []
 
     def collect(message: str, category: type[Warning]) -> bool:
         position = task_position()
         if position is not None:
-            records.append((position[0] - 1, message, category))
+            records.append((int(fits[position[0] - 1]), message, category))
         return position is not None
 
     try:
         with warnings_collected(collect):
             return run(), records
-    except BaseException:
-        # There is no result that could take them along.
-        for _, message, category in records:
-            with suppress(Warning):
-                warn_user(message, category)
+    except BaseException as error:
+        # A pickle of an error has its attributes.
+        vars(error)[_RECORDS] = records
         raise
 
 
-def candidates_of(
+def take_records(error: BaseException) -> list[Record]:
+    """Remove from an error the warnings of the fits before it, and return them."""
+    records: list[Record] = vars(error).pop(_RECORDS, [])
+    return records
+
+
+def read_candidates(
     tasks: Sequence[dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], int] | None:
     """Return the candidates and the number of folds of a search of scikit-learn.

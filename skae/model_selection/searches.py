@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import getattr_static
 from numbers import Real
@@ -37,7 +37,13 @@ from skae._fitting.step_cache import StepCache, n_bytes
 from skae._utils.documentation import DocumentationLinkMixin
 from skae._utils.messages import warn_user, warnings_collected
 from skae._utils.names import MissingMethod, own_method_names
-from skae.model_selection.fit_warnings import FitWarnings, candidates_of, recorded
+from skae.model_selection.fit_warnings import (
+    FitWarnings,
+    Record,
+    read_candidates,
+    record_warnings,
+    take_records,
+)
 from skae.model_selection.units import grids_of, warn_of_changed_data, warn_of_components
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
@@ -146,7 +152,7 @@ class LockstepBackend(ParallelBackendBase):
     def _make_calls(self) -> None:
         """Make the calls; warnings of the fits of a search are summed up."""
         calls, self.calls = self.calls, []
-        search = candidates_of([call.items[0][2] for call, _ in calls])
+        search = read_candidates([call.items[0][2] for call, _ in calls])
         if self.found is not None or search is None:
             self._run_calls(calls, self.found)
             return
@@ -173,20 +179,24 @@ class LockstepBackend(ParallelBackendBase):
             run(partial(_pass_on, *calls.pop(0)) for _ in range(len(calls)))
             return
         parts = _deal(len(calls), self.n_workers)
-        results = joblib.Parallel(self.n_workers, self.workers)(
-            joblib.delayed(recorded)(partial(run, [calls[i][0] for i in part]))
-            for part in parts
-        )
+        try:
+            results = joblib.Parallel(self.n_workers, self.workers)(
+                joblib.delayed(record_warnings)(
+                    partial(run, [calls[i][0] for i in part]), part
+                )
+                for part in parts
+            )
+        except BaseException as error:
+            # A filter may make errors of the warnings, but this error is the reason.
+            with suppress(Warning):
+                _pass_records(take_records(error), found)
+            raise
         order = np.argsort(np.concatenate(parts))
         outputs = [output for part, _ in results for output in part]
         for (_, callback), i in zip(calls, order, strict=True):
             callback(outputs[i])
-        for part, (_, records) in zip(parts, results, strict=True):
-            for fit, message, category in records:
-                if found is None:
-                    warn_user(message, category)
-                else:
-                    found.add(int(part[fit]), message, category)
+        for _, records in results:
+            _pass_records(records, found)
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Drop the calls that have not begun."""
@@ -201,6 +211,15 @@ class LockstepBackend(ParallelBackendBase):
 def _pass_on(function: Callable[[], Any], callback: Callable[[Any], None]) -> None:
     """Call a function, and a callback with its result."""
     callback(function())
+
+
+def _pass_records(records: list[Record], found: FitWarnings | None) -> None:
+    """Pass the warnings of fits to what sums them up, or raise them."""
+    for fit, message, category in records:
+        if found is None:
+            warn_user(message, category)
+        else:
+            found.add(fit, message, category)
 
 
 def _deal(n_calls: int, n_workers: int) -> list[np.ndarray]:
@@ -283,8 +302,9 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
             decides: it grows with each component.
         Warning
             One of each kind that fits of the search warn of, when the search is over, also
-            by an error. It says how many fits warn, and which candidates, and whether the
-            refit has such a warning.
+            by an error; with `n_jobs`, then by the fits of the worker that has the error.
+            It says how many fits warn, and which candidates, and whether the refit has
+            such a warning.
         """
         if not sklearn.get_config()["skip_parameter_validation"]:
             # Before the checks below, which take parameters of the right type.

@@ -125,15 +125,15 @@ def test_codes_among_the_others(n, value, low, high):
 def test_codes_in_rows_that_are_equal(n, value, others):
     """Equal rows count each, as all rows with a code are in a table of one column."""
     rng = np.random.default_rng(1)
-    X = np.clip(rng.normal(95, 12, n).round(), 62, 133)[:, None]
+    X = np.clip(rng.normal(105, 12, n).round(), 75, 133)[:, None]
     X[5::20] = value
-    X[[7, 8]] = [62], [133]
+    X[[7, 8]] = [75], [133]
     further = {"none": 0, "a flag": rng.integers(0, 2, n), "numbers": rng.normal(size=n)}
     X = X if others == "none" else np.column_stack([X, further[others]])
     far, (code,) = find(X)
     assert far == []
     assert (code.column, code.value, code.n_rows) == (0, value, len(X[5::20]))
-    assert (code.low, code.high) == (62, 133)
+    assert (code.low, code.high) == (75, 133)
 
 
 def test_the_others_may_be_of_another_process():
@@ -176,6 +176,30 @@ def test_zeros_beside_amounts_are_no_codes(draw, n, width):
     for _ in range(10):
         x = np.where(rng.random(n) < 0.1, 0, draw(rng, n))
         assert found(np.column_stack([x, rng.normal(size=n)])[:, :width]) == []
+
+
+@pytest.mark.parametrize(
+    ("draw", "n_warned"),
+    [
+        (lambda rng, n: rng.poisson(80, n), (17, 8, 0)),
+        (lambda rng, n: rng.poisson(rng.gamma(160, 0.5, n)), (4, 0, 0)),
+        (lambda rng, n: np.clip(rng.normal(38, 5, n).round(), 20, 60), (6, 0, 0)),
+        (lambda rng, n: rng.gamma(50, 5, n), (4, 0, 0)),
+        (lambda rng, n: np.clip(rng.normal(95, 12, n).round(), 62, 133), (10, 0, 0)),
+    ],
+    ids=["counts", "wider counts", "hours", "gamma", "blood pressures"],
+)
+@pytest.mark.parametrize("width", [1, 2])
+def test_zeros_beside_narrow_amounts(draw, n_warned, width):
+    """Of 20 samples each of 200, 1,000 and 10,000 rows, only small ones have a code."""
+    for n, most in zip((200, 1000, 10_000), n_warned, strict=True):
+        n_found = 0
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            x = np.where(rng.random(n) < 0.2, 0, draw(rng, n))
+            _, codes = find(np.column_stack([x, rng.normal(size=n)])[:, :width])
+            n_found += len(codes)
+        assert n_found <= most
 
 
 @pytest.mark.parametrize(

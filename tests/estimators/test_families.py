@@ -489,7 +489,9 @@ def test_pipeline_and_tags():
 
 MAPS = {
     "bernoulli": lambda x: np.where(np.isnan(x), x, x > 0),
+    "continuous_bernoulli": lambda x: scipy.special.expit(x),
     "log_normal": lambda x: np.exp(np.clip(x, -30, 30)),
+    "poisson": lambda x: np.floor(np.minimum(np.abs(x), 1e6)),
     "negative_binomial": lambda x: np.floor(np.minimum(np.abs(x), 1e6)),
 }
 
@@ -516,8 +518,6 @@ def mapped(monkeypatch):
     monkeypatch.setattr(Table, "encode", encode_mapped)
 
 
-# Flags without a scale, amounts and counts with one. The other likelihoods of such numbers
-# differ from them in their density, which the tests above have.
 OF_NUMBERS = [VariationalAutoencoder(likelihood=name, max_iter=2) for name in MAPS]
 # Those that read tables of their own.
 OF_TABLES = [

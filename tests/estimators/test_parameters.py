@@ -62,7 +62,9 @@ def test_precision(estimator, X):
     assert dtypes == [{torch.float32}, {torch.float64}]
     explicit = estimator(max_iter=3, random_state=0, precision="float32").fit(X)
     assert weights(explicit) == weights(single)
-    if estimator is not VariationalAutoencoder:  # its noise depends on the precision
+    # Larger steps let the rounding grow to 2e-3 of the score within these three epochs. The
+    # noise of the variational estimator depends on the precision.
+    if estimator is not VariationalAutoencoder:
         assert double.score(X) == pytest.approx(single.score(X), rel=5e-3)
     assert double.transform(X.astype(np.float32)).dtype == np.float32
 

@@ -34,12 +34,17 @@ def said(X, likelihood="mixed"):
     ], model
 
 
-def likelihood_in(message, X):
-    """Return the likelihood that a message says to pass, after it is run."""
-    code = re.search(
+def likelihoods_in(message, X):
+    """Return the likelihoods that a message offers, after they are run."""
+    codes = re.findall(
         r"likelihood=(Mixed\(\[.*?\]\)\]\)|Mixed\(\[.*?, 'auto'\)\]\))", message
     )
-    return eval(code[1], {"Mixed": Mixed, "X": X})
+    return [eval(code, {"Mixed": Mixed, "X": X}) for code in codes]
+
+
+def likelihood_in(message, X):
+    """Return the likelihood that a message says to pass."""
+    return likelihoods_in(message, X)[0]
 
 
 def test_usual_columns_are_no_suspects():
@@ -333,11 +338,24 @@ def test_few_whole_numbers_with_holes_are_as_those_without(package):
     (message,), model = said(holes)
     assert message.startswith("Columns 'dose', 'year' have floats that are whole numbers")
     assert expected in model.likelihood_.columns
-    found, model = said(holes, likelihood_in(message, holes))
-    assert found == []
-    assert (["dose", "year"], "gaussian") in model.likelihood_.columns
-    codes = Mixed([(["dose", "year"], "categorical"), ([0, 1, 2, 3], "auto")])
-    assert said(holes, codes)[0] == []
+    offered = likelihoods_in(message, holes)
+    for likelihood, name in zip(offered, ["categorical", "gaussian"], strict=True):
+        found, model = said(holes, likelihood)
+        assert found == []
+        own = [c for c, family in model.likelihood_.columns if family == name]
+        assert {"dose", "year"} <= {*np.concatenate(own)}
+
+
+@pytest.mark.parametrize(
+    "values", [[0, 9], [1, 2, 3, 99], [1, 2, 999], [1, 2, -99], [9, 99]], ids=str
+)
+def test_nines_beside_few_codes_are_no_amounts(values):
+    """A number of nines is left out of the range and of the mean."""
+    X = TABLE.assign(answer=RNG.choice(values, N).astype(float))
+    X.loc[0, "answer"] = np.nan
+    found, model = said(X)
+    assert not any("whole numbers or missing" in message for message in found)
+    assert (["city", "answer"], "categorical") in model.likelihood_.columns
 
 
 def test_counts_of_hundreds():
