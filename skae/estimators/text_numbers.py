@@ -47,6 +47,8 @@ _CONVENTIONS = [
     for group in ("", ",", r"\s", "'", "\u2019", r"\.")
     if group != decimal
 ]
+# Of a mark, the convention in which it is the decimal point, and that of thousands.
+_READINGS = {".": (("", r"\."), (r"\.", ",")), ",": (("", ","), (",", r"\."))}
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ class TextNumbers:
         What to replace in a string, and by what, before `float` takes it.
     has_others : bool
         Whether there are values that are no strings.
+    mark : str
+        A dot or a comma that may be the decimal point or separate thousands, else "".
+    other_changes : tuple of pairs of str
+        As changes, if that mark separates thousands; changes take it as decimal point.
     """
 
     example: str
@@ -72,12 +78,28 @@ class TextNumbers:
     is_certain: bool
     changes: tuple[tuple[str, str], ...]
     has_others: bool
+    mark: str = ""
+    other_changes: tuple[tuple[str, str], ...] = ()
 
     def conversion(self, X: Any, i: int) -> str:
-        """Return code that converts column i of a table; the strays become missing."""
+        """Return code that converts column i of a table; the strays become missing.
+
+        It is a text with two codes if the strings may be read in two ways.
+        """
+        code = self._code(X, i, self.changes)
+        if not self.mark:
+            return code
+        other = self._code(X, i, self.other_changes)
+        return (
+            "the numbers are ambiguous, because three digits follow each "
+            f"{self.mark!r}. If it is the decimal point: {code}. If it separates "
+            f"thousands: {other}"
+        )
+
+    def _code(self, X: Any, i: int, changes: tuple[tuple[str, str], ...]) -> str:
+        """Return code that makes changes in column i of a table, and converts it."""
         package = package_of(X)
         name = name_of(X, i)
-        changes = self.changes
         if package == "polars":
             column = f"pl.col({name!r})"
             for old, new in changes:
@@ -131,6 +153,11 @@ def numbers_in_text(values: np.ndarray) -> TextNumbers | None:
     used = [bodies[value] for value in numbers]
     if any(re.match(r"[+-]?0\d", body) for body in used):
         return None
+    mark, is_ambiguous = _mark_before_three(used)
+    if any(isinstance(value, float) and not value.is_integer() for value in numbers):
+        mark, is_ambiguous = "", False
+    elif mark:
+        group, decimal = _READINGS[mark][0 if is_ambiguous else 1]
     joined = "".join(used)
     lengths = {sum(map(str.isdigit, body)) for body in used}
     has_groups = bool(group) and bool(re.search(group, joined))
@@ -140,24 +167,55 @@ def numbers_in_text(values: np.ndarray) -> TextNumbers | None:
     if not (is_certain or strays or (is_varied and len(numbers) > _MANY_NUMBERS)):
         return None
     example = min(numbers, key=lambda value: not isinstance(value, str))
-    blanks = {c for value in numbers for c in str(value).strip() if c.isspace()}
-    # Ordinary blanks at the ends are no obstacle, but one behind a sign is.
-    is_apart = any(re.match(rf"\s*[{_SIGNS}][^\d.,]*\s", str(v)) for v in numbers)
-    keeps_blanks = not is_apart and not (has_groups and group == r"\s")
-    removed = blanks - {" "} if keeps_blanks else blanks
-    groups = {group.lstrip("\\")} if has_groups and group != r"\s" else set()
-    changes = [(text, "") for text in (*unit, *sorted(removed | groups)) if text]
-    if decimal == "," and has_decimals:
-        changes.append((decimal, "."))
-    if any(_MINUS in str(value) for value in numbers):
-        changes.append((_MINUS, "-"))
+    texts = list(map(str, numbers))
+    others = _READINGS[mark][1] if is_ambiguous else None
     return TextNumbers(
         example=str(example),
         strays=strays,
         is_certain=is_certain,
-        changes=tuple(changes),
+        changes=_changes(texts, joined, unit, group, decimal),
         has_others=not all(isinstance(value, str) for value in counts),
+        mark=mark if is_ambiguous else "",
+        other_changes=_changes(texts, joined, unit, *others) if others else (),
     )
+
+
+def _changes(
+    texts: list[str], joined: str, unit: tuple[str, str], group: str, decimal: str
+) -> tuple[tuple[str, str], ...]:
+    """Return what to replace in texts ``(n,)`` of numbers, and by what, for `float`.
+
+    ``joined`` is their numbers without units, in one string.
+    """
+    has_groups = bool(group) and bool(re.search(group, joined))
+    blanks = {c for text in texts for c in text.strip() if c.isspace()}
+    # Ordinary blanks at the ends are no obstacle, but one behind a sign is.
+    is_apart = any(re.match(rf"\s*[{_SIGNS}][^\d.,]*\s", text) for text in texts)
+    keeps_blanks = not is_apart and not (has_groups and group == r"\s")
+    removed = blanks - {" "} if keeps_blanks else blanks
+    groups = {group.lstrip("\\")} if has_groups and group != r"\s" else set()
+    changes = [(text, "") for text in (*unit, *sorted(removed | groups)) if text]
+    if decimal == "," and "," in joined:
+        changes.append((decimal, "."))
+    if any(_MINUS in text for text in texts):
+        changes.append((_MINUS, "-"))
+    return tuple(changes)
+
+
+def _mark_before_three(bodies: list[str]) -> tuple[str, bool]:
+    """Return the dot or comma that three digits follow in all numbers that have one.
+
+    It is "" if there is no such one, or if a number shows that it is a decimal point. The
+    second result is whether the mark may be one: it separates thousands if it is in all
+    numbers of more than three digits, and in no others.
+    """
+    for mark in _READINGS:
+        form = re.compile(rf"[+-]?(?:[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}|\d+)")
+        plain = [body.lstrip("+-") for body in bodies if mark not in body]
+        if len(plain) < len(bodies) and all(map(form.fullmatch, bodies)):
+            has_thousands = all(len(body) <= 3 for body in plain)
+            return mark, not (has_thousands and any(map(int, plain)))
+    return "", False
 
 
 def _split(text: str) -> tuple[tuple[str, str], str] | None:

@@ -209,7 +209,7 @@ def test_several_columns_of_numbers_as_strings_are_in_one_warning():
 
 
 def test_numbers_as_strings_that_all_differ():
-    X = TABLE.assign(surface=[f"{x:.3f} m²" for x in np.linspace(20, 200, N)])
+    X = TABLE.assign(surface=[f"{x:.2f} m²" for x in np.linspace(20, 200, N)])
     with pytest.raises(ValueError, match="which are numbers as strings") as error:
         said(X)
     code = str(error.value).partition("Convert them: ")[2].removesuffix(".")
@@ -255,9 +255,62 @@ def test_a_comma_behind_zero_is_decimal():
     texts = [f"{x:.3f}".replace(".", ",") for x in np.linspace(0.5, 12, 40)]
     numbers = numbers_in_text(np.array(texts, object))
     assert (numbers.changes, numbers.strays) == (((",", "."),), {})
-    without_zero = [f"{x:,}" for x in range(1500, 90_000, 1000)]
+    without_zero = [f"{x:,}" for x in range(500, 90_000, 1000)]
     numbers = numbers_in_text(np.array(without_zero, object))
     assert (numbers.changes, numbers.strays) == (((",", ""),), {})
+
+
+PRICES = np.exp(RNG.normal(7, 0.7, 60)).round().astype(int)
+# Whole amounts with a separator of thousands, and a unit or a sign.
+THOUSANDS = ["{:,}", "{:,} €", "CHF {:,}", "-{:,}"]
+
+
+def converted(code, texts):
+    """Return the numbers that code makes of strings in column 'price'."""
+    frame = {"X": pd.DataFrame({"price": texts}), "pd": pd}
+    exec(code, frame)
+    return frame["X"]["price"].to_numpy(float)
+
+
+@pytest.mark.parametrize("form", THOUSANDS)
+@pytest.mark.parametrize("mark", [",", "."])
+def test_a_mark_in_all_numbers_of_thousands_separates_them(mark, form):
+    """A dot of thousands would be a decimal point for `float`."""
+    texts = [form.format(x).replace(",", mark) for x in [*PRICES, 781]]
+    X = pd.DataFrame({"price": texts})
+    code = numbers_in_text(np.array(texts, object)).conversion(X, 0)
+    assert not code.startswith("the numbers are ambiguous")
+    sign = -1 if form[0] == "-" else 1
+    np.testing.assert_array_equal(converted(code, texts), sign * np.array([*PRICES, 781]))
+
+
+@pytest.mark.parametrize("further", [[], ["0"], ["12345"]])
+@pytest.mark.parametrize("unit", ["", " €"])
+@pytest.mark.parametrize("mark", [",", "."])
+def test_a_mark_before_three_digits_in_all_numbers_is_ambiguous(mark, unit, further):
+    """Nothing says whether it separates thousands: the message has a code for each."""
+    numbers = [x for x in PRICES if x >= 1000]
+    texts = [f"{x:,}{unit}".replace(",", mark) for x in numbers]
+    texts += [text + unit for text in further]
+    X = TABLE.assign(price=np.resize(texts, N))
+    (message,), _ = said(X)
+    assert (
+        f"the numbers are ambiguous, because three digits follow each {mark!r}" in message
+    )
+    point, thousands = re.search(
+        r"the decimal point: (X.*)\. If it separates thousands: (X.*\))\. If they", message
+    ).groups()
+    expected = [x / 1000 for x in numbers] + [float(text) for text in further]
+    np.testing.assert_allclose(converted(point, texts), expected)
+    expected = [*numbers, *map(float, further)]
+    np.testing.assert_allclose(converted(thousands, texts), expected)
+
+
+@pytest.mark.parametrize("further", ["0.512", "1234.567", "-.125", "2.25", "7.1234", 3.125])
+def test_one_number_shows_that_a_dot_is_the_decimal_point(further):
+    texts = [*(f"{x:,}".replace(",", ".") for x in PRICES if x >= 1000), further]
+    numbers = numbers_in_text(np.array(texts, object))
+    assert (numbers.mark, numbers.changes) == ("", ())
 
 
 @pytest.mark.parametrize("text", ["-$-{}", "- {}", "-A{}", "10-${}"])
