@@ -127,7 +127,7 @@ def test_identifiers_and_large_whole_numbers():
     assert (["zip", "since"], "gaussian") in model.likelihood_.columns
 
 
-SURFACE = np.exp(RNG.normal(4, 0.45, N)).round(1)
+SURFACE = np.resize(np.exp(RNG.normal(4, 0.45, N)).round(1)[:120], N)
 # Numbers as strings, and how many of them are missing afterwards.
 TEXTS = {
     "unit": ([f"{x} m²" for x in SURFACE], 0),
@@ -215,6 +215,35 @@ def test_numbers_as_strings_that_all_differ():
     code = str(error.value).partition("Convert them: ")[2].removesuffix(".")
     exec(code, {"X": X, "pd": pd})
     assert said(X)[0] == []
+
+
+@pytest.mark.parametrize("likelihood", ["mixed", Mixed([([0, 1, 2], "categorical")])])
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_numbers_as_strings_of_which_most_differ(package, likelihood):
+    """One equal pair leaves a number in each row, and no fit of hundreds of categories."""
+    texts = [f"{x:.2f} €" for x in np.linspace(20, 200, N)]
+    texts[0] = texts[1]
+    for table in (texts, [*texts[:160], *texts[: N - 160]]):
+        X = TABLE.assign(price=table)
+        if package == "polars":
+            X = pl.DataFrame({c: X[c].tolist() for c in X})
+        with pytest.raises(
+            ValueError, match=rf"{len(set(table))} .* in 300 rows, which are numbers as str"
+        ) as error:
+            said(X, likelihood)
+        repaired = {"X": X, "pd": pd, "pl": pl}
+        exec(str(error.value).partition("Convert them: ")[2].removesuffix("."), repaired)
+        assert not any("price" in text for text in said(repaired["X"])[0])
+    assert "as strings" in said(TABLE.assign(price=np.resize(texts[:150], N)))[0][0]
+    # Whole numbers may be codes, if the user says so.
+    X = TABLE.assign(price=[str(x) for x in [*range(900, 1199), 1000]])
+    with pytest.raises(
+        ValueError, match=r"'price' has 299 .* convert it: X.* If it is a c"
+    ):
+        said(X)
+    assert "in 300 rows, each" in said(X, Mixed([([0, 1, 2], "categorical")]))[0][0]
+    declared = TABLE.assign(price=pd.Categorical(texts))
+    assert "'price' has 299 categories in 300 rows, each" in said(declared)[0][0]
 
 
 def test_numbers_as_names_are_those_of_python():
