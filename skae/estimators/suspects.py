@@ -12,6 +12,7 @@ from skae._data.columns import column_of, name_of, package_of
 from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
 from skae.estimators.column_faults import ColumnFaults
+from skae.estimators.text_dates import dates_in_text
 from skae.estimators.text_numbers import FEW_CATEGORIES, TextNumbers, numbers_in_text
 from skae.likelihoods import Likelihood, Mixed, make_likelihood
 
@@ -269,6 +270,10 @@ def check_categories(
     # A dtype of categories is a decision of the user.
     is_declared = getattr(getattr(column_of(X, i), "dtype", None), "categories", None)
     has_most = has_many and n_categories > len(observed) / 2 and is_declared is None
+    if is_identifier or (has_many and is_declared is None):
+        dates = dates_in_text(values) if values.dtype.kind == "O" else None
+        if dates is not None:
+            raise ValueError(dates.message(X, i))
     if not (is_identifier or has_most) and (is_named or not has_many):
         return
     numbers = numbers_in_text(values) if values.dtype.kind == "O" else None
