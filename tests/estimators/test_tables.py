@@ -324,7 +324,7 @@ def test_identifiers_are_named_before_the_start_is_computed(monkeypatch, capsys)
     def initialize(*args, **kwargs):
         raise ReachedError
 
-    monkeypatch.setattr("skae.estimators.base.initialize", initialize)
+    monkeypatch.setattr("skae.estimators.problems.initialize", initialize)
     X = pd.DataFrame({"email": [f"u{max(i, 1)}@x.org" for i in range(61)]})
     with (
         pytest.warns(UserWarning, match="Column 'email' has 60 categories in 61 rows"),
