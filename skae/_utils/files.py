@@ -120,8 +120,8 @@ def open_sealed(sealed: bytes) -> zipfile.ZipFile:
     content, digest = sealed[:-_DIGEST_SIZE], sealed[-_DIGEST_SIZE:]
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise InvalidFileError(
-            "The file is not a file of skae, is incomplete or was changed: its content does "
-            "not have the hash that is written at its end."
+            "The file is not a file of skae, is incomplete or was changed: its content "
+            "does not have the hash that is written at its end."
         )
     try:
         archive = zipfile.ZipFile(io.BytesIO(sealed))

@@ -119,7 +119,7 @@ def test_what_is_no_date(text):
     assert dates_in_text(values) is None
 
 
-@pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale")
+@pytest.mark.filterwarnings("ignore:The scales? of .* floor min_scale")
 def test_numbers_as_strings_with_a_likelihood_of_numbers():
     """What `float` takes for another number is refused, and the code converts it."""
     for texts in (
