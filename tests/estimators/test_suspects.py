@@ -289,7 +289,7 @@ def test_a_comma_behind_zero_is_decimal():
     assert (numbers.changes, numbers.strays) == (((",", ""),), {})
 
 
-PRICES = np.exp(RNG.normal(7, 0.7, 60)).round().astype(int)
+PRICES = np.exp(np.random.default_rng(1).normal(7, 0.7, 60)).round().astype(int)
 # Whole amounts with a separator of thousands, and a unit or a sign.
 THOUSANDS = ["{:,}", "{:,} €", "CHF {:,}", "-{:,}"]
 
@@ -340,6 +340,65 @@ def test_one_number_shows_that_a_dot_is_the_decimal_point(further):
     texts = [*(f"{x:,}".replace(",", ".") for x in PRICES if x >= 1000), further]
     numbers = numbers_in_text(np.array(texts, object))
     assert (numbers.mark, numbers.changes) == ("", ())
+
+
+BALANCES = np.random.default_rng(1).normal(20, 40, 60).round(2) * 50
+# How positive and negative amounts of accounts are written.
+ACCOUNTS = [
+    ("{}", "({})"),
+    ("${}", "$({})"),
+    ("${}", "(${})"),
+    ("$ {}", "$ ( {} )"),
+    ("CHF {}", "(CHF {})"),
+    ("{} €", "({}) €"),
+    ("{} €", "({} €)"),
+]
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars", "objects"])
+@pytest.mark.parametrize("forms", [*ACCOUNTS, "{:.3g}{}", "${:.3g} {}"])
+def test_negatives_in_brackets_and_letters_that_multiply(forms, package):
+    """The code makes -12.5 of (12.50), 1200 of 1.2k and 3e6 of 3M."""
+    if isinstance(forms, tuple):
+        expected = BALANCES
+        texts = [forms[int(x < 0)].format(f"{abs(x):,.2f}") for x in BALANCES]
+    else:
+        parts = [(f"{x:.3g}", i % 3) for i, x in enumerate(np.linspace(1, 99, 60))]
+        texts = [forms.format(float(x), " kM"[i]).strip() for x, i in parts]
+        expected = [float(x) * (1, 1e3, 1e6)[i] for x, i in parts]
+    X = {
+        "pandas": pd.DataFrame({"a": texts}),
+        "polars": pl.DataFrame({"a": texts}),
+        "objects": np.array(texts, object)[:, None],
+    }[package]
+    numbers = numbers_in_text(np.array(texts, object))
+    assert numbers.strays == {}
+    names = {"X": X, "pd": pd, "pl": pl}
+    exec(numbers.conversion(X, 0), names)
+    values = np.asarray(names["X"])[:, 0].astype(float)
+    np.testing.assert_allclose(values, np.array(expected, float))
+
+
+@pytest.mark.parametrize("text", ["({})", "{} (net)", "(-{})", "-({})", "(({}))"])
+def test_other_brackets_are_no_negatives(text):
+    assert numbers_in_text(np.array([text.format(x) for x in range(40)], object)) is None
+
+
+@pytest.mark.parametrize("unit", ["k", "M"])
+def test_one_letter_behind_all_numbers_is_their_unit(unit):
+    numbers = numbers_in_text(np.array([f"{x}{unit}" for x in range(40)], object))
+    assert numbers.changes == ((unit, ""),)
+
+
+@pytest.mark.parametrize("forms", [("{} €", "${}"), ("EUR {}", "CHF {}")])
+def test_two_currencies_are_two_units(forms):
+    """A rate of exchange is missing, so there is no code."""
+    texts = [forms[i % 2].format(x) for i, x in enumerate(SURFACE)]
+    (message,), _ = said(TABLE.assign(price=texts))
+    assert "numbers as strings" in message
+    assert re.search(r"Convert them: they are of 2 units \('.*', '.*'\), so make", message)
+    one = [("{} €", "EUR {}")[i % 2].format(x) for i, x in enumerate(SURFACE)]
+    assert numbers_in_text(np.array(one, object)) is None
 
 
 @pytest.mark.parametrize("text", ["-$-{}", "- {}", "-A{}", "10-${}"])
