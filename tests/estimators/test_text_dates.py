@@ -107,7 +107,8 @@ def test_many_dates_are_no_categories(n_repeated):
     assert "has dates as strings" in refused(X)
     few = [(["day"], "gaussian"), (["x"], "auto")]
     assert "has dates as strings" in refused(X[:20], Mixed(few))
-    with pytest.raises(ValueError, match=r"as strings: pandas\.to_datetime, and then"):
+    match = r"thousands='\.'\)\. Dates as strings: pandas\.to_datetime, and then"
+    with pytest.raises(ValueError, match=match):
         GaussianAutoencoder(1).fit(X)
 
 
