@@ -16,7 +16,7 @@ models_in_turns = pytest.mark.parametrize(
     ("likelihood", "variance_mode", "covariance_type"), combinations_in_turns()
 )
 ignore_floor = pytest.mark.filterwarnings(
-    "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
+    "ignore:The scales? of .* floor min_scale:sklearn.exceptions.ConvergenceWarning"
 )
 ignore_divergence = pytest.mark.filterwarnings(
     "ignore:Training diverged:sklearn.exceptions.ConvergenceWarning"

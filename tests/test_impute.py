@@ -22,7 +22,7 @@ from skae.impute import AutoencoderImputer
 from skae.recipes import make_imputation_estimator
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale"),
+    pytest.mark.filterwarnings("ignore:The scales? of .* floor min_scale"),
     pytest.mark.filterwarnings("ignore:Columns without any observed value are left out"),
     pytest.mark.filterwarnings("ignore:Skipping features without any observed values"),
 ]

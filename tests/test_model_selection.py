@@ -42,7 +42,7 @@ from tests.callbacks import Callback
 from tests.surroundings import nothing_global_changes, unusual_settings
 
 ignore_floor = pytest.mark.filterwarnings(
-    "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
+    "ignore:The scales? of .* floor min_scale:sklearn.exceptions.ConvergenceWarning"
 )
 FOLDS = KFold(3, shuffle=True, random_state=0)  # 40 of 120 rows each
 

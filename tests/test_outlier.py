@@ -250,7 +250,7 @@ def test_not_fitted(contaminated):
         NORMAL.predict(contaminated[0])
 
 
-@pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale")
+@pytest.mark.filterwarnings("ignore:The scales? of .* floor min_scale")
 def test_holes_go_to_an_estimator_that_takes_them():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 1)) * np.ones(4) + 0.1 * rng.normal(size=(200, 4))

@@ -31,7 +31,7 @@ MODES = sorted(set(SCALES) - {"none"})
 
 @ignore_spread
 @pytest.mark.filterwarnings(
-    "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
+    "ignore:The scales? of .* floor min_scale:sklearn.exceptions.ConvergenceWarning"
 )
 @pytest.mark.parametrize(
     ("name", "scaled"),
@@ -140,7 +140,7 @@ def test_search_over_components():
 
 
 @pytest.mark.filterwarnings(
-    "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
+    "ignore:The scales? of .* floor min_scale:sklearn.exceptions.ConvergenceWarning"
 )
 @pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
 def test_a_bad_candidate_is_told():

@@ -66,10 +66,11 @@ def floor_message(problem: FitProblem) -> str | None:
         features = f"of {spec.n_features} features"
         if not has_scale.all():
             features = f"of the {has_scale.sum()} features that have a scale"
-        which = f"{len(columns)} {features}"
-        if has_scale.sum() == 1:
-            which = "the only feature that has one"
-        where = f"The scale of {which} is at its floor min_scale"
+        where = f"The scale of 1 {features} is at its floor min_scale"
+        if len(columns) > 1:
+            where = f"The scales of {len(columns)} {features} are at their floor min_scale"
+        elif has_scale.sum() == 1:
+            where = "The scale of the only feature that has one is at its floor min_scale"
     found = [cause for cause in causes if len(cause[0])] or [causes[-1]]
     parts = []
     for part, cause, _ in found:

@@ -24,6 +24,8 @@ from skae._utils.errors import InvalidFileError, ModelFileError
 # Bytes of the comment: a hash in hexadecimal digits.
 _DIGEST_SIZE = 64
 _NO_DIGEST = b"0" * _DIGEST_SIZE
+# With these a zip archive begins.
+_FIRST_BYTES = b"PK\x03\x04"
 # Name of the JSON text among the arrays.
 META = "meta.json"
 # Name of the description of all objects in the file of a model.
@@ -112,11 +114,14 @@ def open_sealed(sealed: bytes) -> zipfile.ZipFile:
 
     Nothing is unpacked: all parts have to be stored as they are.
     """
+    if not sealed.startswith(_FIRST_BYTES):
+        why = "it does not begin as one" if sealed else "it is empty"
+        raise InvalidFileError(f"The file is not a file of skae: {why}.")
     content, digest = sealed[:-_DIGEST_SIZE], sealed[-_DIGEST_SIZE:]
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise InvalidFileError(
-            "The file is incomplete, was changed, or is none of skae: its content does not "
-            "have the hash that is written at its end."
+            "The file is not a file of skae, is incomplete or was changed: its content "
+            "does not have the hash that is written at its end."
         )
     try:
         archive = zipfile.ZipFile(io.BytesIO(sealed))

@@ -24,7 +24,8 @@ _ADVICE = {
     "strings": (
         "Encode categories as numbers, with OrdinalEncoder or OneHotEncoder (for some "
         "columns only: in a ColumnTransformer), and convert strings of numbers with "
-        "astype(float), or while reading: pandas.read_csv(decimal=',')."
+        "astype(float), or while reading: pandas.read_csv(decimal=',', thousands='.'). "
+        "Dates as strings: pandas.to_datetime, and then the days since a reference date."
     ),
     "durations": (
         "Convert durations to numbers, for example to days: durations / "

@@ -29,7 +29,8 @@ from skae.estimators.column_faults import ColumnFaults
 from skae.estimators.frames import dtypes_of
 from skae.estimators.suspects import Suspects, check_categories
 from skae.estimators.table import Table, validated, validated_table
-from skae.estimators.text_numbers import FEW_CATEGORIES
+from skae.estimators.text_dates import dates_in_text
+from skae.estimators.text_numbers import FEW_CATEGORIES, numbers_in_text
 from skae.likelihoods import (
     LIKELIHOODS,
     CategoricalLikelihood,
@@ -290,7 +291,7 @@ def _bind_column(
         kind = "flag"
         categories, is_ordered = _flag_values(X, i, values, raw)
     else:
-        numbers_of(values, f"column {_name(X, i)}")
+        _check_numbers(X, i, values)
     width = len(categories) if kind == "category" else 1
     return Column(
         kind=kind,
@@ -300,6 +301,30 @@ def _bind_column(
         dtype=dtype,
         categories=categories,
         is_ordered=is_ordered,
+    )
+
+
+def _check_numbers(X: Any, i: int, values: np.ndarray) -> None:
+    """Raise ValueError if values ``(n,)`` are no numbers, or as strings mean others."""
+    text = values if values.dtype.kind == "O" else np.array([], object)
+    numbers, dates = numbers_in_text(text), dates_in_text(text)
+    try:
+        numbers_of(values, f"column {_name(X, i)}")
+    except ValueError as error:
+        if dates is not None:
+            raise ValueError(dates.message(X, i)) from None
+        if numbers is None:
+            raise error from None
+    else:
+        # A dot that separates thousands is the decimal point of `float`.
+        if numbers is None or (".", "") not in numbers.changes:
+            return
+    are = "numbers as strings"
+    if numbers.strays:
+        are = f"numbers but for {', '.join(map(repr, numbers.strays))}"
+    raise ValueError(
+        f"Column {_name(X, i)} has {are}, such as {numbers.example!r}. Convert them: "
+        f"{numbers.conversion(X, i)}."
     )
 
 

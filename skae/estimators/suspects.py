@@ -13,6 +13,7 @@ from skae._data.far_values import has_only_nines
 from skae._utils.column_errors import shortened
 from skae._utils.messages import warn_user
 from skae.estimators.column_faults import ColumnFaults
+from skae.estimators.text_dates import dates_in_text
 from skae.estimators.text_numbers import FEW_CATEGORIES, TextNumbers, numbers_in_text
 from skae.likelihoods import Likelihood, Mixed, make_likelihood
 
@@ -257,7 +258,8 @@ def check_categories(
 ) -> None:
     """Refuse a column of values ``(n,)`` that all differ; warn of many categories.
 
-    There is no such warning of a column that is named in another one.
+    Of numbers as strings, more different ones than half the rows are refused, too. There is
+    no such warning of a column that is named in another one.
     """
     package = package_of(X)
     name, drop = repr(name_of(X, i)), f"np.delete(X, {i}, axis=1)"
@@ -266,28 +268,39 @@ def check_categories(
     observed = [v for v in values.tolist() if v is not None and v == v]
     is_identifier = _all_differ(observed)
     has_many = n_categories > max(_MANY_VALUES, len(values) / _FEW_ROWS)
-    if not is_identifier and (is_named or not has_many):
+    # A dtype of categories is a decision of the user.
+    is_declared = getattr(getattr(column_of(X, i), "dtype", None), "categories", None)
+    has_most = has_many and n_categories > len(observed) / 2 and is_declared is None
+    if is_identifier or (has_many and is_declared is None):
+        dates = dates_in_text(values) if values.dtype.kind == "O" else None
+        if dates is not None:
+            raise ValueError(dates.message(X, i))
+    if not (is_identifier or has_most) and (is_named or not has_many):
         return
     numbers = numbers_in_text(values) if values.dtype.kind == "O" else None
-    if is_identifier:
-        has = f"Column {name} has {len(observed)} categories in {len(observed)} rows"
-        if numbers is not None and (numbers.is_certain or numbers.strays):
+    is_number = numbers is not None and bool(numbers.is_certain or numbers.strays)
+    number = "choose another likelihood"
+    if numbers is not None:
+        number = f"convert it: {numbers.conversion(X, i)}"
+    # "auto" takes whole numbers for categories, and the user may.
+    if is_identifier or (has_most and (is_number or (is_named and numbers is not None))):
+        has = f"Column {name} has {n_categories} categories in {len(observed)} rows"
+        has += ", another one in each" if is_identifier else ""
+        if numbers is not None and is_number:
             are, convert = "numbers as strings", "Convert them"
             if numbers.strays:
                 are = f"numbers but for {', '.join(map(repr, numbers.strays))}"
                 convert = "To take these as missing"
             raise ValueError(
-                f"{has}, another one in each, which are {are}. {convert}: "
-                f"{numbers.conversion(X, i)}."
+                f"{has}, which are {are}. {convert}: {numbers.conversion(X, i)}."
             )
         raise ValueError(
-            f"{has}, another one in each: it is an identifier or a free text, and there is "
-            f"nothing to learn. Drop it: {drop}. If it is a number, choose another "
-            "likelihood."
+            f"{has}: it is an identifier or a free text, and there is nothing to learn. "
+            f"Drop it: {drop}. If it is a number, {number}."
+            + ("" if is_identifier else " If it is a code, give it 'categorical' in Mixed.")
         )
-    number = "choose another likelihood"
-    if numbers is not None:
-        number = f"convert it: {numbers.conversion(X, i)}"
+    if is_named:
+        return
     faults.add_warning(
         f"Column {name} has {n_categories} categories in {len(values)} rows, each of "
         "which is a feature of the model. If it is an identifier or free text, drop "

@@ -27,7 +27,7 @@ from tests.helpers import ESTIMATORS, answers, assert_plain_state, weights
 KIND, DEVICE = "emu", "emu:0"
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale"),
+    pytest.mark.filterwarnings("ignore:The scales? of .* floor min_scale"),
     # A graph is the only user of these names, which torch has for its own devices.
     pytest.mark.filterwarnings("ignore:The standard deviations of the features differ"),
 ]

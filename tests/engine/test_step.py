@@ -622,7 +622,7 @@ FITS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale")
+@pytest.mark.filterwarnings("ignore:The scales? of .* floor min_scale")
 @pytest.mark.parametrize("precision", sorted(PRECISIONS))
 @pytest.mark.parametrize("model", FITS, ids=str)
 def test_step_of_an_estimator(model, precision, X, monkeypatch):

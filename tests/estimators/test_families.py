@@ -528,7 +528,7 @@ OF_TABLES = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:The scale of .* at its floor:UserWarning")
+@pytest.mark.filterwarnings("ignore:The scales? of .* floor:UserWarning")
 @pytest.mark.filterwarnings("ignore:Column .* categories in .* rows:UserWarning")
 @pytest.mark.parametrize(
     ("estimator", "check"), checks_of([*OF_NUMBERS, *OF_TABLES], OF_TABLES)

@@ -63,4 +63,4 @@ def test_other_scales_at_their_floor_are_still_warned_of():
     X.iloc[0, 0] = 1e30
     far, floor = warnings_of(X.assign(copy=2 * X["hue"]))
     assert "'alcohol'" in far
-    assert "2 of 14 features is at its floor min_scale: 'hue', 'copy' (equal" in floor
+    assert "2 of 14 features are at their floor min_scale: 'hue', 'copy' (equal" in floor

@@ -22,7 +22,7 @@ from tests.helpers import ESTIMATORS, answers, every_estimator, models_in_turns,
 from tests.likelihoods.generalized_normal import GeneralizedNormal
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale"),
+    pytest.mark.filterwarnings("ignore:The scales? of .* floor min_scale"),
     pytest.mark.filterwarnings("ignore:The standard deviations of the features differ"),
 ]
 

@@ -48,7 +48,7 @@ every_bundled_set = pytest.mark.parametrize("name", sorted(BUNDLED))
 
 # Constant columns have scales at the floor; the digits have three such columns.
 floor_is_expected = pytest.mark.filterwarnings(
-    "ignore:The scale of .* is at its floor:sklearn.exceptions.ConvergenceWarning"
+    "ignore:The scales? of .* floor:sklearn.exceptions.ConvergenceWarning"
 )
 
 

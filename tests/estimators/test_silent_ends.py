@@ -356,7 +356,7 @@ def test_floor_names_columns():
     model = GaussianAutoencoder(1, covariance_type="diag", max_iter=100, random_state=0)
     with pytest.warns(
         ConvergenceWarning,
-        match=rf"of 5 features is at its floor min_scale: 'flag' {FEW}; "
+        match=rf"of 5 features are at their floor min_scale: 'flag' {FEW}; "
         r"'always' \(constant\)\. .* says how small min_scale is",
     ):
         model.fit(X)
@@ -556,7 +556,7 @@ def test_only_the_kept_start_is_described():
     assert len(found) == 1
 
 
-@pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale")
+@pytest.mark.filterwarnings("ignore:The scales? of .* floor min_scale")
 @pytest.mark.filterwarnings("ignore:The standard deviations of the features differ")
 @pytest.mark.parametrize("covariance_type", ["spherical", "diag"])
 def test_a_wrong_value_is_named_once(covariance_type):

@@ -42,7 +42,7 @@ EXTRA_CHECKS = [
 
 # Some checks fit one sample or constant columns, so the fit warns.
 ignore_floor = pytest.mark.filterwarnings(
-    "ignore:The scale of .* at its floor min_scale:sklearn.exceptions.ConvergenceWarning"
+    "ignore:The scales? of .* floor min_scale:sklearn.exceptions.ConvergenceWarning"
 )
 
 

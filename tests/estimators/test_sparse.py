@@ -34,7 +34,7 @@ from skae.outlier import LikelihoodOutlierDetector
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Training did not improve:sklearn.exceptions.ConvergenceWarning"
 )
-ignore_floor = pytest.mark.filterwarnings("ignore:The scale of .* at its floor")
+ignore_floor = pytest.mark.filterwarnings("ignore:The scales? of .* floor")
 
 FAST = {"max_iter": 2, "random_state": 0}
 RESULTS = ["transform", "reconstruct", "score_samples", "score_features"]

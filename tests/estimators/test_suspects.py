@@ -132,7 +132,7 @@ def test_identifiers_and_large_whole_numbers():
     assert (["zip", "since"], "gaussian") in model.likelihood_.columns
 
 
-SURFACE = np.exp(RNG.normal(4, 0.45, N)).round(1)
+SURFACE = np.resize(np.exp(RNG.normal(4, 0.45, N)).round(1)[:120], N)
 # Numbers as strings, and how many of them are missing afterwards.
 TEXTS = {
     "unit": ([f"{x} m²" for x in SURFACE], 0),
@@ -214,12 +214,41 @@ def test_several_columns_of_numbers_as_strings_are_in_one_warning():
 
 
 def test_numbers_as_strings_that_all_differ():
-    X = TABLE.assign(surface=[f"{x:.3f} m²" for x in np.linspace(20, 200, N)])
+    X = TABLE.assign(surface=[f"{x:.2f} m²" for x in np.linspace(20, 200, N)])
     with pytest.raises(ValueError, match="which are numbers as strings") as error:
         said(X)
     code = str(error.value).partition("Convert them: ")[2].removesuffix(".")
     exec(code, {"X": X, "pd": pd})
     assert said(X)[0] == []
+
+
+@pytest.mark.parametrize("likelihood", ["mixed", Mixed([([0, 1, 2], "categorical")])])
+@pytest.mark.parametrize("package", ["pandas", "polars"])
+def test_numbers_as_strings_of_which_most_differ(package, likelihood):
+    """One equal pair leaves a number in each row, and no fit of hundreds of categories."""
+    texts = [f"{x:.2f} €" for x in np.linspace(20, 200, N)]
+    texts[0] = texts[1]
+    for table in (texts, [*texts[:160], *texts[: N - 160]]):
+        X = TABLE.assign(price=table)
+        if package == "polars":
+            X = pl.DataFrame({c: X[c].tolist() for c in X})
+        with pytest.raises(
+            ValueError, match=rf"{len(set(table))} .* in 300 rows, which are numbers as str"
+        ) as error:
+            said(X, likelihood)
+        repaired = {"X": X, "pd": pd, "pl": pl}
+        exec(str(error.value).partition("Convert them: ")[2].removesuffix("."), repaired)
+        assert not any("price" in text for text in said(repaired["X"])[0])
+    assert "as strings" in said(TABLE.assign(price=np.resize(texts[:150], N)))[0][0]
+    # Whole numbers may be codes, if the user says so.
+    X = TABLE.assign(price=[str(x) for x in [*range(900, 1199), 1000]])
+    with pytest.raises(
+        ValueError, match=r"'price' has 299 .* convert it: X.* If it is a c"
+    ):
+        said(X)
+    assert "in 300 rows, each" in said(X, Mixed([([0, 1, 2], "categorical")]))[0][0]
+    declared = TABLE.assign(price=pd.Categorical(texts))
+    assert "'price' has 299 categories in 300 rows, each" in said(declared)[0][0]
 
 
 def test_numbers_as_names_are_those_of_python():
@@ -260,9 +289,121 @@ def test_a_comma_behind_zero_is_decimal():
     texts = [f"{x:.3f}".replace(".", ",") for x in np.linspace(0.5, 12, 40)]
     numbers = numbers_in_text(np.array(texts, object))
     assert (numbers.changes, numbers.strays) == (((",", "."),), {})
-    without_zero = [f"{x:,}" for x in range(1500, 90_000, 1000)]
+    without_zero = [f"{x:,}" for x in range(500, 90_000, 1000)]
     numbers = numbers_in_text(np.array(without_zero, object))
     assert (numbers.changes, numbers.strays) == (((",", ""),), {})
+
+
+PRICES = np.exp(np.random.default_rng(1).normal(7, 0.7, 60)).round().astype(int)
+# Whole amounts with a separator of thousands, and a unit or a sign.
+THOUSANDS = ["{:,}", "{:,} €", "CHF {:,}", "-{:,}"]
+
+
+def converted(code, texts):
+    """Return the numbers that code makes of strings in column 'price'."""
+    frame = {"X": pd.DataFrame({"price": texts}), "pd": pd}
+    exec(code, frame)
+    return frame["X"]["price"].to_numpy(float)
+
+
+@pytest.mark.parametrize("form", THOUSANDS)
+@pytest.mark.parametrize("mark", [",", "."])
+def test_a_mark_in_all_numbers_of_thousands_separates_them(mark, form):
+    """A dot of thousands would be a decimal point for `float`."""
+    texts = [form.format(x).replace(",", mark) for x in [*PRICES, 781]]
+    X = pd.DataFrame({"price": texts})
+    code = numbers_in_text(np.array(texts, object)).conversion(X, 0)
+    assert not code.startswith("the numbers are ambiguous")
+    sign = -1 if form[0] == "-" else 1
+    np.testing.assert_array_equal(converted(code, texts), sign * np.array([*PRICES, 781]))
+
+
+@pytest.mark.parametrize("further", [[], ["0"], ["12345"]])
+@pytest.mark.parametrize("unit", ["", " €"])
+@pytest.mark.parametrize("mark", [",", "."])
+def test_a_mark_before_three_digits_in_all_numbers_is_ambiguous(mark, unit, further):
+    """Nothing says whether it separates thousands: the message has a code for each."""
+    numbers = [x for x in PRICES if x >= 1000]
+    texts = [f"{x:,}{unit}".replace(",", mark) for x in numbers]
+    texts += [text + unit for text in further]
+    X = TABLE.assign(price=np.resize(texts, N))
+    (message,), _ = said(X)
+    assert (
+        f"the numbers are ambiguous, because three digits follow each {mark!r}" in message
+    )
+    point, thousands = re.search(
+        r"the decimal point: (X.*)\. If it separates thousands: (X.*\))\. If they", message
+    ).groups()
+    expected = [x / 1000 for x in numbers] + [float(text) for text in further]
+    np.testing.assert_allclose(converted(point, texts), expected)
+    expected = [*numbers, *map(float, further)]
+    np.testing.assert_allclose(converted(thousands, texts), expected)
+
+
+@pytest.mark.parametrize("further", ["0.512", "1234.567", "-.125", "2.25", "7.1234", 3.125])
+def test_one_number_shows_that_a_dot_is_the_decimal_point(further):
+    texts = [*(f"{x:,}".replace(",", ".") for x in PRICES if x >= 1000), further]
+    numbers = numbers_in_text(np.array(texts, object))
+    assert (numbers.mark, numbers.changes) == ("", ())
+
+
+BALANCES = np.random.default_rng(1).normal(20, 40, 60).round(2) * 50
+# How positive and negative amounts of accounts are written.
+ACCOUNTS = [
+    ("{}", "({})"),
+    ("${}", "$({})"),
+    ("${}", "(${})"),
+    ("$ {}", "$ ( {} )"),
+    ("CHF {}", "(CHF {})"),
+    ("{} €", "({}) €"),
+    ("{} €", "({} €)"),
+]
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars", "objects"])
+@pytest.mark.parametrize("forms", [*ACCOUNTS, "{:.3g}{}", "${:.3g} {}"])
+def test_negatives_in_brackets_and_letters_that_multiply(forms, package):
+    """The code makes -12.5 of (12.50), 1200 of 1.2k and 3e6 of 3M."""
+    if isinstance(forms, tuple):
+        expected = BALANCES
+        texts = [forms[int(x < 0)].format(f"{abs(x):,.2f}") for x in BALANCES]
+    else:
+        parts = [(f"{x:.3g}", i % 3) for i, x in enumerate(np.linspace(1, 99, 60))]
+        texts = [forms.format(float(x), " kM"[i]).strip() for x, i in parts]
+        expected = [float(x) * (1, 1e3, 1e6)[i] for x, i in parts]
+    X = {
+        "pandas": pd.DataFrame({"a": texts}),
+        "polars": pl.DataFrame({"a": texts}),
+        "objects": np.array(texts, object)[:, None],
+    }[package]
+    numbers = numbers_in_text(np.array(texts, object))
+    assert numbers.strays == {}
+    names = {"X": X, "pd": pd, "pl": pl}
+    exec(numbers.conversion(X, 0), names)
+    values = np.asarray(names["X"])[:, 0].astype(float)
+    np.testing.assert_allclose(values, np.array(expected, float))
+
+
+@pytest.mark.parametrize("text", ["({})", "{} (net)", "(-{})", "-({})", "(({}))"])
+def test_other_brackets_are_no_negatives(text):
+    assert numbers_in_text(np.array([text.format(x) for x in range(40)], object)) is None
+
+
+@pytest.mark.parametrize("unit", ["k", "M"])
+def test_one_letter_behind_all_numbers_is_their_unit(unit):
+    numbers = numbers_in_text(np.array([f"{x}{unit}" for x in range(40)], object))
+    assert numbers.changes == ((unit, ""),)
+
+
+@pytest.mark.parametrize("forms", [("{} €", "${}"), ("EUR {}", "CHF {}")])
+def test_two_currencies_are_two_units(forms):
+    """A rate of exchange is missing, so there is no code."""
+    texts = [forms[i % 2].format(x) for i, x in enumerate(SURFACE)]
+    (message,), _ = said(TABLE.assign(price=texts))
+    assert "numbers as strings" in message
+    assert re.search(r"Convert them: they are of 2 units \('.*', '.*'\), so make", message)
+    one = [("{} €", "EUR {}")[i % 2].format(x) for i, x in enumerate(SURFACE)]
+    assert numbers_in_text(np.array(one, object)) is None
 
 
 @pytest.mark.parametrize("text", ["-$-{}", "- {}", "-A{}", "10-${}"])

@@ -11,7 +11,7 @@ from skae import VariationalAutoencoder
 from skae.inspection import ImputationDisplay, ReconstructionDisplay
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The scale of .* at its floor min_scale"),
+    pytest.mark.filterwarnings("ignore:The scales? of .* floor min_scale"),
 ]
 
 

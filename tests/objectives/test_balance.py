@@ -193,7 +193,7 @@ def test_frozen_parameters_are_left_out():
 # ------------------------------------------------------------------------------- fits
 
 
-@pytest.mark.filterwarnings("ignore:The scale of:sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:The scales? of:sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     "parameters",
     [

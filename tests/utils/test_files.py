@@ -208,7 +208,8 @@ def test_each_byte_is_under_the_seal():
         changed = bytearray(SEALED)
         changed[i] ^= 1 << i % 8
         for broken in (bytes(changed), SEALED[:i]):
-            with pytest.raises(InvalidFileError, match="hash"):
+            match = "hash" if broken.startswith(b"PK\3\4") else "begin as one|is empty"
+            with pytest.raises(InvalidFileError, match=match):
                 open_sealed(broken)
     with pytest.raises(InvalidFileError, match="hash"):
         open_sealed(SEALED + b"\0")
