@@ -21,7 +21,7 @@ from skae import VariationalAutoencoder
 
 warnings.simplefilter("ignore")
 # Number of inputs up to which these weights have the whole learning rate.
-LIMITS = [math.inf, 64, 32, 16, 8]
+LIMITS = [math.inf, 16, 8, 4, 2]
 WIDTHS = [(64, 64), (128, 64), (128, 128, 128)]
 # Data, hidden layers, max_iter, seeds.
 CASES = [
@@ -72,7 +72,7 @@ write(
     """
 Held-out ELBO, in nats per sample, of networks with several hidden layers. The weights from
 a hidden layer of h units to the next one have w/h of the learning rate if h is above w.
-With "all" they have the whole rate. The default is w = 16. All other parameters have their
+With "all" they have the whole rate. The default is w = 2. All other parameters have their
 defaults. The bundled sets have 5 components and means over 3 seeds, the drawn sets 16
 components and one seed. See :doc:`../guide/training`.
 """,

@@ -163,7 +163,7 @@ def test_deterministic_estimators(X):
 def test_alike_fits_are_trained_together(X, counted):
     """All candidates and folds whose shapes and programs agree: else nothing is won."""
     grid = {"beta": [0.5, 1, 2], "learning_rate_init": [1e-3, 1e-2], "alpha": [0, 1]}
-    BatchedGridSearchCV(vae(), grid, cv=FOLDS).fit(X)
+    BatchedGridSearchCV(vae(batch_size=32), grid, cv=FOLDS).fit(X)
     assert counted == [36, 1]  # and the refit
     counted.clear()
     grid = {"beta": [0.5, 1, 2], "variance_mode": ["optimal", "learned"]}

@@ -39,7 +39,9 @@ GRID = {"beta": [0.5, 1, 2], "likelihood": ["gaussian", "laplace"]}
 
 def vae(**parameters):
     """Make a small model."""
-    return VariationalAutoencoder(**{"max_iter": 4, "random_state": 0} | parameters)
+    return VariationalAutoencoder(
+        **{"max_iter": 4, "batch_size": 32, "random_state": 0} | parameters
+    )
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from benchmarks.campaign.tables import mapped, normal
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
 from skae._engine import analytic_step, step
 from skae._fitting import trainer
-from skae.estimators import base
+from skae.estimators import base, fit_input, problems
 from skae.likelihoods import LIKELIHOODS, LogisticLikelihood
 from skae.networks import MLP
 from tests.surroundings import changes, process_state
@@ -406,10 +406,9 @@ def memory_ends_in_preparation(rng):
     error = out_of_memory(rng)
     owner, name = pick(
         rng,
-        *[
-            (base, n)
-            for n in ("divide", "measure", "build_module", "initialize", "make_spec")
-        ],
+        (fit_input, "measure"),
+        *[(base, n) for n in ("divide", "make_spec")],
+        *[(problems, n) for n in ("build_module", "initialize")],
         *[
             (trainer, n)
             for n in ("flatten", "Batches", "TrainingMonitor", "Adam", "make_step")

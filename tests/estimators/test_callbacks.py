@@ -52,7 +52,12 @@ def test_callback_is_called_at_each_epoch(estimator, X):
 def test_snapshot_equals_a_fit_stopped_at_its_epoch(X):
     """The snapshot of the second epoch equals a fit that stops after two epochs."""
     seen = Recording()
-    parameters = {"max_iter": 5, "learning_rate_init": 0.01, "random_state": 0}
+    parameters = {
+        "max_iter": 5,
+        "learning_rate_init": 0.01,
+        "batch_size": 32,
+        "random_state": 0,
+    }
     GaussianAutoencoder(**parameters).set_callbacks(seen).fit(X)
     stopped = GaussianAutoencoder(**parameters)
     stopped.set_callbacks(Recording(stop_after=2)).fit(X)

@@ -96,7 +96,7 @@ def exploding(estimator, epochs, **parameters):
 def test_a_diverged_epoch_is_taken_back(estimator, variance_mode, X):
     """The training goes on with the last good state and half the rate, and says so."""
     model = exploding(estimator, (4, 6), variance_mode=variance_mode)
-    with pytest.warns(ConvergenceWarning, match=r"in 2 of its epochs.*rate_init=0\.0025"):
+    with pytest.warns(ConvergenceWarning, match=r"in 2 of its epochs.*rate_init=0\.005"):
         model.fit(X)
     assert model.n_iter_ == model.best_iter_ == len(model.loss_curve_) == 7
     assert_finite(model, X)

@@ -21,6 +21,7 @@ OVERFIT = {
     "n_components": 4,
     "hidden_layer_sizes": (128,),
     "learning_rate_init": 0.02,
+    "batch_size": 32,
     "alpha": 1.0,
     "max_iter": 60,
     "random_state": 0,

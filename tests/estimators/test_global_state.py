@@ -159,7 +159,12 @@ def test_dropout_differs_between_steps_and_starts(X):
             return layers
 
     VariationalAutoencoder(
-        network=Watched(0.5), max_iter=2, n_init=2, init="random", random_state=0
+        network=Watched(0.5),
+        batch_size=32,
+        max_iter=2,
+        n_init=2,
+        init="random",
+        random_state=0,
     ).fit(X)
     masks = [tuple(mask) for mask in masks if any(mask)]
     assert len(masks) == len(set(masks)) == 2 * 2 * 2 * 4

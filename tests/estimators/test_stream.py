@@ -431,7 +431,7 @@ def test_divergence_leaves_the_block_out(monkeypatch):
         return lambda *batch: step(*batch).fill_(torch.nan)
 
     monkeypatch.setattr(block_training, "make_step", make_step)
-    with pytest.warns(ConvergenceWarning, match="diverged.*learning_rate_init=0.005"):
+    with pytest.warns(ConvergenceWarning, match="diverged.*learning_rate_init=0.01"):
         model.partial_fit(X[300:600])
     for name, values in answers(model, X).items():
         np.testing.assert_array_equal(values, before[name])
@@ -453,7 +453,7 @@ def test_divergence_in_the_first_rows(monkeypatch):
         step = original(*arguments, **options)
         return lambda *batch: step(*batch).fill_(torch.nan)
 
-    for first, last, rate in ((0, 50, "0.005"), (50, 100, "0.0025")):
+    for first, last, rate in ((0, 50, "0.01"), (50, 100, "0.005")):
         monkeypatch.setattr(block_training, "make_step", make_step)
         with pytest.warns(ConvergenceWarning, match=f"learning_rate_init={rate} "):
             model.partial_fit(X[first:last])
@@ -628,7 +628,7 @@ def test_warnings_come_once():
 def test_warnings_of_small_blocks():
     """Blocks that are too small to tell causes are judged, too."""
     rng = np.random.default_rng(0)
-    model = VariationalAutoencoder(2, beta=50.0, **SMALL)
+    model = VariationalAutoencoder(2, beta=50.0, learning_rate_init=1e-2, **SMALL)
     model.partial_fit(rng.normal(size=(256, 3)))
     with pytest.warns(ConvergenceWarning, match="No component of the code was active"):
         streamed(model, rng.normal(size=(120, 1, 3)))

@@ -29,7 +29,7 @@ from skae._fitting.lockstep import (
 from skae._fitting.trainer import train
 from skae._utils import threads as threads_module
 from skae._utils.threads import in_parts
-from skae.estimators import base
+from skae.estimators import fit_input
 from skae.model_selection import BatchedGridSearchCV
 from tests.callbacks import Callback
 
@@ -142,9 +142,9 @@ def test_what_calls_share_is_computed_once(X):
 def test_candidates_of_a_search_share_their_rows(X, monkeypatch):
     """Each fold is sorted and measured once, whatever the number of candidates."""
     measured = []
-    original = base.measure
+    original = fit_input.measure
     monkeypatch.setattr(
-        base, "measure", lambda *args: measured.append(args) or original(*args)
+        fit_input, "measure", lambda *args: measured.append(args) or original(*args)
     )
     grid = {"beta": [0.5, 1.0, 2.0]}
     BatchedGridSearchCV(vae(), grid, cv=3, error_score="raise").fit(X)
