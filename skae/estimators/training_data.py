@@ -122,7 +122,7 @@ def warn_of_far_values(
     """Warn of values far from the others of their column, such as codes for missing."""
     found, codes = find_far_values(rows, standardization.own_std)
     if codes:
-        warn_user(_of_codes(codes, names))
+        warn_user(_of_codes(codes, names), subject="data")
     if not found:
         return
     parts = []
@@ -137,7 +137,8 @@ def warn_of_far_values(
         f"from its median: {', '.join(parts)}. They decide the standard deviation, so the "
         "model can hardly see how the other values differ. If they are errors, or stand "
         "for what is missing, correct them or set them to NaN. If not, take the logarithm "
-        "of the column, or arcsinh if it has negative numbers."
+        "of the column, or arcsinh if it has negative numbers.",
+        subject="data",
     )
 
 
