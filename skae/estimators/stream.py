@@ -45,6 +45,7 @@ from skae.estimators.training_data import (
     check_min_scale,
     check_observed,
     warn_of_far_values,
+    warn_of_flags,
     warn_of_spread,
 )
 from skae.estimators.warm_start import concatenate_histories, continue_from
@@ -128,6 +129,7 @@ def _begin(
     informative = block.informative()
     if n_before < _FEWEST_JUDGED <= len(informative):
         warn_of_far_values(rows, standardization, names)
+        warn_of_flags(rows, table, names)
         if covariance_type == "spherical":
             warn_of_spread(standardization, table, names)
     _check_min_scale(estimator, standardization, is_first=kept is None)
