@@ -135,11 +135,11 @@ def warn_of_far_values(
         parts.append(f"{column} ({place}; {far.distance:.2g} deviations)")
     parts += _rest(len(found))
     warn_user(
-        "X has values that are thousands of deviations of the middle half of their column "
-        f"from its median: {', '.join(parts)}. They decide the standard deviation, so the "
-        "model can hardly see how the other values differ. If they are errors, or stand "
-        "for what is missing, correct them or set them to NaN. If not, take the logarithm "
-        "of the column, or arcsinh if it has negative numbers.",
+        "X has values that are hundreds of deviations of the middle half of their column "
+        f"from its median, or more: {', '.join(parts)}. They decide the standard "
+        "deviation, so the model can hardly see how the other values differ. If they are "
+        "errors, or stand for what is missing, correct them or set them to NaN. If not, "
+        "take the logarithm of the column, or arcsinh if it has negative numbers.",
         subject="data",
     )
 

@@ -9,7 +9,7 @@ from sklearn.datasets import load_diabetes, load_wine
 
 from skae import VariationalAutoencoder
 
-CODES, FAR = "many rows have one number far beside", "thousands of deviations"
+CODES, FAR = "many rows have one number far beside", "hundreds of deviations"
 
 
 def warnings_of(X, **parameters):
