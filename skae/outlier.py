@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -21,7 +20,7 @@ from skae._utils.choices import validate_parameters
 from skae._utils.column_errors import infinities_named
 from skae._utils.compat import fit_context
 from skae._utils.documentation import DocumentationLinkMixin
-from skae._utils.messages import no_warnings_of_fits
+from skae._utils.messages import no_warnings
 from skae._utils.names import (
     ParametersMixin,
     own_method_names,
@@ -219,8 +218,9 @@ class LikelihoodOutlierDetector(
         table = clone(given)._bind(rows).taking_unknown() if is_own else None
         for i in range(n_refits + 1):
             used = rows if support.all() else _safe_indexing(rows, np.flatnonzero(support))
-            # Of the fits, only the last one is kept.
-            with no_warnings_of_fits() if i < n_refits else nullcontext():
+            # Of the fits, only the last one is kept, and only the first one sees all rows.
+            omitted = ["fit"] * (i < n_refits) + ["data"] * (i > 0)
+            with no_warnings(*omitted):
                 fitted = clone(given)
                 if table is not None and table.columns is not None:
                     fitted._given_table = table

@@ -148,6 +148,19 @@ def test_warnings_are_those_of_the_last_fit(contaminated):
     assert len([message for message in messages if "spherical" in message]) == 1
 
 
+@pytest.mark.parametrize("share", [0.08, 0.35])
+def test_a_code_in_rows_that_the_last_fit_leaves_out_is_named_once(share):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(300, 2)), columns=["a", "b"])
+    X["age"] = np.where(rng.random(300) < share, -999, rng.normal(40, 2, 300))
+    n = (X["age"] == -999).sum()
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        LikelihoodOutlierDetector(random_state=0).fit(X)
+    [found] = [str(w.message) for w in record if "far beside" in str(w.message)]
+    assert f"'age' (-999 in {n} rows" in found
+
+
 def test_frames_and_searches(contaminated):
     X, y = contaminated
     frame = pd.DataFrame(X, columns=["a", "b", "c"])

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 from scipy.stats import uniform
 from sklearn.decomposition import PCA
@@ -11,13 +12,18 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
 from skae import GaussianAutoencoder, LaplaceAutoencoder, VariationalAutoencoder
+from skae.likelihoods import BernoulliLikelihood
 from skae.model_selection import (
     BatchedGridSearchCV,
     BatchedRandomizedSearchCV,
+    make_log_marginal_scorer,
     reconstruction_error_scorer,
 )
 
 VAE = VariationalAutoencoder(1, max_iter=1, random_state=0)
+VAE_OF_FLAGS = VariationalAutoencoder(1, likelihood="bernoulli", max_iter=1, random_state=0)
+FLAGS = (np.random.default_rng(0).random((40, 3)) < 0.5).astype(float)
+PIPELINE_OF_FLAGS = Pipeline([("same", "passthrough"), ("vae", VAE)])
 STEPS = [("pre", Pipeline([("scaler", StandardScaler())])), ("pca", PCA(4)), ("vae", VAE)]
 STEPS_BEFORE = {
     "a step": ({"pre": [StandardScaler(), MinMaxScaler()]}, "'pre'"),
@@ -124,6 +130,39 @@ def test_searches_over_components_that_do_not_warn(X):
     ]
     pipeline = Pipeline([("ae", model)])
     assert messages(BatchedGridSearchCV(pipeline, other, cv=2), X) == []
+
+
+DENSITIES_AND_PROBABILITIES = {
+    "names": {"vae__likelihood": ["bernoulli", "gaussian", "continuous_bernoulli"]},
+    "an instance": {"vae__likelihood": [BernoulliLikelihood(), "laplace"]},
+    "the default": [{"vae__beta": [2]}, {"vae__likelihood": ["bernoulli"]}],
+    "other models": {"vae": [VAE, VAE_OF_FLAGS]},
+    "a model without": {"vae": [GaussianAutoencoder(1, max_iter=1), VAE_OF_FLAGS]},
+}
+OF_ONE_KIND = {
+    "probabilities": {"vae__likelihood": ["bernoulli", "poisson"]},
+    "densities": {"vae__likelihood": ["gaussian", "continuous_bernoulli"]},
+    "a mixed table": {"vae__likelihood": ["bernoulli", "mixed"]},
+    "no such model": {"vae": [PCA(1), VAE_OF_FLAGS]},
+}
+
+
+@pytest.mark.parametrize("scoring", [None, make_log_marginal_scorer(2)])
+@pytest.mark.parametrize(
+    "grid", DENSITIES_AND_PROBABILITIES.values(), ids=DENSITIES_AND_PROBABILITIES
+)
+@pytest.mark.filterwarnings("ignore")
+def test_densities_and_probabilities(grid, scoring):
+    search = BatchedGridSearchCV(PIPELINE_OF_FLAGS, grid, cv=2, scoring=scoring)
+    [found] = messages(search, FLAGS)
+    assert "has a density and" in str(found.message)
+    assert found.filename == __file__
+
+
+@pytest.mark.parametrize("grid", OF_ONE_KIND.values(), ids=OF_ONE_KIND)
+@pytest.mark.filterwarnings("ignore")
+def test_likelihoods_of_one_kind(grid):
+    assert messages(BatchedGridSearchCV(PIPELINE_OF_FLAGS, grid, cv=2), FLAGS) == []
 
 
 def messages(search, *data):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 # Inputs up to which the weights between hidden layers take the whole learning rate;
 # docs/results/step_sizes.rst has the measurements.
-_FEW_INPUTS = 8
+_FEW_INPUTS = 2
 # Fraction of the learning rate for networks with convolutions. With the whole default rate
 # most feature maps die: on 3,500 images of MNIST the validation score is 332 nats after 15
 # epochs, with this fraction 436.

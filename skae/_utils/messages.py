@@ -32,24 +32,26 @@ _LIBRARIES = (
 # Takes message and category of a warning, and returns whether it keeps them for later.
 Collector = Callable[[str, type[Warning]], bool]
 
-_is_silent: ContextVar[bool] = ContextVar("_is_silent", default=False)
+# What warnings that are omitted tell of: "data" of a fit, or "fit" for all the rest.
+_omitted: ContextVar[frozenset[str]] = ContextVar("_omitted", default=frozenset())
 _collector: ContextVar[Collector | None] = ContextVar("_collector", default=None)
-_deferred: ContextVar[list[tuple[str | Warning, type[Warning]]] | None] = ContextVar(
+_deferred: ContextVar[list[tuple[str | Warning, type[Warning], str]] | None] = ContextVar(
     "_deferred", default=None
 )
 
 
 @contextmanager
-def no_warnings_of_fits() -> Iterator[None]:
-    """Omit the warnings of fits whose models the user does not get.
+def no_warnings(*subjects: str) -> Iterator[None]:
+    """Omit the warnings of fits that tell of these subjects, "fit" or "data".
 
-    The warning filters, which belong to the process, stay as they are.
+    A model that the user does not get may be the one that has seen all rows. The warning
+    filters, which belong to the process, stay as they are.
     """
-    token = _is_silent.set(True)
+    token = _omitted.set(_omitted.get() | set(subjects))
     try:
         yield
     finally:
-        _is_silent.reset(token)
+        _omitted.reset(token)
 
 
 @contextmanager
@@ -64,8 +66,8 @@ def warnings_deferred() -> Iterator[None]:
     finally:
         kept = _deferred.get()
         _deferred.reset(token)
-        for message, category in kept or ():
-            warn_user(message, category)
+        for message, category, subject in kept or ():
+            warn_user(message, category, subject)
 
 
 @contextmanager
@@ -83,8 +85,8 @@ def raise_deferred() -> None:
     """Raise the warnings that were kept; later ones are raised at once."""
     kept = _deferred.get()
     _deferred.set(None)
-    for message, category in kept or ():
-        warn_user(message, category)
+    for message, category, subject in kept or ():
+        warn_user(message, category, subject)
 
 
 @contextmanager
@@ -112,7 +114,7 @@ def tell_search(message: str) -> None:
     scikit-learn takes the error for a missing score, and prints a traceback.
     """
     collector = _collector.get()
-    if collector is not None and not _is_silent.get():
+    if collector is not None and "fit" not in _omitted.get():
         collector(message, UserWarning)
 
 
@@ -129,18 +131,21 @@ def _action(message: str, category: type[Warning]) -> str:
     return "default"
 
 
-def warn_user(message: str | Warning, category: type[Warning] = UserWarning) -> None:
+def warn_user(
+    message: str | Warning, category: type[Warning] = UserWarning, subject: str = "fit"
+) -> None:
     """Warn at the innermost frame that is outside of skae, scikit-learn and joblib.
 
-    A message that is a warning has its own category.
+    A message that is a warning has its own category. The subject "data" is that of what a
+    fit finds in the values of X.
 
     In a thread of a search there is no such frame; then at the innermost one outside skae.
     """
-    if _is_silent.get():
+    if subject in _omitted.get():
         return
     deferred = _deferred.get()
     if deferred is not None:
-        deferred.append((message, category))
+        deferred.append((message, category, subject))
         return
     collector = _collector.get()
     if collector is not None and isinstance(message, str):

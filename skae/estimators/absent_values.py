@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skae._data.columns import Column, Columns, is_missing, read_column
-from skae._utils.messages import no_warnings_of_fits, warn_user
+from skae._utils.messages import no_warnings, warn_user
 
 Scores = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ def parts_of(estimator: Any, rows: Any) -> Scores:
 
     The scores of the same rows have given their warnings.
     """
-    with no_warnings_of_fits():
+    with no_warnings("fit", "data"):
         return np.asarray(estimator.score_features(rows))
 
 

@@ -250,7 +250,8 @@ class BaseAutoencoder(
             After an interrupt (Ctrl-C) while the model is trained. The estimator is then
             fitted: with the model of the last whole epoch, which the message names, or as
             at any end of a training with the start, if that has the better objective, or
-            the best epoch, with early stopping (`best_iter_`).
+            the best epoch, with early stopping (`best_iter_`). Before the first step,
+            the estimator stays as it was.
         """
         self._validate_params()
         earlier = {k: v for k, v in self.__dict__.items() if k in _ATTRIBUTES_OF_X}
@@ -258,8 +259,10 @@ class BaseAutoencoder(
         try:
             with training_mode(), NoStopIteration():
                 return self._fit(X, y, sample_weight, X_val)
-        except BaseException:
+        except BaseException as error:
             if self.__dict__.get("module_") is last:
+                if isinstance(error, KeyboardInterrupt) and not error.args:
+                    error.args = ("interrupted before there is a model of this fit",)
                 # An earlier fit stays usable. One assignment, so that a further interrupt
                 # comes before or after it.
                 names = self.__dict__.keys() - _ATTRIBUTES_OF_X

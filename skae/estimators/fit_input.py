@@ -26,6 +26,7 @@ from skae.estimators.training_data import (
     check_observed,
     check_precision,
     warn_of_far_values,
+    warn_of_flags,
     warn_of_network,
     warn_of_other_units,
     warn_of_spread,
@@ -118,6 +119,7 @@ def validate_fit(
         rows = replace(rows, X=data)
     if not is_continued:
         warn_of_far_values(rows, standardization, names)
+        warn_of_flags(rows, table, names)
         standardization = add_links(standardization, rows, table.likelihood)
         if covariance_type == "spherical":
             warn_of_spread(standardization, table, names)

@@ -38,13 +38,19 @@ from skae._utils.random import local_random_state
 from skae.estimators.automatic import make_options, make_spec
 from skae.estimators.fitted import fitted_attributes
 from skae.estimators.resume import Continuation
-from skae.estimators.stream_input import PARTIAL_FIT, Block, validate_block
+from skae.estimators.stream_input import (
+    PARTIAL_FIT,
+    Block,
+    validate_block,
+    warn_of_far_block,
+)
 from skae.estimators.training_data import (
     TrainingData,
     attributes_at,
     check_min_scale,
     check_observed,
     warn_of_far_values,
+    warn_of_flags,
     warn_of_spread,
 )
 from skae.estimators.warm_start import concatenate_histories, continue_from
@@ -92,19 +98,31 @@ def partial_fit(
         block = validate_block(estimator, X, sample_weight, is_first=not is_fitted)
         is_empty = is_fitted and len(block.informative()) == 0
         is_begun = is_fitted and (kept is None or "first/X" not in kept["arrays"])
+        if not is_fitted:
+            return _begin(estimator, block, objective, None)
+        state = _state_of(estimator)
+        if not is_empty:
+            names = block.table.feature_names(getattr(estimator, "feature_names_in_", None))
+            state.progress["warned"] = warn_of_far_block(
+                block,
+                state.moments,
+                estimator._standardization,
+                names,
+                state.progress["warned"],
+            )
         if not (is_empty or is_begun):
-            return _begin(estimator, block, objective, kept if is_fitted else None)
+            return _begin(estimator, block, objective, state)
         raise_deferred()
     if is_empty:
         return None
-    return _continue(estimator, block, objective, _state_of(estimator))
+    return _continue(estimator, block, objective, state)
 
 
 def _begin(
     estimator: Any,
     block: Block,
     objective: Objective,
-    kept: dict[str, Any] | None,
+    kept: StreamState | None,
 ) -> dict[str, Any]:
     """Start a model from the first rows, and train it by one pass over them.
 
@@ -112,7 +130,7 @@ def _begin(
     """
     n_before, table = 0, block.table
     if kept is not None:
-        arrays = kept["arrays"]
+        arrays = kept.arrays
         n_before = len(arrays["first/weight"])
         X_all = np.concatenate([arrays["first/X"], block.X])
         weights = np.concatenate([arrays["first/weight"], block.weight])
@@ -128,6 +146,7 @@ def _begin(
     informative = block.informative()
     if n_before < _FEWEST_JUDGED <= len(informative):
         warn_of_far_values(rows, standardization, names)
+        warn_of_flags(rows, table, names)
         if covariance_type == "spherical":
             warn_of_spread(standardization, table, names)
     _check_min_scale(estimator, standardization, is_first=kept is None)
@@ -135,7 +154,7 @@ def _begin(
     if kept is None:
         initial = random_state_to_json(random_state)
     else:
-        initial = json.loads(kept["random_state"])
+        initial = json.loads(estimator._stream["random_state"])
         random_state = restored_random_state(random_state, initial)
     data = _training_data(
         estimator, block, rows, standardization, random_state, is_continued=False
@@ -144,10 +163,9 @@ def _begin(
     (problem,) = estimator._build_problems(spec, objective, options, data)
     state = first_state(problem.module, moments)
     if kept is not None:
-        earlier = json.loads(kept["progress"])
         # Blocks that are trained on again are counted, too.
         of_all = "n_blocks", "n_divergences", "warned"
-        state.progress.update({name: earlier[name] for name in of_all})
+        state.progress.update({name: kept.progress[name] for name in of_all})
     result = train_block(problem, state, moments)
     first = {}
     # An epoch takes copies of little weight together.

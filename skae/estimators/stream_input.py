@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
-from skae._data import are_empty, has_nan
+from skae._data import FeatureMoments, Standardization, are_empty, has_nan
+from skae._utils.column_errors import list_columns
 from skae._utils.compat import check_sample_weight
 from skae._utils.device import resolve_device
+from skae._utils.messages import warn_user
 from skae._utils.namespaces import Home, device_name, home_of, on_host
 from skae._utils.numbers import as_numbers
 from skae.estimators.binding import bind_table, check_same_likelihood
@@ -24,6 +27,11 @@ PARTIAL_FIT = (
     "partial_fit goes on with the model",
     "Set it back, or call fit for a new model, or partial_fit of a clone.",
 )
+# Rows from which on a deviation is known, and values of a block that have a median.
+_FEWEST_KNOWN, _FEWEST_IN_BLOCK = 32, 16
+# Standard deviations of the rows before from their mean, from which on a block is far: the
+# median distance of its values, and the largest one. A change of the unit by 100 has 67.
+_FAR_MEDIAN, _FAR_VALUE = 30.0, 1000.0
 # Parameters with which a stream would not be what they ask for: the value that is allowed,
 # what is against others, and the way out.
 _ONLY: dict[str, tuple[Any, str]] = {
@@ -122,3 +130,40 @@ def validate_block(estimator: Any, X: Any, sample_weight: Any, *, is_first: bool
         allow_all_zero_weights=not is_first,
     )
     return Block(data, weight, table, home)
+
+
+def warn_of_far_block(
+    block: Block,
+    known: FeatureMoments,
+    standardization: Standardization,
+    names: Sequence[str] | None,
+    warned: Sequence[str],
+) -> list[str]:
+    """Warn of columns of a block that are far from the rows before it, each once.
+
+    Given are the moments and the statistics of these rows, and what was warned of so far,
+    which is returned with the columns that are new.
+    """
+    distance = np.abs(standardization.standardize(block.X[block.informative()]))
+    n_observed = (~np.isnan(distance)).sum(axis=0)
+    is_known = (known.weight >= _FEWEST_KNOWN) & (n_observed > 0)
+    if standardization.is_constant is not None:
+        is_known &= ~standardization.is_constant
+    largest = np.where(is_known, np.fmax.reduce(distance, axis=0, initial=0.0), 0.0)
+    columns = []
+    for i in map(int, np.flatnonzero(largest > _FAR_MEDIAN)):
+        has_median = n_observed[i] >= _FEWEST_IN_BLOCK
+        is_far = has_median and np.nanmedian(distance[:, i]) > _FAR_MEDIAN
+        if f"far column {i}" not in warned and (is_far or largest[i] > _FAR_VALUE):
+            columns.append(i)
+    if columns:
+        warn_user(
+            f"The block has values of {list_columns(columns, names)} that are up to "
+            f"{largest[columns].max():.2g} standard deviations of the rows before from "
+            "their mean. A column in another unit, or an error, moves the mean and the "
+            "deviation of all later blocks. The block is trained on. To go on without it, "
+            "take a copy of the model from before the call, and correct the values or set "
+            "them to NaN. If such a warning is an error (warnings.simplefilter), the model "
+            "stays as it was."
+        )
+    return sorted({*warned, *(f"far column {i}" for i in columns)})

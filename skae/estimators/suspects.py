@@ -37,6 +37,8 @@ _NEGATIVE_SHARE = 0.05
 _LEAST_GAIN = 0.1
 # Share of zeros from which on they are a case of their own, and no end of a range.
 _SHARE_OF_ZEROS = 0.05
+# Least maximum of shares, which are from 0 to 1, and most of them that are 0 or 1.
+_LEAST_MAXIMUM, _MOST_ENDS = 0.9, 0.5
 # Further parameters of Mixed, with their defaults.
 _DEFAULTS = {"real": "gaussian", "handle_unknown": "error"}
 
@@ -107,6 +109,9 @@ class Suspects:
     def _add_amount(self, i: int, observed: np.ndarray) -> None:
         """Look for amounts of which a normal density would draw many negative ones."""
         if observed.min() < 0:
+            return
+        if _are_shares(observed):
+            self._found.setdefault(self._shares, []).append(i)
             return
         observed = observed / max(observed.max(), np.finfo(float).tiny)
         spread = observed.std()
@@ -206,6 +211,16 @@ class Suspects:
             f'{self._list(columns)} positive numbers of a large spread, of which "auto" '
             "takes a density that is not 0 for negative ones: samples may be negative. Of "
             f"positive amounts say so: {self._mixed(columns, 'log_normal')}. "
+            f"{self._likelihood.real!r} in its place leaves them as they are without this "
+            "warning."
+        )
+
+    def _shares(self, columns: list[int]) -> str:
+        """Return what to say of numbers from 0 to 1."""
+        return (
+            f'{self._list(columns)} numbers from 0 to 1, of which "auto" takes a density '
+            "that is not 0 for others: samples may be below 0 or above 1. Of shares say "
+            f"so: {self._mixed(columns, 'continuous_bernoulli')}. "
             f"{self._likelihood.real!r} in its place leaves them as they are without this "
             "warning."
         )
@@ -324,6 +339,15 @@ def _are_amounts(x: np.ndarray) -> bool:
         return False
     is_wide = np.ptp(x) >= _RANGE_OF_AMOUNTS * len(np.unique(x))
     return bool(is_wide or x.mean() >= _LARGE_MEAN_OF_FLOATS)
+
+
+def _are_shares(x: np.ndarray) -> bool:
+    """Whether a normal density of numbers ``(n,)`` from 0 to 1 has much beside these."""
+    if x.min() < 0 or not _LEAST_MAXIMUM < x.max() <= 1 or not x.std():
+        return False
+    beside = ndtr(-x.mean() / x.std()) + ndtr((x.mean() - 1) / x.std())
+    is_end = (x == 0) | (x == 1)
+    return bool(beside >= _NEGATIVE_SHARE and is_end.mean() < _MOST_ENDS)
 
 
 def _log_normal_gain(x: np.ndarray) -> float:

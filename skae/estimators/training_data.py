@@ -20,7 +20,7 @@ from skae._utils.messages import warn_user
 from skae._utils.namespaces import Home
 from skae.estimators.resume import Continuation
 from skae.estimators.table import Table
-from skae.likelihoods import GeneralizedLinear
+from skae.likelihoods import ContinuousBernoulliLikelihood, GeneralizedLinear
 from skae.networks import Conv
 from skae.networks.conv import warn_of_channels_last
 
@@ -75,6 +75,8 @@ def divide(
 
 # Columns with far values that a message describes.
 _MOST_FAR = 3
+# Rows that are enough to see both values of a flag that is not rare.
+_ROWS_OF_FLAGS = 256
 HELD_OUT = "(early_stopping=True holds out a part of the rows.)"
 
 
@@ -122,7 +124,7 @@ def warn_of_far_values(
     """Warn of values far from the others of their column, such as codes for missing."""
     found, codes = find_far_values(rows, standardization.own_std)
     if codes:
-        warn_user(_of_codes(codes, names))
+        warn_user(_of_codes(codes, names), subject="data")
     if not found:
         return
     parts = []
@@ -133,12 +135,38 @@ def warn_of_far_values(
         parts.append(f"{column} ({place}; {far.distance:.2g} deviations)")
     parts += _rest(len(found))
     warn_user(
-        "X has values that are thousands of deviations of the middle half of their column "
-        f"from its median: {', '.join(parts)}. They decide the standard deviation, so the "
-        "model can hardly see how the other values differ. If they are errors, or stand "
-        "for what is missing, correct them or set them to NaN. If not, take the logarithm "
-        "of the column, or arcsinh if it has negative numbers."
+        "X has values that are hundreds of deviations of the middle half of their column "
+        f"from its median, or more: {', '.join(parts)}. They decide the standard "
+        "deviation, so the model can hardly see how the other values differ. If they are "
+        "errors, or stand for what is missing, correct them or set them to NaN. If not, "
+        "take the logarithm of the column, or arcsinh if it has negative numbers.",
+        subject="data",
     )
+
+
+def warn_of_flags(rows: Rows, table: Table, names: Sequence[str] | None) -> None:
+    """Warn of columns of 0 and 1 with a density, which then grows without limit."""
+    n_features = rows.X.shape[1]
+    has_density = np.zeros(n_features, dtype=bool)
+    for part, family in table.likelihood.parts(n_features):
+        has_density[part] = isinstance(family, ContinuousBernoulliLikelihood)
+    if not has_density.any():
+        return
+    some = rows.subsample(_ROWS_OF_FLAGS).block()
+    is_flag = has_density & (some == 0).any(axis=0) & (some == 1).any(axis=0)
+    if not is_flag.any():
+        return
+    others = [~((b == 0) | (b == 1) | np.isnan(b)).all(axis=0) for b in rows.blocks()]
+    is_flag &= rows.peers.largest(np.any(others, axis=0).astype(float)) == 0
+    if is_flag.any():
+        columns = np.flatnonzero(is_flag).tolist()
+        warn_user(
+            f"X has only the numbers 0 and 1 in {list_columns(columns, names)}, of which "
+            "likelihood='continuous_bernoulli' is a density that grows without limit as "
+            "the model learns them: such a score means nothing. Set "
+            "likelihood='bernoulli', or Mixed for columns of several kinds.",
+            subject="data",
+        )
 
 
 def _rest(n: int) -> list[str]:

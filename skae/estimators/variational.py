@@ -204,8 +204,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         it: the training can go on later as if it had not ended (`warm_start`).
 
     learning_rate_init : float, default=2e-2
-        Learning rate of Adam at the start. For the weights from a hidden layer of h > 8
-        units to the next hidden layer, the rate is multiplied by 8/h: their steps add up
+        Learning rate of Adam at the start. For the weights from a hidden layer of h > 2
+        units to the next hidden layer, the rate is multiplied by 2/h: their steps add up
         over the units.
 
     alpha : float or "auto", default=10.0

@@ -101,6 +101,7 @@ class _LogMarginalScorer(Scorer):
     """
 
     _maker = "make_log_marginal_scorer"
+    _is_log_likelihood = True
 
     def __call__(
         self,

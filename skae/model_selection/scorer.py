@@ -18,6 +18,8 @@ class Scorer:
     """
 
     _maker = ""
+    # Whether scores of candidates depend on the units of their data.
+    _is_log_likelihood = False
 
     def __init__(self, **parameters: Any) -> None:
         self._parameters = parameters

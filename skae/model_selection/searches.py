@@ -44,7 +44,13 @@ from skae.model_selection.fit_warnings import (
     record_warnings,
     take_records,
 )
-from skae.model_selection.units import grids_of, warn_of_changed_data, warn_of_components
+from skae.model_selection.units import (
+    grids_of,
+    is_log_likelihood,
+    warn_of_changed_data,
+    warn_of_components,
+    warn_of_likelihoods,
+)
 
 __all__ = ["BatchedGridSearchCV", "BatchedRandomizedSearchCV"]
 
@@ -299,7 +305,8 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
             If candidates of a pipeline differ in steps before an autoencoder, and its own
             score decides: it is in the units that these steps return. And if candidates of
             a deterministic autoencoder differ in ``n_components``, and its own score
-            decides: it grows with each component.
+            decides: it grows with each component. And if some likelihoods of candidates
+            have a density and others a probability, and the score decides.
         Warning
             One of each kind that fits of the search warn of, when the search is over, also
             by an error; with `n_jobs`, then by the fits of the worker that has the error.
@@ -312,9 +319,10 @@ class _BatchedSearch(DocumentationLinkMixin, BaseEstimator):
         grid = getattr(self, "param_grid", None)
         grid = self.param_distributions if grid is None else grid
         _check_scoring(self, grid)
-        if self.scoring is None:
+        if is_log_likelihood(self.scoring):
             warn_of_changed_data(self.estimator, grid)
             warn_of_components(self.estimator, grid)
+            warn_of_likelihoods(self.estimator, grid)
         active = get_active_backend()[0]
         is_own = isinstance(active, LockstepBackend)
         backend = copy.copy(active) if is_own else LockstepBackend()

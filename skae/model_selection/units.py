@@ -10,6 +10,15 @@ from sklearn.pipeline import Pipeline
 from skae._utils.messages import warn_user
 from skae.estimators.base import BaseAutoencoder
 from skae.estimators.variational import VariationalAutoencoder
+from skae.likelihoods import LIKELIHOODS, Likelihood, Mixed
+
+# Sets of values of which a likelihood has probabilities; of others it has a density.
+_DISCRETE = "boolean", "nonnegative_integer", "category"
+
+
+def is_log_likelihood(scoring: Any) -> bool:
+    """Whether a search is by the score of the model, or by its tighter bound."""
+    return scoring is None or bool(getattr(scoring, "_is_log_likelihood", False))
 
 
 def warn_of_changed_data(estimator: Any, grid: Any) -> None:
@@ -54,6 +63,38 @@ def warn_of_components(estimator: Any, grid: Any) -> None:
             "with each component, so that the search prefers the largest number. Set "
             "scoring to the score of a task, use VariationalAutoencoder, or apply the rule "
             "of the reconstruction error; see 'How many components?' in the guide.",
+            UserWarning,
+        )
+
+
+def warn_of_likelihoods(estimator: Any, grid: Any) -> None:
+    """Warn if a search by log-likelihood compares densities with probabilities.
+
+    ``grid`` is as in :func:`warn_of_changed_data`. A mixed likelihood, whose kinds depend
+    on the table, is compared with nothing.
+    """
+    model, prefix, _ = _last_step(estimator)
+    found: dict[bool, set[str]] = {False: set(), True: set()}
+    for one in grids_of(grid):
+        models = one.get(prefix.removesuffix("__"), [model]) if prefix else [model]
+        for candidate in models if isinstance(models, Iterable) else []:
+            if not isinstance(candidate, BaseAutoencoder):
+                continue
+            # A deterministic autoencoder has a density, and no such parameter.
+            own = getattr(candidate, "likelihood", "gaussian")
+            values = one.get(f"{prefix}likelihood", [own])
+            for value in values if isinstance(values, Iterable) else []:
+                kind = LIKELIHOODS.get(value) if isinstance(value, str) else type(value)
+                if kind is None or not issubclass(kind, Likelihood) or kind is Mixed:
+                    continue
+                found[kind.support in _DISCRETE].add(repr(value))
+    if found[False] and found[True]:
+        densities, others = (", ".join(sorted(found[kind])) for kind in (False, True))
+        warn_user(
+            f"Candidates differ in the likelihood, of which {densities} has a density and "
+            f"{others} has a probability. Their scores cannot be compared: a density may "
+            "be above 1, and is the higher, the finer the unit. Search over likelihoods of "
+            "one kind; see 'Which scores may be compared' in the guide to likelihoods.",
             UserWarning,
         )
 

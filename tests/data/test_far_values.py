@@ -40,10 +40,11 @@ def test_tables_of_scikit_learn(load):
         lambda rng, size: rng.lognormal(5, 2, size) * (rng.random(size) < 0.6),
         lambda rng, size: rng.standard_t(1.5, size),
         lambda rng, size: rng.pareto(1.5, size),
+        lambda rng, size: rng.standard_t(1.1, size),
         lambda rng, size: rng.poisson(0.05, size),
         lambda rng, size: rng.negative_binomial(0.1, 0.001, size),
     ],
-    ids=["log-normal", "30 %", "5 %", "60 %", "t", "Pareto", "rare", "counts"],
+    ids=["log-normal", "30 %", "5 %", "60 %", "t", "Pareto", "t 1.1", "rare", "counts"],
 )
 def test_heavy_tails(draw, n):
     """A hundred columns of each have none."""
@@ -58,6 +59,22 @@ def test_one_wrong_value(value, dtype):
     (far,) = found(X)
     assert (far.column, far.row, far.value, far.n_far) == (1, 17, dtype(value), 1)
     assert far.distance == pytest.approx(abs(value), rel=0.2)
+
+
+@pytest.mark.parametrize(("n", "values"), [(500, [400]), (500, [2e4]), (2000, [900] * 5)])
+def test_few_far_values_beside_near_ones(n, values):
+    """Some hundred deviations are far where all others are near."""
+    X = np.random.default_rng(0).normal(size=(n, 3))
+    X[10 : 10 + len(values), 1] = values
+    (far,) = found(X)
+    assert (far.column, far.row, far.value) == (1, 10, values[0])
+    assert far.n_far == len(values)
+
+
+def test_a_far_value_that_does_not_decide_the_deviation():
+    X = np.random.default_rng(0).normal(size=(5000, 3))
+    X[10, 1] = 400
+    assert found(X) == []
 
 
 def test_one_far_number_in_many_rows():

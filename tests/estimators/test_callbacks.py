@@ -108,6 +108,22 @@ def test_interrupt_in_the_first_epoch(estimator, where, X):
         assert model.score(X) > PCA(2).fit(X).score(X) - 0.05
 
 
+def test_interrupt_before_the_first_step(monkeypatch, X):
+    """The message says that there is no model, and an earlier one stays."""
+
+    def train(problems):
+        raise KeyboardInterrupt
+
+    model = VariationalAutoencoder(max_iter=2, random_state=0)
+    fitted = VariationalAutoencoder(max_iter=2, random_state=0).fit(X)
+    monkeypatch.setattr("skae.estimators.base.train", train)
+    for each in (model, fitted):
+        with pytest.raises(KeyboardInterrupt, match="before there is a model of this fit"):
+            each.fit(X)
+    assert not hasattr(model, "n_iter_")
+    assert fitted.n_iter_ == 2
+
+
 def test_interrupted_continuation_keeps_its_history(X):
     """A warm start that is interrupted in its first epoch keeps the earlier history."""
     model = VariationalAutoencoder(max_iter=3, warm_start=True, random_state=0).fit(X)

@@ -4,11 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.datasets import load_diabetes, load_wine
 
 from skae import VariationalAutoencoder
 
-CODES, FAR = "many rows have one number far beside", "thousands of deviations"
+CODES, FAR = "many rows have one number far beside", "hundreds of deviations"
 
 
 def warnings_of(X, **parameters):
@@ -64,3 +65,28 @@ def test_other_scales_at_their_floor_are_still_warned_of():
     far, floor = warnings_of(X.assign(copy=2 * X["hue"]))
     assert "'alcohol'" in far
     assert "2 of 14 features are at their floor min_scale: 'hue', 'copy' (equal" in floor
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_flags_with_a_density_are_named(method, is_sparse):
+    rng = np.random.default_rng(0)
+    X = rng.random((200, 4)).round(3)
+    X[:, [1, 3]], X[:, 2] = rng.integers(0, 2, (200, 2)), 0
+    X = csr_array(X) if is_sparse else X
+    vae = VariationalAutoencoder(
+        1, likelihood="continuous_bernoulli", max_iter=1, random_state=0
+    )
+    with pytest.warns(UserWarning, match="only the numbers 0 and 1 in columns 1, 3, of"):
+        getattr(vae, method)(X)
+
+
+def test_shares_are_no_flags():
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((200, 3)) < 0.9, rng.integers(0, 2, (200, 3)), 0.5)
+    vae = VariationalAutoencoder(1, likelihood="continuous_bernoulli", max_iter=1)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        vae.fit(X)
+        vae.set_params(likelihood="bernoulli").fit(X.round())
+    assert not [w for w in record if "0 and 1" in str(w.message)]

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 @every_estimator
-@pytest.mark.filterwarnings("ignore:X has values that are thousands of deviations")
+@pytest.mark.filterwarnings("ignore:X has values that are hundreds of deviations")
 def test_float32_reconstructions_are_clipped(estimator, X):
     """A location beyond float32 becomes the largest number of float32, without a warning.
 

@@ -746,3 +746,70 @@ def test_attributes_are_of_the_library_of_the_block():
         model.partial_fit(X.numpy())
         assert isinstance(model.scale_, np.ndarray)
         assert isinstance(model.sample(3, random_state=0), np.ndarray)
+
+
+def far_warnings(stream, X):
+    """Return the warnings of a block that is far from those before it."""
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        stream.partial_fit(X)
+    return [str(w.message) for w in record if "standard deviations of the rows" in str(w)]
+
+
+@pytest.mark.parametrize("n_before", [40, 500])
+@pytest.mark.parametrize("change", ["unit", "offset", "one value"])
+def test_a_block_far_from_those_before_is_warned_of_once(n_before, change):
+    rng = np.random.default_rng(0)
+    stream = VariationalAutoencoder(1, random_state=0)
+    first, block, last = (
+        pd.DataFrame(rng.normal(size=(n, 3)), columns=["a", "b", "c"])
+        for n in (n_before, 50, 20)
+    )
+    assert far_warnings(stream.partial_fit(first), first) == []
+    if change == "unit":
+        block["b"] *= 100
+    elif change == "offset":
+        block["b"] += 40
+    else:
+        block.loc[3, "b"] = 1e8
+    [message] = far_warnings(stream, block)
+    assert "of 'b' that are up to" in message
+    last["b"] *= 1e6
+    last.loc[0, "b"] = 1e15
+    assert far_warnings(pickle.loads(pickle.dumps(stream)), last) == []
+    last["a"] *= 1e6
+    [message] = far_warnings(stream, last)
+    assert "of 'a' that are up to" in message
+
+
+def test_a_block_far_from_a_fit_may_be_an_error():
+    """The model is then as it was."""
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    model = VariationalAutoencoder(1, max_iter=2, random_state=0).fit(X)
+    before = model.score_samples(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="columns 0, 1, 2 that are up to"):
+            model.partial_fit(1000 * X)
+    np.testing.assert_array_equal(model.score_samples(X), before)
+    assert far_warnings(model, 1000 * X) != []
+
+
+@pytest.mark.filterwarnings("ignore:Training did not improve")
+def test_blocks_of_usual_columns_are_not_far():
+    """Heavy tails, rare flags, constant columns, holes and drift by some deviations."""
+    rng = np.random.default_rng(0)
+    stream = VariationalAutoencoder(1, covariance_type="diag", random_state=0)
+    for i in range(30):
+        X = np.column_stack(
+            [
+                rng.lognormal(0, 2, 300),
+                rng.random(300) < 0.002,
+                np.full(300, float(i > 20)),
+                np.where(rng.random(300) < 0.9, np.nan, rng.normal(size=300)),
+                rng.normal(size=300) + 0.5 * i,
+                rng.standard_t(2.5, 300),
+            ]
+        )
+        X[0, 3] = 0
+        assert far_warnings(stream, X) == []

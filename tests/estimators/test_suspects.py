@@ -53,7 +53,7 @@ def test_usual_columns_are_no_suspects():
     X = TABLE.assign(
         visits=RNG.poisson(np.exp(1.5 + 0.7 * z)),
         children=RNG.poisson(1.2, N),
-        share=RNG.uniform(size=N),
+        share=0.2 + 0.6 * RNG.uniform(size=N),
         scaled=(z - z.min()) / np.ptp(z),
         height=170 + 10 * z,
         income=np.exp(10 + 0.5 * z).round(2),
@@ -521,6 +521,21 @@ def test_positive_amounts(as_frame):
     assert said(X, Mixed([([0], "auto"), ([1], "gaussian")]))[0] == []
     (message,), _ = said(X, Mixed([([0, 1], "auto")]))
     assert f"([{name}], 'log_normal') in Mixed." in message
+
+
+def test_shares():
+    """Numbers from 0 to 1 of which a normal density has many others are named."""
+    share = np.random.default_rng(0).beta(0.8, 0.8, N)
+    X = TABLE.drop(columns="city").assign(share=share)
+    (message,), model = said(X)
+    assert message.startswith("Column 'share' has numbers from 0 to 1, of which")
+    assert not model.sample(1000, random_state=0)["share"].between(0, 1).all()
+    found, model = said(X, likelihood_in(message, X))
+    assert found == []
+    assert model.sample(1000, random_state=0)["share"].between(0, 1).all()
+    # Most of its values are no shares, and it has more than this range.
+    assert not any("from 0 to 1" in m for m in said(X.assign(share=share.round()))[0])
+    assert said(X.assign(share=share + 0.1))[0] == []
 
 
 def test_the_remedy_keeps_the_other_parameters_of_mixed():

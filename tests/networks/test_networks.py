@@ -208,7 +208,7 @@ def test_wide_hidden_layers_stay_alive():
     codes = torch.from_numpy(vae.transform(X))
     for network, inputs in ((module.encoder, y), (module.decoder, codes)):
         hidden = network[:4](inputs)
-        assert (hidden > 0).any(dim=0).double().mean() > 0.8
+        assert (hidden > 0).any(dim=0).double().mean() > 0.65
 
 
 @pytest.mark.parametrize(
