@@ -129,7 +129,7 @@ def dates_in_text(values: np.ndarray) -> TextDates | None:
         strays=tuple(strays),
         formats=formats[order],
         year=min(date.year for date in valid.values()),
-        swapped=formats[orders[1]] if has_doubt and orders[1:] else (),
+        swapped=formats[orders[-1]] if has_doubt and len(orders) > 1 else (),
     )
 
 

@@ -193,8 +193,7 @@ EXACT = {
 def test_score_equals_quadrature_with_scipy(name):
     """The bound with many draws is the integral over the code, in units of the data."""
     X = table(name, 100, 4)
-    vae = (
-        model(name, max_iter=20).set_params(n_components=1, learning_rate_init=5e-3).fit(X)
+    vae = model(name, max_iter=60).set_params(n_components=1).fit(X)
     )
 
     def log_prob(x, z):

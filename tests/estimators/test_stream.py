@@ -460,7 +460,7 @@ def test_divergence_in_the_first_rows(monkeypatch):
         assert set(model.history_) == {"objective", "log_likelihood"}
         assert isinstance(model.history_["objective"], np.ndarray)
     # So many rows that "auto" is a wider network.
-    with pytest.warns(ConvergenceWarning, match="learning_rate_init=0.00125 "):
+    with pytest.warns(ConvergenceWarning, match="learning_rate_init=0.0025 "):
         model.partial_fit(X[100:900])
     np.testing.assert_allclose(model._standardization.mean, X[:900].mean(axis=0))
     monkeypatch.setattr(block_training, "make_step", original)
