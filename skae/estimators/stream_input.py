@@ -32,6 +32,10 @@ _FEWEST_KNOWN, _FEWEST_IN_BLOCK = 32, 16
 # Standard deviations of the rows before from their mean, from which on a block is far: the
 # median distance of its values, and the largest one. A change of the unit by 100 has 67.
 _FAR_MEDIAN, _FAR_VALUE = 30.0, 1000.0
+# The square of a larger distance overflows, which is an error of its own.
+_LARGEST_DISTANCE = 1e150
+# Rows of a block that are standardised together, so that the block is not copied.
+_ROWS_AT_ONCE = 4096
 # Parameters with which a stream would not be what they ask for: the value that is allowed,
 # what is against others, and the way out.
 _ONLY: dict[str, tuple[Any, str]] = {
@@ -144,18 +148,29 @@ def warn_of_far_block(
     Given are the moments and the statistics of these rows, and what was warned of so far,
     which is returned with the columns that are new.
     """
-    distance = np.abs(standardization.standardize(block.X[block.informative()]))
-    n_observed = (~np.isnan(distance)).sum(axis=0)
-    is_known = (known.weight >= _FEWEST_KNOWN) & (n_observed > 0)
+    index = block.informative()
+    largest = np.zeros(block.X.shape[1])
+    for first in range(0, len(index), _ROWS_AT_ONCE):
+        distance = _distance(block, index[first : first + _ROWS_AT_ONCE], standardization)
+        largest = np.fmax(largest, np.fmax.reduce(distance, axis=0))
+    is_known = (known.weight >= _FEWEST_KNOWN) & (largest < _LARGEST_DISTANCE)
     if standardization.is_constant is not None:
         is_known &= ~standardization.is_constant
-    largest = np.where(is_known, np.fmax.reduce(distance, axis=0, initial=0.0), 0.0)
+    candidates = [
+        i
+        for i in map(int, np.flatnonzero(is_known & (largest > _FAR_MEDIAN)))
+        if f"far column {i}" not in warned
+    ]
     columns = []
-    for i in map(int, np.flatnonzero(largest > _FAR_MEDIAN)):
-        has_median = n_observed[i] >= _FEWEST_IN_BLOCK
-        is_far = has_median and np.nanmedian(distance[:, i]) > _FAR_MEDIAN
-        if f"far column {i}" not in warned and (is_far or largest[i] > _FAR_VALUE):
-            columns.append(i)
+    if candidates:
+        some = np.linspace(0, len(index) - 1, min(len(index), _ROWS_AT_ONCE)).astype(int)
+        distance = _distance(block, index[some], standardization)[:, candidates]
+        for i, values in zip(candidates, distance.T, strict=True):
+            observed = values[~np.isnan(values)]
+            has_median = len(observed) >= _FEWEST_IN_BLOCK
+            is_far = has_median and np.median(observed) > _FAR_MEDIAN
+            if is_far or largest[i] > _FAR_VALUE:
+                columns.append(i)
     if columns:
         warn_user(
             f"The block has values of {list_columns(columns, names)} that are up to "
@@ -167,3 +182,10 @@ def warn_of_far_block(
             "stays as it was."
         )
     return sorted({*warned, *(f"far column {i}" for i in columns)})
+
+
+def _distance(
+    block: Block, index: np.ndarray, standardization: Standardization
+) -> np.ndarray:
+    """Return the distance of some rows from the mean in deviations, ``(m, n_features)``."""
+    return np.abs(standardization.standardize(block.X[index]))

@@ -234,7 +234,12 @@ def test_multipliers_are_for_weights_between_hidden_layers():
     multipliers = learning_rate_multipliers(network)
     blocks = [m for m in network if isinstance(m, Residual)]
     first, second = (block.layers[-1].weight for block in blocks)
-    assert multipliers == {first: 8 / 64, blocks[0].shortcut.weight: 8 / 64}
+    assert multipliers == {
+        first: 2 / 64,
+        blocks[0].shortcut.weight: 2 / 64,
+        second: 2 / 8,
+        blocks[1].shortcut.weight: 2 / 8,
+    }
     assert second.shape == (160, 8)
 
 

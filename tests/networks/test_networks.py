@@ -174,9 +174,9 @@ def test_forward_equals_numpy(activation, coder):
 def test_multipliers_are_for_weights_between_wide_hidden_layers():
     network = MLP((64, 8, 160, 16)).encoder(500, 2)
     multipliers = learning_rate_multipliers(network)
-    assert [network[i].weight for i in (2, 6)] == list(multipliers)
-    assert list(multipliers.values()) == [8 / 64, 8 / 160]
-    for narrow in (MLP((200,)), MLP(()), MLP((8, 200))):
+    assert [network[i].weight for i in (2, 4, 6)] == list(multipliers)
+    assert list(multipliers.values()) == [2 / 64, 2 / 8, 2 / 160]
+    for narrow in (MLP((200,)), MLP(()), MLP((2, 200))):
         assert learning_rate_multipliers(narrow.encoder(500, 2)) == {}
     assert learning_rate_multipliers(nn.Linear(3, 3)) == {}
 

@@ -219,7 +219,7 @@ def test_what_is_no_archive():
     for content in (b"", b"x" * 63, b"x" * 64, b"x" * 1000):
         with pytest.raises(InvalidFileError):
             open_sealed(content)
-    with pytest.raises(InvalidFileError, match="no archive"):
+    with pytest.raises(InvalidFileError, match="not a file of skae"):
         open_sealed(resealed(b"x" * 1000))
 
 
