@@ -210,9 +210,7 @@ class Suspects:
         return (
             f'{self._list(columns)} positive numbers of a large spread, of which "auto" '
             "takes a density that is not 0 for negative ones: samples may be negative. Of "
-            f"positive amounts say so: {self._mixed(columns, 'log_normal')}. "
-            f"{self._likelihood.real!r} in its place leaves them as they are without this "
-            "warning."
+            f"positive amounts say so: {self._either(columns, 'log_normal')}"
         )
 
     def _shares(self, columns: list[int]) -> str:
@@ -220,9 +218,14 @@ class Suspects:
         return (
             f'{self._list(columns)} numbers from 0 to 1, of which "auto" takes a density '
             "that is not 0 for others: samples may be below 0 or above 1. Of shares say "
-            f"so: {self._mixed(columns, 'continuous_bernoulli')}. "
-            f"{self._likelihood.real!r} in its place leaves them as they are without this "
-            "warning."
+            f"so: {self._either(columns, 'continuous_bernoulli')}"
+        )
+
+    def _either(self, columns: list[int], likelihood: str) -> str:
+        """Return code with a likelihood for columns, and how to leave them as they are."""
+        return (
+            f"{self._mixed(columns, likelihood)}. {self._likelihood.real!r} in its place "
+            "leaves them as they are without this warning."
         )
 
     def _with_zeros(self, columns: list[int]) -> str:
